@@ -1,0 +1,5 @@
+"""`python -m sendback` is the `sendback` command."""
+
+from sendback.cli.main import main
+
+main()

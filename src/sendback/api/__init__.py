@@ -1,0 +1,1 @@
+"""The SES Query API over HTTP: verify, decode, dispatch, encode."""

@@ -1,0 +1,50 @@
+"""The one verifier: who makes this request. Runs before anything else is looked at."""
+
+import hashlib
+from collections.abc import Sequence
+from datetime import datetime
+
+from sendback.aws.errors import SesError
+from sendback.aws.sigv4 import SignedRequest, read_credentials, verify
+from sendback.service.caller import Caller
+from sendback.service.keys import Keys
+from sendback.store.calls import CallKey
+
+INVOCATION_ID = "amz-sdk-invocation-id"
+_MAX_INVOCATION_ID = 128
+
+
+class Authenticator:
+    """Verifies signatures for one region."""
+
+    def __init__(self, keys: Keys, region: str) -> None:
+        self._keys = keys
+        self._region = region
+
+    async def authenticate(self, request: SignedRequest, now: datetime) -> Caller:
+        """The caller whose signature it is. Raises `SesError`, `StoreUnavailableError`.
+
+        `now` is the machine's time: a client's clock knows nothing of a shifted one here.
+        """
+        credentials = read_credentials(request)
+        signer = await self._keys.find(credentials.access_key)
+        if signer is None or credentials.session_token is not None:
+            # No temporary credentials have been issued, so a session token is nobody's.
+            raise SesError(
+                "InvalidClientTokenId", "The security token included in the request is invalid."
+            )
+        verify(request, credentials, signer.secret, self._region, now)
+        return signer.caller
+
+
+def call_key(caller: Caller, request: SignedRequest) -> CallKey | None:
+    """What an SDK's own retries of this call share; None when the client names no invocation."""
+    invocation = request.headers.get(INVOCATION_ID, "")
+    if not invocation or len(invocation) > _MAX_INVOCATION_ID:
+        return None
+    content = request.body or _query_text(request.query)
+    return CallKey(caller.access_key, invocation, hashlib.sha256(content).hexdigest())
+
+
+def _query_text(query: Sequence[tuple[str, str]]) -> bytes:
+    return repr([pair for pair in query if not pair[0].startswith("X-Amz-")]).encode()

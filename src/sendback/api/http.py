@@ -1,0 +1,73 @@
+"""The HTTP edge: `/` for the Query API, `/healthz`, `/readyz`."""
+
+from collections.abc import Awaitable, Callable
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from sendback.api.dispatch import Answer, Dispatcher, parse_form
+from sendback.aws.errors import SesError
+from sendback.aws.response import CONTENT_TYPE
+from sendback.aws.sigv4 import SignedRequest
+
+MAX_BODY_OCTETS = 64 * 2**20  # a raw message of 40 MB in base64, and something to spare
+
+
+def http_app(dispatcher: Dispatcher, is_ready: Callable[[], Awaitable[bool]]) -> Starlette:
+    """The ASGI application."""
+
+    async def query_api(request: Request) -> Response:
+        try:
+            signed = await _read(request)
+        except SesError as error:
+            return _response(dispatcher.refuse(error))
+        return _response(await dispatcher.answer(signed))
+
+    async def healthz(_: Request) -> Response:
+        return PlainTextResponse("ok\n")
+
+    async def readyz(_: Request) -> Response:
+        ready = await is_ready()
+        return PlainTextResponse("ready\n" if ready else "not ready\n", 200 if ready else 503)
+
+    return Starlette(
+        routes=[
+            Route("/", query_api, methods=["GET", "POST"]),
+            Route("/healthz", healthz),
+            Route("/readyz", readyz),
+        ]
+    )
+
+
+async def _read(request: Request) -> SignedRequest:
+    body = b""
+    if request.method == "POST":
+        body = await _body(request)
+    headers: dict[str, str] = {}
+    for name, value in request.scope["headers"]:
+        key = name.decode("latin-1")
+        text = value.decode("latin-1")
+        headers[key] = f"{headers[key]},{text}" if key in headers else text
+    query = request.scope["query_string"].decode("latin-1")
+    return SignedRequest(request.method, request.url.path, parse_form(query), headers, body)
+
+
+async def _body(request: Request) -> bytes:
+    chunks, size = [], 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > MAX_BODY_OCTETS:
+            raise SesError("MalformedQueryString", "The request body is too large.")
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def _response(answer: Answer) -> Response:
+    return Response(
+        answer.body,
+        status_code=answer.status,
+        media_type=CONTENT_TYPE,
+        headers={"x-amzn-RequestId": answer.request_id},
+    )

@@ -1,0 +1,15 @@
+"""The operations, one module a family; each is one function, registered by its SES name."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from sendback.api.operations import bounce, identities, sending
+from sendback.api.services import Request, Services
+
+Operation = Callable[[Request, Services], Awaitable[Mapping[str, Any]]]
+
+OPERATIONS: dict[str, Operation] = {
+    **bounce.OPERATIONS,
+    **identities.OPERATIONS,
+    **sending.OPERATIONS,
+}

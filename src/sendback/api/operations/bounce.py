@@ -1,0 +1,148 @@
+"""SendBounce: from the model's input to a parsed request. SES API: SendBounce.
+
+Each member is read into its type here, and an error names it by its path in the request.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from email.utils import formataddr
+from typing import Any, TypeVar
+
+from sendback.api.services import Request, Services
+from sendback.aws.arn import IdentityArn, parse_identity_arn
+from sendback.aws.errors import invalid_value
+from sendback.dsn.errors import DsnError
+from sendback.dsn.model import Action, ExtensionField, MtaName, RecipientFields
+from sendback.dsn.reasons import REASONS
+from sendback.mail.address import Address, AddressError, Mailbox, parse_address, parse_mailbox
+from sendback.service.bouncing import BouncedRecipient, BounceRequest, ExplicitFields
+
+T = TypeVar("T")
+Input = Mapping[str, Any]
+
+_TYPED = re.compile(r"[A-Za-z0-9-]+\s*;")
+_REPLY = re.compile(r"[245]\d\d(?:[ -]|$)")
+
+
+async def send_bounce(request: Request, services: Services) -> Mapping[str, Any]:
+    """SES API: SendBounce."""
+    parsed = parse_request(request.input)
+    message_id = await services.bouncing.send_bounce(request.caller, parsed, request.call)
+    return {"MessageId": message_id}
+
+
+def parse_request(given: Input) -> BounceRequest:
+    """Raises `SesError`: InvalidParameterValue that names the member."""
+    sender = _read("BounceSender", parse_mailbox, given["BounceSender"])
+    message = given.get("MessageDsn") or {}
+    return BounceRequest(
+        original_message_id=given["OriginalMessageId"],
+        sender=_sender(sender, given["BounceSender"]),
+        sender_address=sender.address,
+        recipients=tuple(
+            _recipient(item, f"BouncedRecipientInfoList.member.{number}")
+            for number, item in enumerate(given["BouncedRecipientInfoList"], 1)
+        ),
+        sender_arn=_arn("BounceSenderArn", given.get("BounceSenderArn")),
+        explanation=given.get("Explanation") or None,
+        reporting_mta=_mta("MessageDsn.ReportingMta", message.get("ReportingMta")),
+        arrival_date=message.get("ArrivalDate"),
+        extension_fields=_extensions("MessageDsn", message),
+    )
+
+
+def _sender(mailbox: Mailbox, text: str) -> str:
+    """As given; a non-ASCII name is encoded (RFC 2047), a non-ASCII domain in A-labels."""
+    address = mailbox.address
+    if address.needs_smtputf8:
+        raise invalid_value("BounceSender", "the local part must be ASCII")
+    if text.isascii():
+        return text.strip()
+    return formataddr((mailbox.display_name, f"{address.local}@{address.ascii_domain}"))
+
+
+def _recipient(item: Input, path: str) -> BouncedRecipient:
+    bounce_type, fields = item.get("BounceType"), item.get("RecipientDsnFields")
+    if bounce_type is None and fields is None:
+        raise invalid_value(path, "give BounceType or RecipientDsnFields")
+    return BouncedRecipient(
+        recipient=_address(f"{path}.Recipient", item["Recipient"]),
+        reason=REASONS[bounce_type] if bounce_type else None,
+        fields=_fields(fields, f"{path}.RecipientDsnFields") if fields is not None else None,
+        arn=_arn(f"{path}.RecipientArn", item.get("RecipientArn")),
+    )
+
+
+def _fields(item: Input, path: str) -> ExplicitFields:
+    final = item.get("FinalRecipient")
+    diagnostic = item.get("DiagnosticCode")
+    fields = ExplicitFields(
+        action=Action(item["Action"]),
+        status=item["Status"],
+        final_recipient=_address(f"{path}.FinalRecipient", final) if final else None,
+        remote_mta=_mta(f"{path}.RemoteMta", item.get("RemoteMta") or None),
+        diagnostic_code=typed_diagnostic(diagnostic) if diagnostic else None,
+        last_attempt_date=item.get("LastAttemptDate"),
+        extension_fields=_extensions(path, item),
+    )
+    _check_fields(fields, path)
+    return fields
+
+
+def typed_diagnostic(text: str) -> str:
+    """Callers write both `552 5.2.2 full` and `smtp; 552 5.2.2 full` (RFC 3464 §2.3.6)."""
+    text = text.strip(" \t")
+    if _TYPED.match(text):
+        return text
+    return f"smtp; {text}" if _REPLY.match(text) else f"X-Sendback; {text}"
+
+
+_MEMBERS = {"Diagnostic-Code": "DiagnosticCode", "Status": "Status"}
+
+
+def _check_fields(fields: ExplicitFields, path: str) -> None:
+    """The model of the DSN knows the rules; the address does not matter for them."""
+    try:
+        RecipientFields(
+            final_recipient=Address("any", "example.com"),
+            action=fields.action,
+            status=fields.status,
+            diagnostic_code=fields.diagnostic_code,
+        )
+    except DsnError as error:
+        raise invalid_value(f"{path}.{_MEMBERS[error.field]}", error.rule) from None
+
+
+def _extensions(path: str, item: Input) -> tuple[ExtensionField, ...]:
+    return tuple(
+        _read(
+            f"{path}.ExtensionFields.member.{number}",
+            lambda field: ExtensionField(field["Name"], field["Value"]),
+            field,
+        )
+        for number, field in enumerate(item.get("ExtensionFields") or (), 1)
+    )
+
+
+def _address(path: str, text: str) -> Address:
+    return _read(path, parse_address, text)
+
+
+def _mta(path: str, text: str | None) -> MtaName | None:
+    return None if text is None else _read(path, lambda value: MtaName.from_text(value, path), text)
+
+
+def _arn(path: str, text: str | None) -> IdentityArn | None:
+    return _read(path, parse_identity_arn, text) if text else None
+
+
+def _read(path: str, parse: Callable[[Any], T], value: Any) -> T:
+    try:
+        return parse(value)
+    except DsnError as error:
+        raise invalid_value(path, error.rule) from None
+    except (AddressError, ValueError) as error:
+        raise invalid_value(path, str(error)) from None
+
+
+OPERATIONS = {"SendBounce": send_bounce}

@@ -1,0 +1,80 @@
+"""Identities. SES API: VerifyEmailIdentity, VerifyDomainIdentity, ListIdentities,
+GetIdentityVerificationAttributes, DeleteIdentity.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from sendback.api.services import Request, Services
+from sendback.aws.errors import SesError
+from sendback.service.identities import MAX_PAGE
+from sendback.store.values import Identity, IdentityKind
+
+_MAX_ATTRIBUTES = 100  # SES API: "up to 100 identities at a time"
+
+
+async def verify_email_identity(request: Request, services: Services) -> Mapping[str, Any]:
+    """SES API: VerifyEmailIdentity."""
+    await services.identities.verify_email(request.caller.account_id, request.input["EmailAddress"])
+    return {}
+
+
+async def verify_domain_identity(request: Request, services: Services) -> Mapping[str, Any]:
+    """SES API: VerifyDomainIdentity. The token is what the TXT record is to hold."""
+    identity = await services.identities.verify_domain(
+        request.caller.account_id, request.input["Domain"]
+    )
+    return {"VerificationToken": identity.verification_token}
+
+
+async def list_identities(request: Request, services: Services) -> Mapping[str, Any]:
+    """SES API: ListIdentities. Pages of at most `MaxItems`, 1 to 1,000."""
+    limit = request.input.get("MaxItems")
+    if limit is not None and not 1 <= limit <= MAX_PAGE:
+        raise SesError("InvalidParameterValue", f"MaxItems: must be from 1 to {MAX_PAGE}.")
+    kind = request.input.get("IdentityType")
+    page = await services.identities.list(
+        request.caller.account_id,
+        IdentityKind(kind) if kind else None,
+        request.input.get("NextToken"),
+        limit or MAX_PAGE,
+    )
+    return {
+        "Identities": [identity.identity for identity in page.identities],
+        "NextToken": page.next_token,
+    }
+
+
+async def get_identity_verification_attributes(
+    request: Request, services: Services
+) -> Mapping[str, Any]:
+    """SES API: GetIdentityVerificationAttributes. Names of nobody's are left out."""
+    names = request.input["Identities"]
+    if len(names) > _MAX_ATTRIBUTES:
+        raise SesError("InvalidParameterValue", f"Identities: at most {_MAX_ATTRIBUTES} at a time.")
+    found = await services.identities.find(request.caller.account_id, names)
+    return {
+        "VerificationAttributes": {name: _attributes(identity) for name, identity in found.items()}
+    }
+
+
+async def delete_identity(request: Request, services: Services) -> Mapping[str, Any]:
+    """SES API: DeleteIdentity. Deleting what is not there succeeds."""
+    await services.identities.delete(request.caller.account_id, request.input["Identity"])
+    return {}
+
+
+def _attributes(identity: Identity) -> dict[str, str]:
+    attributes = {"VerificationStatus": identity.status.value}
+    if identity.kind is IdentityKind.DOMAIN:
+        attributes["VerificationToken"] = identity.verification_token
+    return attributes
+
+
+OPERATIONS = {
+    "VerifyEmailIdentity": verify_email_identity,
+    "VerifyDomainIdentity": verify_domain_identity,
+    "ListIdentities": list_identities,
+    "GetIdentityVerificationAttributes": get_identity_verification_attributes,
+    "DeleteIdentity": delete_identity,
+}

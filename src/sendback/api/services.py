@@ -1,0 +1,29 @@
+"""What operations are given: the services, and the request as it was verified and decoded."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sendback.service.bouncing import Bouncing
+from sendback.service.caller import Caller
+from sendback.service.identities import Identities
+from sendback.service.sending import Sending
+from sendback.store.calls import CallKey
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The use cases that the API offers."""
+
+    bouncing: Bouncing
+    identities: Identities
+    sending: Sending
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A verified call: who makes it, its input as the model types it, what its retries share."""
+
+    caller: Caller
+    input: Mapping[str, Any]
+    call: CallKey | None

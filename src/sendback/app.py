@@ -1,0 +1,374 @@
+"""Puts the parts together and runs them: the only module that knows everything.
+
+One process serves SMTP, HTTP and delivery on one event loop. With several workers, each is such
+a process; they share the ports (SO_REUSEPORT) and the store, and nothing else.
+"""
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import signal
+import socket
+import ssl
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import uvicorn
+import uvloop
+from sqlalchemy import Connection, text
+
+from sendback.api.authentication import Authenticator
+from sendback.api.dispatch import Dispatcher
+from sendback.api.http import http_app
+from sendback.api.services import Services
+from sendback.aws.model import operation_model
+from sendback.clock import Clock, SystemClock
+from sendback.config import Listen, Outbound, SettingError, Settings
+from sendback.delivery.backoff import Backoff
+from sendback.delivery.relay import Relay, RelaySettings
+from sendback.delivery.transports import Capture, Transport
+from sendback.delivery.worker import DeliveryWorker
+from sendback.ids import IdMaker, RandomIds
+from sendback.service.bouncing import Bouncing
+from sendback.service.housekeeping import Housekeeping
+from sendback.service.identities import AtOnce, Identities
+from sendback.service.keys import Keys
+from sendback.service.receiving import Receiving
+from sendback.service.sealing import Sealing
+from sendback.service.sending import Sending
+from sendback.smtp.protocol import Limits
+from sendback.smtp.server import SmtpServer, SmtpSettings
+from sendback.smtp.tls import server_context
+from sendback.store.accounts import AddAccount
+from sendback.store.errors import StoreUnavailableError
+from sendback.store.store import Store, prepare_schema
+
+log = logging.getLogger(__name__)
+
+_BACKLOG = 1024
+_SHUTDOWN_SECONDS = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where it actually listens: port 0 has become a real one."""
+
+    http: Listen
+    smtp: Listen
+
+    def to_json(self) -> str:
+        """What `--ready-file` holds."""
+        value = {
+            "http": {"host": self.http.host, "port": self.http.port},
+            "smtp": {"host": self.smtp.host, "port": self.smtp.port},
+        }
+        return json.dumps(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Sockets:
+    """The listening sockets of one worker."""
+
+    http: socket.socket
+    smtp: socket.socket
+
+
+class App:
+    """One process's services, and what runs them."""
+
+    def __init__(
+        self, settings: Settings, clock: Clock | None = None, ids: IdMaker | None = None
+    ) -> None:
+        self.settings = settings
+        self.clock = clock or SystemClock(settings.clock_offset)
+        self.ids = ids or RandomIds()
+        self.store = Store(settings.database_url, settings.data_dir)
+        self.receiving = Receiving(
+            self.store,
+            self.clock,
+            self.ids,
+            hostname=settings.hostname,
+            retention=settings.retention,
+        )
+        self.identities = Identities(self.store, self.clock, AtOnce())
+        self.sending = Sending(self.store, self.clock, settings.send_bounce_rate)
+        self.keys = Keys(
+            self.store,
+            self.clock,
+            Sealing(settings.data_dir / "secret.key"),
+            settings.account_id if settings.development_key else None,
+        )
+        self.housekeeping = Housekeeping(self.store, self.clock, settings.history)
+        self.delivery = DeliveryWorker(
+            self.store,
+            self.clock,
+            _transport(settings),
+            owner=f"{socket.gethostname()[:32]}:{os.getpid()}:{os.urandom(4).hex()}",
+            backoff=Backoff(settings.retry_first, settings.retry_longest),
+            lease=settings.lease,
+            in_hand=settings.delivery_connections * 4,
+        )
+        self.bouncing = Bouncing(
+            self.store,
+            self.clock,
+            self.ids,
+            hostname=settings.hostname,
+            region=settings.region,
+            window=settings.bounce_window,
+            rate=settings.send_bounce_rate,
+            give_up_after=settings.give_up_after,
+            queued=self.delivery.wake,
+        )
+        self.dispatcher = Dispatcher(
+            Services(self.bouncing, self.identities, self.sending),
+            Authenticator(self.keys, settings.region),
+            self.ids,
+        )
+        self.smtp = SmtpServer(_smtp_settings(settings), self.receiving, _tls(settings))
+
+    async def is_ready(self) -> bool:
+        """Whether the store can be read."""
+        try:
+            await self.store.read(_ping)
+        except StoreUnavailableError:
+            return False
+        return True
+
+    async def serve(self, sockets: Sockets, ready: Callable[[], None], stop: asyncio.Event) -> None:
+        """Serves until `stop` is set, then lets everything that was accepted come to its end."""
+        loop = asyncio.get_running_loop()
+        smtp = await loop.create_server(self.smtp, sock=sockets.smtp, backlog=_BACKLOG)
+        http = _HttpServer(self)
+        serving_http = asyncio.create_task(http.serve(sockets=[sockets.http]))
+        delivering = asyncio.create_task(self.delivery.run())
+        sweeping = asyncio.create_task(self.housekeeping.run())
+        while not http.started and not serving_http.done():
+            await asyncio.sleep(0.002)
+        ready()
+        stopping = asyncio.create_task(stop.wait())
+        await asyncio.wait(
+            {stopping, serving_http, delivering}, return_when=asyncio.FIRST_COMPLETED
+        )
+        stopping.cancel()
+        smtp.close()
+        await self.smtp.shut_down(_SHUTDOWN_SECONDS)
+        http.should_exit = True
+        await serving_http
+        sweeping.cancel()
+        self.delivery.stop()
+        await delivering
+
+    def close(self) -> None:
+        self.store.close()
+
+
+class _HttpServer(uvicorn.Server):
+    """uvicorn without its own signal handling: the process has one, in `run`."""
+
+    def __init__(self, app: App) -> None:
+        config = uvicorn.Config(
+            http_app(app.dispatcher, app.is_ready),
+            loop="none",
+            http="httptools",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            date_header=True,
+            timeout_graceful_shutdown=int(_SHUTDOWN_SECONDS),
+        )
+        super().__init__(config)
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def run(settings: Settings, ready_file: Path | None, announce: Callable[[Addresses], None]) -> int:
+    """Serves until SIGTERM or SIGINT; answers the exit code.
+
+    Raises `SettingError`, `SchemaError`, `StoreUnavailableError` before anything is served.
+    """
+    logging.basicConfig(
+        level=settings.log_level.upper(),
+        stream=sys.stderr,
+        format="%(asctime)s %(levelname)s %(name)s %(message)s",
+    )
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    prepare_schema(settings.database_url)
+    _tls(settings)  # made before workers could make one each
+    sockets = _listen(settings)
+    addresses = _addresses(settings, sockets[0])
+
+    def ready() -> None:
+        announce(addresses)
+        if ready_file is not None:
+            _write_whole(ready_file, addresses.to_json())
+
+    if settings.workers == 1:
+        return _run_worker(settings, sockets[0], ready)
+    return _supervise(settings, sockets, ready)
+
+
+def _run_worker(settings: Settings, sockets: Sockets, ready: Callable[[], None]) -> int:
+    async def main() -> None:
+        operation_model("SendBounce")  # the model is read before the first request needs it
+        app = App(settings)
+        try:
+            await app.store.write(AddAccount(settings.account_id, app.clock.now()))
+            stop = asyncio.Event()
+            for number in (signal.SIGTERM, signal.SIGINT):
+                asyncio.get_running_loop().add_signal_handler(number, stop.set)
+            await app.serve(sockets, ready, stop)
+        finally:
+            app.close()
+
+    uvloop.run(main())
+    return 0
+
+
+def _supervise(settings: Settings, sockets: Sequence[Sockets], ready: Callable[[], None]) -> int:
+    """Starts a process for each worker, starts it again when it dies, passes the signals on."""
+    children: dict[int, Sockets] = {}
+    stopping = False
+
+    def start(own: Sockets) -> None:
+        read_end, write_end = os.pipe()
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                signal.signal(signal.SIGTERM, signal.SIG_DFL)
+                signal.signal(signal.SIGINT, signal.SIG_DFL)
+                code = _run_worker(settings, own, lambda: _tell_supervisor(write_end))
+            finally:
+                logging.shutdown()
+                os._exit(code)
+        os.close(write_end)
+        children[child] = own
+        os.read(read_end, 1)  # it serves now, or has ended
+        os.close(read_end)
+
+    def stop(*_: object) -> None:
+        nonlocal stopping
+        stopping = True
+        for child in children:
+            os.kill(child, signal.SIGTERM)
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    for own in sockets:
+        start(own)
+    ready()
+    while children:
+        child, status = os.wait()
+        own = children.pop(child)
+        if not stopping:
+            log.error("worker %d ended with status %d; starting another", child, status)
+            start(own)
+    return 0
+
+
+def _tell_supervisor(pipe: int) -> None:
+    os.write(pipe, b".")
+
+
+def _listen(settings: Settings) -> list[Sockets]:
+    """One pair of sockets a worker; all on the ports that the first one was given."""
+    first = Sockets(
+        _bind("http_listen", settings.http_listen, settings.workers),
+        _bind("smtp_listen", settings.smtp_listen, settings.workers),
+    )
+    addresses = _addresses(settings, first)
+    others = [
+        Sockets(
+            _bind("http_listen", addresses.http, settings.workers),
+            _bind("smtp_listen", addresses.smtp, settings.workers),
+        )
+        for _ in range(settings.workers - 1)
+    ]
+    return [first, *others]
+
+
+def _bind(name: str, listen: Listen, workers: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in listen.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if workers > 1:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    try:
+        listener.bind((listen.host, listen.port))
+    except (OSError, OverflowError) as error:
+        listener.close()
+        reason = f"an address of this machine whose port is free ({error})"
+        raise SettingError(name, str(listen), "the settings", reason) from None
+    listener.listen(_BACKLOG)
+    listener.setblocking(False)
+    return listener
+
+
+def _addresses(settings: Settings, sockets: Sockets) -> Addresses:
+    return Addresses(
+        Listen(settings.http_listen.host, sockets.http.getsockname()[1]),
+        Listen(settings.smtp_listen.host, sockets.smtp.getsockname()[1]),
+    )
+
+
+def _write_whole(file: Path, content: str) -> None:
+    """Appears whole or not at all: somebody waits for it."""
+    partial_file = file.with_name(f".{file.name}.{os.getpid()}")
+    partial_file.write_text(content)
+    partial_file.rename(file)
+
+
+def _smtp_settings(settings: Settings) -> SmtpSettings:
+    return SmtpSettings(
+        hostname=settings.hostname,
+        limits=Limits(
+            content=settings.smtp_max_size,
+            recipients=settings.smtp_max_recipients,
+            errors=settings.smtp_max_errors,
+        ),
+        max_connections=settings.smtp_max_connections,
+        max_client_connections=settings.smtp_max_client_connections,
+        idle_timeout=settings.smtp_idle_timeout.total_seconds(),
+        session_timeout=settings.smtp_session_timeout.total_seconds(),
+    )
+
+
+def _tls(settings: Settings) -> ssl.SSLContext:
+    try:
+        return server_context(
+            settings.tls_certificate, settings.tls_key, settings.data_dir, settings.hostname
+        )
+    except (ssl.SSLError, OSError) as error:
+        value = str(settings.tls_certificate or settings.data_dir / "tls.pem")
+        allowed = f"a PEM certificate with its key: {error}"
+        raise SettingError("tls_certificate", value, "the settings", allowed) from None
+
+
+def _transport(settings: Settings) -> Transport:
+    outbound: Outbound = settings.outbound
+    if outbound.relay_host is None:
+        return Capture()
+    return Relay(
+        RelaySettings(
+            host=outbound.relay_host,
+            port=outbound.relay_port,
+            hostname=settings.hostname,
+            username=outbound.username,
+            password=outbound.password,
+            connections=settings.delivery_connections,
+            timeout=settings.delivery_timeout.total_seconds(),
+            verify=settings.relay_tls == "verify",
+        )
+    )
+
+
+def _ping(connection: Connection, /) -> None:
+    connection.execute(text("SELECT 1"))

@@ -1,0 +1,31 @@
+"""Amazon resource names of SES identities and IAM principals."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class IdentityArn:
+    """`arn:aws:ses:us-east-1:123456789012:identity/example.com`."""
+
+    region: str
+    account_id: str
+    identity: str
+
+    def __str__(self) -> str:
+        return f"arn:aws:ses:{self.region}:{self.account_id}:identity/{self.identity}"
+
+
+def parse_identity_arn(text: str) -> IdentityArn:
+    """Raises `ValueError` for what is not the ARN of an SES identity."""
+    pieces = text.split(":", 5)
+    kind, _, identity = pieces[-1].partition("/")
+    if len(pieces) != 6 or pieces[:3] != ["arn", "aws", "ses"] or kind != "identity":  # noqa: PLR2004
+        raise ValueError(f"{text!r} is not of the form arn:aws:ses:REGION:ACCOUNT:identity/NAME")
+    if not identity or not pieces[3] or not pieces[4].isdigit():
+        raise ValueError(f"{text!r} lacks its region, account or identity")
+    return IdentityArn(pieces[3], pieces[4], identity)
+
+
+def user_arn(account_id: str, user: str) -> str:
+    """`arn:aws:iam::123456789012:user/ann`, which error texts name as the caller."""
+    return f"arn:aws:iam::{account_id}:user/{user}"

@@ -1,0 +1,29 @@
+"""botocore's `ses/2010-12-01` service model: the contract for every request and response.
+
+Reads the model that the installed botocore ships; this is package data, read once.
+"""
+
+from functools import cache
+
+from botocore.loaders import Loader
+from botocore.model import OperationModel, ServiceModel
+
+API_VERSION = "2010-12-01"
+
+
+@cache
+def service_model() -> ServiceModel:
+    """The service model, with shapes resolved as they are asked for."""
+    return ServiceModel(Loader().load_service_model("ses", "service-2", API_VERSION), "ses")
+
+
+@cache
+def operation_names() -> frozenset[str]:
+    """The names of all operations of the model."""
+    return frozenset(service_model().operation_names)
+
+
+@cache
+def operation_model(name: str) -> OperationModel:
+    """One operation; `name` must be in `operation_names()`."""
+    return service_model().operation_model(name)

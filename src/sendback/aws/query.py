@@ -1,0 +1,192 @@
+"""The Query protocol, inward: form pairs to values, by the model's shapes.
+
+Theory of operation. Names such as `BouncedRecipientInfoList.member.1.Recipient` are cut at the
+dots into a tree; the tree is then read along the operation's input shape. What the shape does
+not know is ignored, as AWS does. What contradicts it (a scalar for a structure, a list index
+that is no number) is `InvalidQueryParameter`; a missing member or an enum violation is collected
+into one `ValidationError`.
+
+botocore checks no enum, length or pattern in the client, and its model has no minimum for
+lists, so both are stated here.
+"""
+
+import base64
+import binascii
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+from botocore.model import ListShape, OperationModel, Shape, StructureShape
+
+from sendback.aws.errors import SesError, invalid_value, validation_error, violation
+
+# SES API: "You must specify at least one …"; the model says it in prose only.
+NONEMPTY_LISTS = frozenset({"BouncedRecipientInfoList"})
+MAX_INDEX = 10_000
+
+Value = Any  # str, int, float, bool, bytes, datetime, list[Value] or dict[str, Value], by shape
+
+
+@dataclass(slots=True)
+class _Node:
+    """One name's value, its parts below it, or both."""
+
+    text: str | None = None
+    parts: dict[str, "_Node"] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Reader:
+    """Reads one request and collects the violations on the way."""
+
+    violations: list[str] = field(default_factory=list)
+
+
+def decode(operation: OperationModel, pairs: Iterable[tuple[str, str]]) -> dict[str, Value]:
+    """The operation's input as the model types it; members that were not sent are absent.
+
+    Raises `SesError`.
+    """
+    tree = _tree(pairs)
+    reader = _Reader()
+    shape = operation.input_shape
+    result = {} if shape is None else _structure(shape, tree, "", "", reader)
+    if reader.violations:
+        raise validation_error(reader.violations)
+    return result
+
+
+def _tree(pairs: Iterable[tuple[str, str]]) -> _Node:
+    root = _Node()
+    for name, text in pairs:
+        node = root
+        for part in name.split("."):
+            node = node.parts.setdefault(part, _Node())
+        if node.text is not None:
+            raise SesError("InvalidQueryParameter", f"The parameter {name} occurs twice.")
+        node.text = text
+    return root
+
+
+def _structure(
+    shape: StructureShape, node: _Node, name: str, path: str, reader: _Reader
+) -> dict[str, Value]:
+    if node.text:
+        raise SesError("InvalidQueryParameter", f"{name} is a structure and has no value itself.")
+    result: dict[str, Value] = {}
+    for member, member_shape in shape.members.items():
+        child = node.parts.get(member)
+        child_path = f"{path}.{_lower(member)}" if path else _lower(member)
+        if child is not None:
+            child_name = f"{name}.{member}" if name else member
+            result[member] = _value(member_shape, child, child_name, child_path, reader)
+        elif member in shape.required_members:
+            reader.violations.append(violation(child_path, "not be null"))
+    return result
+
+
+def _lower(member: str) -> str:
+    return member[0].lower() + member[1:]
+
+
+def _value(shape: Shape, node: _Node, name: str, path: str, reader: _Reader) -> Value:
+    if isinstance(shape, StructureShape):
+        return _structure(shape, node, name, path, reader)
+    if isinstance(shape, ListShape):
+        return _list(shape, node, name, path, reader)
+    if node.parts or node.text is None:
+        raise SesError("InvalidQueryParameter", f"{name} is a single value and has no parts.")
+    if shape.type_name == "string":
+        return _string(shape, node.text, path, reader)
+    return _SCALARS[shape.type_name](node.text, name)
+
+
+def _list(shape: ListShape, node: _Node, name: str, path: str, reader: _Reader) -> list[Value]:
+    """`Name.member.1`, `Name.member.2`, …; `Name=` is how the SDKs write an empty list."""
+    if node.text or (node.parts and "member" not in node.parts):
+        raise SesError("InvalidQueryParameter", f"{name} is a list: write {name}.member.1, ….")
+    members = node.parts["member"].parts if node.parts else {}
+    items: dict[int, _Node] = {}
+    for key, item in members.items():
+        index = _index(key, name)
+        if index in items:
+            raise SesError("InvalidQueryParameter", f"{name}.member.{index} occurs twice.")
+        items[index] = item
+    if not items and shape.name in NONEMPTY_LISTS:
+        reader.violations.append(violation(path, "have length greater than or equal to 1"))
+    return [
+        _value(shape.member, item, f"{name}.member.{index}", f"{path}.{index}.member", reader)
+        for index, item in sorted(items.items())
+    ]
+
+
+def _index(key: str, name: str) -> int:
+    if not (key.isascii() and key.isdigit()) or not 0 < int(key[:6]) <= MAX_INDEX:
+        raise SesError("InvalidQueryParameter", f"{name}.member.{key}: the index is no number.")
+    return int(key)
+
+
+def _string(shape: Shape, text: str, path: str, reader: _Reader) -> str:
+    enum = shape.metadata.get("enum")
+    if enum and text not in enum:
+        reader.violations.append(violation(path, f"satisfy enum value set: [{', '.join(enum)}]"))
+    return text
+
+
+def _timestamp(text: str, name: str) -> datetime:
+    """ISO 8601 with optional fraction as the SDKs send it, RFC 822 as the documentation says."""
+    try:
+        moment = datetime.fromisoformat(text.strip())
+    except ValueError:
+        moment = _rfc822(text, name)
+    try:
+        return moment.replace(tzinfo=moment.tzinfo or UTC).astimezone(UTC)
+    except (OverflowError, ValueError):
+        raise invalid_value(name, f"{text!r} is out of range") from None
+
+
+def _rfc822(text: str, name: str) -> datetime:
+    try:
+        return parsedate_to_datetime(text)
+    except (TypeError, ValueError, IndexError, OverflowError):
+        raise invalid_value(name, f"{text!r} is not a timestamp") from None
+
+
+def _boolean(text: str, name: str) -> bool:
+    if text not in {"true", "false"}:
+        raise invalid_value(name, f"{text!r} is neither true nor false")
+    return text == "true"
+
+
+def _integer(text: str, name: str) -> int:
+    try:
+        return int(text[:20])
+    except ValueError:
+        raise invalid_value(name, f"{text!r} is not a whole number") from None
+
+
+def _double(text: str, name: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise invalid_value(name, f"{text!r} is not a number") from None
+
+
+def _blob(text: str, name: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise invalid_value(name, "the value is not base64") from None
+
+
+_SCALARS = {
+    "timestamp": _timestamp,
+    "boolean": _boolean,
+    "integer": _integer,
+    "long": _integer,
+    "double": _double,
+    "float": _double,
+    "blob": _blob,
+}

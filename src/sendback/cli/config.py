@@ -1,0 +1,33 @@
+"""`sendback config`: the settings that are in force."""
+
+from dataclasses import fields
+
+import typer
+
+from sendback.cli.options import ConfigFile, Json, load_settings
+from sendback.cli.output import print_rows
+from sendback.config import ENVIRONMENT_PREFIX, Settings
+
+app = typer.Typer(help="The settings that are in force.", no_args_is_help=True)
+
+
+@app.command("show")
+def show(as_json: Json = False, config: ConfigFile = None) -> None:
+    """Print every setting, its value, and where that comes from."""
+    loaded = load_settings(config)
+    rows = [
+        {
+            "setting": entry.name,
+            "value": _shown(loaded.settings, entry.name, loaded.texts[entry.name]),
+            "from": loaded.origins[entry.name],
+            "environment": ENVIRONMENT_PREFIX + entry.name.upper(),
+            "about": entry.metadata["about"],
+        }
+        for entry in fields(Settings)
+    ]
+    print_rows(rows, ("setting", "value", "from", "about"), as_json=as_json)
+
+
+def _shown(settings: Settings, name: str, text: str) -> str:
+    """As it was written; the relay's password is not shown."""
+    return str(settings.outbound) if name == "outbound" else text

@@ -1,0 +1,171 @@
+"""`sendback demo`: the whole way on this machine, told as it happens."""
+
+import contextlib
+import json
+import os
+import queue
+import smtplib
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from email.message import EmailMessage
+from email.policy import SMTP as SMTP_POLICY
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from sendback.cli.failures import CommandFailedError
+
+if TYPE_CHECKING:
+    from sendback.dsn.parse import ParsedDsn
+
+SENDER = "ann@sender.example"
+RECIPIENT = "bob@example.com"
+_PATIENCE_SECONDS = 30.0
+
+
+def demo() -> None:
+    """Receive a mail by SMTP, call SendBounce through boto3, get the bounce by SMTP.
+
+    Everything runs on free ports of this machine with a temporary store, and ends with it.
+    """
+    from sendback.dsn.parse import parse
+
+    with tempfile.TemporaryDirectory(prefix="sendback-demo-") as folder, _listener() as inbox:
+        _say(f"The sender's mail server listens on 127.0.0.1:{inbox.port} (aiosmtpd).")
+        with _sendback(Path(folder), inbox.port) as addresses:
+            http, smtp = addresses["http"], addresses["smtp"]
+            endpoint = f"http://{http['host']}:{http['port']}"
+            _say(f"Sendback serves: SMTP {smtp['host']}:{smtp['port']}, SES API {endpoint}.")
+            client = _client(endpoint)
+            client.verify_domain_identity(Domain="example.com")
+            _say("boto3: verify_domain_identity(Domain='example.com')")
+            received = _send_mail(smtp["host"], smtp["port"])
+            _say(f"A mail from {SENDER} to {RECIPIENT} came in by SMTP.\n  message ID: {received}")
+            answer = client.send_bounce(
+                OriginalMessageId=received,
+                BounceSender="mailer-daemon@example.com",
+                BouncedRecipientInfoList=[{"Recipient": RECIPIENT, "BounceType": "DoesNotExist"}],
+            )
+            _say(f"boto3: send_bounce(…)\n  bounce ID:  {answer['MessageId']}")
+            sender, recipients, content = inbox.next_message()
+            to = ", ".join(recipients)
+            _say(f"The bounce arrived by SMTP, from <{sender.strip('<>')}> to {to}.")
+            _tell(parse(content))
+
+
+class _Inbox:
+    """What the listener got."""
+
+    def __init__(self) -> None:
+        self.port = 0
+        self._messages: queue.Queue[tuple[str, list[str], bytes]] = queue.Queue()
+
+    async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:  # noqa: ARG002, N802 - aiosmtpd's
+        self._messages.put((envelope.mail_from, envelope.rcpt_tos, envelope.content))
+        return "250 2.0.0 Ok"
+
+    def next_message(self) -> tuple[str, list[str], bytes]:
+        try:
+            return self._messages.get(timeout=_PATIENCE_SECONDS)
+        except queue.Empty:
+            raise CommandFailedError("the bounce did not arrive") from None
+
+
+@contextlib.contextmanager
+def _listener() -> Iterator[_Inbox]:
+    from aiosmtpd.controller import Controller
+
+    inbox = _Inbox()
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        inbox.port = free.getsockname()[1]
+    controller = Controller(inbox, "127.0.0.1", inbox.port, server_hostname="mx.sender.example")
+    controller.start()
+    try:
+        yield inbox
+    finally:
+        controller.stop()
+
+
+@contextlib.contextmanager
+def _sendback(folder: Path, relay_port: int) -> Iterator[dict[str, dict[str, Any]]]:
+    """A `sendback serve` of its own, as anyone would start it; answers the ready file's content."""
+    ready, log = folder / "ready.json", folder / "log"
+    command = [
+        sys.executable, "-m", "sendback", "serve",
+        "--http-listen", "127.0.0.1:0", "--smtp-listen", "127.0.0.1:0",
+        "--data-dir", str(folder / "data"), "--ready-file", str(ready),
+        "--outbound", f"smtp://127.0.0.1:{relay_port}", "--hostname", "mx.example.com",
+    ]  # fmt: skip
+    # Settings of the caller's own are not meant for the demo.
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("SENDBACK_")}
+    with log.open("wb") as output:
+        process = subprocess.Popen(  # noqa: S603 - our own command
+            command, stdout=output, stderr=output, cwd=folder, env=environment
+        )
+    try:
+        _wait_for(ready, process, log)
+        yield json.loads(ready.read_text())
+    finally:
+        process.terminate()
+        process.wait(_PATIENCE_SECONDS)
+
+
+def _wait_for(ready: Path, process: "subprocess.Popen[bytes]", log: Path) -> None:
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while not ready.exists():
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise CommandFailedError(f"sendback serve did not start:\n{log.read_text()}")
+        time.sleep(0.02)
+
+
+def _client(endpoint: str) -> Any:
+    import boto3
+
+    return boto3.client(
+        "ses",
+        endpoint_url=endpoint,
+        region_name="us-east-1",
+        aws_access_key_id="test",
+        aws_secret_access_key="test",  # noqa: S106 - the development key
+    )
+
+
+def _send_mail(host: str, port: int) -> str:
+    """Answers the message's ID, which the server gives in its reply to the content."""
+    mail = EmailMessage()
+    mail["From"], mail["To"], mail["Subject"] = f"Ann <{SENDER}>", RECIPIENT, "Lunch on Friday?"
+    mail["Message-ID"] = "<lunch@sender.example>"
+    mail.set_content("Dear Bob, are you free?\n")
+    with smtplib.SMTP(host, port, local_hostname="mx.sender.example") as smtp:
+        smtp.ehlo()
+        smtp.mail(SENDER)
+        smtp.rcpt(RECIPIENT)
+        code, reply = smtp.data(mail.as_bytes(policy=SMTP_POLICY))
+    if code != 250:  # noqa: PLR2004 - RFC 5321 §4.2.3
+        raise CommandFailedError(f"the mail was refused: {code} {reply.decode()}")
+    return reply.decode().split()[1]
+
+
+def _say(text: str) -> None:
+    typer.echo(text + "\n")
+
+
+def _tell(dsn: "ParsedDsn") -> None:
+    wanted = ("From", "To", "Subject", "In-Reply-To", "Auto-Submitted")
+    for name in wanted:
+        typer.echo(f"  {name}: {dsn.header_value(name)}")
+    typer.echo("\nIts delivery status, per message:\n")
+    for name, value in dsn.message_fields:
+        typer.echo(f"  {name}: {value}")
+    for number, recipient in enumerate(dsn.recipients, 1):
+        typer.echo(f"\nRecipient {number}:\n")
+        for name, value in recipient.fields:
+            typer.echo(f"  {name}: {value}")
+    typer.echo("\nThe text for people:\n")
+    typer.echo("".join(f"  {line}\n" for line in dsn.explanation.splitlines()))
+    typer.echo("That is the whole way. Next: sendback serve")

@@ -1,0 +1,111 @@
+"""`sendback messages`: what was received."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sendback.cli.failures import CommandFailedError
+from sendback.cli.options import ConfigFile, Database, DataDir, Json, Limit, with_app
+from sendback.cli.output import print_fields, print_rows
+
+if TYPE_CHECKING:
+    from sendback.app import App
+    from sendback.config import Settings
+    from sendback.store.values import ReceivedMessage
+
+app = typer.Typer(help="What was received.", no_args_is_help=True)
+
+
+@app.command("list")
+def list_messages(
+    limit: Limit = 50,
+    as_json: Json = False,
+    data_dir: DataDir = None,
+    database: Database = None,
+    config: ConfigFile = None,
+) -> None:
+    """List received messages, the newest first."""
+
+    async def work(app: "App", settings: "Settings") -> list[dict[str, Any]]:
+        from sendback.store.messages import ListMessages
+
+        found = await app.store.read(ListMessages(settings.account_id, limit))
+        return [_row(message) for message in found]
+
+    rows = with_app(config, data_dir, database, work)
+    columns = ("received_at", "message_id", "from", "to", "subject", "size")
+    print_rows(rows, columns, as_json=as_json)
+
+
+@app.command("show")
+def show_message(
+    message_id: Annotated[str, typer.Argument(help="The ID in the 250 reply.")],
+    raw: Annotated[bool, typer.Option(help="Print the message itself, as received.")] = False,
+    as_json: Json = False,
+    data_dir: DataDir = None,
+    database: Database = None,
+    config: ConfigFile = None,
+) -> None:
+    """Show a received message: its envelope and header, or with --raw all of it."""
+
+    async def work(app: "App", settings: "Settings") -> tuple["ReceivedMessage", bytes]:
+        from sendback.store.messages import FindBody, FindMessage
+
+        message = await app.store.read(FindMessage(settings.account_id, message_id))
+        if message is None:
+            raise CommandFailedError(f"no message {message_id} was received here")
+        body = await app.store.read(FindBody(settings.account_id, message_id))
+        if body is None:
+            return message, b""
+        content = app.store.blobs.read(body.blob) if body.blob else body.inline
+        return message, content or b""
+
+    message, body = with_app(config, data_dir, database, work)
+    if raw:
+        typer.echo(message.header + body, nl=False)
+        return
+    fields = {**_row(message), **_envelope(message)}
+    if as_json:
+        fields["header"] = message.header.decode("utf-8", "replace")
+    print_fields(fields, as_json=as_json)
+    if not as_json:
+        typer.echo("\n" + _shown(message.header))
+
+
+def _shown(header: bytes) -> str:
+    from sendback.cli.output import printable
+
+    lines = header.decode("utf-8", "replace").split("\r\n")
+    return "\n".join(printable(line.replace("\t", " ")) for line in lines)
+
+
+def _row(message: "ReceivedMessage") -> dict[str, Any]:
+    from sendback.mail.headers import field_values
+
+    subject = field_values(message.header, "Subject")
+    envelope = message.envelope
+    return {
+        "message_id": message.message_id,
+        "received_at": message.received_at,
+        "expires_at": message.expires_at,
+        "from": str(envelope.reverse_path) or "<>",
+        "to": [str(recipient.address) for recipient in envelope.recipients],
+        "subject": subject[0].decode("utf-8", "replace") if subject else "",
+        "size": message.size,
+    }
+
+
+def _envelope(message: "ReceivedMessage") -> dict[str, Any]:
+    envelope = message.envelope
+    return {
+        "client": envelope.client.ip,
+        "helo": envelope.client.helo,
+        "tls": envelope.client.tls or "no",
+        "envid": envelope.envelope_id,
+        "ret": envelope.ret,
+        "notify": [",".join(sorted(entry.notify)) for entry in envelope.recipients],
+        "orcpt": [
+            f"{entry.original.address_type};{entry.original.address}" if entry.original else ""
+            for entry in envelope.recipients
+        ],
+    }

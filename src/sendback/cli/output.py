@@ -1,0 +1,65 @@
+"""Tables for people, JSON for programs.
+
+What comes from outside (addresses, subjects, replies) is printed as text: control characters are
+shown, not sent to the terminal, and no markup in them is taken for ours.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import typer
+
+
+def print_rows(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, as_json: bool) -> None:
+    """A table with these columns; as JSON, all that the rows hold."""
+    if as_json:
+        print_json(list(rows))
+        return
+    if not rows:
+        typer.echo("Nothing there.")
+        return
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        table.add_column(column.replace("_", " "), overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(printable(row.get(column))) for column in columns))
+    console = Console()
+    # Not cut to 80 columns when it is read by a program after all.
+    console.print(table, width=None if console.is_terminal else 240)
+
+
+def print_fields(fields: Mapping[str, Any], *, as_json: bool) -> None:
+    """One thing, a line a field."""
+    if as_json:
+        print_json(fields)
+        return
+    width = max(map(len, fields), default=0)
+    for name, value in fields.items():
+        typer.echo(f"{name.replace('_', ' '):{width}}  {printable(value)}")
+
+
+def print_json(value: Any) -> None:
+    """Indented JSON; dates as ISO 8601."""
+    typer.echo(json.dumps(value, indent=2, default=_json, ensure_ascii=False))
+
+
+def printable(value: Any) -> str:
+    """A value as one line of harmless text."""
+    if value is None:
+        return ""
+    if isinstance(value, datetime):
+        return value.strftime("%Y-%m-%d %H:%M:%S")
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(printable, value))
+    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in str(value))
+
+
+def _json(value: Any) -> str:
+    return value.isoformat() if isinstance(value, datetime) else str(value)

@@ -1,0 +1,100 @@
+"""`sendback serve`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sendback.cli.options import ConfigFile, Database, DataDir, load_settings
+from sendback.config import LoadedSettings
+
+if TYPE_CHECKING:
+    from sendback.app import Addresses
+
+
+def serve(  # noqa: PLR0917 - its options
+    http_listen: Annotated[
+        str | None,
+        typer.Option(
+            help="HOST:PORT of the API; port 0 is a free one.", show_default="127.0.0.1:4579"
+        ),
+    ] = None,
+    smtp_listen: Annotated[
+        str | None,
+        typer.Option(
+            help="HOST:PORT for mail; port 0 is a free one.", show_default="127.0.0.1:2525"
+        ),
+    ] = None,
+    outbound: Annotated[
+        str | None,
+        typer.Option(
+            help="capture keeps bounces here and sends nothing; smtp://[USER:PASSWORD@]HOST:PORT "
+            "sends them through that relay. (mx is to come.)",
+            show_default="capture",
+        ),
+    ] = None,
+    data_dir: DataDir = None,
+    database: Database = None,
+    workers: Annotated[
+        str | None, typer.Option(help="Processes that share the ports.", show_default="1")
+    ] = None,
+    hostname: Annotated[
+        str | None,
+        typer.Option(help="What this server calls itself.", show_default="the machine's name"),
+    ] = None,
+    log_level: Annotated[
+        str | None, typer.Option(help="debug, info, warning or error.", show_default="info")
+    ] = None,
+    ready_file: Annotated[
+        Path | None,
+        typer.Option(help="Written, as JSON, with the actual addresses once it serves."),
+    ] = None,
+    config: ConfigFile = None,
+) -> None:
+    """Receive mail by SMTP, answer the SES API, deliver bounces.
+
+    Out of the box it listens on loopback only, knows the key pair test/test, and sends nothing.
+    Every option has an environment variable (SENDBACK_OUTBOUND, …) and a line in sendback.toml;
+    `sendback config show` lists all settings. Ctrl-C or SIGTERM ends it cleanly.
+    """
+    loaded = load_settings(
+        config,
+        http_listen=http_listen,
+        smtp_listen=smtp_listen,
+        outbound=outbound,
+        data_dir=data_dir,
+        database=database,
+        workers=workers,
+        hostname=hostname,
+        log_level=log_level,
+    )
+    from sendback.app import run
+
+    code = run(loaded.settings, ready_file, lambda addresses: _announce(loaded, addresses))
+    raise typer.Exit(code)
+
+
+def _announce(loaded: LoadedSettings, addresses: "Addresses") -> None:
+    settings = loaded.settings
+    key = "test / test (loopback only)" if settings.development_key else "sendback keys create"
+    kept = "kept here, never sent: sendback outbox list"
+    endpoint = f"http://{addresses.http}"
+    typer.echo(
+        f"""Sendback serves.
+
+  SES API     {endpoint}   region {settings.region}, account {settings.account_id}
+  SMTP        {addresses.smtp}
+  bounces     {kept if settings.outbound.captures else f"sent through {settings.outbound}"}
+  data        {settings.data_dir.absolute()}
+  access key  {key}
+
+Try it, in another terminal:
+
+  export AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test AWS_DEFAULT_REGION={settings.region}
+  aws ses verify-domain-identity --domain example.com --endpoint-url {endpoint}
+  swaks --server {addresses.smtp} --from ann@sender.example --to bob@example.com
+  aws ses send-bounce --endpoint-url {endpoint} --bounce-sender mailer-daemon@example.com \\
+      --bounced-recipient-info-list Recipient=bob@example.com,BounceType=DoesNotExist \\
+      --original-message-id THE-ID-IN-THE-250-REPLY
+""",
+    )

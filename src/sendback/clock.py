@@ -1,0 +1,47 @@
+"""The one clock. Time is a parameter: everything that asks for the time is given a `Clock`.
+
+Never import `time` or call `datetime.now` elsewhere for a date that is stored or compared with
+a stored one. (Time-outs of connections use the event loop's monotonic clock, which is no date.)
+"""
+
+from datetime import UTC, datetime, timedelta
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """Tells the time, in UTC, as an aware datetime."""
+
+    def now(self) -> datetime: ...
+
+
+class SystemClock:
+    """The machine's clock, shifted by `offset` (the setting `clock_offset`)."""
+
+    def __init__(self, offset: timedelta = timedelta(0)) -> None:
+        self._offset = offset
+
+    def now(self) -> datetime:
+        return datetime.now(UTC) + self._offset
+
+
+class ManualClock:
+    """A clock that stands still until it is moved: for tests, the users' own too."""
+
+    def __init__(self, start: datetime) -> None:
+        self._now = start
+
+    def now(self) -> datetime:
+        return self._now
+
+    def advance(self, by: timedelta) -> None:
+        self._now += by
+
+
+def to_milliseconds(moment: datetime) -> int:
+    """Unix time in milliseconds: the unit in which dates are stored."""
+    return int(moment.timestamp() * 1000)
+
+
+def from_milliseconds(milliseconds: int) -> datetime:
+    """The inverse of `to_milliseconds`, in UTC."""
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)

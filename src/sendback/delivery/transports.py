@@ -1,0 +1,36 @@
+"""The ways out: what every one of them offers, and the one that keeps everything here."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from sendback.store.values import OutboxMessage, Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How an attempt ended: the peer `host:port`, its TLS version if any, and its words."""
+
+    outcome: Outcome
+    peer: str
+    reply: str
+    tls: str | None = None
+
+
+class Transport(Protocol):
+    """A way for a message to leave."""
+
+    async def deliver(self, message: OutboxMessage) -> Result:
+        """One attempt. Whatever the peer does, it ends in a `Result`."""
+
+    async def close(self) -> None:
+        """Closes what is kept open."""
+
+
+class Capture:
+    """Keeps every message in the outbox, to be looked at; nothing is ever sent."""
+
+    async def deliver(self, message: OutboxMessage) -> Result:
+        return Result(Outcome.CAPTURED, "capture", f"kept for {message.recipient}")
+
+    async def close(self) -> None:
+        """There is nothing open."""

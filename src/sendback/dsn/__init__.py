@@ -1,0 +1,55 @@
+"""Delivery status notifications: RFC 3464 in the container of RFC 6522.
+
+A library of its own: `compose` writes a bounce as bytes, `parse` reads one, `reasons` knows the
+standard reasons. It does no I/O, asks no clock and makes no IDs; all of that is given to it.
+
+    >>> from datetime import UTC, datetime
+    >>> from sendback.dsn import Action, MtaName, RecipientFields, Report, parse_address
+    >>> report = Report(
+    ...     reporting_mta=MtaName("dns", "mx.example.com"),
+    ...     recipients=(
+    ...         RecipientFields(
+    ...             final_recipient=parse_address("bob@example.com"),
+    ...             action=Action.FAILED,
+    ...             status="5.1.1",
+    ...         ),
+    ...     ),
+    ... )
+    >>> report.recipients[0].action
+    <Action.FAILED: 'failed'>
+"""
+
+from sendback.dsn.compose import compose
+from sendback.dsn.errors import DsnError
+from sendback.dsn.model import (
+    Action,
+    Bounce,
+    ExtensionField,
+    MtaName,
+    OriginalRecipient,
+    RecipientFields,
+    Report,
+)
+from sendback.dsn.parse import NotADsnError, ParsedDsn, ParsedRecipient, parse
+from sendback.dsn.reasons import REASONS, Reason
+from sendback.mail.address import Address, parse_address
+
+__all__ = [
+    "REASONS",
+    "Action",
+    "Address",
+    "Bounce",
+    "DsnError",
+    "ExtensionField",
+    "MtaName",
+    "NotADsnError",
+    "OriginalRecipient",
+    "ParsedDsn",
+    "ParsedRecipient",
+    "Reason",
+    "RecipientFields",
+    "Report",
+    "compose",
+    "parse",
+    "parse_address",
+]

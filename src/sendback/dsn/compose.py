@@ -1,0 +1,223 @@
+"""Writes a bounce as bytes: RFC 3464 in RFC 6522's multipart/report.
+
+The form is that of recorded Amazon SES bounces (header order, part descriptions, field order),
+because bounce readers are tuned to it; where SES departs from the standard, the standard wins.
+
+Theory of operation. Every header field and DSN field goes through `fields.write_field`, which
+refuses what could become structure. The human part has every character that could end a line
+normalised and is encoded. The returned header section is spliced in octet for octet, or encoded
+as a whole. The boundary is compared with all of it. So no input makes a header, a recipient or a
+part that was not asked for.
+"""
+
+import re
+from binascii import b2a_qp
+from collections.abc import Iterator
+
+from sendback.dsn.errors import DsnError
+from sendback.dsn.fields import (
+    MAX_LINE,
+    final_recipient,
+    original_recipient,
+    write_field,
+    write_utf8_field,
+)
+from sendback.dsn.model import Action, Bounce, ExtensionField, RecipientFields, Report
+from sendback.mail.dates import format_date
+
+# Unicode's line ends and every control but tab: none of them may end a line or a part.
+_LINE_END = re.compile("\r\n|[\r\n\u0085\u2028\u2029]")
+_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
+_BOUNDARY = re.compile(r"[A-Za-z0-9=_.-]{1,60}")
+
+
+def compose(bounce: Bounce, boundary: str) -> bytes:
+    """The bounce as it goes over the wire, CRLF throughout, not dot-stuffed.
+
+    `boundary` is a random string of letters and digits that the caller makes; when it occurs in
+    the content (nobody can have known it) it is lengthened until it does not. Raises `DsnError`.
+    """
+    if not _BOUNDARY.fullmatch(boundary):
+        raise DsnError("boundary", "is 1 to 60 letters, digits and any of = _ . -")
+    human = _human_part(bounce)
+    report = _report_part(bounce.report)
+    returned = _returned_part(bounce.returned_headers)
+    content = human + report + returned
+    while boundary.encode("ascii") in content:
+        boundary += "x"
+    delimiter = f"--{boundary}\r\n".encode("ascii")
+    return b"".join(
+        (
+            *_header(bounce, boundary),
+            b"\r\n",
+            delimiter, human, b"\r\n",
+            delimiter, report, b"\r\n",
+            delimiter, returned, b"\r\n",
+            f"--{boundary}--\r\n".encode("ascii"),
+        )
+    )  # fmt: skip
+
+
+def _header(bounce: Bounce, boundary: str) -> Iterator[bytes]:
+    yield write_field("Date", format_date(bounce.date))
+    yield write_field("From", bounce.sender)
+    yield _to(bounce)
+    yield write_field("Message-ID", f"<{bounce.message_id}>")
+    yield write_field("Subject", f"Delivery Status Notification ({_outcome(bounce.report)})")
+    if bounce.in_reply_to:
+        yield write_field("In-Reply-To", bounce.in_reply_to)
+        yield write_field("References", bounce.in_reply_to)
+    yield write_field("Auto-Submitted", "auto-replied")  # RFC 3834 §3.1.7
+    yield write_field("MIME-Version", "1.0")
+    yield (  # RFC 6522 §3
+        f'Content-Type: multipart/report; boundary="{boundary}";\r\n'
+        " report-type=delivery-status\r\n"
+    ).encode("ascii")
+
+
+def _to(bounce: Bounce) -> bytes:
+    """The reverse-path alone; raw UTF-8 only where SMTPUTF8 is needed anyway (RFC 6532)."""
+    if bounce.to.needs_smtputf8:
+        return write_utf8_field("To", str(bounce.to))
+    return write_field(
+        "To", f"{bounce.to.local}@{_ascii(bounce.to.domain, bounce.to.ascii_domain)}"
+    )
+
+
+def _ascii(written: str, canonical: str) -> str:
+    return written if written.isascii() else canonical
+
+
+_OUTCOMES = {
+    Action.FAILED: "Failure",
+    Action.DELAYED: "Delay",
+    Action.DELIVERED: "Success",
+    Action.RELAYED: "Success",
+    Action.EXPANDED: "Success",
+}
+
+
+def _outcome(report: Report) -> str:
+    outcomes = {_OUTCOMES[recipient.action] for recipient in report.recipients}
+    return next(word for word in ("Failure", "Delay", "Success") if word in outcomes)
+
+
+# --- the human part -------------------------------------------------------------------------
+
+
+def _human_part(bounce: Bounce) -> bytes:
+    text = bounce.explanation if bounce.explanation is not None else _generated(bounce.report)
+    lines = [_CONTROL.sub("", line) for line in _LINE_END.split(text)]
+    plain = all(line.isascii() and len(line) <= MAX_LINE for line in lines)
+    charset, encoding = ("us-ascii", "7bit") if plain else ("utf-8", "quoted-printable")
+    body = [line.encode() for line in lines]
+    if not plain:
+        body = [_quoted_printable(line) for line in body]
+    return (
+        f"Content-Type: text/plain; charset={charset}\r\n"
+        f"Content-Transfer-Encoding: {encoding}\r\n"
+        "Content-Description: Notification\r\n\r\n"
+    ).encode("ascii") + b"".join(line + b"\r\n" for line in body)
+
+
+def _quoted_printable(line: bytes) -> bytes:
+    """One line without its end (RFC 2045 §6.7); soft breaks are CRLF as all else."""
+    return b2a_qp(line, istext=False).replace(b"=\n", b"=\r\n")
+
+
+_HAPPENED = {
+    Action.FAILED: "was not delivered",
+    Action.DELAYED: "is delayed; there is nothing that you need to do",
+    Action.DELIVERED: "was delivered",
+    Action.RELAYED: "was passed on to a system that sends no confirmation",
+    Action.EXPANDED: "was passed on to a list of addresses",
+}
+
+
+def _generated(report: Report) -> str:
+    """The text for people: which address, what happened, why. The details are in part two."""
+    failed = any(recipient.action is Action.FAILED for recipient in report.recipients)
+    first = "This message could not be delivered." if failed else "This is a delivery report."
+    lines = [first]
+    for recipient in report.recipients:
+        lines += ["", f"Your message to {recipient.final_recipient} {_HAPPENED[recipient.action]}."]
+        why = (recipient.diagnostic_code or "").partition(";")[2].strip() or recipient.status
+        lines.append(f"The reason given: {why}")
+    return "\n".join(lines)
+
+
+# --- the report -----------------------------------------------------------------------------
+
+
+def _report_part(report: Report) -> bytes:
+    groups = [b"".join(_message_fields(report))]
+    groups += [b"".join(_recipient_fields(recipient)) for recipient in report.recipients]
+    return (
+        b"Content-Type: message/delivery-status\r\n"
+        b"Content-Transfer-Encoding: 7bit\r\n"
+        b"Content-Description: Delivery Status Notification\r\n\r\n"
+    ) + b"\r\n".join(groups)  # groups are separated by one empty line (RFC 3464 §2.1)
+
+
+def _message_fields(report: Report) -> Iterator[bytes]:
+    if report.original_envelope_id is not None:  # RFC 3464 §2.2.1
+        yield write_field("Original-Envelope-Id", report.original_envelope_id)
+    yield write_field("Reporting-MTA", str(report.reporting_mta))  # RFC 3464 §2.2.2
+    if report.received_from_mta:  # RFC 3464 §2.2.4
+        yield write_field("Received-From-MTA", str(report.received_from_mta))
+    if report.arrival_date:  # RFC 3464 §2.2.5
+        yield write_field("Arrival-Date", format_date(report.arrival_date))
+    yield from _extensions(report.extension_fields)
+
+
+def _recipient_fields(recipient: RecipientFields) -> Iterator[bytes]:
+    """In the order of recorded SES bounces; RFC 3464 §2.3 prescribes none."""
+    yield write_field("Action", recipient.action.value)
+    yield write_field("Final-Recipient", final_recipient(recipient.final_recipient))
+    if recipient.original_recipient:  # RFC 3464 §2.3.1
+        yield write_field("Original-Recipient", original_recipient(recipient.original_recipient))
+    if recipient.remote_mta:  # RFC 3464 §2.3.5
+        yield write_field("Remote-MTA", str(recipient.remote_mta))
+    if recipient.diagnostic_code is not None:  # RFC 3464 §2.3.6
+        yield write_field("Diagnostic-Code", recipient.diagnostic_code)
+    yield write_field("Status", recipient.status)  # RFC 3464 §2.3.4
+    if recipient.last_attempt_date:  # RFC 3464 §2.3.7
+        yield write_field("Last-Attempt-Date", format_date(recipient.last_attempt_date))
+    if recipient.will_retry_until:  # RFC 3464 §2.3.9
+        yield write_field("Will-Retry-Until", format_date(recipient.will_retry_until))
+    yield from _extensions(recipient.extension_fields)
+
+
+def _extensions(fields: tuple[ExtensionField, ...]) -> Iterator[bytes]:
+    for extension in fields:
+        yield write_field(extension.name, extension.value)
+
+
+# --- what is returned -----------------------------------------------------------------------
+
+
+def _returned_part(header: bytes) -> bytes:
+    """The original's header section, octet for octet where 7bit carries it (RFC 6522 §4)."""
+    plain = header.isascii() and b"\0" not in header and _lines_are_sound(header)
+    body = header if plain else _encode_lines(header)
+    if body and not body.endswith(b"\r\n"):
+        body += b"\r\n"
+    encoding = b"7bit" if plain else b"quoted-printable"
+    return (
+        b"Content-Type: text/rfc822-headers\r\n"
+        b"Content-Transfer-Encoding: " + encoding + b"\r\n"
+        b"Content-Description: Undelivered Message\r\n\r\n"
+    ) + body
+
+
+def _lines_are_sound(data: bytes) -> bool:
+    """Whether every line end is CRLF and no line passes 998 octets (RFC 2045 §2.7)."""
+    ends = data.count(b"\r\n")
+    if data.count(b"\r") != ends or data.count(b"\n") != ends:
+        return False
+    return len(data) <= MAX_LINE or max(map(len, data.split(b"\r\n"))) <= MAX_LINE
+
+
+def _encode_lines(data: bytes) -> bytes:
+    """Quoted-printable, in which a CR or LF that is no line end is an octet like any other."""
+    return b"\r\n".join(_quoted_printable(line) for line in data.split(b"\r\n"))

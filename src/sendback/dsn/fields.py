@@ -1,0 +1,80 @@
+"""The one writer of header fields and DSN fields. Nothing from outside becomes structure here.
+
+A value with a line end, a control character or a non-ASCII character is refused, never mended;
+a long one is folded at white space (RFC 5322 §2.2.3) and no line passes 998 octets (§2.1.1).
+"""
+
+import re
+
+from sendback.dsn.errors import DsnError
+from sendback.mail.address import Address
+from sendback.mail.envelope import OriginalRecipient
+
+FOLD_AT = 78
+MAX_LINE = 998
+
+_PLAIN = re.compile(r"[\t -~]*")
+_WORD = re.compile(r"[ \t]*[^ \t]+")
+# RFC 6533 §3, utf-8-addr-xtext: printable ASCII but these stands for itself.
+_XTEXT_ESCAPED = re.compile(r"[^!-*,-<>-\[\]-~]")
+
+
+def check_value(name: str, value: str) -> None:
+    """Returns when `write_field` can write the value. Raises `DsnError` that names the field."""
+    if not _PLAIN.fullmatch(value):
+        raise DsnError(name, "line ends, control characters and non-ASCII are not allowed")
+    if not value.strip(" \t"):
+        raise DsnError(name, "the value is empty")
+    if len(value) > MAX_LINE - len(name) - 2:
+        _fold(name, value)
+
+
+def write_field(name: str, value: str) -> bytes:
+    """`name: value` CRLF, folded. Raises `DsnError` that names the field."""
+    check_value(name, value)
+    value = value.strip(" \t")
+    line = f"{name}: {value}\r\n"
+    if len(line) - 2 > FOLD_AT:
+        line = _fold(name, value)
+    return line.encode("ascii")
+
+
+def write_utf8_field(name: str, value: str) -> bytes:
+    """A field of an SMTPUTF8 message (RFC 6532): `value` has been parsed as an address."""
+    return f"{name}: {value}\r\n".encode()
+
+
+def _fold(name: str, value: str) -> str:
+    """Breaks before white space that a word follows, so that no folded line is blank."""
+    lines = [f"{name}:"]
+    for word in _WORD.findall(f" {value}"):
+        if len(lines[-1]) + len(word) > FOLD_AT and lines[-1] != f"{name}:":
+            lines.append(word)
+        else:
+            lines[-1] += word
+    if any(len(line) > MAX_LINE for line in lines):
+        raise DsnError(name, f"has no white space to fold at in {MAX_LINE} characters")
+    return "\r\n".join(lines) + "\r\n"
+
+
+def final_recipient(address: Address) -> str:
+    """`rfc822; bob@example.com`; `utf-8; …` only for a non-ASCII local part (RFC 6533 §3).
+
+    A non-ASCII domain is written in A-labels: the usual readers skip what is not rfc822.
+    """
+    if address.needs_smtputf8:
+        return "utf-8; " + encode_utf8_xtext(f"{address.local}@{address.ascii_domain}")
+    domain = address.domain if address.domain.isascii() else address.ascii_domain
+    return f"rfc822; {address.local}@{domain}"
+
+
+def original_recipient(original: OriginalRecipient) -> str:
+    """`rfc822; Bob@example.com` as ORCPT gave it (RFC 3464 §2.3.1, RFC 6533 §3)."""
+    if original.address_type.lower() == "utf-8":
+        return f"{original.address_type}; {encode_utf8_xtext(original.address)}"
+    return f"{original.address_type}; {original.address}"
+
+
+def encode_utf8_xtext(text: str) -> str:
+    """RFC 6533 §3: hexadecimal for what is not printable ASCII, for backslash, `+`, `=`, space."""
+    return _XTEXT_ESCAPED.sub(lambda match: f"\\x{{{ord(match[0]):02X}}}", text)

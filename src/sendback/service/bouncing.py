@@ -1,0 +1,299 @@
+"""Bouncing: authorise, compose, queue. SES API: SendBounce.
+
+What the caller asked for arrives parsed (`BounceRequest`); here it is held against the message
+that was received, the identities that the caller has, and the clock. The bounce is committed to
+the outbox in one transaction with all that it changes: the account's turn, the remembered call.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+
+from sqlalchemy import Connection
+
+from sendback.aws.arn import IdentityArn
+from sendback.aws.errors import SesError, invalid_value, message_rejected
+from sendback.clock import Clock
+from sendback.dsn.compose import compose
+from sendback.dsn.errors import DsnError
+from sendback.dsn.model import (
+    Action,
+    Bounce,
+    ExtensionField,
+    MtaName,
+    RecipientFields,
+    Report,
+)
+from sendback.dsn.reasons import Reason
+from sendback.ids import IdMaker
+from sendback.mail.address import Address
+from sendback.mail.covering import covering_names
+from sendback.mail.envelope import Envelope, Recipient
+from sendback.mail.headers import field_values, message_id
+from sendback.service.caller import Caller
+from sendback.store.accounts import take_turn
+from sendback.store.calls import CallKey, find_call, remember_call
+from sendback.store.identities import find_identities
+from sendback.store.messages import find_message
+from sendback.store.outbox import add_to_outbox
+from sendback.store.store import Store
+from sendback.store.values import OutboxMessage, ReceivedMessage
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ExplicitFields:
+    """SES API: RecipientDsnFields."""
+
+    action: Action
+    status: str
+    final_recipient: Address | None = None
+    remote_mta: MtaName | None = None
+    diagnostic_code: str | None = None
+    last_attempt_date: datetime | None = None
+    extension_fields: tuple[ExtensionField, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class BouncedRecipient:
+    """SES API: BouncedRecipientInfo. One of `reason` and `fields` is given; fields win."""
+
+    recipient: Address
+    reason: Reason | None = None
+    fields: ExplicitFields | None = None
+    arn: IdentityArn | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BounceRequest:
+    """SES API: SendBounceRequest, parsed. `sender` is the `From:` value, `sender_address` in it."""
+
+    original_message_id: str
+    sender: str
+    sender_address: Address
+    recipients: tuple[BouncedRecipient, ...]
+    sender_arn: IdentityArn | None = None
+    explanation: str | None = None
+    reporting_mta: MtaName | None = None
+    arrival_date: datetime | None = None
+    extension_fields: tuple[ExtensionField, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What the store knows about a request, read in one transaction."""
+
+    repeated: str | None
+    message: ReceivedMessage | None
+    sender_verified: bool
+
+
+class Bouncing:
+    """Sends bounces for received messages."""
+
+    def __init__(  # noqa: PLR0913 - its settings, by keyword
+        self,
+        store: Store,
+        clock: Clock,
+        ids: IdMaker,
+        *,
+        hostname: str,
+        region: str,
+        window: timedelta,
+        rate: float,
+        give_up_after: timedelta,
+        queued: Callable[[], None],
+    ) -> None:
+        """`rate` is in calls per second and account, 0 for no limit; `queued` wakes delivery."""
+        self._store = store
+        self._clock = clock
+        self._ids = ids
+        self._reporting_mta = MtaName("dns", hostname)
+        self._hostname = hostname
+        self._region = region
+        self._window = window
+        self._interval = timedelta(seconds=1 / rate) if rate else None
+        self._give_up_after = give_up_after
+        self._queued = queued
+
+    async def send_bounce(
+        self, caller: Caller, request: BounceRequest, call: CallKey | None
+    ) -> str:
+        """Queues the bounce and answers its MessageId; the same one for a repeated call.
+
+        Raises `SesError`, `StoreUnavailableError`.
+        """
+        self._authorise_arns(caller, request)
+        found = await self._store.read(partial(_find, caller, request, call))
+        if found.repeated:
+            return found.repeated
+        if not found.sender_verified:
+            raise _not_verified(request.sender_address, self._region)
+        now = self._clock.now()
+        message = self._bounceable(request.original_message_id, found.message, now)
+        outgoing = self._compose(caller, request, message, now)
+        answer = await self._store.write(partial(self._queue, outgoing, call, now))
+        if answer is None:
+            raise SesError("Throttling", "Rate exceeded")
+        if answer == outgoing.message_id:
+            self._queued()
+            _log_unusual(message, answer)
+        return answer
+
+    def _authorise_arns(self, caller: Caller, request: BounceRequest) -> None:
+        """An identity of another account needs its owner's policy; without one, denied."""
+        asked = [(request.sender_arn, request.sender_address)]
+        asked += [(recipient.arn, recipient.recipient) for recipient in request.recipients]
+        for arn, address in asked:
+            if arn is None:
+                continue
+            if arn.account_id != caller.account_id or arn.region != self._region:
+                raise SesError(
+                    "AccessDenied",
+                    f"User `{caller.arn}' is not authorized to perform `ses:SendBounce' on "
+                    f"resource `{arn}'",
+                )
+            if arn.identity not in covering_names(address):
+                raise invalid_value("BounceSenderArn", f"{arn.identity} does not cover {address}")
+
+    def _bounceable(
+        self, asked_id: str, message: ReceivedMessage | None, now: datetime
+    ) -> ReceivedMessage:
+        if message is None:
+            raise message_rejected(f"Message not found: {asked_id} was not received here.")
+        closes = message.received_at + self._window
+        if now > closes:
+            raise message_rejected(
+                f"Message {asked_id} can no longer be bounced: its window closed at "
+                f"{closes:%Y-%m-%dT%H:%M:%SZ}."
+            )
+        return message
+
+    def _compose(
+        self, caller: Caller, request: BounceRequest, message: ReceivedMessage, now: datetime
+    ) -> OutboxMessage:
+        envelope = message.envelope
+        to = envelope.reverse_path.address
+        if to is None:  # RFC 5321 §6.1, RFC 3834 §2
+            raise message_rejected(
+                f"Message {message.message_id} has a null reverse-path: nobody to bounce to."
+            )
+        recipients = tuple(_recipient(asked, envelope, now) for asked in request.recipients)
+        bounce_id = self._ids.outbound_message(now)
+        bounce = Bounce(
+            sender=request.sender,
+            to=to,
+            date=now,
+            message_id=f"{bounce_id}@{self._hostname}",
+            report=Report(
+                reporting_mta=request.reporting_mta or self._reporting_mta,
+                recipients=recipients,
+                original_envelope_id=envelope.envelope_id,
+                arrival_date=request.arrival_date or message.received_at,
+                extension_fields=request.extension_fields,
+            ),
+            explanation=request.explanation,
+            in_reply_to=message_id(message.header),
+            returned_headers=message.header,
+        )
+        try:
+            content = compose(bounce, self._ids.boundary())
+        except DsnError as error:
+            raise invalid_value(error.field, error.rule) from error
+        return OutboxMessage(
+            message_id=bounce_id,
+            account_id=caller.account_id,
+            original_message_id=message.message_id,
+            recipient=str(to),
+            content=content,
+            created_at=now,
+            expires_at=now + self._give_up_after,
+        )
+
+    def _queue(
+        self,
+        outgoing: OutboxMessage,
+        call: CallKey | None,
+        now: datetime,
+        connection: Connection,
+        /,
+    ) -> str | None:
+        """The unit of work: None when it is not the account's turn yet."""
+        if call and (answered := find_call(connection, call)):
+            return answered
+        if self._interval and not take_turn(connection, outgoing.account_id, now, self._interval):
+            return None
+        add_to_outbox(connection, [outgoing])
+        if call:
+            remember_call(connection, call, outgoing.message_id, now)
+        return outgoing.message_id
+
+
+def _find(
+    caller: Caller, request: BounceRequest, call: CallKey | None, connection: Connection, /
+) -> _Found:
+    repeated = find_call(connection, call) if call else None
+    names = covering_names(request.sender_address)
+    if request.sender_arn:
+        names = (request.sender_arn.identity,)
+    identities = find_identities(connection, caller.account_id, names)
+    return _Found(
+        repeated=repeated,
+        message=find_message(connection, caller.account_id, request.original_message_id),
+        sender_verified=any(identity.is_verified for identity in identities),
+    )
+
+
+def _not_verified(address: Address, region: str) -> SesError:
+    return message_rejected(
+        "Email address is not verified. The following identities failed the check in region "
+        f"{region.upper()}: {address}"
+    )
+
+
+def _recipient(asked: BouncedRecipient, envelope: Envelope, now: datetime) -> RecipientFields:
+    final = asked.fields.final_recipient if asked.fields else None
+    original = _original_recipient(asked.recipient, final, envelope)
+    if asked.fields:
+        fields = asked.fields
+        return RecipientFields(
+            final_recipient=final or original.address,
+            action=fields.action,
+            status=fields.status,
+            original_recipient=original.original,
+            remote_mta=fields.remote_mta,
+            diagnostic_code=fields.diagnostic_code,
+            last_attempt_date=fields.last_attempt_date,
+            extension_fields=fields.extension_fields,
+        )
+    if asked.reason is None:
+        raise ValueError("a bounced recipient has a reason or fields")
+    return RecipientFields(
+        final_recipient=original.address,
+        action=Action.FAILED,  # a bounce is final, for TemporaryFailure too
+        status=asked.reason.status,
+        original_recipient=original.original,
+        diagnostic_code=asked.reason.diagnostic_code,
+        last_attempt_date=now,
+    )
+
+
+def _original_recipient(recipient: Address, final: Address | None, envelope: Envelope) -> Recipient:
+    """The envelope's entry: either address must be one of the message's recipients."""
+    by_key = {entry.address.key: entry for entry in envelope.recipients}
+    for address in (recipient, final):
+        if address is not None and address.key in by_key:
+            return by_key[address.key]
+    raise message_rejected(f"Not a recipient of the original message: {recipient}")
+
+
+def _log_unusual(message: ReceivedMessage, bounce_id: str) -> None:
+    """RFC 3834 §2: an automatic mail is not answered by itself; by hand it is, and logged."""
+    if b"auto-submitted" not in message.header.lower():
+        return
+    values = field_values(message.header, "Auto-Submitted")
+    if any(value.split(b";")[0].strip().lower() != b"no" for value in values):
+        log.info("bounce %s answers the automatic message %s", bounce_id, message.message_id)

@@ -1,0 +1,106 @@
+"""Receiving: whose mail it is, and keeping it before it is acknowledged."""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import timedelta
+
+from sendback.clock import Clock
+from sendback.ids import IdMaker
+from sendback.mail.address import Address
+from sendback.mail.covering import covering_names
+from sendback.mail.envelope import Envelope
+from sendback.mail.headers import header_section, trace_fields
+from sendback.service.spool import INLINE_OCTETS, Spool
+from sendback.store.identities import AccountsVerified
+from sendback.store.messages import AddMessages
+from sendback.store.store import Store
+from sendback.store.values import Body, ReceivedMessage
+
+MAX_HEADER_OCTETS = 1 << 20
+
+
+class HeaderTooLargeError(Exception):
+    """The header section is larger than a bounce could return."""
+
+
+class Receiving:
+    """Takes in messages for the accounts that have verified their recipients."""
+
+    def __init__(
+        self, store: Store, clock: Clock, ids: IdMaker, *, hostname: str, retention: timedelta
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._ids = ids
+        self._hostname = hostname
+        self._retention = retention
+
+    def spool(self) -> Spool:
+        """Where the content of the next message goes while it comes in."""
+        return Spool(self._store.blobs.spool_directory)
+
+    async def owners(self, recipient: Address) -> frozenset[str]:
+        """The accounts with a verified identity that covers it; empty: not our mail.
+
+        Raises `StoreUnavailableError`.
+        """
+        return await self._store.read(AccountsVerified(covering_names(recipient)))
+
+    async def receive(
+        self, envelope: Envelope, owners: Sequence[frozenset[str]], content: Spool
+    ) -> str:
+        """Keeps the message; answers its ID once it is durable.
+
+        `owners` has the accounts of each of the envelope's recipients: every account gets the
+        message with its own recipients only. Raises `StoreUnavailableError`, `OSError`,
+        `HeaderTooLargeError`; nothing is kept then.
+        """
+        now = self._clock.now()
+        message_id = self._ids.received_message(now)
+        header = header_section(content.first(MAX_HEADER_OCTETS + 1))
+        if len(header) > MAX_HEADER_OCTETS:
+            raise HeaderTooLargeError
+        body = await self._body(content, len(header), message_id)
+        messages = []
+        for account in sorted(frozenset().union(*owners)):
+            own = _for_account(envelope, owners, account)
+            whole_header = trace_fields(own, message_id, self._hostname, now) + header
+            messages.append(
+                ReceivedMessage(
+                    message_id=message_id,
+                    account_id=account,
+                    received_at=now,
+                    expires_at=now + self._retention,
+                    envelope=own,
+                    size=len(whole_header) + content.size - len(header),
+                    header=whole_header,
+                )
+            )
+        await self._store.write(AddMessages(tuple(messages), body))
+        return message_id
+
+    async def _body(self, content: Spool, header_size: int, message_id: str) -> Body:
+        if content.size <= INLINE_OCTETS:
+            return Body(content.first(INLINE_OCTETS)[header_size:])
+        file = content.rest(header_size)
+        await asyncio.to_thread(self._store.blobs.keep, message_id, file)
+        return Body(None, message_id)
+
+
+def _for_account(envelope: Envelope, owners: Sequence[frozenset[str]], account: str) -> Envelope:
+    own = tuple(
+        recipient
+        for recipient, accounts in zip(envelope.recipients, owners, strict=True)
+        if account in accounts
+    )
+    if len(own) == len(envelope.recipients):
+        return envelope
+    return Envelope(
+        client=envelope.client,
+        reverse_path=envelope.reverse_path,
+        recipients=own,
+        ret=envelope.ret,
+        envelope_id=envelope.envelope_id,
+        smtputf8=envelope.smtputf8,
+        body_8bit=envelope.body_8bit,
+    )

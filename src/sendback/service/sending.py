@@ -1,0 +1,50 @@
+"""What was sent. SES API: GetSendQuota, GetSendStatistics."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sendback.clock import Clock
+from sendback.store.outbox import CountByBucket, CountSince
+from sendback.store.store import Store
+
+_BUCKET_MILLISECONDS = 15 * 60 * 1000
+_STATISTICS_SPAN = timedelta(days=14)
+UNLIMITED = -1.0  # SES API: "A value of -1 signifies an unlimited quota."
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """Messages in 24 hours (allowed, and sent), messages a second; -1 is unlimited."""
+
+    max_24_hour_send: float
+    max_send_rate: float
+    sent_last_24_hours: float
+
+
+@dataclass(frozen=True, slots=True)
+class DataPoint:
+    """Fifteen minutes: attempts to send, and those refused for good."""
+
+    timestamp: datetime
+    delivery_attempts: int
+    bounces: int
+
+
+class Sending:
+    """The sending figures of accounts."""
+
+    def __init__(self, store: Store, clock: Clock, rate: float) -> None:
+        self._store = store
+        self._clock = clock
+        self._rate = rate
+
+    async def quota(self, account_id: str) -> Quota:
+        since = self._clock.now() - timedelta(hours=24)
+        sent = await self._store.read(CountSince(account_id, since))
+        return Quota(UNLIMITED, self._rate or UNLIMITED, float(sent))
+
+    async def statistics(self, account_id: str) -> Sequence[DataPoint]:
+        since = self._clock.now() - _STATISTICS_SPAN
+        rows = await self._store.read(CountByBucket(account_id, since, _BUCKET_MILLISECONDS))
+        return [DataPoint(start, count, failed) for start, count, failed in rows]

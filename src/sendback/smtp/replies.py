@@ -1,0 +1,64 @@
+"""SMTP replies with their enhanced status codes (RFC 5321 §4.2, RFC 2034, RFC 3463). Pure."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A reply code, an enhanced status code (empty where none belongs), and lines of text."""
+
+    code: int
+    status: str
+    lines: tuple[str, ...]
+
+    @property
+    def is_error(self) -> bool:
+        return self.code >= 500  # noqa: PLR2004 - RFC 5321 §4.2.1
+
+    def encode(self) -> bytes:
+        """As sent: `250-` before every line but the last."""
+        prefix = f"{self.status} " if self.status else ""
+        last = len(self.lines) - 1
+        return "".join(
+            f"{self.code}{' ' if number == last else '-'}{prefix}{line}\r\n"
+            for number, line in enumerate(self.lines)
+        ).encode("ascii", "replace")
+
+
+def reply(code: int, status: str, text: str) -> Reply:
+    """A reply of one line."""
+    return Reply(code, status, (text,))
+
+
+OK = reply(250, "2.0.0", "Ok")
+SENDER_OK = reply(250, "2.1.0", "Sender ok")
+RECIPIENT_OK = reply(250, "2.1.5", "Recipient ok")
+BYE = reply(221, "2.0.0", "Bye")
+SEND_CONTENT = reply(354, "", "End data with <CR><LF>.<CR><LF>")
+READY_FOR_TLS = reply(220, "2.0.0", "Ready to start TLS")
+CANNOT_VERIFY = reply(252, "2.5.0", "Cannot verify; send a message and see")
+TIMED_OUT = reply(421, "4.4.2", "Time-out; closing the connection")
+SHUTTING_DOWN = reply(421, "4.3.2", "The service is shutting down; try again later")
+TOO_MANY_ERRORS = reply(421, "4.7.0", "Too many errors; closing the connection")
+TOO_MANY_CONNECTIONS = reply(421, "4.7.0", "Too many connections; try again later")
+NO_STORAGE = reply(452, "4.3.1", "Insufficient system storage; try again later")
+TOO_MANY_RECIPIENTS = reply(452, "4.5.3", "Too many recipients; send the rest in another message")
+INTERNAL_ERROR = reply(451, "4.3.0", "Internal error; try again later")
+LINE_TOO_LONG = reply(500, "5.5.2", "Line too long")
+BARE_LINE_FEED = reply(500, "5.5.2", "A line must end with CR LF")
+NOT_TEXT = reply(500, "5.5.2", "Not a line of printable ASCII or UTF-8")
+UNKNOWN_COMMAND = reply(500, "5.5.2", "Unknown command")
+BAD_PARAMETER = reply(501, "5.5.4", "Bad or missing argument")
+NO_ARGUMENT_ALLOWED = reply(501, "5.5.4", "This command takes no argument")
+NOT_IMPLEMENTED = reply(502, "5.5.1", "Command not implemented")
+SAY_HELLO = reply(503, "5.5.1", "Say EHLO first")
+SENDER_ALREADY_GIVEN = reply(503, "5.5.1", "Sender already given")
+MAIL_FIRST = reply(503, "5.5.1", "MAIL first")
+TLS_ALREADY = reply(503, "5.5.1", "TLS is already active")
+NO_RECIPIENTS = reply(554, "5.5.1", "No valid recipients")
+BARE_LINE_END = reply(550, "5.6.0", "Message refused: a line ends with a bare CR or LF")
+TOO_LARGE = reply(552, "5.3.4", "Message too large")
+HEADER_TOO_LARGE = reply(552, "5.3.4", "The header section is too large")
+NO_SUCH_RECIPIENT = reply(550, "5.1.1", "No such recipient here")
+NO_RELAYING = reply(550, "5.7.1", "Routed addresses are not accepted; no relaying")
+SMTPUTF8_NEEDED = reply(553, "5.6.7", "A non-ASCII address needs SMTPUTF8 at MAIL")

@@ -1,0 +1,12 @@
+"""Alembic's entry: runs the migrations in the transaction that it is given."""
+
+from alembic import context
+
+from sendback.store.tables import metadata
+
+context.configure(
+    connection=context.config.attributes["connection"],
+    target_metadata=metadata,
+    render_as_batch=True,  # SQLite alters a table by copying it
+)
+context.run_migrations()

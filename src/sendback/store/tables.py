@@ -1,0 +1,110 @@
+"""The tables. Dates are Unix milliseconds; every row belongs to an account."""
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+)
+
+metadata = MetaData()
+
+# The schema that this code is written for: the newest file in migrations/versions.
+SCHEMA_VERSION = "0001"
+
+accounts = Table(
+    "accounts",
+    metadata,
+    Column("account_id", String(12), primary_key=True),
+    Column("created_at", BigInteger, nullable=False),
+    Column("last_bounce_at", BigInteger, nullable=False),  # SendBounce's rate limit
+)
+
+access_keys = Table(
+    "access_keys",
+    metadata,
+    Column("access_key", String(128), primary_key=True),
+    Column("account_id", ForeignKey("accounts.account_id"), nullable=False),
+    Column("user_name", String(64), nullable=False),
+    Column("sealed_secret", LargeBinary, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+)
+
+identities = Table(
+    "identities",
+    metadata,
+    Column("account_id", ForeignKey("accounts.account_id"), primary_key=True),
+    Column("identity", String(320), primary_key=True),
+    Column("kind", String(12), nullable=False),  # EmailAddress, Domain
+    Column("status", String(20), nullable=False),  # SES API: VerificationStatus
+    Column("verification_token", String(64), nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Index("identities_by_identity", "identity"),
+)
+
+messages = Table(
+    "messages",
+    metadata,
+    Column("message_id", String(40), primary_key=True),
+    Column("account_id", ForeignKey("accounts.account_id"), primary_key=True),
+    Column("received_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
+    Column("envelope", Text, nullable=False),  # JSON
+    Column("size", BigInteger, nullable=False),  # octets of header and body
+    Column("header", LargeBinary, nullable=False),
+    Column("body", LargeBinary),  # up to 256 KiB; None when in the blob store, or expired
+    Column("blob", String(64)),  # the body's name in the blob store
+    Index("messages_by_account", "account_id", "message_id"),
+    Index("messages_by_expiry", "expires_at"),
+)
+
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("message_id", String(80), primary_key=True),
+    Column("account_id", ForeignKey("accounts.account_id"), nullable=False),
+    Column("original_message_id", String(40), nullable=False),
+    Column("recipient", Text, nullable=False),
+    Column("content", LargeBinary, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
+    Column("state", String(12), nullable=False),
+    # When a worker may take it: a lease only moves this date, so an expired lease is a due row.
+    Column("due_at", BigInteger, nullable=False),
+    Column("lease_owner", String(64)),
+    Column("lease_token", Integer, nullable=False),  # grows with each lease: the fencing token
+    Column("attempts", Integer, nullable=False),
+    Column("last_reply", Text),
+    Index("outbox_due", "state", "due_at"),
+    Index("outbox_by_account", "account_id", "created_at"),
+)
+
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("message_id", ForeignKey("outbox.message_id", ondelete="CASCADE"), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("started_at", BigInteger, nullable=False),
+    Column("milliseconds", Integer, nullable=False),
+    Column("outcome", String(12), nullable=False),  # delivered, captured, temporary, permanent
+    Column("peer", Text, nullable=False),
+    Column("tls", String(16)),
+    Column("reply", Text, nullable=False),
+)
+
+remembered_calls = Table(
+    "remembered_calls",
+    metadata,
+    Column("access_key", String(128), primary_key=True),
+    Column("invocation_id", String(128), primary_key=True),
+    Column("body_hash", String(64), primary_key=True),
+    Column("message_id", String(80), nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Index("remembered_calls_by_age", "created_at"),
+)

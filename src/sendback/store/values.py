@@ -1,0 +1,129 @@
+"""The frozen values that the store takes and gives: no rows, no dicts."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from sendback.mail.envelope import Envelope
+
+
+class IdentityKind(StrEnum):
+    """SES API: IdentityType."""
+
+    EMAIL_ADDRESS = "EmailAddress"
+    DOMAIN = "Domain"
+
+
+class VerificationStatus(StrEnum):
+    """SES API: VerificationStatus."""
+
+    PENDING = "Pending"
+    SUCCESS = "Success"
+    FAILED = "Failed"
+    TEMPORARY_FAILURE = "TemporaryFailure"
+    NOT_STARTED = "NotStarted"
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """An address or a domain (canonical spelling) that an account has asked to verify."""
+
+    account_id: str
+    identity: str
+    kind: IdentityKind
+    status: VerificationStatus
+    verification_token: str
+    created_at: datetime
+
+    @property
+    def is_verified(self) -> bool:
+        return self.status is VerificationStatus.SUCCESS
+
+
+@dataclass(frozen=True, slots=True)
+class AccessKey:
+    """An access key; its secret is sealed with the installation's secret."""
+
+    access_key: str
+    account_id: str
+    user_name: str
+    sealed_secret: bytes
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivedMessage:
+    """A received message without its body: `size` is in octets, of header and body."""
+
+    message_id: str
+    account_id: str
+    received_at: datetime
+    expires_at: datetime
+    envelope: Envelope
+    size: int
+    header: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """Where a body is: inline, or in the blob store under a name."""
+
+    inline: bytes | None
+    blob: str | None = None
+
+
+class OutboxState(StrEnum):
+    """What has become of a message that Sendback wrote."""
+
+    QUEUED = "queued"
+    DELIVERED = "delivered"
+    CAPTURED = "captured"
+    FAILED = "failed"
+    EXPIRED = "expired"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxMessage:
+    """A bounce on its way, or at its end. `due_at` is when it is tried next."""
+
+    message_id: str
+    account_id: str
+    original_message_id: str
+    recipient: str
+    content: bytes
+    created_at: datetime
+    expires_at: datetime
+    state: OutboxState = OutboxState.QUEUED
+    due_at: datetime | None = None
+    attempts: int = 0
+    last_reply: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A worker's time-limited claim on an outbox row; the token fences off a late worker."""
+
+    message: OutboxMessage
+    token: int
+
+
+class Outcome(StrEnum):
+    """How one attempt at delivery ended."""
+
+    DELIVERED = "delivered"
+    CAPTURED = "captured"
+    TEMPORARY = "temporary"
+    PERMANENT = "permanent"
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One attempt: the peer `host:port`, its TLS version if any, and what it answered."""
+
+    started_at: datetime
+    milliseconds: int
+    outcome: Outcome
+    peer: str
+    tls: str | None
+    reply: str
