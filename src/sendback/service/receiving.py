@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from datetime import timedelta
+from time import monotonic
 
 from sendback.clock import Clock
 from sendback.ids import IdMaker
@@ -17,6 +18,8 @@ from sendback.store.store import Store
 from sendback.store.values import Body, ReceivedMessage
 
 MAX_HEADER_OCTETS = 1 << 20
+_CACHED_RECIPIENTS = 10_000
+_CACHE_SECONDS = 1.0
 
 
 class HeaderTooLargeError(Exception):
@@ -34,17 +37,29 @@ class Receiving:
         self._ids = ids
         self._hostname = hostname
         self._retention = retention
+        self._owners: dict[str, tuple[float, frozenset[str]]] = {}
 
     def spool(self) -> Spool:
         """Where the content of the next message goes while it comes in."""
         return Spool(self._store.blobs.spool_directory)
 
+    def known_owners(self, recipient: Address) -> frozenset[str] | None:
+        """What `owners` answered within the last second; None: ask it."""
+        known = self._owners.get(recipient.key)
+        return known[1] if known and monotonic() < known[0] else None
+
     async def owners(self, recipient: Address) -> frozenset[str]:
         """The accounts with a verified identity that covers it; empty: not our mail.
 
-        Raises `StoreUnavailableError`.
+        An answer that is not empty is good for a second, so an identity deleted on another node
+        stops receiving within that time. Raises `StoreUnavailableError`.
         """
-        return await self._store.read(AccountsVerified(covering_names(recipient)))
+        owners = await self._store.read(AccountsVerified(covering_names(recipient)))
+        if len(self._owners) >= _CACHED_RECIPIENTS:
+            self._owners.clear()
+        if owners:
+            self._owners[recipient.key] = (monotonic() + _CACHE_SECONDS, owners)
+        return owners
 
     async def receive(
         self, envelope: Envelope, owners: Sequence[frozenset[str]], content: Spool

@@ -18,6 +18,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
+from functools import lru_cache
 
 from sendback.mail.envelope import Client, Envelope, Recipient
 from sendback.smtp import replies
@@ -33,6 +34,26 @@ _LONGEST = max(MAX_LINES.values())
 
 _TEXT = re.compile(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029]*")
 _HELO = re.compile(r"[!-~]{1,255}")
+
+
+@lru_cache(maxsize=16)
+def _banner(hostname: str) -> Reply:
+    return reply(220, "", f"{hostname} ESMTP Sendback")
+
+
+@lru_cache(maxsize=16)
+def _ehlo_reply(hostname: str, size: int, *, offers_tls: bool) -> Reply:
+    lines = (
+        f"{hostname} greets you",
+        f"SIZE {size}",
+        "8BITMIME",
+        "PIPELINING",
+        "SMTPUTF8",
+        "ENHANCEDSTATUSCODES",
+        "DSN",
+        "HELP",
+    )
+    return Reply(250, "", (*lines, "STARTTLS") if offers_tls else lines)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +149,7 @@ class SmtpMachine:
         self._end_reported = False
         self._errors = 0
         self._helo: str | None = None
-        self._output: list[bytes] = [reply(220, "", f"{hostname} ESMTP Sendback").encode()]
+        self._output: list[bytes] = [_banner(hostname).wire]
         # The transaction; `_start_over` clears it.
         self._mail: MailCommand | None = None
         self._recipients: list[Recipient] = []
@@ -217,7 +238,7 @@ class SmtpMachine:
     def end(self, answer: Reply) -> None:
         """Ends the session from this side: a time-out, a shutdown."""
         if self._phase is not _Phase.ENDED:
-            self._output.append(answer.encode())
+            self._output.append(answer.wire)
             self._phase = _Phase.ENDED
             self._buffer = b""
 
@@ -279,7 +300,7 @@ class SmtpMachine:
         return command.run(self, argument)
 
     def _reply(self, answer: Reply) -> None:
-        self._output.append(answer.encode())
+        self._output.append(answer.wire)
         if answer.is_error:
             self._errors += 1
             if self._errors >= self._limits.errors:
@@ -303,19 +324,8 @@ class SmtpMachine:
 
     def _ehlo(self, argument: str) -> None:
         self._greet(argument)
-        lines = [
-            f"{self._hostname} greets you",
-            f"SIZE {self._limits.content}",
-            "8BITMIME",
-            "PIPELINING",
-            "SMTPUTF8",
-            "ENHANCEDSTATUSCODES",
-            "DSN",
-            "HELP",
-        ]
-        if self._offers_tls and self._tls is None:
-            lines.append("STARTTLS")
-        self._reply(Reply(250, "", tuple(lines)))
+        offers_tls = self._offers_tls and self._tls is None
+        self._reply(_ehlo_reply(self._hostname, self._limits.content, offers_tls=offers_tls))
 
     def _greet(self, argument: str) -> None:
         if not _HELO.fullmatch(argument):

@@ -1,9 +1,10 @@
 """SMTP replies with their enhanced status codes (RFC 5321 §4.2, RFC 2034, RFC 3463). Pure."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Reply:
     """A reply code, an enhanced status code (empty where none belongs), and lines of text."""
 
@@ -15,7 +16,8 @@ class Reply:
     def is_error(self) -> bool:
         return self.code >= 500  # noqa: PLR2004 - RFC 5321 §4.2.1
 
-    def encode(self) -> bytes:
+    @cached_property
+    def wire(self) -> bytes:
         """As sent: `250-` before every line but the last."""
         prefix = f"{self.status} " if self.status else ""
         last = len(self.lines) - 1

@@ -78,9 +78,9 @@ class SmtpConnection(asyncio.Protocol):
         self._paused = False
         self._shutting_down = False
         self._counted = False
-        self._idle_timer: asyncio.TimerHandle | None = None
-        self._session_timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.TimerHandle | None = None
         self._last_activity = 0.0
+        self._ends_at = 0.0
 
     # --- the event loop's calls -----------------------------------------------------------
 
@@ -92,7 +92,7 @@ class SmtpConnection(asyncio.Protocol):
         peer = transport.get_extra_info("peername")
         self._client_ip = str(peer[0]) if peer else "unknown"
         if not self._count():
-            self._transport.write(replies.TOO_MANY_CONNECTIONS.encode())
+            self._transport.write(replies.TOO_MANY_CONNECTIONS.wire)
             self._transport.close()
             return
         settings = self._server.settings
@@ -103,8 +103,8 @@ class SmtpConnection(asyncio.Protocol):
             offers_tls=self._server.tls is not None,
         )
         self._last_activity = self._loop.time()
-        self._idle_timer = self._loop.call_later(settings.idle_timeout, self._check_idle)
-        self._session_timer = self._loop.call_later(settings.session_timeout, self._time_out)
+        self._ends_at = self._last_activity + settings.session_timeout
+        self._timer = self._loop.call_later(settings.idle_timeout, self._check_time)
         self._advance()
 
     def data_received(self, data: bytes) -> None:
@@ -121,9 +121,8 @@ class SmtpConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's
         self._transport = None
-        for timer in (self._idle_timer, self._session_timer):
-            if timer:
-                timer.cancel()
+        if self._timer:
+            self._timer.cancel()
         if self._task is None:
             self._drop_content()
         if self._counted:
@@ -149,7 +148,7 @@ class SmtpConnection(asyncio.Protocol):
     def _handle(self, event: protocol.Event) -> None:  # noqa: C901 - one case an event
         match event:
             case protocol.RecipientAsked():
-                self._start(self._decide_recipient(event))
+                self._ask_for_owners(event)
             case protocol.ContentStarted():
                 self._spool = self._server.receiving.spool()
                 self._storage_failed = False
@@ -184,6 +183,14 @@ class SmtpConnection(asyncio.Protocol):
             return
         self._advance()
         self._regulate_reading()
+
+    def _ask_for_owners(self, event: protocol.RecipientAsked) -> None:
+        """At once when they are known: a task for every recipient costs more than its answer."""
+        owners = self._server.receiving.known_owners(event.recipient.address)
+        if owners is None:
+            self._start(self._decide_recipient(event))
+        else:
+            self._require_machine().accept_recipient(owners)
 
     async def _decide_recipient(self, event: protocol.RecipientAsked) -> None:
         machine = self._require_machine()
@@ -289,17 +296,15 @@ class SmtpConnection(asyncio.Protocol):
 
     # --- ends -----------------------------------------------------------------------------
 
-    def _check_idle(self) -> None:
+    def _check_time(self) -> None:
         """One timer a connection, moved on when it finds activity: cheaper than one a line."""
-        left = self._last_activity + self._server.settings.idle_timeout - self._loop.time()
-        if self._task is not None:
-            left = self._server.settings.idle_timeout
-        if left > 0:
-            self._idle_timer = self._loop.call_later(left, self._check_idle)
-        else:
-            self._time_out()
-
-    def _time_out(self) -> None:
+        now, idle = self._loop.time(), self._server.settings.idle_timeout
+        if self._task is not None:  # the client waits for us, not we for it
+            self._last_activity = now
+        left = min(self._last_activity + idle, self._ends_at) - now
+        if left > 0 or self._task is not None:
+            self._timer = self._loop.call_later(max(left, 1.0), self._check_time)
+            return
         self._require_machine().end(replies.TIMED_OUT)
         self._advance()
 
