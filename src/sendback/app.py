@@ -179,6 +179,7 @@ class _HttpServer(uvicorn.Server):
             log_config=None,
             access_log=False,
             server_header=False,
+            proxy_headers=False,
             date_header=True,
             timeout_graceful_shutdown=int(_SHUTDOWN_SECONDS),
         )

@@ -6,6 +6,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from sendback.api.dispatch import Answer, Dispatcher, parse_form
 from sendback.aws.errors import SesError
@@ -15,15 +16,24 @@ from sendback.aws.sigv4 import SignedRequest
 MAX_BODY_OCTETS = 64 * 2**20  # a raw message of 40 MB in base64, and something to spare
 
 
+class QueryApi:
+    """The ASGI endpoint of the Query API."""
+
+    def __init__(self, dispatcher: Dispatcher) -> None:
+        self._dispatcher = dispatcher
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            signed = await _read(Request(scope, receive))
+        except SesError as error:
+            answer = self._dispatcher.refuse(error)
+        else:
+            answer = await self._dispatcher.answer(signed)
+        await _response(answer)(scope, receive, send)
+
+
 def http_app(dispatcher: Dispatcher, is_ready: Callable[[], Awaitable[bool]]) -> Starlette:
     """The ASGI application."""
-
-    async def query_api(request: Request) -> Response:
-        try:
-            signed = await _read(request)
-        except SesError as error:
-            return _response(dispatcher.refuse(error))
-        return _response(await dispatcher.answer(signed))
 
     async def healthz(_: Request) -> Response:
         return PlainTextResponse("ok\n")
@@ -34,7 +44,7 @@ def http_app(dispatcher: Dispatcher, is_ready: Callable[[], Awaitable[bool]]) ->
 
     return Starlette(
         routes=[
-            Route("/", query_api, methods=["GET", "POST"]),
+            Route("/", QueryApi(dispatcher), methods=["GET", "POST"]),
             Route("/healthz", healthz),
             Route("/readyz", readyz),
         ]

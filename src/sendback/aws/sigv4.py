@@ -29,6 +29,7 @@ SERVICES = ("ses", "email")  # `email` is what older tools sign
 _HEADER_PART = re.compile(r"\s*([A-Za-z]+)\s*=\s*([^,\s]+)\s*")
 _SPACES = re.compile(r" +")
 _DATE = "%Y%m%dT%H%M%SZ"
+_STAMP = re.compile(r"(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)Z", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,7 @@ class Credentials:
     service: str
     signed_headers: tuple[str, ...]
     signature: str
+    stamp: str  # X-Amz-Date as sent, 20150830T123600Z
     signed_at: datetime
     expires: timedelta | None  # of a presigned URL
     session_token: str | None
@@ -150,7 +152,6 @@ def _credentials(
     pieces = credential.split("/")
     if len(pieces) != 5 or pieces[4] != "aws4_request" or not all(pieces):  # noqa: PLR2004
         raise _incomplete("Credential must be ACCESS_KEY/DATE/REGION/SERVICE/aws4_request.")
-    signed_at = _date(date)
     return Credentials(
         access_key=pieces[0],
         scope_date=pieces[1],
@@ -158,17 +159,22 @@ def _credentials(
         service=pieces[3],
         signed_headers=tuple(signed_headers.split(";")),
         signature=signature,
-        signed_at=signed_at,
+        stamp=date,
+        signed_at=_date(date),
         expires=expires,
         session_token=session_token,
     )
 
 
 def _date(text: str) -> datetime:
+    match = _STAMP.fullmatch(text)
     try:
-        return datetime.strptime(text, _DATE).replace(tzinfo=UTC)
+        if match:
+            year, month, day, hour, minute, second = map(int, match.groups())
+            return datetime(year, month, day, hour, minute, second, tzinfo=UTC)
     except ValueError:
-        raise _incomplete("The date must be of the form 20150830T123600Z.") from None
+        pass  # a 13th month, a 61st minute
+    raise _incomplete("The date must be of the form 20150830T123600Z.")
 
 
 def _incomplete(text: str) -> SesError:
@@ -182,7 +188,7 @@ def _check_scope(credentials: Credentials, region: str) -> None:
         text = (
             f"Credential should be scoped to correct service: 'ses', not '{credentials.service}'."
         )
-    elif credentials.scope_date != credentials.signed_at.strftime("%Y%m%d"):
+    elif credentials.scope_date != credentials.stamp[:8]:
         text = "Date in Credential scope does not match YYYYMMDD from ISO-8601 version of date."
     else:
         return
@@ -214,7 +220,7 @@ def _check_time(credentials: Credentials, now: datetime) -> None:
         word = "not yet current" if ahead else "expired"
         raise SesError(
             "RequestExpired",
-            f"Signature {word}: {signed_at:{_DATE}} is outside the window at {now:{_DATE}}.",
+            f"Signature {word}: {credentials.stamp} is outside the window at {now:{_DATE}}.",
         )
 
 
@@ -229,7 +235,7 @@ def _signing_key(secret: str, date: str, region: str, service: str) -> bytes:
 
 def _string_to_sign(request: SignedRequest, credentials: Credentials) -> str:
     digest = hashlib.sha256(_canonical_request(request, credentials).encode()).hexdigest()
-    return f"{ALGORITHM}\n{credentials.signed_at:{_DATE}}\n{credentials.scope}\n{digest}"
+    return f"{ALGORITHM}\n{credentials.stamp}\n{credentials.scope}\n{digest}"
 
 
 def _canonical_request(request: SignedRequest, credentials: Credentials) -> str:

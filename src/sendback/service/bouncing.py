@@ -6,10 +6,10 @@ the outbox in one transaction with all that it changes: the account's turn, the 
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import partial
+from typing import Self
 
 from sqlalchemy import Connection
 
@@ -34,11 +34,12 @@ from sendback.mail.envelope import Envelope, Recipient
 from sendback.mail.headers import field_values, message_id
 from sendback.service.caller import Caller
 from sendback.store.accounts import take_turn
-from sendback.store.calls import CallKey, find_call, remember_call
-from sendback.store.identities import find_identities
-from sendback.store.messages import find_message
+from sendback.store.calls import CallKey, find_calls, remember_calls
+from sendback.store.identities import find_verified
+from sendback.store.messages import find_messages
 from sendback.store.outbox import add_to_outbox
 from sendback.store.store import Store
+from sendback.store.transactions import BatchUnit
 from sendback.store.values import OutboxMessage, ReceivedMessage
 
 log = logging.getLogger(__name__)
@@ -91,6 +92,67 @@ class _Found:
     sender_verified: bool
 
 
+@dataclass(frozen=True, slots=True)
+class _Find(BatchUnit[_Found]):
+    """Reads it; requests that come together are read together."""
+
+    account_id: str
+    message_id: str
+    sender_names: tuple[str, ...]
+    call: CallKey | None
+
+    @classmethod
+    def run_together(cls, connection: Connection, units: Sequence[Self]) -> Sequence[_Found]:
+        calls = find_calls(connection, {unit.call for unit in units if unit.call})
+        messages = find_messages(connection, {(u.account_id, u.message_id) for u in units})
+        names = {(unit.account_id, name) for unit in units for name in unit.sender_names}
+        verified = find_verified(connection, names)
+        return [
+            _Found(
+                repeated=calls.get(unit.call) if unit.call else None,
+                message=messages.get((unit.account_id, unit.message_id)),
+                sender_verified=any(
+                    (unit.account_id, name) in verified for name in unit.sender_names
+                ),
+            )
+            for unit in units
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Queue(BatchUnit[str | None]):
+    """Queues a bounce with all that it changes; None when it is not the account's turn yet."""
+
+    outgoing: OutboxMessage
+    call: CallKey | None
+    interval: timedelta | None
+
+    @classmethod
+    def run_together(cls, connection: Connection, units: Sequence[Self]) -> Sequence[str | None]:
+        calls = find_calls(connection, {unit.call for unit in units if unit.call})
+        answers: list[str | None] = []
+        added: list[Self] = []
+        for unit in units:
+            if unit.call and unit.call in calls:
+                answers.append(calls[unit.call])
+            elif unit.interval and not take_turn(
+                connection, unit.outgoing.account_id, unit.outgoing.created_at, unit.interval
+            ):
+                answers.append(None)
+            else:
+                answers.append(unit.outgoing.message_id)
+                added.append(unit)
+                if unit.call:
+                    calls[unit.call] = unit.outgoing.message_id
+        add_to_outbox(connection, [unit.outgoing for unit in added])
+        remember_calls(
+            connection,
+            {unit.call: unit.outgoing.message_id for unit in added if unit.call},
+            max((unit.outgoing.created_at for unit in added), default=None),
+        )
+        return answers
+
+
 class Bouncing:
     """Sends bounces for received messages."""
 
@@ -127,7 +189,12 @@ class Bouncing:
         Raises `SesError`, `StoreUnavailableError`.
         """
         self._authorise_arns(caller, request)
-        found = await self._store.read(partial(_find, caller, request, call))
+        names = covering_names(request.sender_address)
+        if request.sender_arn:
+            names = (request.sender_arn.identity,)
+        found = await self._store.read(
+            _Find(caller.account_id, request.original_message_id, names, call)
+        )
         if found.repeated:
             return found.repeated
         if not found.sender_verified:
@@ -135,7 +202,7 @@ class Bouncing:
         now = self._clock.now()
         message = self._bounceable(request.original_message_id, found.message, now)
         outgoing = self._compose(caller, request, message, now)
-        answer = await self._store.write(partial(self._queue, outgoing, call, now))
+        answer = await self._store.write(_Queue(outgoing, call, self._interval))
         if answer is None:
             raise SesError("Throttling", "Rate exceeded")
         if answer == outgoing.message_id:
@@ -212,39 +279,6 @@ class Bouncing:
             created_at=now,
             expires_at=now + self._give_up_after,
         )
-
-    def _queue(
-        self,
-        outgoing: OutboxMessage,
-        call: CallKey | None,
-        now: datetime,
-        connection: Connection,
-        /,
-    ) -> str | None:
-        """The unit of work: None when it is not the account's turn yet."""
-        if call and (answered := find_call(connection, call)):
-            return answered
-        if self._interval and not take_turn(connection, outgoing.account_id, now, self._interval):
-            return None
-        add_to_outbox(connection, [outgoing])
-        if call:
-            remember_call(connection, call, outgoing.message_id, now)
-        return outgoing.message_id
-
-
-def _find(
-    caller: Caller, request: BounceRequest, call: CallKey | None, connection: Connection, /
-) -> _Found:
-    repeated = find_call(connection, call) if call else None
-    names = covering_names(request.sender_address)
-    if request.sender_arn:
-        names = (request.sender_arn.identity,)
-    identities = find_identities(connection, caller.account_id, names)
-    return _Found(
-        repeated=repeated,
-        message=find_message(connection, caller.account_id, request.original_message_id),
-        sender_verified=any(identity.is_verified for identity in identities),
-    )
 
 
 def _not_verified(address: Address, region: str) -> SesError:

@@ -1,5 +1,6 @@
 """Calls that are remembered, so that an SDK's own retry does not bounce twice."""
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -18,33 +19,43 @@ class CallKey:
     body_hash: str
 
 
-_FIND = select(remembered_calls.c.message_id).where(
-    remembered_calls.c.access_key == bindparam("access_key"),
-    remembered_calls.c.invocation_id == bindparam("invocation_id"),
-    remembered_calls.c.body_hash == bindparam("body_hash"),
+_FIND = select(remembered_calls).where(
+    remembered_calls.c.invocation_id.in_(bindparam("invocation_ids", expanding=True))
 )
 
 
-def find_call(connection: Connection, key: CallKey) -> str | None:
-    """The MessageId that the call was answered with, or None."""
-    return connection.execute(_FIND, _values(key)).scalar()
+def find_calls(connection: Connection, keys: Collection[CallKey]) -> dict[CallKey, str]:
+    """The MessageIds that those of the calls were answered with that are known."""
+    if not keys:
+        return {}
+    values = {"invocation_ids": [key.invocation_id for key in keys]}
+    found = {
+        CallKey(row.access_key, row.invocation_id, row.body_hash): row.message_id
+        for row in connection.execute(_FIND, values)
+    }
+    return {key: found[key] for key in keys if key in found}
 
 
-def remember_call(connection: Connection, key: CallKey, message_id: str, now: datetime) -> None:
-    """To be called in the transaction that does what the call asked for."""
-    values = {**_values(key), "message_id": message_id, "created_at": to_milliseconds(now)}
-    connection.execute(insert(remembered_calls), values)
+def remember_calls(
+    connection: Connection, calls: Mapping[CallKey, str], now: datetime | None
+) -> None:
+    """To be called in the transaction that does what the calls asked for."""
+    if not calls or now is None:
+        return
+    rows = [
+        {
+            "access_key": key.access_key,
+            "invocation_id": key.invocation_id,
+            "body_hash": key.body_hash,
+            "message_id": message_id,
+            "created_at": to_milliseconds(now),
+        }
+        for key, message_id in calls.items()
+    ]
+    connection.execute(insert(remembered_calls), rows)
 
 
 def forget_calls(connection: Connection, before: datetime) -> int:
     """Forgets what is older; answers how many."""
     where = remembered_calls.c.created_at < to_milliseconds(before)
     return connection.execute(delete(remembered_calls).where(where)).rowcount
-
-
-def _values(key: CallKey) -> dict[str, str]:
-    return {
-        "access_key": key.access_key,
-        "invocation_id": key.invocation_id,
-        "body_hash": key.body_hash,
-    }

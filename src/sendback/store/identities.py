@@ -4,11 +4,16 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from sendback.clock import from_milliseconds, to_milliseconds
 from sendback.store.tables import identities
 from sendback.store.values import Identity, IdentityKind, VerificationStatus
+
+_VERIFIED = select(identities.c.account_id, identities.c.identity).where(
+    identities.c.identity.in_(bindparam("names", expanding=True)),
+    identities.c.status == VerificationStatus.SUCCESS.value,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +87,8 @@ class AccountsVerified:
     names: tuple[str, ...]
 
     def __call__(self, connection: Connection, /) -> frozenset[str]:
-        query = select(identities.c.account_id).where(
-            identities.c.identity.in_(self.names),
-            identities.c.status == VerificationStatus.SUCCESS.value,
-        )
-        return frozenset(connection.execute(query).scalars())
+        rows = connection.execute(_VERIFIED, {"names": self.names})
+        return frozenset(row.account_id for row in rows)
 
 
 def find_identities(
@@ -97,6 +99,14 @@ def find_identities(
         identities.c.account_id == account_id, identities.c.identity.in_(names)
     )
     return [_from_row(row) for row in connection.execute(query)]
+
+
+def find_verified(
+    connection: Connection, names: Collection[tuple[str, str]]
+) -> frozenset[tuple[str, str]]:
+    """Those of the (account ID, identity) pairs that are verified."""
+    rows = connection.execute(_VERIFIED, {"names": sorted({name for _, name in names})})
+    return frozenset((row.account_id, row.identity) for row in rows).intersection(names)
 
 
 def _to_row(identity: Identity) -> dict[str, object]:

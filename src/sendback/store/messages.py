@@ -1,6 +1,6 @@
 """Received messages and their envelopes."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Self
@@ -22,10 +22,7 @@ _WITHOUT_BODY = (
     messages.c.size,
     messages.c.header,
 )
-_FIND = select(*_WITHOUT_BODY).where(
-    messages.c.message_id == bindparam("message_id"),
-    messages.c.account_id == bindparam("account_id"),
-)
+_FIND = select(*_WITHOUT_BODY).where(messages.c.message_id.in_(bindparam("ids", expanding=True)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +47,8 @@ class FindMessage:
     message_id: str
 
     def __call__(self, connection: Connection, /) -> ReceivedMessage | None:
-        return find_message(connection, self.account_id, self.message_id)
+        key = (self.account_id, self.message_id)
+        return find_messages(connection, [key]).get(key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,13 +118,14 @@ class BlobsInUse:
         return frozenset(name for name in connection.execute(query).scalars() if name)
 
 
-def find_message(
-    connection: Connection, account_id: str, message_id: str
-) -> ReceivedMessage | None:
-    """For units of other modules that need it in their own transaction."""
-    values = {"message_id": message_id, "account_id": account_id}
-    row = connection.execute(_FIND, values).first()
-    return _from_row(row) if row else None
+def find_messages(
+    connection: Connection, keys: Collection[tuple[str, str]]
+) -> dict[tuple[str, str], ReceivedMessage]:
+    """By (account ID, message ID), for units of other modules."""
+    ids = [message_id for _, message_id in keys]
+    found = (_from_row(row) for row in connection.execute(_FIND, {"ids": ids}))
+    by_key = {(message.account_id, message.message_id): message for message in found}
+    return {key: by_key[key] for key in keys if key in by_key}
 
 
 def _to_row(message: ReceivedMessage, body: Body) -> dict[str, object]:

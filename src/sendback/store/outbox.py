@@ -39,7 +39,8 @@ _MARK = (
 
 def add_to_outbox(connection: Connection, messages: Sequence[OutboxMessage]) -> None:
     """Queues new messages, due at once: for the transaction that decides to send them."""
-    connection.execute(insert(outbox), [_to_row(message) for message in messages])
+    if messages:
+        connection.execute(insert(outbox), [_to_row(message) for message in messages])
 
 
 @dataclass(frozen=True, slots=True)

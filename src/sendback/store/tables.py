@@ -101,8 +101,8 @@ attempts = Table(
 remembered_calls = Table(
     "remembered_calls",
     metadata,
-    Column("access_key", String(128), primary_key=True),
     Column("invocation_id", String(128), primary_key=True),
+    Column("access_key", String(128), primary_key=True),
     Column("body_hash", String(64), primary_key=True),
     Column("message_id", String(80), nullable=False),
     Column("created_at", BigInteger, nullable=False),

@@ -19,12 +19,12 @@ def upgrade() -> None:
     )
     op.create_table(
         "remembered_calls",
-        sa.Column("access_key", sa.String(length=128), nullable=False),
         sa.Column("invocation_id", sa.String(length=128), nullable=False),
+        sa.Column("access_key", sa.String(length=128), nullable=False),
         sa.Column("body_hash", sa.String(length=64), nullable=False),
         sa.Column("message_id", sa.String(length=80), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
-        sa.PrimaryKeyConstraint("access_key", "invocation_id", "body_hash"),
+        sa.PrimaryKeyConstraint("invocation_id", "access_key", "body_hash"),
     )
     op.create_index("remembered_calls_by_age", "remembered_calls", ["created_at"], unique=False)
     op.create_table(

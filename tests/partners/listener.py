@@ -1,0 +1,51 @@
+"""The sender's mail server: aiosmtpd, written by others, as the independent other end."""
+
+import queue
+from dataclasses import dataclass
+from typing import Any, Self
+
+from aiosmtpd.controller import Controller
+
+from tests.partners.postfix import free_port
+
+
+@dataclass(frozen=True)
+class Delivered:
+    """What arrived."""
+
+    sender: str
+    recipients: list[str]
+    content: bytes
+
+
+class Listener:
+    """Answers each message as `replies` say, one after the other, then with 250."""
+
+    def __init__(self, *replies: str, port: int | None = None, **options: Any) -> None:
+        self.messages: queue.Queue[Delivered] = queue.Queue()
+        self.port = port or free_port()
+        self._replies = list(replies)
+        self._controller = Controller(
+            self, "127.0.0.1", self.port, server_hostname="mx.sender.example", **options
+        )
+
+    async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:
+        if self._replies:
+            return self._replies.pop(0)
+        sender = (envelope.mail_from or "").strip("<>")
+        self.messages.put(Delivered(sender, envelope.rcpt_tos, envelope.content))
+        return "250 2.0.0 Ok"
+
+    def next(self, seconds: float = 10.0) -> Delivered:
+        return self.messages.get(timeout=seconds)
+
+    @property
+    def url(self) -> str:
+        return f"smtp://127.0.0.1:{self.port}"
+
+    def __enter__(self) -> Self:
+        self._controller.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._controller.stop()

@@ -1,0 +1,107 @@
+"""A `sendback serve` process, as an operator would start it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+_PATIENCE_SECONDS = 20.0
+
+
+@dataclass
+class Sendback:
+    """Start it with `start`; the ports are free ones, the store is in `folder`."""
+
+    folder: Path
+    flags: tuple[str, ...] = ()
+    environment: dict[str, str] = field(default_factory=dict)
+    process: "subprocess.Popen[bytes] | None" = None
+    http_port: int = 0
+    smtp_port: int = 0
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://127.0.0.1:{self.http_port}"
+
+    @property
+    def data_dir(self) -> Path:
+        return self.folder / "data"
+
+    @property
+    def log(self) -> str:
+        return (self.folder / "log").read_text()
+
+    def start(self) -> "Sendback":
+        """Returns when it serves, on the same ports as before if it has run before."""
+        ready = self.folder / "ready.json"
+        ready.unlink(missing_ok=True)
+        command = [
+            sys.executable, "-m", "sendback", "serve",
+            "--http-listen", f"127.0.0.1:{self.http_port}",
+            "--smtp-listen", f"127.0.0.1:{self.smtp_port}",
+            "--data-dir", str(self.data_dir), "--ready-file", str(ready),
+            "--hostname", "mx.example.com", *self.flags,
+        ]  # fmt: skip
+        environment = {**_clean_environment(), **self.environment}
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                command, stdout=log, stderr=log, env=environment, cwd=self.folder
+            )
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        while not ready.exists():
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"sendback did not start:\n{self.log}")
+            time.sleep(0.005)
+        addresses = json.loads(ready.read_text())
+        self.http_port, self.smtp_port = addresses["http"]["port"], addresses["smtp"]["port"]
+        return self
+
+    def stop(self) -> int:
+        """SIGTERM; answers the exit code."""
+        return self._end(signal.SIGTERM)
+
+    def kill(self) -> int:
+        """SIGKILL: what is not durable is lost."""
+        return self._end(signal.SIGKILL)
+
+    def _end(self, number: signal.Signals) -> int:
+        if self.process is None or self.process.poll() is not None:
+            return 0
+        self.process.send_signal(number)
+        return self.process.wait(_PATIENCE_SECONDS)
+
+    def run(self, *arguments: str, check: bool = True) -> "subprocess.CompletedProcess[str]":
+        """Another `sendback` command on the same store."""
+        return run_cli(*arguments, "--data-dir", str(self.data_dir), check=check)
+
+    def json(self, *arguments: str) -> Any:
+        return json.loads(self.run(*arguments, "--json").stdout)
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+
+def run_cli(
+    *arguments: str, check: bool = True, environment: dict[str, str] | None = None
+) -> "subprocess.CompletedProcess[str]":
+    """A `sendback` command."""
+    return subprocess.run(
+        [sys.executable, "-m", "sendback", *arguments],
+        capture_output=True,
+        text=True,
+        check=check,
+        timeout=60,
+        env={**_clean_environment(), **(environment or {})},
+    )
+
+
+def _clean_environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith("SENDBACK_")}
