@@ -200,11 +200,8 @@ def run(settings: Settings, ready_file: Path | None, announce: Callable[[Address
         stream=sys.stderr,
         format="%(asctime)s %(levelname)s %(name)s %(message)s",
     )
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
-    prepare_schema(settings.database_url)
-    _tls(settings)  # made before workers could make one each
-    sockets = _listen(settings)
-    addresses = _addresses(settings, sockets[0])
+    prepare(settings)
+    sockets, addresses = bind(settings)
 
     def ready() -> None:
         announce(addresses)
@@ -214,6 +211,16 @@ def run(settings: Settings, ready_file: Path | None, announce: Callable[[Address
     if settings.workers == 1:
         return _run_worker(settings, sockets[0], ready)
     return _supervise(settings, sockets, ready)
+
+
+def prepare(settings: Settings) -> None:
+    """Makes what must be there before the first worker runs.
+
+    Raises `SettingError`, `SchemaError`, `StoreUnavailableError`.
+    """
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    prepare_schema(settings.database_url)
+    _tls(settings)  # made before workers could make one each
 
 
 def _run_worker(settings: Settings, sockets: Sockets, ready: Callable[[], None]) -> int:
@@ -279,8 +286,11 @@ def _tell_supervisor(pipe: int) -> None:
     os.write(pipe, b".")
 
 
-def _listen(settings: Settings) -> list[Sockets]:
-    """One pair of sockets a worker; all on the ports that the first one was given."""
+def bind(settings: Settings) -> tuple[list[Sockets], Addresses]:
+    """One pair of sockets a worker, all on the ports that the first one was given, and these.
+
+    Raises `SettingError`.
+    """
     first = Sockets(
         _bind("http_listen", settings.http_listen, settings.workers),
         _bind("smtp_listen", settings.smtp_listen, settings.workers),
@@ -293,7 +303,7 @@ def _listen(settings: Settings) -> list[Sockets]:
         )
         for _ in range(settings.workers - 1)
     ]
-    return [first, *others]
+    return [first, *others], addresses
 
 
 def _bind(name: str, listen: Listen, workers: int) -> socket.socket:

@@ -105,11 +105,11 @@ def _value(shape: Shape, node: _Node, name: str, path: str, reader: _Reader) -> 
 
 def _list(shape: ListShape, node: _Node, name: str, path: str, reader: _Reader) -> list[Value]:
     """`Name.member.1`, `Name.member.2`, …; `Name=` is how the SDKs write an empty list."""
-    if node.text or (node.parts and "member" not in node.parts):
+    members = node.parts.get("member", _Node())
+    if node.text or members.text or node.parts.keys() - {"member"}:
         raise SesError("InvalidQueryParameter", f"{name} is a list: write {name}.member.1, ….")
-    members = node.parts["member"].parts if node.parts else {}
     items: dict[int, _Node] = {}
-    for key, item in members.items():
+    for key, item in members.parts.items():
         index = _index(key, name)
         if index in items:
             raise SesError("InvalidQueryParameter", f"{name}.member.{index} occurs twice.")

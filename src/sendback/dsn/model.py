@@ -90,7 +90,7 @@ class MtaName:
         mta_type, semicolon, name = text.partition(";")
         if not semicolon:
             raise DsnError(field, f"{text!r} is not of the form 'mta-name-type; mta-name'")
-        return cls(mta_type.strip(), name.strip(), field)
+        return cls(mta_type.strip(" \t"), name.strip(" \t"), field)
 
     def __str__(self) -> str:
         return f"{self.type}; {self.name}"
@@ -149,7 +149,7 @@ def _check_diagnostic(text: str) -> None:
     """RFC 3464 §2.3.6: `type; text`."""
     check_value("Diagnostic-Code", text)
     diagnostic_type, semicolon, _ = text.partition(";")
-    if not semicolon or not _TYPE.fullmatch(diagnostic_type.strip()):
+    if not semicolon or not _TYPE.fullmatch(diagnostic_type.strip(" \t")):
         raise DsnError("Diagnostic-Code", f"{text!r} is not of the form 'type; text'")
 
 

@@ -1,0 +1,57 @@
+"""Fixtures that more than one folder of tests uses, and Hypothesis's profiles."""
+
+import os
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from sendback.clock import ManualClock
+from tests.partners.inprocess import Running
+
+_SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large]
+settings.register_profile("default", max_examples=200, deadline=None, suppress_health_check=_SLOW)
+settings.register_profile("fuzz", max_examples=20_000, deadline=None, suppress_health_check=_SLOW)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
+
+
+def need(partner: str, *, available: bool) -> None:
+    """Skips a test whose partner is not on this machine; in CI that is a failure."""
+    if available:
+        return
+    if os.environ.get("CI"):
+        pytest.fail(f"{partner} is not installed, and CI tests with it")
+    pytest.skip(f"{partner} is not installed")
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock(NOW)
+
+
+@pytest.fixture
+def running(tmp_path: Path, clock: ManualClock) -> Iterator[Callable[..., Running]]:
+    """Starts whole servers in this process: real ports, a clock that the test moves."""
+    started: list[Running] = []
+
+    def start(**flags: Any) -> Running:
+        server = Running(tmp_path / f"data{len(started)}", clock, flags)
+        started.append(server)
+        return server
+
+    yield start
+    for server in started:
+        server.stop()
+
+
+@pytest.fixture
+def server(running: Callable[..., Running]) -> Running:
+    """A capturing server without rate limit that receives for example.com."""
+    instance = running(send_bounce_rate="0")
+    instance.ses().verify_domain_identity(Domain="example.com")
+    return instance

@@ -1,0 +1,87 @@
+"""A whole server inside the test's process, so that the test can move its clock."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sendback.app import Addresses, App, bind, prepare
+from sendback.clock import Clock
+from sendback.config import load
+from sendback.store.accounts import AddAccount
+from sendback.store.outbox import ListOutbox, ShowOutbox
+from sendback.store.values import OutboxMessage
+from tests.partners.clients import send_mail, ses
+
+T = TypeVar("T")
+
+
+class Running:
+    """Serves on free ports of loopback until it is stopped."""
+
+    def __init__(self, data_dir: Path, clock: Clock, flags: dict[str, str]) -> None:
+        given = {
+            "http_listen": "127.0.0.1:0",
+            "smtp_listen": "127.0.0.1:0",
+            "data_dir": str(data_dir),
+            "hostname": "mx.example.com",
+            **flags,
+        }
+        self.settings = load(given, environ={}).settings
+        prepare(self.settings)
+        sockets, addresses = bind(self.settings)
+        self.addresses: Addresses = addresses
+        self._loop = asyncio.new_event_loop()
+        self._stop = asyncio.Event()
+        self._ready = threading.Event()
+        self.app: App
+
+        async def main() -> None:
+            self.app = App(self.settings, clock)
+            await self.app.store.write(AddAccount(self.settings.account_id, clock.now()))
+            await self.app.serve(sockets[0], self._ready.set, self._stop)
+            self.app.close()
+
+        self._thread = threading.Thread(target=self._loop.run_until_complete, args=(main(),))
+        self._thread.start()
+        assert self._ready.wait(20)
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://{self.addresses.http}"
+
+    @property
+    def smtp_port(self) -> int:
+        return self.addresses.smtp.port
+
+    def ses(self, **options: Any) -> Any:
+        return ses(self.endpoint, **options)
+
+    def send_mail(self, **options: Any) -> str:
+        return send_mail(self.smtp_port, **options)
+
+    def call(self, work: Coroutine[Any, Any, T]) -> T:
+        """Runs a coroutine on the server's event loop."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(20)
+
+    def outbox(self) -> list[OutboxMessage]:
+        unit = ListOutbox(self.settings.account_id, None, 1000)
+        return list(self.call(self.app.store.read(unit)))
+
+    def bounce(self, message_id: str) -> OutboxMessage:
+        """The bounce once it has come to an end, or has been tried and waits."""
+        deadline = time.monotonic() + 10
+        while True:
+            found = self.call(self.app.store.read(ShowOutbox("000000000000", message_id)))
+            assert found is not None, message_id
+            if found[0].attempts or time.monotonic() > deadline:
+                return found[0]
+            time.sleep(0.01)
+
+    def stop(self) -> None:
+        if self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._stop.set)
+            self._thread.join(30)
+            self._loop.close()
