@@ -114,6 +114,6 @@ def _make_token(name: str) -> str:
 
 def _read_token(token: str) -> str:
     try:
-        return base64.urlsafe_b64decode(token.encode("ascii")).decode()
+        return base64.b64decode(token.encode("ascii"), b"-_", validate=True).decode()
     except ValueError:
         raise SesError("InvalidParameterValue", "Invalid NextToken") from None
