@@ -166,6 +166,8 @@ def _client_context(*, verify: bool) -> ssl.SSLContext:
 
 
 def _tls_version(client: aiosmtplib.SMTP) -> str | None:
+    if not client.is_connected:
+        return None
     connection = client.get_transport_info("ssl_object")
     return connection.version() if isinstance(connection, ssl.SSLObject) else None
 

@@ -105,7 +105,7 @@ class DeliveryWorker:
     async def _deliver(self, lease: Lease) -> None:
         try:
             started_at, started = self._clock.now(), time.monotonic()
-            result = await self._transport.deliver(lease.message)
+            result = await self._attempt(lease)
             milliseconds = round((time.monotonic() - started) * 1000)
             attempt = Attempt(
                 started_at, milliseconds, result.outcome, result.peer, result.tls, result.reply
@@ -113,10 +113,18 @@ class DeliveryWorker:
             await self._record(lease, attempt, result)
         except Exception:
             # The row keeps its lease and comes back by itself; the others must go on.
-            log.exception("delivery of %s failed", lease.message.message_id)
+            log.exception("the attempt at %s was not recorded", lease.message.message_id)
         finally:
             del self._held[lease.message.message_id]
             self._wake.set()
+
+    async def _attempt(self, lease: Lease) -> Result:
+        """A fault of ours is a temporary failure: seen in the outbox, tried again, backed off."""
+        try:
+            return await self._transport.deliver(lease.message)
+        except Exception as error:
+            log.exception("the delivery of %s broke", lease.message.message_id)
+            return Result(Outcome.TEMPORARY, "none", f"internal error: {error!r}")
 
     async def _record(self, lease: Lease, attempt: Attempt, result: Result) -> None:
         message = lease.message

@@ -1,0 +1,181 @@
+"""The worker: leases that pass, messages that break it, a clean stop."""
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+
+from sendback.delivery.backoff import Backoff
+from sendback.delivery.transports import Capture, Result
+from sendback.delivery.worker import DeliveryWorker
+from sendback.store.accounts import AddAccount
+from sendback.store.outbox import ShowOutbox, TakeLeases, add_to_outbox
+from sendback.store.store import Store, prepare_schema
+from sendback.store.values import OutboxMessage, Outcome
+from tests.conftest import NOW
+
+ACCOUNT = "000000000000"
+
+
+@pytest.fixture
+def store(tmp_path):
+    url = f"sqlite:///{tmp_path / 'x.db'}"
+    prepare_schema(url)
+    instance = Store(url, tmp_path)
+    yield instance
+    instance.close()
+
+
+class Slow(Capture):
+    """Delivers when it is told to."""
+
+    def __init__(self):
+        self.started = asyncio.Event()
+        self.may_end = asyncio.Event()
+        self.delivered = []
+
+    async def deliver(self, message):
+        self.started.set()
+        await self.may_end.wait()
+        self.delivered.append(message.message_id)
+        return Result(Outcome.DELIVERED, "peer", "250 ok")
+
+
+class Broken(Capture):
+    async def deliver(self, message):
+        raise RuntimeError("a bug")
+
+
+def worker(store, clock, transport, **options):
+    values = {
+        "owner": "w1",
+        "backoff": Backoff(timedelta(seconds=60), timedelta(hours=4)),
+        "lease": timedelta(seconds=30),
+        "in_hand": 10,
+        **options,
+    }
+    return DeliveryWorker(store, clock, transport, **values)
+
+
+async def queue(store, *ids):
+    await store.write(AddAccount(ACCOUNT, NOW))
+    rows = [
+        OutboxMessage(
+            message_id=message_id,
+            account_id=ACCOUNT,
+            original_message_id="o1",
+            recipient="ann@sender.example",
+            content=b"x",
+            created_at=NOW,
+            expires_at=NOW + timedelta(days=5),
+        )
+        for message_id in ids
+    ]
+    await store.write(lambda connection: add_to_outbox(connection, rows))
+
+
+async def show(store, message_id):
+    return await store.read(ShowOutbox(ACCOUNT, message_id))
+
+
+def test_a_worker_that_wakes_after_its_lease_has_passed_marks_nothing(store, clock):
+    async def story():
+        await queue(store, "m1")
+        slow = Slow()
+        first = worker(store, clock, slow, lease=timedelta(hours=1))
+        running = asyncio.create_task(first.run())
+        await slow.started.wait()
+        clock.advance(timedelta(hours=2))  # the first worker was asleep all that time
+        leases = await store.write(TakeLeases("w2", clock.now(), clock.now(), 10))
+        assert [lease.message.message_id for lease in leases] == ["m1"]
+        slow.may_end.set()
+        first.stop()
+        await running
+        message, attempts = await show(store, "m1")
+        assert message.state == "queued"
+        assert attempts == []
+
+    asyncio.run(story())
+
+
+def test_leases_are_renewed_while_the_worker_lives(store, clock):
+    async def story():
+        await queue(store, "m1")
+        slow = Slow()
+        first = worker(store, clock, slow, lease=timedelta(seconds=0.3))
+        running = asyncio.create_task(first.run())
+        await slow.started.wait()
+        clock.advance(timedelta(seconds=10))
+        await asyncio.sleep(0.25)
+        assert not await store.write(TakeLeases("w2", clock.now(), clock.now(), 10))
+        slow.may_end.set()
+        first.stop()
+        await running
+        assert (await show(store, "m1"))[0].state == "delivered"
+
+    asyncio.run(story())
+
+
+def test_a_clean_stop_finishes_what_is_on_the_wire(store, clock):
+    async def story():
+        await queue(store, "m1")
+        slow = Slow()
+        first = worker(store, clock, slow)
+        running = asyncio.create_task(first.run())
+        await slow.started.wait()
+        first.stop()
+        await asyncio.sleep(0.05)
+        slow.may_end.set()
+        await running
+        assert (await show(store, "m1"))[0].state == "delivered"
+
+    asyncio.run(story())
+
+
+def test_a_stop_gives_back_what_could_not_be_finished(store, clock):
+    async def story():
+        await queue(store, "m1")
+        slow = Slow()
+        first = worker(store, clock, slow, lease=timedelta(seconds=0.2))
+        running = asyncio.create_task(first.run())
+        await slow.started.wait()
+        first.stop()
+        await running
+        message, _ = await show(store, "m1")
+        assert (message.state, message.due_at) == ("queued", clock.now())
+
+    asyncio.run(story())
+
+
+def test_a_message_that_breaks_the_transport_is_backed_off_and_seen(store, clock):
+    async def story():
+        await queue(store, "m1")
+        first = worker(store, clock, Broken())
+        running = asyncio.create_task(first.run())
+        while not (await show(store, "m1"))[0].attempts:
+            await asyncio.sleep(0.01)
+        first.stop()
+        await running
+        message, attempts = await show(store, "m1")
+        assert message.state == "queued"
+        assert "a bug" in attempts[0].reply
+
+    asyncio.run(story())
+
+
+def test_more_messages_than_it_holds_are_all_delivered_once(store, clock):
+    async def story():
+        ids = [f"m{number}" for number in range(105)]
+        await queue(store, *ids)
+        slow = Slow()
+        slow.may_end.set()
+        workers = [worker(store, clock, slow, owner=f"w{n}", in_hand=7) for n in range(3)]
+        running = [asyncio.create_task(each.run()) for each in workers]
+        while len(slow.delivered) < len(ids):
+            await asyncio.sleep(0.01)
+        for each in workers:
+            each.stop()
+        await asyncio.gather(*running)
+        assert sorted(slow.delivered) == sorted(ids)
+
+    asyncio.run(story())
