@@ -23,7 +23,15 @@ LIST = {"Action": "ListIdentities", "Version": "2010-12-01"}
 
 
 def post(
-    server, parameters, *, key="test", secret="test", region="us-east-1", token=None, sign=True, **raw
+    server,
+    parameters,
+    *,
+    key="test",
+    secret="test",
+    region="us-east-1",
+    token=None,
+    sign=True,
+    **raw,
 ):
     """The code, HTTP status and text of an error; the body of a success."""
     body = raw.get("body", urlencode(parameters).encode() if parameters is not None else b"")

@@ -20,9 +20,7 @@ BOUNCE = {
 def test_botos_retry_gets_the_same_message_id_and_one_bounce_is_sent(server, mode):
     message = server.send_mail()
     with Swallower(server.addresses.http.port, swallow=1) as proxy:
-        client = ses(
-            f"http://127.0.0.1:{proxy.port}", retries={"max_attempts": 3, "mode": mode}
-        )
+        client = ses(f"http://127.0.0.1:{proxy.port}", retries={"max_attempts": 3, "mode": mode})
         answer = client.send_bounce(OriginalMessageId=message, **BOUNCE)
     assert proxy.passed == 2
     assert answer["ResponseMetadata"]["RetryAttempts"] == 1
@@ -61,7 +59,9 @@ def test_the_same_call_by_another_key_is_another_call(server):
             headers = {"Host": str(server.addresses.http), "amz-sdk-invocation-id": "i1"}
             request = AWSRequest("POST", f"{server.endpoint}/", headers=headers, data=body)
             SigV4Auth(Credentials(key, secret), "ses", "us-east-1").add_auth(request)
-            ids.add(fetch(f"{server.endpoint}/", dict(request.headers), body).split("MessageId>")[1])
+            ids.add(
+                fetch(f"{server.endpoint}/", dict(request.headers), body).split("MessageId>")[1]
+            )
     assert len(ids) == 2
     assert len(server.outbox()) == 2
 

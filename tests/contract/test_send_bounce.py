@@ -245,7 +245,9 @@ def test_another_accounts_message_reads_exactly_like_an_unknown_one(server):
             )
         error = caught.value.response["Error"]
         texts.append((error["Code"], error["Message"].replace(original, "ID")))
-    assert texts[0] == texts[1] == ("MessageRejected", "Message not found: ID was not received here.")
+    assert (
+        texts[0] == texts[1] == ("MessageRejected", "Message not found: ID was not received here.")
+    )
 
 
 def test_the_24_hour_window(server, clock):

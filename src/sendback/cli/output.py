@@ -5,6 +5,7 @@ shown, not sent to the terminal, and no markup in them is taken for ours.
 """
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -27,12 +28,12 @@ def print_rows(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, as_
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
-        table.add_column(column.replace("_", " "), overflow="fold")
+        # An ID is there to be copied: it stays in one piece, whatever else is folded.
+        table.add_column(column.replace("_", " "), overflow="fold", no_wrap=column.endswith("_id"))
     for row in rows:
         table.add_row(*(Text(printable(row.get(column))) for column in columns))
-    console = Console()
     # Not cut to 80 columns when it is read by a program after all.
-    console.print(table, width=None if console.is_terminal else 240)
+    Console(width=None if sys.stdout.isatty() else 240).print(table)
 
 
 def print_fields(fields: Mapping[str, Any], *, as_json: bool) -> None:

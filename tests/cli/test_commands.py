@@ -1,0 +1,210 @@
+"""The commands, as a person and as a program would run them."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.partners.clients import MAIL, send_mail, ses
+from tests.partners.sendback import Sendback, run_cli
+
+CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("served")
+    with Sendback(folder, environment={"SENDBACK_SEND_BOUNCE_RATE": "0"}) as server:
+        ses(server.endpoint).verify_domain_identity(Domain="example.com")
+        yield server
+
+
+def bounce(server, message_id, *arguments, check=True, environment=CREDENTIALS):
+    return run_cli(
+        "bounce", message_id, "--endpoint-url", server.endpoint, *arguments,
+        check=check, environment=environment,
+    )  # fmt: skip
+
+
+def test_help_and_version():
+    assert "serve" in run_cli("--help").stdout
+    assert run_cli("--version").stdout.startswith("sendback 0.")
+    for command in ("serve", "demo", "bounce", "messages", "outbox", "identities", "keys"):
+        assert run_cli(command, "--help").stdout
+    assert run_cli(check=False).returncode == 2
+    assert run_cli("frobnicate", check=False).returncode == 2
+
+
+def test_serve_prints_where_everything_is(served):
+    assert served.endpoint in served.log
+    assert f"127.0.0.1:{served.smtp_port}" in served.log
+    assert "aws ses send-bounce" in served.log
+    assert str(served.data_dir) in served.log
+
+
+def test_messages(served):
+    message_id = send_mail(served.smtp_port)
+    (row, *_) = served.json("messages", "list")
+    assert (row["message_id"], row["from"], row["to"], row["subject"]) == (
+        message_id,
+        "ann@sender.example",
+        ["bob@example.com"],
+        "Lunch",
+    )
+    table = served.run("messages", "list").stdout
+    assert message_id in table
+    shown = served.run("messages", "show", message_id).stdout
+    assert "Subject: Lunch" in shown
+    assert served.json("messages", "show", message_id)["helo"] == "mx.sender.example"
+    raw = subprocess.run(
+        [sys.executable, "-m", "sendback", "messages", "show", message_id, "--raw",
+         "--data-dir", str(served.data_dir)],
+        capture_output=True, check=True,
+    ).stdout  # fmt: skip
+    assert raw.endswith(MAIL)
+    missing = served.run("messages", "show", "nobody", check=False)
+    assert (missing.returncode, missing.stdout) == (1, "")
+    assert "nobody" in missing.stderr
+
+
+def test_what_comes_from_outside_is_shown_as_text(served):
+    """No escape sequence of a stranger's reaches the terminal, and no markup is taken for ours."""
+    hostile = b"Subject: [red]\x1b[31mred[/red]\r\n\r\nx\r\n"
+    message_id = send_mail(served.smtp_port, content=hostile)
+    for output in (
+        served.run("messages", "list").stdout,
+        served.run("messages", "show", message_id).stdout,
+    ):
+        assert "\x1b" not in output
+        assert "[red]\\x1b[31mred[/red]" in output
+
+
+def test_bounce_and_outbox(served):
+    message_id = send_mail(served.smtp_port)
+    done = bounce(
+        served, message_id, "--sender", "mailer-daemon@example.com",
+        "--recipient", "bob@example.com", "--reason", "ExceededQuota", "--json",
+    )  # fmt: skip
+    bounce_id = json.loads(done.stdout)["message_id"]
+    rows = served.json("outbox", "list", "--state", "captured")
+    assert bounce_id in [row["message_id"] for row in rows]
+    shown = served.json("outbox", "show", bounce_id)
+    assert shown["original_message_id"] == message_id
+    assert shown["tries"][0]["outcome"] == "captured"
+    assert "Mailbox full" in shown["content"]
+    assert "captured" in served.run("outbox", "show", bounce_id).stdout
+    assert "Status: 5.2.2" in served.run("outbox", "show", bounce_id, "--raw").stdout
+    retry = served.run("outbox", "retry", bounce_id, check=False)
+    assert (retry.returncode, "not sent again" in retry.stderr) == (1, True)
+    cancel = served.run("outbox", "cancel", bounce_id, check=False)
+    assert (cancel.returncode, "nothing to cancel" in cancel.stderr) == (1, True)
+    assert served.run("outbox", "show", "nobody", check=False).returncode == 1
+    assert served.run("outbox", "list", "--state", "odd", check=False).returncode == 2
+
+
+def test_bounce_says_what_went_wrong(served, tmp_path):
+    arguments = ("--sender", "a@example.com", "--recipient", "bob@example.com")
+    refused = bounce(served, "nobody", *arguments, check=False)
+    assert refused.returncode == 1
+    assert "MessageRejected" in refused.stderr
+    bad = bounce(served, "nobody", *arguments, "--reason", "Odd", check=False)
+    assert bad.returncode == 2
+    nobody = {"HOME": str(tmp_path), "AWS_EC2_METADATA_DISABLED": "true"}
+    missing = bounce(served, "nobody", *arguments, check=False, environment=nobody)
+    assert missing.returncode == 1
+    assert "AWS_ACCESS_KEY_ID=test" in missing.stderr
+    dead = run_cli(
+        "bounce", "x", *arguments, "--endpoint-url", "http://127.0.0.1:9",
+        check=False, environment={**CREDENTIALS, "AWS_MAX_ATTEMPTS": "1"},
+    )  # fmt: skip
+    assert dead.returncode == 1
+    assert "sendback serve" in dead.stderr
+
+
+def test_outbox_retry_and_cancel(tmp_path):
+    from tests.partners.postfix import free_port
+
+    flags = ("--outbound", f"smtp://127.0.0.1:{free_port()}")
+    with Sendback(tmp_path, flags) as server:
+        ses(server.endpoint).verify_domain_identity(Domain="example.com")
+        message_id = send_mail(server.smtp_port)
+        done = bounce(
+            server, message_id, "--sender", "a@example.com", "--recipient", "bob@example.com",
+            "--json",
+        )  # fmt: skip
+        bounce_id = json.loads(done.stdout)["message_id"]
+        _wait_for_attempts(server, bounce_id, 1)
+        assert "due now" in server.run("outbox", "retry", bounce_id).stdout
+        _wait_for_attempts(server, bounce_id, 2)
+        assert "cancelled" in server.run("outbox", "cancel", bounce_id).stdout
+        assert server.json("outbox", "show", bounce_id)["state"] == "cancelled"
+        server.run("outbox", "retry", bounce_id)
+        _wait_for_attempts(server, bounce_id, 3)
+
+
+def _wait_for_attempts(server, bounce_id, number):
+    for _ in range(20):
+        shown = server.json("outbox", "show", bounce_id)
+        if shown["attempts"] >= number:
+            return
+    raise AssertionError(shown)
+
+
+def test_identities(tmp_path):
+    server = Sendback(tmp_path)
+    assert server.json("identities", "verify", "Example.NET")["identity"] == "example.net"
+    assert server.json("identities", "verify", "ann@x.example")["status"] == "Success"
+    assert [row["identity"] for row in server.json("identities", "list")] == [
+        "ann@x.example",
+        "example.net",
+    ]
+    server.run("identities", "delete", "ann@x.example")
+    assert server.run("identities", "delete", "ann@x.example", check=False).returncode == 1
+    assert server.run("identities", "verify", "no domain", check=False).returncode == 1
+
+
+def test_keys(served):
+    made = served.json("keys", "create", "--user", "ann")
+    client = ses(served.endpoint, key=made["access_key_id"], secret=made["secret_access_key"])
+    assert client.list_identities()["Identities"] == ["example.com"]
+    listed = served.run("keys", "list", "--json").stdout
+    assert made["access_key_id"] in listed
+    assert made["secret_access_key"] not in listed
+    database = (served.data_dir / "sendback.db").read_bytes()
+    assert made["secret_access_key"].encode() not in database
+    served.run("keys", "delete", made["access_key_id"])
+    assert served.run("keys", "delete", made["access_key_id"], check=False).returncode == 1
+
+
+def test_a_folder_without_data_is_said_to_be_one(tmp_path):
+    done = run_cli("messages", "list", "--data-dir", str(tmp_path / "none"), check=False)
+    assert done.returncode == 1
+    assert "--data-dir" in done.stderr
+    assert not (tmp_path / "none").exists()
+
+
+def test_db_upgrade(tmp_path):
+    assert "went from schema none" in run_cli("db", "upgrade", "--data-dir", str(tmp_path)).stdout
+    assert "as this version needs" in run_cli("db", "upgrade", "--data-dir", str(tmp_path)).stdout
+
+
+def test_ctrl_c_is_a_clean_end(tmp_path):
+    import signal
+
+    with Sendback(tmp_path) as server:
+        server.process.send_signal(signal.SIGINT)
+        assert server.process.wait(20) == 0
+    assert "Traceback" not in server.log
+
+
+def test_the_demo(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "sendback", "demo"],
+        capture_output=True, text=True, timeout=60, cwd=tmp_path,
+        env={**os.environ, "SENDBACK_OUTBOUND": "capture"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    for words in ("message ID: ", "bounce ID:  0100", "Status: 5.1.1", "Action: failed"):
+        assert words in done.stdout

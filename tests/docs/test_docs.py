@@ -1,0 +1,115 @@
+"""The documentation is run, and its tables are written from the code."""
+
+import os
+import re
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+from sendback.api.operations import OPERATIONS
+from sendback.aws.model import operation_names
+from sendback.config import ENVIRONMENT_PREFIX, Settings
+from tests.partners.sendback import Sendback, run_cli
+
+ROOT = Path(__file__).parents[2]
+
+
+def check_written(file: Path, content: str) -> None:
+    """`UPDATE_GOLDEN=1` writes it anew."""
+    if os.environ.get("UPDATE_GOLDEN"):
+        file.write_text(content)
+    assert file.read_text() == content, f"{file.name} is out of date: UPDATE_GOLDEN=1 make test"
+
+
+def test_the_coverage_page_lists_every_operation():
+    rows = [
+        f"| {name} | {'built' if name in OPERATIONS else 'not yet: answers `InvalidAction`'} |"
+        for name in sorted(operation_names())
+    ]
+    content = (
+        "# API coverage\n\n"
+        f"{len(OPERATIONS)} of the {len(rows)} operations of SES's API, version 2010-12-01. "
+        "This page is written from the code.\n\n"
+        "| operation | state |\n| --- | --- |\n" + "\n".join(rows) + "\n"
+    )
+    check_written(ROOT / "docs/coverage.md", content)
+
+
+def test_the_settings_table_lists_every_setting():
+    rows = "\n".join(
+        f"| `{entry.name}` | `{_default(entry)}` | {entry.metadata['about']} |"
+        for entry in fields(Settings)
+    )
+    file = ROOT / "docs/operations.md"
+    start, end = (
+        "<!-- settings: written by tests/docs/test_docs.py -->\n",
+        "<!-- end of settings -->",
+    )
+    before, _, rest = file.read_text().partition(start)
+    after = rest.partition(end)[2]
+    table = f"| setting | default | what it is |\n| --- | --- | --- |\n{rows}\n"
+    check_written(file, before + start + table + end + after)
+
+
+def _default(entry) -> str:
+    return "the machine's name" if entry.name == "hostname" else entry.metadata["default"]
+
+
+def test_every_setting_has_its_environment_variable():
+    for entry in fields(Settings):
+        name = ENVIRONMENT_PREFIX + entry.name.upper()
+        done = run_cli("config", "show", environment={name: "\0".replace("\0", "€€€")}, check=False)
+        if entry.name not in {"data_dir"}:  # any text is a path
+            assert done.returncode == 2, entry.name
+            assert entry.name in done.stderr
+
+
+def test_the_readmes_demo_output_has_the_lines_that_the_demo_prints(tmp_path):
+    """Ports, IDs and dates differ; everything else is as printed."""
+    shown = re.search(r"\$ make demo\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[1]
+    done = subprocess.run(
+        [sys.executable, "-m", "sendback", "demo"], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert _without_chance(shown) == _without_chance(done.stdout)
+
+
+def _without_chance(text: str) -> str:
+    text = re.sub(r"127\.0\.0\.1:\d+", "ADDRESS", text)
+    text = re.sub(r"(message ID: |bounce ID:  )\S+", r"\1ID", text)
+    return re.sub(r"-Date: .*", "-Date: DATE", text)
+
+
+def test_the_readmes_session_works(tmp_path):
+    """The shell and Python blocks of "Use it", run as they stand but for the ports."""
+    readme = (ROOT / "README.md").read_text()
+    section = readme.partition("## Use it")[2].partition("## What it promises")[0]
+    shell = re.findall(r"```sh\n(.*?)```", section, re.DOTALL)
+    (python,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    environment = {"SENDBACK_SEND_BOUNCE_RATE": "0"}
+    with Sendback(tmp_path, environment=environment) as server:
+        script = "\n".join(
+            [
+                "set -eu",
+                f"cd {tmp_path}",
+                shell[0] + " > swaks.txt",
+                "MESSAGE_ID=$(sed -n 's/.* 250 2.6.0 \\([0-9a-v]*\\) .*/\\1/p' swaks.txt)",
+                f"{sys.executable} - <<END\nmessage_id = '$MESSAGE_ID'\n{python}\nEND",
+                shell[1].split("\n")[0],
+                "BOUNCE_ID=$(sendback outbox list --json | "
+                "python3 -c 'import json,sys; print(json.load(sys.stdin)[0][\"message_id\"])')",
+                *shell[1].split("\n")[1:],
+            ]
+        )
+        script = script.replace("127.0.0.1:4579", f"127.0.0.1:{server.http_port}")
+        script = script.replace("127.0.0.1:2525", f"127.0.0.1:{server.smtp_port}")
+        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        done = subprocess.run(
+            ["bash", "-c", script],
+            capture_output=True,
+            text=True,
+            env={"PATH": path, "HOME": str(tmp_path), "SENDBACK_DATA_DIR": str(server.data_dir)},
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "Final-Recipient: rfc822; bob@example.com" in done.stdout
+        assert len(server.json("outbox", "list")) == 2
