@@ -6,15 +6,15 @@ a process; they share the ports (SO_REUSEPORT) and the store, and nothing else.
 
 import asyncio
 import contextlib
-import json
 import logging
 import os
 import signal
 import socket
 import ssl
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import uvicorn
@@ -27,12 +27,14 @@ from sendback.api.http import http_app
 from sendback.api.services import Services
 from sendback.aws.model import operation_model
 from sendback.clock import Clock, SystemClock
-from sendback.config import Listen, Outbound, SettingError, Settings
+from sendback.config import Outbound, SettingError, Settings
 from sendback.delivery.backoff import Backoff
 from sendback.delivery.relay import Relay, RelaySettings
 from sendback.delivery.transports import Capture, Transport
 from sendback.delivery.worker import DeliveryWorker
 from sendback.ids import IdMaker, RandomIds
+from sendback.listening import BACKLOG, Addresses, Sockets, bind
+from sendback.processes import Supervisor
 from sendback.service.bouncing import Bouncing
 from sendback.service.housekeeping import Housekeeping
 from sendback.service.identities import AtOnce, Identities
@@ -49,32 +51,7 @@ from sendback.store.store import Store, prepare_schema
 
 log = logging.getLogger(__name__)
 
-_BACKLOG = 1024
 _SHUTDOWN_SECONDS = 15.0
-
-
-@dataclass(frozen=True, slots=True)
-class Addresses:
-    """Where it actually listens: port 0 has become a real one."""
-
-    http: Listen
-    smtp: Listen
-
-    def to_json(self) -> str:
-        """What `--ready-file` holds."""
-        value = {
-            "http": {"host": self.http.host, "port": self.http.port},
-            "smtp": {"host": self.smtp.host, "port": self.smtp.port},
-        }
-        return json.dumps(value)
-
-
-@dataclass(frozen=True, slots=True)
-class Sockets:
-    """The listening sockets of one worker."""
-
-    http: socket.socket
-    smtp: socket.socket
 
 
 class App:
@@ -141,7 +118,7 @@ class App:
     async def serve(self, sockets: Sockets, ready: Callable[[], None], stop: asyncio.Event) -> None:
         """Serves until `stop` is set, then lets everything that was accepted come to its end."""
         loop = asyncio.get_running_loop()
-        smtp = await loop.create_server(self.smtp, sock=sockets.smtp, backlog=_BACKLOG)
+        smtp = await loop.create_server(self.smtp, sock=sockets.smtp, backlog=BACKLOG)
         http = _HttpServer(self)
         serving_http = asyncio.create_task(http.serve(sockets=[sockets.http]))
         delivering = asyncio.create_task(self.delivery.run())
@@ -210,7 +187,8 @@ def run(settings: Settings, ready_file: Path | None, announce: Callable[[Address
 
     if settings.workers == 1:
         return _run_worker(settings, sockets[0], ready)
-    return _supervise(settings, sockets, ready)
+    workers = [partial(_run_worker, settings, own) for own in sockets]
+    return Supervisor(workers).run(ready)
 
 
 def prepare(settings: Settings) -> None:
@@ -218,9 +196,19 @@ def prepare(settings: Settings) -> None:
 
     Raises `SettingError`, `SchemaError`, `StoreUnavailableError`.
     """
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    _check_data_dir(settings.data_dir)
     prepare_schema(settings.database_url)
     _tls(settings)  # made before workers could make one each
+
+
+def _check_data_dir(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        allowed = f"a directory that can be written to ({error})"
+        raise SettingError("data_dir", str(folder), "the settings", allowed) from None
 
 
 def _run_worker(settings: Settings, sockets: Sockets, ready: Callable[[], None]) -> int:
@@ -238,96 +226,6 @@ def _run_worker(settings: Settings, sockets: Sockets, ready: Callable[[], None])
 
     uvloop.run(main())
     return 0
-
-
-def _supervise(settings: Settings, sockets: Sequence[Sockets], ready: Callable[[], None]) -> int:
-    """Starts a process for each worker, starts it again when it dies, passes the signals on."""
-    children: dict[int, Sockets] = {}
-    stopping = False
-
-    def start(own: Sockets) -> None:
-        read_end, write_end = os.pipe()
-        child = os.fork()
-        if child == 0:
-            code = 1
-            try:
-                signal.signal(signal.SIGTERM, signal.SIG_DFL)
-                signal.signal(signal.SIGINT, signal.SIG_DFL)
-                code = _run_worker(settings, own, lambda: _tell_supervisor(write_end))
-            finally:
-                logging.shutdown()
-                os._exit(code)
-        os.close(write_end)
-        children[child] = own
-        os.read(read_end, 1)  # it serves now, or has ended
-        os.close(read_end)
-
-    def stop(*_: object) -> None:
-        nonlocal stopping
-        stopping = True
-        for child in children:
-            os.kill(child, signal.SIGTERM)
-
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
-    for own in sockets:
-        start(own)
-    ready()
-    while children:
-        child, status = os.wait()
-        own = children.pop(child)
-        if not stopping:
-            log.error("worker %d ended with status %d; starting another", child, status)
-            start(own)
-    return 0
-
-
-def _tell_supervisor(pipe: int) -> None:
-    os.write(pipe, b".")
-
-
-def bind(settings: Settings) -> tuple[list[Sockets], Addresses]:
-    """One pair of sockets a worker, all on the ports that the first one was given, and these.
-
-    Raises `SettingError`.
-    """
-    first = Sockets(
-        _bind("http_listen", settings.http_listen, settings.workers),
-        _bind("smtp_listen", settings.smtp_listen, settings.workers),
-    )
-    addresses = _addresses(settings, first)
-    others = [
-        Sockets(
-            _bind("http_listen", addresses.http, settings.workers),
-            _bind("smtp_listen", addresses.smtp, settings.workers),
-        )
-        for _ in range(settings.workers - 1)
-    ]
-    return [first, *others], addresses
-
-
-def _bind(name: str, listen: Listen, workers: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in listen.host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    if workers > 1:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    try:
-        listener.bind((listen.host, listen.port))
-    except (OSError, OverflowError) as error:
-        listener.close()
-        reason = f"an address of this machine whose port is free ({error})"
-        raise SettingError(name, str(listen), "the settings", reason) from None
-    listener.listen(_BACKLOG)
-    listener.setblocking(False)
-    return listener
-
-
-def _addresses(settings: Settings, sockets: Sockets) -> Addresses:
-    return Addresses(
-        Listen(settings.http_listen.host, sockets.http.getsockname()[1]),
-        Listen(settings.smtp_listen.host, sockets.smtp.getsockname()[1]),
-    )
 
 
 def _write_whole(file: Path, content: str) -> None:

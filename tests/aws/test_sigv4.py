@@ -162,3 +162,12 @@ def test_a_bad_presigned_parameter_is_incomplete(name, value):
     request = presigned()
     query = [(key, value if key == name else old) for key, old in request.query]
     assert code(replace(request, query=query)) == "IncompleteSignature"
+
+
+def test_a_signed_header_may_hold_any_octets():
+    octets = "x-amz-note: Grüße".encode().partition(b": ")[2]
+    request = signed(**{"X-Amz-Note": "Grüße"})
+    headers = {**request.headers, "x-amz-note": octets.decode("utf-8", "surrogateescape")}
+    check(replace(request, headers=headers))
+    headers["x-amz-note"] = b"\xff\xfe".decode("utf-8", "surrogateescape")
+    assert code(replace(request, headers=headers)) == "SignatureDoesNotMatch"

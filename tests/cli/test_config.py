@@ -139,6 +139,14 @@ def test_serve_says_when_the_port_is_taken(tmp_path):
     assert "in use" in done.stderr
 
 
+def test_serve_says_when_the_data_directory_cannot_be_written(tmp_path):
+    file = tmp_path / "a-file"
+    file.write_text("")
+    done = run_cli("serve", "--data-dir", str(file / "data"), check=False)
+    assert done.returncode == 2
+    assert "data_dir" in done.stderr
+
+
 def test_config_show_prints_the_effective_settings_with_their_origin():
     import json
 

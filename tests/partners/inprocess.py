@@ -7,9 +7,10 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sendback.app import Addresses, App, bind, prepare
+from sendback.app import App, prepare
 from sendback.clock import Clock
 from sendback.config import load
+from sendback.listening import Addresses, bind
 from sendback.store.accounts import AddAccount
 from sendback.store.outbox import ListOutbox, ShowOutbox
 from sendback.store.values import OutboxMessage

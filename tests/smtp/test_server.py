@@ -247,6 +247,22 @@ def test_a_client_that_goes_away_in_the_middle_leaves_nothing(receiver):
     assert len(server.call(server.app.store.read(ListMessages(ACCOUNT, 10)))) == 1
 
 
+def test_a_client_that_reads_no_replies_does_not_fill_the_memory(receiver):
+    server = receiver()
+    with socket.create_connection(("127.0.0.1", server.smtp_port)) as connection:
+        connection.setblocking(False)
+        sent, deadline = 0, time.monotonic() + 3
+        while time.monotonic() < deadline:
+            try:
+                sent += connection.send(b"EHLO x\r\n" * 8000)
+            except BlockingIOError:
+                time.sleep(0.01)
+        (session,) = server.app.smtp.connections
+        assert session._transport.get_write_buffer_size() < 4_000_000
+        assert sent < 50_000_000
+    assert server.send_mail()
+
+
 def test_pipelining_a_whole_session(receiver):
     server = receiver()
     with line(server) as file:

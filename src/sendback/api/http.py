@@ -58,7 +58,7 @@ async def _read(request: Request) -> SignedRequest:
     headers: dict[str, str] = {}
     for name, value in request.scope["headers"]:
         key = name.decode("latin-1")
-        text = value.decode("latin-1")
+        text = value.decode("utf-8", "surrogateescape")  # as it was signed, octet for octet
         headers[key] = f"{headers[key]},{text}" if key in headers else text
     query = request.scope["query_string"].decode("latin-1")
     return SignedRequest(request.method, request.url.path, parse_form(query), headers, body)

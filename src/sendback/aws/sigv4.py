@@ -234,7 +234,8 @@ def _signing_key(secret: str, date: str, region: str, service: str) -> bytes:
 
 
 def _string_to_sign(request: SignedRequest, credentials: Credentials) -> str:
-    digest = hashlib.sha256(_canonical_request(request, credentials).encode()).hexdigest()
+    canonical = _canonical_request(request, credentials).encode("utf-8", "surrogateescape")
+    digest = hashlib.sha256(canonical).hexdigest()
     return f"{ALGORITHM}\n{credentials.stamp}\n{credentials.scope}\n{digest}"
 
 

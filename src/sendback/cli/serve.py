@@ -9,7 +9,7 @@ from sendback.cli.options import ConfigFile, Database, DataDir, load_settings
 from sendback.config import LoadedSettings
 
 if TYPE_CHECKING:
-    from sendback.app import Addresses
+    from sendback.listening import Addresses
 
 
 def serve(  # noqa: PLR0917 - its options

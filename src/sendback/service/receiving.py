@@ -1,6 +1,7 @@
 """Receiving: whose mail it is, and keeping it before it is acknowledged."""
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from datetime import timedelta
 from time import monotonic
@@ -16,6 +17,8 @@ from sendback.store.identities import AccountsVerified
 from sendback.store.messages import AddMessages
 from sendback.store.store import Store
 from sendback.store.values import Body, ReceivedMessage
+
+log = logging.getLogger(__name__)
 
 MAX_HEADER_OCTETS = 1 << 20
 _CACHED_RECIPIENTS = 10_000
@@ -92,6 +95,14 @@ class Receiving:
                 )
             )
         await self._store.write(AddMessages(tuple(messages), body))
+        log.info(
+            "%s received from <%s> at %s for %d recipients, %d octets",
+            message_id,
+            envelope.reverse_path,
+            envelope.client.ip,
+            len(envelope.recipients),
+            content.size,
+        )
         return message_id
 
     async def _body(self, content: Spool, header_size: int, message_id: str) -> Body:

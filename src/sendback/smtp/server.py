@@ -22,7 +22,7 @@ from sendback.store.errors import StoreUnavailableError
 log = logging.getLogger(__name__)
 
 # Reading stops while this much waits to be worked off.
-_BUFFER_OCTETS = 256 * 1024
+_BUFFER_OCTETS = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +76,7 @@ class SmtpConnection(asyncio.Protocol):
         self._storage_failed = False
         self._task: asyncio.Task[None] | None = None
         self._paused = False
+        self._client_reads = True
         self._shutting_down = False
         self._counted = False
         self._timer: asyncio.TimerHandle | None = None
@@ -114,6 +115,15 @@ class SmtpConnection(asyncio.Protocol):
         self._machine.receive(data)
         if self._task is None:
             self._advance()
+        self._regulate_reading()
+
+    def pause_writing(self) -> None:
+        """A client that reads no replies is asked no more: they would fill the memory."""
+        self._client_reads = False
+        self._regulate_reading()
+
+    def resume_writing(self) -> None:
+        self._client_reads = True
         self._regulate_reading()
 
     def eof_received(self) -> bool:
@@ -287,7 +297,7 @@ class SmtpConnection(asyncio.Protocol):
     def _regulate_reading(self) -> None:
         if self._machine is None or self._transport is None or self._transport.is_closing():
             return
-        full = self._machine.buffered > _BUFFER_OCTETS
+        full = self._machine.buffered > _BUFFER_OCTETS or not self._client_reads
         if full and not self._paused:
             self._transport.pause_reading()
         elif self._paused and not full:
