@@ -35,9 +35,12 @@ class Session:
         output = []
         for piece in pieces:
             self.machine.receive(piece)
-            while (event := self.machine.next_event()) is not None:
-                self._handle(event)
-            output.append(self.machine.take_output())
+            taken = b"anything"
+            while taken:
+                while (event := self.machine.next_event()) is not None:
+                    self._handle(event)
+                taken = self.machine.take_output()
+                output.append(taken)
         return b"".join(output)
 
     def codes(self, *pieces: bytes) -> list[str]:

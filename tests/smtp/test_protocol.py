@@ -225,6 +225,18 @@ def test_replies_keep_the_order_of_pipelined_commands():
     assert len(session.messages[0][0].recipients) == 1
 
 
+def test_replies_that_nobody_takes_do_not_pile_up():
+    session = Session()
+    session.machine.receive(b"EHLO x\r\n" * 100_000)
+    assert session.machine.next_event() is None
+    assert len(session.machine.take_output()) < 70_000
+    taken = 0
+    while session.machine.buffered:
+        assert session.machine.next_event() is None
+        taken += len(session.machine.take_output())
+    assert taken > 10_000_000
+
+
 def test_rset_and_ehlo_forget_the_transaction():
     for command in (b"RSET\r\n", b"EHLO x\r\n"):
         session = Session().hello()

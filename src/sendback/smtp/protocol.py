@@ -30,6 +30,8 @@ from sendback.smtp.replies import Reply, reply
 # RFC 3461 §4. Octets with the CR LF.
 MAX_LINE = 512
 MAX_LINES = {"MAIL": MAX_LINE + 26 + 17 + 10 + 9 + 107, "RCPT": MAX_LINE + 29 + 507}
+# Replies that wait to be taken; a short command may have a long one.
+MAX_OUTPUT = 64 * 1024
 _LONGEST = max(MAX_LINES.values())
 
 _TEXT = re.compile(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029]*")
@@ -145,11 +147,13 @@ class SmtpMachine:
         self._tls: str | None = None
         self._phase = _Phase.COMMAND
         self._buffer = b""
+        self._position = 0  # of what has not been worked off
         self._skipping_line = False
         self._end_reported = False
         self._errors = 0
         self._helo: str | None = None
         self._output: list[bytes] = [_banner(hostname).wire]
+        self._output_octets = 0
         # The transaction; `_start_over` clears it.
         self._mail: MailCommand | None = None
         self._recipients: list[Recipient] = []
@@ -164,18 +168,19 @@ class SmtpMachine:
     def receive(self, data: bytes) -> None:
         """Takes octets from the client. What is sent in clear behind STARTTLS is dropped."""
         if self._phase not in {_Phase.STARTING_TLS, _Phase.ENDED}:
-            self._buffer = self._buffer + data if self._buffer else data
+            self._buffer = self._take_rest() + data
 
     def take_output(self) -> bytes:
         """What is to be written to the client now."""
         output = b"".join(self._output)
         self._output.clear()
+        self._output_octets = 0
         return output
 
     @property
     def buffered(self) -> int:
         """How many octets wait to be worked off."""
-        return len(self._buffer)
+        return len(self._buffer) - self._position
 
     @property
     def is_idle(self) -> bool:
@@ -183,13 +188,13 @@ class SmtpMachine:
         return self._phase is _Phase.COMMAND
 
     def next_event(self) -> Event | None:
-        """The next event; None when more octets or an answer are needed first."""
+        """The next event; None when octets, an answer or `take_output` are needed first."""
         while True:
             if self._phase is _Phase.CONTENT:
                 return self._read_content()
             if self._phase is _Phase.ENDED:
                 return self._report_end()
-            if self._phase is not _Phase.COMMAND:
+            if self._phase is not _Phase.COMMAND or self._output_octets > MAX_OUTPUT:
                 return None
             line = self._take_line()
             if line is None:
@@ -240,7 +245,7 @@ class SmtpMachine:
         if self._phase is not _Phase.ENDED:
             self._output.append(answer.wire)
             self._phase = _Phase.ENDED
-            self._buffer = b""
+            self._take_rest()
 
     def _answer(self, asked: _Phase, answer: Reply | None) -> None:
         if self._phase is _Phase.ENDED:
@@ -256,14 +261,21 @@ class SmtpMachine:
 
     def _take_line(self) -> bytes | None:
         """The next line with its end; a line that grows too long is dropped as it comes."""
-        end = self._buffer.find(b"\n") + 1
+        end = self._buffer.find(b"\n", self._position) + 1
         if end == 0:
-            if len(self._buffer) > _LONGEST:
+            if self.buffered > _LONGEST:
                 self._skipping_line = True
-                self._buffer = self._buffer[-1:]  # a CR, perhaps, whose LF is to come
+                self._buffer = self._take_rest()[-1:]  # a CR, perhaps, whose LF is to come
             return None
-        line, self._buffer = self._buffer[:end], self._buffer[end:]
+        line = self._buffer[self._position : end]
+        self._position = end
         return line
+
+    def _take_rest(self) -> bytes:
+        """What is left of the buffer; cutting each line off it would copy the rest each time."""
+        rest = self._buffer[self._position :]
+        self._buffer, self._position = b"", 0
+        return rest
 
     def _run_line(self, line: bytes) -> Event | None:
         try:
@@ -301,6 +313,7 @@ class SmtpMachine:
 
     def _reply(self, answer: Reply) -> None:
         self._output.append(answer.wire)
+        self._output_octets += len(answer.wire)
         if answer.is_error:
             self._errors += 1
             if self._errors >= self._limits.errors:
@@ -381,7 +394,7 @@ class SmtpMachine:
             raise CommandError(replies.NOT_IMPLEMENTED)
         self._reply(replies.READY_FOR_TLS)
         self._phase = _Phase.STARTING_TLS
-        self._buffer = b""  # CVE-2011-0411
+        self._take_rest()  # CVE-2011-0411
         return TlsAsked()
 
     def _vrfy(self, argument: str) -> None:
@@ -399,10 +412,9 @@ class SmtpMachine:
     # --- content --------------------------------------------------------------------------
 
     def _read_content(self) -> Event | None:
-        if not self._buffer:
+        if not self.buffered:
             return None
-        piece = self._reader.feed(self._buffer)
-        self._buffer = b""
+        piece = self._reader.feed(self._take_rest())
         self._size += len(piece.content)
         if self._size > self._limits.content:
             self._refusal = replies.TOO_LARGE

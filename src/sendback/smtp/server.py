@@ -124,6 +124,8 @@ class SmtpConnection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._client_reads = True
+        if self._task is None:
+            self._advance()
         self._regulate_reading()
 
     def eof_received(self) -> bool:
@@ -146,11 +148,12 @@ class SmtpConnection(asyncio.Protocol):
     def _advance(self) -> None:
         """Works off what the machine has, until it waits for octets or for an answer."""
         machine = self._machine
-        while machine is not None and self._task is None:
+        while machine is not None and self._task is None and self._client_reads:
             event = machine.next_event()
-            if event is None:
+            if event is not None:
+                self._handle(event)
+            elif not self._flush() or not machine.buffered:
                 break
-            self._handle(event)
         self._flush()
         if self._shutting_down and self._task is None and machine is not None:
             self._say_goodbye()
@@ -287,12 +290,14 @@ class SmtpConnection(asyncio.Protocol):
             self._spool.close()
             self._spool = None
 
-    def _flush(self) -> None:
+    def _flush(self) -> bool:
+        """Whether there was anything to write."""
         if self._machine is None or self._transport is None:
-            return
+            return False
         output = self._machine.take_output()
         if output:
             self._transport.write(output)
+        return bool(output)
 
     def _regulate_reading(self) -> None:
         if self._machine is None or self._transport is None or self._transport.is_closing():

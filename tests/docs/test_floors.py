@@ -1,0 +1,39 @@
+"""The contracts of import-linter bite: a floor that looks up is found."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize(
+    ("module", "line", "contract"),
+    [
+        ("mail/dates.py", "import sendback.store.errors", "Floors only look down"),
+        ("store/errors.py", "import sendback.service.caller", "Floors only look down"),
+        ("dsn/parse.py", "import socket", "Floor 1 does no I/O"),
+        ("smtp/protocol.py", "import asyncio", "The SMTP machine is as pure as floor 1"),
+        (
+            "service/sending.py",
+            "import sendback.store.tables",
+            "The SQL of a table is in the store",
+        ),
+        ("api/http.py", "import sqlalchemy", "Only the store speaks to databases"),
+    ],
+)
+def test_a_forbidden_import_breaks_its_contract(tmp_path, module, line, contract):
+    shutil.copytree(ROOT / "src/sendback", tmp_path / "sendback")
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    file = tmp_path / "sendback" / module
+    file.write_text(f"{file.read_text()}\n{line}\n")
+    command = "import sys; sys.path.insert(0, '.'); from importlinter.cli import lint_imports_command; lint_imports_command()"
+    done = subprocess.run(
+        [sys.executable, "-c", command, "--no-cache"], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.returncode == 1, done.stdout + done.stderr
+    (broken,) = (text for text in done.stdout.splitlines() if text.endswith(" BROKEN"))
+    assert broken.startswith(contract)
