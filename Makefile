@@ -9,7 +9,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: setup demo serve test lint format bench fuzz lock clean
+.PHONY: setup demo serve test partners lint format bench fuzz lock clean
 .DEFAULT_GOAL := setup
 
 setup: $(STAMP)
@@ -38,8 +38,12 @@ format: setup
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-test: lint
+test: lint partners
 	$(BIN)/pytest
+
+# Postfix, swaks and the like, where root and apt-get allow.
+partners:
+	@bash tests/partners/install.sh
 
 # 20,000 examples of each property; `make test` runs a few hundred.
 fuzz: setup

@@ -1,0 +1,53 @@
+"""The AWS SDK for JavaScript: AWS's own sample, and its own retries."""
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import need
+from tests.partners.swallower import Swallower
+
+FOLDER = Path(__file__).parent / "javascript"
+
+
+@pytest.fixture(autouse=True)
+def sdk():
+    installed = (FOLDER / "node_modules/@aws-sdk/client-ses").is_dir()
+    need(
+        "node with @aws-sdk/client-ses (npm ci)", available=bool(shutil.which("node")) and installed
+    )
+
+
+def node(endpoint, message_id, reason="ContentRejected"):
+    done = subprocess.run(
+        ["node", FOLDER / "send_bounce.mjs", endpoint, message_id, reason],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_awss_own_sample(server):
+    answer = node(server.endpoint, server.send_mail())
+    assert answer["attempts"] == 1
+    content = server.bounce(answer["id"]).content
+    assert b"Reporting-MTA: dns; example.com\r\n" in content
+    assert b"Diagnostic-Code: smtp; 550 5.6.1 Message content rejected\r\n" in content
+
+
+def test_errors_have_their_types(server):
+    assert node(server.endpoint, "nobody")["name"] == "MessageRejected"
+    assert node(server.endpoint, server.send_mail(), "Odd")["name"] == "ValidationError"
+
+
+def test_the_sdks_retry_is_one_bounce(server):
+    message = server.send_mail()
+    with Swallower(server.addresses.http.port, swallow=1) as proxy:
+        answer = node(f"http://127.0.0.1:{proxy.port}", message)
+    assert answer["attempts"] == 2
+    assert [entry.message_id for entry in server.outbox()] == [answer["id"]]

@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# Installs the partners of the tests that this machine lacks, where root and apt-get allow. What
+# cannot be installed is no failure here: its tests are skipped by name (in CI a skip fails).
+set -u
+cd "$(dirname "$0")/../.."
+
+missing=()
+need() { command -v "$1" >/dev/null 2>&1 || [ -e "$1" ] || missing+=("${@:2}"); }
+need /usr/sbin/postfix postfix
+need swaks swaks libnet-ssleay-perl
+perl -MNet::SSLeay -e 1 2>/dev/null || missing+=(libnet-ssleay-perl)
+need node nodejs
+need npm npm
+
+if [ ${#missing[@]} -gt 0 ]; then
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        export DEBIAN_FRONTEND=noninteractive
+        apt-get update -q && apt-get install -qy --no-install-recommends "${missing[@]}"
+    else
+        echo "not installed, their tests are skipped: ${missing[*]}" >&2
+    fi
+fi
+
+folder=tests/contract/javascript
+if command -v npm >/dev/null && [ ! -d $folder/node_modules ]; then
+    npm ci --silent --no-audit --no-fund --prefix $folder
+fi
+exit 0
