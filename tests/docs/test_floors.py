@@ -30,9 +30,12 @@ def test_a_forbidden_import_breaks_its_contract(tmp_path, module, line, contract
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     file = tmp_path / "sendback" / module
     file.write_text(f"{file.read_text()}\n{line}\n")
-    command = "import sys; sys.path.insert(0, '.'); from importlinter.cli import lint_imports_command; lint_imports_command()"
     done = subprocess.run(
-        [sys.executable, "-c", command, "--no-cache"], capture_output=True, text=True, cwd=tmp_path
+        [Path(sys.executable).with_name("lint-imports"), "--no-cache"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(tmp_path), "PATH": "/usr/bin:/bin"},
     )
     assert done.returncode == 1, done.stdout + done.stderr
     (broken,) = (text for text in done.stdout.splitlines() if text.endswith(" BROKEN"))
