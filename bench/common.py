@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
+from urllib.parse import urlencode
 
 from tests.partners.clients import ses
 from tests.partners.sendback import Sendback
@@ -39,6 +40,20 @@ def smtp_source(port: int, messages: int, *, connections: int = 10, to: str) -> 
     start = time.perf_counter()
     subprocess.run(command, check=True)
     return messages / (time.perf_counter() - start)
+
+
+def bounce_form(message_id: str) -> str:
+    """The body of a SendBounce for it."""
+    return urlencode(
+        {
+            "Action": "SendBounce",
+            "Version": "2010-12-01",
+            "OriginalMessageId": message_id,
+            "BounceSender": "mailer-daemon@example.com",
+            "BouncedRecipientInfoList.member.1.Recipient": "bob@example.com",
+            "BouncedRecipientInfoList.member.1.BounceType": "DoesNotExist",
+        }
+    )
 
 
 def machine() -> str:

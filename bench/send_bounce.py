@@ -8,14 +8,13 @@ import re
 import subprocess
 import tempfile
 from pathlib import Path
-from urllib.parse import urlencode
 
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from tests.partners.clients import send_mail
 
-from bench.common import row, sendback
+from bench.common import bounce_form, row, sendback
 
 SECONDS = 8
 CONNECTIONS = 20
@@ -40,16 +39,7 @@ def main() -> None:
 
 
 def _signed(endpoint: str, message_id: str) -> tuple[str, dict[str, str]]:
-    body = urlencode(
-        {
-            "Action": "SendBounce",
-            "Version": "2010-12-01",
-            "OriginalMessageId": message_id,
-            "BounceSender": "mailer-daemon@example.com",
-            "BouncedRecipientInfoList.member.1.Recipient": "bob@example.com",
-            "BouncedRecipientInfoList.member.1.BounceType": "DoesNotExist",
-        }
-    )
+    body = bounce_form(message_id)
     headers = {"Content-Type": "application/x-www-form-urlencoded; charset=utf-8"}
     request = AWSRequest("POST", endpoint + "/", headers=headers, data=body)
     SigV4Auth(Credentials("test", "test"), "ses", "us-east-1").add_auth(request)

@@ -14,11 +14,10 @@ import time
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import urlencode
 
 from tests.partners.postfix import Postfix, free_port
 
-from bench.common import row, sendback
+from bench.common import bounce_form, row, sendback
 
 MAILS = 2000
 CONNECTIONS = 20
@@ -107,16 +106,7 @@ async def _one(smtp_port: int, http_port: int, mails: int) -> None:
 
 
 def _request(message_id: str, port: int) -> bytes:
-    body = urlencode(
-        {
-            "Action": "SendBounce",
-            "Version": "2010-12-01",
-            "OriginalMessageId": message_id,
-            "BounceSender": "mailer-daemon@example.com",
-            "BouncedRecipientInfoList.member.1.Recipient": "bob@example.com",
-            "BouncedRecipientInfoList.member.1.BounceType": "DoesNotExist",
-        }
-    )
+    body = bounce_form(message_id)
     now = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     scope = f"{now[:8]}/us-east-1/ses/aws4_request"
     canonical = (

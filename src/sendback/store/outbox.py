@@ -272,15 +272,6 @@ class CountByBucket:
 
 
 @dataclass(frozen=True, slots=True)
-class CountQueued:
-    """How many messages wait to be delivered."""
-
-    def __call__(self, connection: Connection, /) -> int:
-        query = select(func.count()).where(outbox.c.state == _QUEUED)
-        return connection.execute(query).scalar_one()
-
-
-@dataclass(frozen=True, slots=True)
 class ForgetFinished:
     """Deletes what was finished and is older; answers how many."""
 
