@@ -74,6 +74,12 @@ def test_a_header_section_that_no_bounce_could_return_is_refused(receiver):
     server = receiver()
     with pytest.raises(AssertionError, match="header section is too large"):
         server.send_mail(content=b"X-A: " + b"x" * 500 + b"\r\n" + b"X-B: y\r\n" * 200_000)
+    with pytest.raises(AssertionError, match="header section is too large"):
+        server.send_mail(content=b"X-A: x" + b"\r\n y" * 200_000 + b"\r\n\r\n")
+    with pytest.raises(AssertionError, match="header section is too large"):
+        server.send_mail(content=b"x" * 400_000 + b": y\r\n\r\n")
+    assert server.send_mail(content=b"no header\r\n" * 40_000)
+    assert server.send_mail(content=b"X-A: y\r\n" * 30_000 + b"\r\n" + b"z\r\n" * 100_000)
 
 
 def test_starttls_by_a_real_client(receiver):

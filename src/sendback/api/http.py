@@ -13,7 +13,7 @@ from sendback.aws.errors import SesError
 from sendback.aws.response import CONTENT_TYPE
 from sendback.aws.sigv4 import SignedRequest
 
-MAX_BODY_OCTETS = 64 * 2**20  # a raw message of 40 MB in base64, and something to spare
+MAX_BODY_OCTETS = 2 * 2**20  # read before the signature is known to be right
 
 
 class QueryApi:

@@ -4,7 +4,6 @@ SES API, "Common Errors"; SES.md of the project records which of them the live s
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 # code: HTTP status; everything below 500 is the sender's fault.
 COMMON_ERRORS: dict[str, int] = {
@@ -30,16 +29,14 @@ COMMON_ERRORS: dict[str, int] = {
 }
 
 
-@dataclass(frozen=True)
 class SesError(Exception):
     """An error that the caller gets. `members` are the model's extra ones beside Code, Message."""
 
-    code: str
-    message: str
-    members: Mapping[str, str] = field(default_factory=dict)
-
-    def __str__(self) -> str:
-        return f"{self.code}: {self.message}"
+    def __init__(self, code: str, message: str, members: Mapping[str, str] | None = None) -> None:
+        super().__init__(f"{code}: {message}")
+        self.code = code
+        self.message = message
+        self.members = members or {}
 
     @property
     def http_status(self) -> int:

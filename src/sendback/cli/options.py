@@ -54,7 +54,7 @@ def with_app(
     from sendback.app import App
     from sendback.store.store import prepare_schema
 
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     prepare_schema(settings.database_url)
 
     async def main() -> T:

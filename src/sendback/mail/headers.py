@@ -5,15 +5,18 @@ are, so this module only cuts and looks.
 """
 
 import re
-from collections.abc import Iterator
 from datetime import datetime
+from functools import lru_cache
 
 from sendback.mail.dates import format_date
 from sendback.mail.envelope import Envelope
 
-# RFC 5322 §2.2: printable ASCII but the colon; obsolete white space before it is seen too.
-_FIELD = re.compile(rb"([!-9;-~]+)[ \t]*:")
-_FIELD_START = re.compile(rb"\r\n(?![ \t])")
+# RFC 5322 §2.2: a name is printable ASCII but the colon; obsolete white space before the colon is
+# seen too. Possessive repeats: hostile headers cost one pass and no backtracking.
+_NAME = rb"[!-9;-~]+[ \t]*:"
+_VALUE = rb"[^\r\n]*(?:\r\n[ \t][^\r\n]*)*+"
+_FIELD_START = re.compile(_NAME)
+_FIELDS = re.compile(rb"(?:" + _NAME + _VALUE + rb"\r\n)*+")
 _FOLD = re.compile(rb"\r\n(?=[ \t])")
 _MESSAGE_ID = re.compile(rb"<[!#-;=?A-~]{1,450}@[!#-;=?A-Z\[\]^-~]{1,450}>")
 _HELO = re.compile(r"[A-Za-z0-9.:_\[\]-]{1,255}")
@@ -25,36 +28,25 @@ def header_section(content: bytes) -> bytes:
     Ends at the empty line (RFC 5322 §2.1) or, in a broken mail, before the first line that is
     neither a field nor a continuation.
     """
-    if content.startswith(b"\r\n"):
-        return b""
-    end = content.find(b"\r\n\r\n")
-    head = content[: end + 2] if end >= 0 else content
-    position = 0
-    for line in _logical_lines(head):
-        if not _FIELD.match(line):
-            return head[:position]
-        position += len(line)
-    return head
+    match = _FIELDS.match(content)
+    return match[0] if match else b""
 
 
-def _logical_lines(head: bytes) -> Iterator[bytes]:
-    start = 0
-    for match in _FIELD_START.finditer(head):
-        yield head[start : match.end()]
-        start = match.end()
-    if start < len(head):
-        yield head[start:]
+def is_cut_off(beginning: bytes, header: bytes) -> bool:
+    """Whether `beginning`, the first part of a longer mail, ends inside its header section."""
+    rest = beginning[len(header) :]
+    return b"\r\n" not in rest or _FIELD_START.match(rest) is not None
+
+
+@lru_cache(maxsize=64)
+def _field(name: str) -> re.Pattern[bytes]:
+    escaped = re.escape(name.encode("ascii"))
+    return re.compile(rb"(?:\A|\r\n)" + escaped + rb"[ \t]*:(" + _VALUE + rb")", re.IGNORECASE)
 
 
 def field_values(head: bytes, name: str) -> list[bytes]:
     """The unfolded, stripped values of every field called `name`, in order."""
-    wanted = name.lower().encode("ascii")
-    values = []
-    for line in _logical_lines(head):
-        match = _FIELD.match(line)
-        if match and match[1].lower() == wanted:
-            values.append(_FOLD.sub(b"", line[match.end() :]).strip())
-    return values
+    return [_FOLD.sub(b"", match[1]).strip() for match in _field(name).finditer(head)]
 
 
 def message_id(head: bytes) -> str | None:

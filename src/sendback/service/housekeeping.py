@@ -37,6 +37,8 @@ class Housekeeping:
                 await self.sweep()
             except (StoreUnavailableError, OSError) as error:
                 log.warning("the sweep will be tried again: %s", error)
+            except Exception:
+                log.exception("the sweep broke, and will be tried again")
             await asyncio.sleep(_EVERY_SECONDS)
 
     async def sweep(self) -> None:

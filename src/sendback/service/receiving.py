@@ -11,7 +11,7 @@ from sendback.ids import IdMaker
 from sendback.mail.address import Address
 from sendback.mail.covering import covering_names
 from sendback.mail.envelope import Envelope
-from sendback.mail.headers import header_section, trace_fields
+from sendback.mail.headers import header_section, is_cut_off, trace_fields
 from sendback.service.spool import INLINE_OCTETS, Spool
 from sendback.store.identities import AccountsVerified
 from sendback.store.messages import AddMessages
@@ -20,7 +20,8 @@ from sendback.store.values import Body, ReceivedMessage
 
 log = logging.getLogger(__name__)
 
-MAX_HEADER_OCTETS = 1 << 20
+# A bounce returns the header whole. Postfix cuts it at 100 KiB (header_size_limit).
+MAX_HEADER_OCTETS = INLINE_OCTETS
 _CACHED_RECIPIENTS = 10_000
 _CACHE_SECONDS = 1.0
 
@@ -75,8 +76,9 @@ class Receiving:
         """
         now = self._clock.now()
         message_id = self._ids.received_message(now)
-        header = header_section(content.first(MAX_HEADER_OCTETS + 1))
-        if len(header) > MAX_HEADER_OCTETS:
+        beginning = content.first(MAX_HEADER_OCTETS)
+        header = header_section(beginning)
+        if content.size > len(beginning) and is_cut_off(beginning, header):
             raise HeaderTooLargeError
         body = await self._body(content, len(header), message_id)
         messages = []

@@ -182,11 +182,6 @@ class SmtpMachine:
         """How many octets wait to be worked off."""
         return len(self._buffer) - self._position
 
-    @property
-    def is_idle(self) -> bool:
-        """Whether no message is under way: nothing is lost if the session ends here."""
-        return self._phase is _Phase.COMMAND
-
     def next_event(self) -> Event | None:
         """The next event; None when octets, an answer or `take_output` are needed first."""
         while True:

@@ -26,7 +26,9 @@ from sendback.store.errors import StoreUnavailableError
 
 log = logging.getLogger(__name__)
 
-MAX_GROUP = 256
+# A unit may name some 130 identities (a domain of 127 labels), and SQLite allows 32,766
+# parameters in a statement.
+MAX_GROUP = 128
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
