@@ -1,9 +1,11 @@
 """Units of work, and the threads that run them together: group commit.
 
 Theory of operation. A unit is a callable that is given a connection inside a transaction and
-answers with a value. Units that wait at the same moment share one transaction and one fsync; the
-busier the store, the larger the groups. A unit of a `BatchUnit` type is run together with the
-others of its type in the group, so that one statement can serve them all.
+answers with a value. Units that wait at the same moment share one transaction and one fsync. When
+the last group has only just ended, more units are on their way: the next group waits for them for
+less than a millisecond, which a commit costs anyway (measured: a fifth more mails a second with
+ten clients). A store at rest waits for nobody. Units of the same `BatchUnit` type in a group are
+run together, so that one statement can serve them all.
 
 When a unit raises, the group's transaction is rolled back and each of its units is run again in
 a transaction of its own: a unit must therefore do nothing but use the connection. When the
@@ -17,6 +19,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from time import monotonic, sleep
 from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar, cast
 
 from sqlalchemy import Connection, Engine
@@ -29,6 +32,8 @@ log = logging.getLogger(__name__)
 # A unit may name some 130 identities (a domain of 127 labels), and SQLite allows 32,766
 # parameters in a statement.
 MAX_GROUP = 128
+_GATHER_SECONDS = 0.0007
+_BUSY_SECONDS = 0.005
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -70,6 +75,7 @@ class TransactionThread:
         self._engine = engine
         self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._connection: Connection | None = None
+        self._last_group = 0.0
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
         self._thread.start()
 
@@ -91,6 +97,7 @@ class TransactionThread:
             jobs, stopping = self._next_group()
             if jobs:
                 self._run_group(jobs)
+                self._last_group = monotonic()
                 _settle(jobs)
             if stopping:
                 self._disconnect()
@@ -98,6 +105,8 @@ class TransactionThread:
 
     def _next_group(self) -> tuple[list[_Job], bool]:
         job = self._queue.get()
+        if monotonic() - self._last_group < _BUSY_SECONDS:
+            sleep(_GATHER_SECONDS)
         jobs: list[_Job] = []
         while job is not None:
             jobs.append(job)
