@@ -33,10 +33,11 @@ from sendback.delivery.backoff import Backoff
 from sendback.delivery.relay import Relay, RelaySettings
 from sendback.delivery.transports import Capture, Transport
 from sendback.delivery.worker import DeliveryWorker
+from sendback.dsn.texts import TextsError, builtin_texts, parse_texts
 from sendback.ids import IdMaker, RandomIds
 from sendback.listening import BACKLOG, Addresses, Sockets, bind
 from sendback.processes import Supervisor
-from sendback.service.bouncing import Bouncing
+from sendback.service.bouncing import Bouncing, HumanPart
 from sendback.service.housekeeping import Housekeeping
 from sendback.service.identities import AtOnce, Identities
 from sendback.service.keys import Keys
@@ -99,6 +100,7 @@ class App:
             window=settings.bounce_window,
             rate=settings.send_bounce_rate,
             give_up_after=settings.give_up_after,
+            human=_human_part(settings),
             queued=self.delivery.wake,
         )
         self.dispatcher = Dispatcher(
@@ -198,6 +200,7 @@ def prepare(settings: Settings) -> None:
     Raises `SettingError`, `SchemaError`, `StoreUnavailableError`.
     """
     _check_data_dir(settings.data_dir)
+    _human_part(settings)
     prepare_schema(settings.database_url)
     _tls(settings)  # made before workers could make one each
 
@@ -264,6 +267,21 @@ def _tls(settings: Settings) -> ssl.SSLContext:
         value = str(settings.tls_certificate or settings.data_dir / "tls.pem")
         allowed = f"a PEM certificate with its key: {error}"
         raise SettingError("tls_certificate", value, "the settings", allowed) from None
+
+
+def _human_part(settings: Settings) -> HumanPart:
+    """The languages that ship, and the operator's own, which win."""
+    languages = dict(builtin_texts())
+    folder = settings.bounce_texts
+    for file in sorted(folder.glob("*.toml")) if folder else ():
+        try:
+            languages[file.stem] = parse_texts(file.stem, file.read_text("utf-8"))
+        except (TextsError, OSError, UnicodeDecodeError) as error:
+            raise SettingError("bounce_texts", str(file), "the settings", str(error)) from None
+    if settings.bounce_language not in {"auto", *languages}:
+        allowed = f"auto, or one of {', '.join(sorted(languages))}"
+        raise SettingError("bounce_language", settings.bounce_language, "the settings", allowed)
+    return HumanPart(languages, settings.bounce_language, settings.return_content == "full")
 
 
 def _transport(settings: Settings) -> Transport:

@@ -183,6 +183,12 @@ def _optional_file(text: str) -> Path | None:
     return Path(text) if text else None
 
 
+def _optional_folder(text: str) -> Path | None:
+    if text and not Path(text).is_dir():
+        raise ValueError("the path of a folder, or empty")
+    return Path(text) if text else None
+
+
 def _setting(default: str, read: Callable[[str], Any], about: str) -> Any:
     # A default is read as any other text is, so that it cannot be of another kind.
     return field(
@@ -260,6 +266,19 @@ class Settings:
         "", _optional_file, "PEM certificate chain for STARTTLS; empty generates one."
     )
     tls_key: Path | None = _setting("", _optional_file, "PEM private key for STARTTLS.")
+    bounce_language: str = _setting(
+        "auto",
+        _matching(r"auto|[a-z]{2,8}(-[a-z0-9]{1,8})*", "auto, or a language such as de"),
+        "Language of bounces: one of those there are, or auto, what the original asks for.",
+    )
+    bounce_texts: Path | None = _setting(
+        "", _optional_folder, "Folder of files LANGUAGE.toml with texts for bounces."
+    )
+    return_content: str = _setting(
+        "headers",
+        _choice("headers", "full"),
+        "What a bounce returns when the sender did not say (RET): headers, or small mails whole.",
+    )
     relay_tls: str = _setting(
         "opportunistic",
         _choice("opportunistic", "verify"),

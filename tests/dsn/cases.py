@@ -12,6 +12,8 @@ from sendback.dsn import (
     OriginalRecipient,
     RecipientFields,
     Report,
+    ReturnedHeaders,
+    ReturnedMessage,
     parse_address,
 )
 
@@ -57,7 +59,7 @@ def bounce(*recipients: RecipientFields, **fields) -> Bounce:
         "message_id": "0100015023a9bde3-1@mx.example.net",
         "report": report,
         "in_reply_to": "<lunch@sender.test>",
-        "returned_headers": HEADERS,
+        "returned": ReturnedHeaders(HEADERS),
         **fields,
     }
     return Bounce(**values)
@@ -98,18 +100,29 @@ CASES: dict[str, Bounce] = {
     ),
     "non-ascii-domain": bounce(recipient("bob@exämple.net"), to=parse_address("ann@sänder.test")),
     "non-ascii-explanation": bounce(explanation="Grüße!\nDas Postfach ist voll. 受信できません。"),
-    "8-bit-header": bounce(returned_headers=HEADERS + "Subject: Grüße\r\n".encode("latin-1")),
+    "8-bit-header": bounce(
+        returned=ReturnedHeaders(HEADERS + "Subject: Grüße\r\n".encode("latin-1"))
+    ),
     "envid-and-orcpt": bounce(
         recipient(original_recipient=OriginalRecipient("rfc822", "UserUnknown@Example.net")),
         original_envelope_id="a b=c",
     ),
     "no-message-id": bounce(in_reply_to=None),
-    "garbage-without-headers": bounce(returned_headers=b"", in_reply_to=None),
+    "garbage-without-headers": bounce(returned=ReturnedHeaders(b""), in_reply_to=None),
     "extension-of-2048-characters": bounce(
         recipient(extension_fields=(ExtensionField("X-Long", _WORDS[:2048].strip()),))
     ),
     "lines-too-long-for-mail": bounce(
-        returned_headers=b"X-Long: " + b"x" * 2000 + b"\r\n", explanation="y" * 2000
+        returned=ReturnedHeaders(b"X-Long: " + b"x" * 2000 + b"\r\n"), explanation="y" * 2000
     ),
+    "return-full-small": bounce(returned=ReturnedMessage(HEADERS + b"\r\nHello,\r\n.\r\nAnn\r\n")),
+    "return-full-empty-body": bounce(returned=ReturnedMessage(HEADERS + b"\r\n")),
+    "return-full-8-bit": bounce(returned=ReturnedMessage(HEADERS + "\r\nGrüße\r\n".encode())),
+    "return-full-boundary-like-line": bounce(
+        returned=ReturnedMessage(
+            HEADERS + b"\r\n--b-1\r\nContent-Type: text/html\r\n\r\nx\r\n--b-1--\r\n"
+        )
+    ),
+    "return-full-without-last-line-end": bounce(returned=ReturnedMessage(HEADERS + b"\r\nx")),
     "other-boundary": replace(bounce(), explanation="--b-1\n--b-1--"),
 }

@@ -119,12 +119,16 @@ class Relay:
                 f"5.6.7 {message.recipient} needs SMTPUTF8, which the relay does not offer",
                 tls,
             )
-        if client.supports_extension("8bitmime") and not message.content.isascii():
-            options.append("BODY=8BITMIME")
+        content = message.content
+        if not content.isascii():
+            if client.supports_extension("8bitmime"):
+                options.append("BODY=8BITMIME")
+            elif message.fallback is not None:
+                content = message.fallback
         await client.mail("", options=options, encoding="utf-8")
         try:
             await client.rcpt(recipient, encoding="utf-8")
-            answer = await client.data(message.content)
+            answer = await client.data(content)
         except SMTPResponseException as error:
             return await self._refused(client, error, tls)
         self._free.append(client)

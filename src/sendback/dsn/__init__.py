@@ -29,12 +29,23 @@ from sendback.dsn.model import (
     OriginalRecipient,
     RecipientFields,
     Report,
+    ReturnedHeaders,
+    ReturnedMessage,
 )
 from sendback.dsn.parse import NotADsnError, ParsedDsn, ParsedRecipient, parse
 from sendback.dsn.reasons import REASONS, Reason
+from sendback.dsn.texts import (
+    ENGLISH,
+    Texts,
+    TextsError,
+    builtin_texts,
+    choose_texts,
+    parse_texts,
+)
 from sendback.mail.address import Address, parse_address
 
 __all__ = [
+    "ENGLISH",
     "REASONS",
     "Action",
     "Address",
@@ -49,7 +60,14 @@ __all__ = [
     "Reason",
     "RecipientFields",
     "Report",
+    "ReturnedHeaders",
+    "ReturnedMessage",
+    "Texts",
+    "TextsError",
+    "builtin_texts",
+    "choose_texts",
     "compose",
     "parse",
     "parse_address",
+    "parse_texts",
 ]

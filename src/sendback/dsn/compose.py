@@ -18,11 +18,21 @@ from sendback.dsn.errors import DsnError
 from sendback.dsn.fields import (
     MAX_LINE,
     final_recipient,
+    lines_are_sound,
     original_recipient,
     write_field,
     write_utf8_field,
 )
-from sendback.dsn.model import Action, Bounce, ExtensionField, RecipientFields, Report
+from sendback.dsn.model import (
+    Action,
+    Bounce,
+    ExtensionField,
+    RecipientFields,
+    Report,
+    Returned,
+    ReturnedMessage,
+)
+from sendback.dsn.texts import ENGLISH, Texts
 from sendback.mail.dates import format_date
 
 # Unicode's line ends and every control but tab: none of them may end a line or a part.
@@ -31,19 +41,20 @@ _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 _BOUNDARY = re.compile(r"[A-Za-z0-9=_.-]{1,60}")
 
 
-def compose(bounce: Bounce, boundary: str) -> bytes:
+def compose(bounce: Bounce, boundary: str, texts: Texts = ENGLISH) -> bytes:
     """The bounce as it goes over the wire, CRLF throughout, not dot-stuffed.
 
     `boundary` is a random string of letters and digits that the caller makes; when it occurs in
-    the content (nobody can have known it) it is lengthened until it does not. Raises `DsnError`.
+    the content (nobody can have known it) it is lengthened until it does not. `texts` writes the
+    human part when the bounce has no explanation. Raises `DsnError`.
     """
     if not _BOUNDARY.fullmatch(boundary):
         raise DsnError("boundary", "is 1 to 60 letters, digits and any of = _ . -")
-    human = _human_part(bounce)
+    human = _human_part(bounce, texts)
     report = _report_part(bounce.report)
-    returned = _returned_part(bounce.returned_headers)
-    content = human + report + returned
-    while boundary.encode("ascii") in content:
+    returned_header, returned = _returned_part(bounce.returned)
+    parts = (human, report, returned)
+    while any(boundary.encode("ascii") in part for part in parts):
         boundary += "x"
     delimiter = f"--{boundary}\r\n".encode("ascii")
     return b"".join(
@@ -52,7 +63,8 @@ def compose(bounce: Bounce, boundary: str) -> bytes:
             b"\r\n",
             delimiter, human, b"\r\n",
             delimiter, report, b"\r\n",
-            delimiter, returned, b"\r\n",
+            delimiter, returned_header, returned,
+            b"\r\n" if returned.endswith(b"\r\n") or not returned else b"\r\n\r\n",
             f"--{boundary}--\r\n".encode("ascii"),
         )
     )  # fmt: skip
@@ -69,6 +81,8 @@ def _header(bounce: Bounce, boundary: str) -> Iterator[bytes]:
         yield write_field("References", bounce.in_reply_to)
     yield write_field("Auto-Submitted", "auto-replied")  # RFC 3834 §3.1.7
     yield write_field("MIME-Version", "1.0")
+    if bounce.needs_8bitmime:  # RFC 2045 §6.4: what a part needs, the whole needs
+        yield b"Content-Transfer-Encoding: 8bit\r\n"
     yield (  # RFC 6522 §3
         f'Content-Type: multipart/report; boundary="{boundary}";\r\n'
         " report-type=delivery-status\r\n"
@@ -105,8 +119,8 @@ def _outcome(report: Report) -> str:
 # --- the human part -------------------------------------------------------------------------
 
 
-def _human_part(bounce: Bounce) -> bytes:
-    text = bounce.explanation if bounce.explanation is not None else _generated(bounce.report)
+def _human_part(bounce: Bounce, texts: Texts) -> bytes:
+    text = bounce.explanation if bounce.explanation is not None else texts.explain(bounce.report)
     lines = [_CONTROL.sub("", line) for line in _LINE_END.split(text)]
     plain = all(line.isascii() and len(line) <= MAX_LINE for line in lines)
     charset, encoding = ("us-ascii", "7bit") if plain else ("utf-8", "quoted-printable")
@@ -123,27 +137,6 @@ def _human_part(bounce: Bounce) -> bytes:
 def _quoted_printable(line: bytes) -> bytes:
     """One line without its end (RFC 2045 §6.7); soft breaks are CRLF as all else."""
     return b2a_qp(line, istext=False).replace(b"=\n", b"=\r\n")
-
-
-_HAPPENED = {
-    Action.FAILED: "was not delivered",
-    Action.DELAYED: "is delayed; there is nothing that you need to do",
-    Action.DELIVERED: "was delivered",
-    Action.RELAYED: "was passed on to a system that sends no confirmation",
-    Action.EXPANDED: "was passed on to a list of addresses",
-}
-
-
-def _generated(report: Report) -> str:
-    """The text for people: which address, what happened, why. The details are in part two."""
-    failed = any(recipient.action is Action.FAILED for recipient in report.recipients)
-    first = "This message could not be delivered." if failed else "This is a delivery report."
-    lines = [first]
-    for recipient in report.recipients:
-        lines += ["", f"Your message to {recipient.final_recipient} {_HAPPENED[recipient.action]}."]
-        why = (recipient.diagnostic_code or "").partition(";")[2].strip() or recipient.status
-        lines.append(f"The reason given: {why}")
-    return "\n".join(lines)
 
 
 # --- the report -----------------------------------------------------------------------------
@@ -196,28 +189,26 @@ def _extensions(fields: tuple[ExtensionField, ...]) -> Iterator[bytes]:
 # --- what is returned -----------------------------------------------------------------------
 
 
-def _returned_part(header: bytes) -> bytes:
-    """The original's header section, octet for octet where 7bit carries it (RFC 6522 §4)."""
-    plain = header.isascii() and b"\0" not in header and _lines_are_sound(header)
-    body = header if plain else _encode_lines(header)
-    if body and not body.endswith(b"\r\n"):
-        body += b"\r\n"
-    encoding = b"7bit" if plain else b"quoted-printable"
+def _returned_part(returned: Returned) -> tuple[bytes, bytes]:
+    """Its header and its content: apart, because the content may be large."""
+    if isinstance(returned, ReturnedMessage):
+        encoding = "8bit" if returned.needs_8bitmime else "7bit"
+        return _returned_header("message/rfc822", encoding), returned.octets
+    plain = returned.octets.isascii() and b"\0" not in returned.octets
+    if plain and lines_are_sound(returned.octets):
+        return _returned_header("text/rfc822-headers", "7bit"), returned.octets
+    # RFC 6522 §4: other headers are encoded as text is.
+    return _returned_header("text/rfc822-headers", "quoted-printable"), _encode(returned.octets)
+
+
+def _returned_header(media_type: str, encoding: str) -> bytes:
     return (
-        b"Content-Type: text/rfc822-headers\r\n"
-        b"Content-Transfer-Encoding: " + encoding + b"\r\n"
-        b"Content-Description: Undelivered Message\r\n\r\n"
-    ) + body
+        f"Content-Type: {media_type}\r\n"
+        f"Content-Transfer-Encoding: {encoding}\r\n"
+        "Content-Description: Undelivered Message\r\n\r\n"
+    ).encode("ascii")
 
 
-def _lines_are_sound(data: bytes) -> bool:
-    """Whether every line end is CRLF and no line passes 998 octets (RFC 2045 §2.7)."""
-    ends = data.count(b"\r\n")
-    if data.count(b"\r") != ends or data.count(b"\n") != ends:
-        return False
-    return len(data) <= MAX_LINE or max(map(len, data.split(b"\r\n"))) <= MAX_LINE
-
-
-def _encode_lines(data: bytes) -> bytes:
+def _encode(data: bytes) -> bytes:
     """Quoted-printable, in which a CR or LF that is no line end is an octet like any other."""
     return b"\r\n".join(_quoted_printable(line) for line in data.split(b"\r\n"))

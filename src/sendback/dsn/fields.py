@@ -78,3 +78,18 @@ def original_recipient(original: OriginalRecipient) -> str:
 def encode_utf8_xtext(text: str) -> str:
     """RFC 6533 §3: hexadecimal for what is not printable ASCII, for backslash, `+`, `=`, space."""
     return _XTEXT_ESCAPED.sub(lambda match: f"\\x{{{ord(match[0]):02X}}}", text)
+
+
+def lines_are_sound(data: bytes) -> bool:
+    """Whether every line end is CRLF and no line passes 998 octets (RFC 5322 §2.1.1)."""
+    ends = data.count(b"\r\n")
+    if data.count(b"\r") != ends or data.count(b"\n") != ends:
+        return False
+    start = 0
+    while len(data) - start > MAX_LINE:
+        # The last line end that a line may have here: jumps over many lines at once.
+        end = data.rfind(b"\r\n", start, start + MAX_LINE + 2)
+        if end < 0:
+            return False
+        start = end + 2
+    return True

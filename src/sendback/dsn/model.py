@@ -10,7 +10,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from sendback.dsn.errors import DsnError
-from sendback.dsn.fields import check_value
+from sendback.dsn.fields import check_value, lines_are_sound
 from sendback.mail.address import Address
 from sendback.mail.envelope import OriginalRecipient
 
@@ -22,6 +22,9 @@ __all__ = [
     "OriginalRecipient",
     "RecipientFields",
     "Report",
+    "Returned",
+    "ReturnedHeaders",
+    "ReturnedMessage",
 ]
 
 # RFC 3463 §2: class, then subject and detail without leading zeros; RFC 3464 §2.3.4: what else
@@ -170,12 +173,41 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True)
+class ReturnedHeaders:
+    """The original's header section: any octets, encoded where 7bit does not carry them."""
+
+    octets: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ReturnedMessage:
+    """The whole original, which goes back octet for octet or not at all.
+
+    `message/rfc822` is never encoded (RFC 2046 §5.2.1), so a message that mail cannot carry as it
+    is (a bare line end, a NUL, a line over 998 octets) is refused with `DsnError`.
+    """
+
+    octets: bytes
+
+    def __post_init__(self) -> None:
+        if not lines_are_sound(self.octets) or b"\0" in self.octets:
+            raise DsnError("returned message", "has a bare CR or LF, a NUL or too long a line")
+
+    @property
+    def needs_8bitmime(self) -> bool:
+        return not self.octets.isascii()
+
+
+Returned = ReturnedHeaders | ReturnedMessage
+
+
+@dataclass(frozen=True, slots=True)
 class Bounce:
     """A whole bounce.
 
     `sender` is the `From:` value as given; `to` the original's reverse-path; `message_id` the
     Message-ID without angle brackets; `explanation` the human part, None for a generated text;
-    `in_reply_to` the original's `<left@right>`; `returned_headers` its header section.
+    `in_reply_to` the original's `<left@right>`; `returned` what goes back of it.
     """
 
     sender: str
@@ -185,4 +217,15 @@ class Bounce:
     report: Report
     explanation: str | None = None
     in_reply_to: str | None = None
-    returned_headers: bytes = b""
+    returned: Returned = ReturnedHeaders(b"")
+
+    @property
+    def needs_8bitmime(self) -> bool:
+        """Whether the peer must take 8-bit content (RFC 6152)."""
+        whole = self.returned
+        return isinstance(whole, ReturnedMessage) and whole.needs_8bitmime
+
+    @property
+    def needs_smtputf8(self) -> bool:
+        """Whether the peer must take internationalized addresses (RFC 6531)."""
+        return self.to.needs_smtputf8

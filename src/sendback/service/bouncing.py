@@ -6,8 +6,8 @@ the outbox in one transaction with all that it changes: the account's turn, the 
 """
 
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Self
 
@@ -25,24 +25,30 @@ from sendback.dsn.model import (
     MtaName,
     RecipientFields,
     Report,
+    Returned,
+    ReturnedHeaders,
+    ReturnedMessage,
 )
 from sendback.dsn.reasons import Reason
+from sendback.dsn.texts import Texts, choose_texts
 from sendback.ids import IdMaker
 from sendback.mail.address import Address
 from sendback.mail.covering import covering_names
-from sendback.mail.envelope import Envelope, Recipient
+from sendback.mail.envelope import Envelope, Recipient, Ret
 from sendback.mail.headers import field_values, message_id
 from sendback.service.caller import Caller
 from sendback.store.accounts import take_turn
 from sendback.store.calls import CallKey, find_calls, remember_calls
 from sendback.store.identities import find_verified
-from sendback.store.messages import find_messages
+from sendback.store.messages import FindBody, find_messages
 from sendback.store.outbox import add_to_outbox
 from sendback.store.store import Store
 from sendback.store.transactions import BatchUnit
 from sendback.store.values import OutboxMessage, ReceivedMessage
 
 log = logging.getLogger(__name__)
+
+MAX_RETURNED_OCTETS = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +87,29 @@ class BounceRequest:
     reporting_mta: MtaName | None = None
     arrival_date: datetime | None = None
     extension_fields: tuple[ExtensionField, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class HumanPart:
+    """What people get to see: texts in which language, and whether the whole mail goes back.
+
+    `language` is a key of `languages`, or `auto`: the original's own wish (Accept-Language,
+    Content-Language), English where it has none. `return_full` is for senders who gave no RET.
+    """
+
+    languages: Mapping[str, Texts]
+    language: str
+    return_full: bool
+
+    def texts_for(self, header: bytes) -> Texts:
+        if self.language != "auto":
+            return self.languages[self.language]
+        for name in ("Accept-Language", "Content-Language"):
+            for value in field_values(header, name):
+                found = choose_texts(self.languages, value.decode("ascii", "replace"))
+                if found:
+                    return found
+        return self.languages["en"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +196,7 @@ class Bouncing:
         window: timedelta,
         rate: float,
         give_up_after: timedelta,
+        human: HumanPart,
         queued: Callable[[], None],
     ) -> None:
         """`rate` is in calls per second and account, 0 for no limit; `queued` wakes delivery."""
@@ -179,6 +209,7 @@ class Bouncing:
         self._window = window
         self._interval = timedelta(seconds=1 / rate) if rate else None
         self._give_up_after = give_up_after
+        self._human = human
         self._queued = queued
 
     async def send_bounce(
@@ -201,7 +232,8 @@ class Bouncing:
             raise _not_verified(request.sender_address, self._region)
         now = self._clock.now()
         message = self._bounceable(request.original_message_id, found.message, now)
-        outgoing = self._compose(caller, request, message, now)
+        returned = await self._returned(message)
+        outgoing = self._compose(caller, request, message, returned, now)
         answer = await self._store.write(_Queue(outgoing, call, self._interval))
         if answer is None:
             raise SesError("Throttling", "Rate exceeded")
@@ -239,8 +271,31 @@ class Bouncing:
             )
         return message
 
+    async def _returned(self, message: ReceivedMessage) -> Returned:
+        """The whole message where it is wanted, small and sound; else its headers.
+
+        Small answers are also what keeps a forged sender's victim from harm.
+        """
+        headers = ReturnedHeaders(message.header)
+        ret = message.envelope.ret
+        wanted = ret is Ret.FULL or (self._human.return_full and ret is None)
+        if not wanted or message.size > MAX_RETURNED_OCTETS:
+            return headers
+        body = await self._store.read(FindBody(message.account_id, message.message_id))
+        if body is None or body.inline is None:
+            return headers
+        try:
+            return ReturnedMessage(message.header + body.inline)
+        except DsnError:  # mail cannot carry it back as it is (RFC 2046 §5.2.1)
+            return headers
+
     def _compose(
-        self, caller: Caller, request: BounceRequest, message: ReceivedMessage, now: datetime
+        self,
+        caller: Caller,
+        request: BounceRequest,
+        message: ReceivedMessage,
+        returned: Returned,
+        now: datetime,
     ) -> OutboxMessage:
         envelope = message.envelope
         to = envelope.reverse_path.address
@@ -264,10 +319,15 @@ class Bouncing:
             ),
             explanation=request.explanation,
             in_reply_to=message_id(message.header),
-            returned_headers=message.header,
+            returned=returned,
         )
+        texts = self._human.texts_for(message.header)
+        fallback = None
         try:
-            content = compose(bounce, self._ids.boundary())
+            content = compose(bounce, self._ids.boundary(), texts)
+            if bounce.needs_8bitmime:
+                only_headers = replace(bounce, returned=ReturnedHeaders(message.header))
+                fallback = compose(only_headers, self._ids.boundary(), texts)
         except DsnError as error:
             raise invalid_value(error.field, error.rule) from error
         return OutboxMessage(
@@ -276,6 +336,7 @@ class Bouncing:
             original_message_id=message.message_id,
             recipient=str(to),
             content=content,
+            fallback=fallback,
             created_at=now,
             expires_at=now + self._give_up_after,
         )

@@ -300,6 +300,7 @@ def _to_row(message: OutboxMessage) -> dict[str, object]:
         "original_message_id": message.original_message_id,
         "recipient": message.recipient,
         "content": message.content,
+        "fallback": message.fallback,
         "created_at": to_milliseconds(message.created_at),
         "expires_at": to_milliseconds(message.expires_at),
         "state": message.state.value,
@@ -322,6 +323,7 @@ def _from_row(row: Any) -> OutboxMessage:
         due_at=from_milliseconds(row.due_at),
         attempts=row.attempts,
         last_reply=row.last_reply,
+        fallback=row.fallback,
     )
 
 

@@ -72,6 +72,7 @@ outbox = Table(
     Column("original_message_id", String(40), nullable=False),
     Column("recipient", Text, nullable=False),
     Column("content", LargeBinary, nullable=False),
+    Column("fallback", LargeBinary),  # for a peer without 8BITMIME, when the content needs it
     Column("created_at", BigInteger, nullable=False),
     Column("expires_at", BigInteger, nullable=False),
     Column("state", String(12), nullable=False),

@@ -85,7 +85,10 @@ class OutboxState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class OutboxMessage:
-    """A bounce on its way, or at its end. `due_at` is when it is tried next."""
+    """A bounce on its way, or at its end. `due_at` is when it is tried next.
+
+    `fallback` is the same bounce for a peer that does not take 8-bit content, where it differs.
+    """
 
     message_id: str
     account_id: str
@@ -98,6 +101,7 @@ class OutboxMessage:
     due_at: datetime | None = None
     attempts: int = 0
     last_reply: str | None = None
+    fallback: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,6 +81,7 @@ def upgrade() -> None:
         sa.Column("original_message_id", sa.String(length=40), nullable=False),
         sa.Column("recipient", sa.Text(), nullable=False),
         sa.Column("content", sa.LargeBinary(), nullable=False),
+        sa.Column("fallback", sa.LargeBinary(), nullable=True),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("expires_at", sa.BigInteger(), nullable=False),
         sa.Column("state", sa.String(length=12), nullable=False),
