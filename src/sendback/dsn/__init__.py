@@ -19,6 +19,7 @@ standard reasons. It does no I/O, asks no clock and makes no IDs; all of that is
     <Action.FAILED: 'failed'>
 """
 
+from sendback.dsn.check import Finding, check
 from sendback.dsn.compose import compose
 from sendback.dsn.errors import DsnError
 from sendback.dsn.model import (
@@ -52,6 +53,7 @@ __all__ = [
     "Bounce",
     "DsnError",
     "ExtensionField",
+    "Finding",
     "MtaName",
     "NotADsnError",
     "OriginalRecipient",
@@ -65,6 +67,7 @@ __all__ = [
     "Texts",
     "TextsError",
     "builtin_texts",
+    "check",
     "choose_texts",
     "compose",
     "parse",
