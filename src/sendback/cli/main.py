@@ -9,7 +9,18 @@ from typing import Annotated
 import typer
 
 from sendback import __version__
-from sendback.cli import bounce, config, database, demo, identities, keys, messages, outbox, serve
+from sendback.cli import (
+    bounce,
+    config,
+    database,
+    demo,
+    dsn,
+    identities,
+    keys,
+    messages,
+    outbox,
+    serve,
+)
 
 app = typer.Typer(
     name="sendback",
@@ -32,6 +43,7 @@ app.add_typer(messages.app, name="messages")
 app.add_typer(outbox.app, name="outbox")
 app.add_typer(identities.app, name="identities")
 app.add_typer(keys.app, name="keys")
+app.add_typer(dsn.app, name="dsn")
 app.add_typer(config.app, name="config")
 app.add_typer(database.app, name="db")
 

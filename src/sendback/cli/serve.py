@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from sendback.listening import Addresses
 
 
-def serve(  # noqa: PLR0917 - its options
+def serve(
     http_listen: Annotated[
         str | None,
         typer.Option(
