@@ -38,6 +38,7 @@ from sendback.mail.dates import format_date
 # Unicode's line ends and every control but tab: none of them may end a line or a part.
 _LINE_END = re.compile("\r\n|[\r\n\u0085\u2028\u2029]")
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
+_UNUSUAL = re.compile("[^\t\n -~]")
 _BOUNDARY = re.compile(r"[A-Za-z0-9=_.-]{1,60}")
 
 
@@ -121,17 +122,23 @@ def _outcome(report: Report) -> str:
 
 def _human_part(bounce: Bounce, texts: Texts) -> bytes:
     text = bounce.explanation if bounce.explanation is not None else texts.explain(bounce.report)
-    lines = [_CONTROL.sub("", line) for line in _LINE_END.split(text)]
-    plain = all(line.isascii() and len(line) <= MAX_LINE for line in lines)
-    charset, encoding = ("us-ascii", "7bit") if plain else ("utf-8", "quoted-printable")
-    body = [line.encode() for line in lines]
-    if not plain:
-        body = [_quoted_printable(line) for line in body]
+    charset, encoding, body = _encoded_text(text)
     return (
         f"Content-Type: text/plain; charset={charset}\r\n"
         f"Content-Transfer-Encoding: {encoding}\r\n"
-        "Content-Description: Notification\r\n\r\n"
-    ).encode("ascii") + b"".join(line + b"\r\n" for line in body)
+        f"Content-Description: Notification\r\n\r\n{body}\r\n"
+    ).encode("ascii")
+
+
+def _encoded_text(text: str) -> tuple[str, str, str]:
+    """Charset, transfer encoding and content, ASCII with CR LF, without its last line end."""
+    if len(text) <= MAX_LINE and not _UNUSUAL.search(text):  # the generated English, mostly
+        return "us-ascii", "7bit", text.replace("\n", "\r\n")
+    lines = [_CONTROL.sub("", line) for line in _LINE_END.split(text)]
+    if all(line.isascii() and len(line) <= MAX_LINE for line in lines):
+        return "us-ascii", "7bit", "\r\n".join(lines)
+    encoded = (_quoted_printable(line.encode()).decode("ascii") for line in lines)
+    return "utf-8", "quoted-printable", "\r\n".join(encoded)
 
 
 def _quoted_printable(line: bytes) -> bytes:

@@ -14,7 +14,7 @@ at for placeholders itself.
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -51,19 +51,20 @@ class Texts:
         failed = any(recipient.action is Action.FAILED for recipient in report.recipients)
         general = _message_values(report)
         lines = [_fill(self.first_line if failed else self.report_line, general)]
+        technical = ["", _fill(self.details, general)]
         for recipient in report.recipients:
-            values = _values(report, recipient)
-            texts = [self.happened[recipient.action.value]]
-            if recipient.action in {Action.FAILED, Action.DELAYED}:
-                texts.append(_by_status(self.why, recipient.status))
-            if recipient.action is Action.FAILED:
-                texts.append(_by_status(self.what_to_do, recipient.status))
-            lines += ["", *(_fill(text, values) for text in texts)]
-        lines += ["", _fill(self.details, general)]
-        for recipient in report.recipients:
-            values = _values(report, recipient)
-            lines.append(f"  {values['recipient']}: {values['diagnostic'] or values['status']}")
-        return "\n".join(lines)
+            values = _recipient_values(recipient) | general
+            lines += ["", *(_fill(text, values) for text in self._texts_for(recipient))]
+            said = values["diagnostic"] or values["status"]
+            technical.append(f"  {values['recipient']}: {said}")
+        return "\n".join(lines + technical)
+
+    def _texts_for(self, recipient: RecipientFields) -> Iterator[str]:
+        yield self.happened[recipient.action.value]
+        if recipient.action in {Action.FAILED, Action.DELAYED}:
+            yield _by_status(self.why, recipient.status)
+        if recipient.action is Action.FAILED:
+            yield _by_status(self.what_to_do, recipient.status)
 
 
 def _message_values(report: Report) -> dict[str, str]:
@@ -73,24 +74,26 @@ def _message_values(report: Report) -> dict[str, str]:
     }
 
 
-def _values(report: Report, recipient: RecipientFields) -> dict[str, str]:
-    diagnostic = (recipient.diagnostic_code or "").partition(";")[2].strip()
+def _recipient_values(recipient: RecipientFields) -> dict[str, str]:
     return {
         "recipient": str(recipient.final_recipient),
         "status": recipient.status,
-        "diagnostic": diagnostic,
+        "diagnostic": (recipient.diagnostic_code or "").partition(";")[2].strip(),
         "remote_mta": recipient.remote_mta.name if recipient.remote_mta else "",
-        **_message_values(report),
     }
 
 
 def _by_status(texts: Mapping[str, str], status: str) -> str:
     match = _DIGITS.match(status)
-    keys = (f"{match[1]}.{match[2]}", match[1], "default") if match else ("default",)
-    return next(texts[key] for key in keys if key in texts)
+    if match is None:
+        return texts["default"]
+    exact = texts.get(f"{match[1]}.{match[2]}")
+    return exact or texts.get(match[1]) or texts["default"]
 
 
 def _fill(text: str, values: Mapping[str, str]) -> str:
+    if "{" not in text:
+        return text
     return _PLACEHOLDER.sub(lambda match: values[match[1]], text)
 
 
