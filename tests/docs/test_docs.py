@@ -1,5 +1,6 @@
 """The documentation is run, and its tables are written from the code."""
 
+import doctest
 import os
 import re
 import subprocess
@@ -110,3 +111,9 @@ def test_the_readmes_session_works(tmp_path):
         assert done.returncode == 0, done.stdout + done.stderr
         assert "Final-Recipient: rfc822; bob@example.com" in done.stdout
         assert len(server.json("outbox", "list")) == 2
+
+
+def test_the_examples_of_the_dsn_page():
+    failures, tried = doctest.testfile(str(ROOT / "docs/dsn.md"), module_relative=False)
+    assert tried > 8
+    assert failures == 0

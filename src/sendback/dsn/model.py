@@ -5,7 +5,7 @@ is made and raises `DsnError`, so that the writer never meets a status that is n
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
@@ -188,14 +188,12 @@ class ReturnedMessage:
     """
 
     octets: bytes
+    needs_8bitmime: bool = field(init=False)
 
     def __post_init__(self) -> None:
         if not lines_are_sound(self.octets) or b"\0" in self.octets:
             raise DsnError("returned message", "has a bare CR or LF, a NUL or too long a line")
-
-    @property
-    def needs_8bitmime(self) -> bool:
-        return not self.octets.isascii()
+        object.__setattr__(self, "needs_8bitmime", not self.octets.isascii())
 
 
 Returned = ReturnedHeaders | ReturnedMessage
