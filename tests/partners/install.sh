@@ -25,4 +25,14 @@ folder=tests/contract/javascript
 if command -v npm >/dev/null && [ ! -d $folder/node_modules ]; then
     npm ci --silent --no-audit --no-fund --prefix $folder
 fi
+
+# flufl.bounce's own test data, which only its source distribution has.
+fetched=tests/partners/fetched
+version=$(sed -n 's/^flufl-bounce==\([0-9.]*\).*/\1/p' requirements-dev.lock)
+if [ -x .venv/bin/python ] && [ ! -d $fetched/flufl_bounce-"$version" ]; then
+    mkdir -p $fetched
+    .venv/bin/python -m pip download --quiet --disable-pip-version-check --no-deps \
+        --no-binary :all: --dest $fetched "flufl.bounce==$version" &&
+        tar -xzf $fetched/flufl_bounce-"$version".tar.gz -C $fetched
+fi
 exit 0
