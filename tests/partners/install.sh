@@ -26,6 +26,16 @@ if command -v npm >/dev/null && [ ! -d $folder/node_modules ]; then
     npm ci --silent --no-audit --no-fund --prefix $folder
 fi
 
+# Exim, whose package excludes Postfix's: unpacked beside the tests, with the user it was built for.
+exim=tests/partners/fetched/exim
+if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null && [ ! -x $exim/usr/sbin/exim4 ]; then
+    mkdir -p $exim
+    (cd $exim && apt-get download -q exim4-daemon-light && dpkg -x exim4-daemon-light_*.deb .) &&
+        DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends \
+            libdb5.3 libgnutls-dane0 libidn12 libnsl2 libpcre2-8-0
+    id Debian-exim >/dev/null 2>&1 || useradd --system --no-create-home Debian-exim
+fi
+
 # flufl.bounce's own test data, which only its source distribution has.
 fetched=tests/partners/fetched
 version=$(sed -n 's/^flufl-bounce==\([0-9.]*\).*/\1/p' requirements-dev.lock)
