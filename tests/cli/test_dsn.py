@@ -79,6 +79,7 @@ def test_parse_into_a_table(tmp_path):
     file.write_bytes(compose(CASES["one-recipient"], "b").replace(b"\r\n", b"\n"))
     shown = run_cli("dsn", "parse", str(file)).stdout
     assert "Final-Recipient    rfc822; userunknown@example.net" in shown
+    assert "5.1.1  (Bad destination mailbox address)" in shown
     assert "This message could not be delivered." in shown
 
 

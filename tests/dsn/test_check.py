@@ -1,10 +1,12 @@
 """The judge: nothing in what we write, and each mistake by its section."""
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sendback.dsn import check, compose
+from sendback.dsn import check, compose, parse
 from tests.dsn.cases import CASES
 
 CLEAN = compose(CASES["all-fields"], "b-1")
@@ -63,6 +65,30 @@ def test_each_mistake_is_found_by_its_section(old, new, section):
     assert old in CLEAN
     sections = {finding.section for finding in check(CLEAN.replace(old, new, 1))}
     assert section in sections
+
+
+OTHERS = Path(__file__).parent / "others"
+# multipart/mixed, no Auto-Submitted, and the whole mail in text/rfc822-headers.
+_OPENSMTPD = {"RFC 6522 §3", "RFC 3834 §3.1.7", "RFC 6522 §4"}
+FOUND = {
+    "exim-headers.eml": {"RFC 3461 §6.3"},  # Original-Recipient: …Bob+2Btag@…
+    "opensmtpd-plain.eml": _OPENSMTPD,
+    "opensmtpd-headers.eml": _OPENSMTPD,
+    "opensmtpd-full.eml": _OPENSMTPD,
+}
+
+
+@pytest.mark.parametrize("file", sorted(OTHERS.glob("*.eml")), ids=lambda file: file.name)
+def test_the_true_findings_in_the_bounces_of_others(file):
+    sections = {finding.section for finding in check(file.read_bytes())}
+    assert sections == FOUND.get(file.name, set())
+
+
+@pytest.mark.parametrize("file", sorted(OTHERS.glob("[ep]*.eml")), ids=lambda file: file.name)
+def test_the_bounces_of_others_are_read(file):
+    """OpenSMTPD's are multipart/mixed, which nobody is told to read as a report."""
+    (recipient,) = parse(file.read_bytes()).recipients
+    assert (recipient.final_recipient, recipient.action) == ("bob@example.com", "failed")
 
 
 def test_an_encoded_whole_mail_is_found():

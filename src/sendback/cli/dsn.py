@@ -70,7 +70,7 @@ def compose_dsn(
 @app.command("parse")
 def parse_dsn(file: File, as_json: Json = False) -> None:
     """Read a bounce, anyone's: its fields as a table, or as JSON."""
-    from sendback.dsn import NotADsnError, parse
+    from sendback.dsn import NotADsnError, parse, status_text
 
     try:
         parsed = parse(_read_message(file))
@@ -82,7 +82,10 @@ def parse_dsn(file: File, as_json: Json = False) -> None:
     print_fields(dict(parsed.message_fields), as_json=False)
     for number, recipient in enumerate(parsed.recipients, 1):
         typer.echo(f"\nRecipient {number}")
-        print_fields(dict(recipient.fields), as_json=False)
+        fields = dict(recipient.fields)
+        if meaning := status_text(recipient.status):
+            fields["Status"] = f"{recipient.status}  ({meaning})"
+        print_fields(fields, as_json=False)
     typer.echo("\n" + "\n".join(printable(line) for line in parsed.explanation.splitlines()))
 
 

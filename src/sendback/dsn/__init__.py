@@ -35,6 +35,7 @@ from sendback.dsn.model import (
 )
 from sendback.dsn.parse import NotADsnError, ParsedDsn, ParsedRecipient, parse
 from sendback.dsn.reasons import REASONS, Reason
+from sendback.dsn.statuses import STATUS_TEXTS, status_text
 from sendback.dsn.texts import (
     ENGLISH,
     Texts,
@@ -48,6 +49,7 @@ from sendback.mail.address import Address, parse_address
 __all__ = [
     "ENGLISH",
     "REASONS",
+    "STATUS_TEXTS",
     "Action",
     "Address",
     "Bounce",
@@ -73,4 +75,5 @@ __all__ = [
     "parse",
     "parse_address",
     "parse_texts",
+    "status_text",
 ]

@@ -44,6 +44,7 @@ _DATE = re.compile(
     r" [+-]\d{4}(?: *\([^)]*\))?"
 )
 _MESSAGE_ID = re.compile(r"<[^<>\s]+@[^<>\s]+>")
+_XTEXT = re.compile(r"\+(?:2B|3D)")  # what xtext makes of + and =
 _REPLY = re.compile(r"[245]\d\d[ -]")
 _CLASSES = {"failed": "45", "delayed": "4", "delivered": "2", "relayed": "2", "expanded": "2"}
 _RETURNED = {
@@ -143,6 +144,8 @@ def _returned(part: Part) -> Findings:
         yield Finding("RFC 6522 §3", "part 3", f"is {kind or 'untyped'}, not the returned mail")
     if kind == "message/rfc822" and part.encoding not in {"7bit", "8bit", "binary"}:
         yield Finding("RFC 2046 §5.2.1", "part 3", "message/rfc822 is never encoded")
+    if kind == "text/rfc822-headers" and part.decoded().partition(b"\r\n\r\n")[2].strip():
+        yield Finding("RFC 6522 §4", "part 3", "text/rfc822-headers holds more than headers")
 
 
 # --- the report -----------------------------------------------------------------------------
@@ -255,6 +258,13 @@ def _address(section: str) -> Callable[[str, str], Findings]:
     return rule
 
 
+def _original_recipient(value: str, where: str) -> Findings:
+    yield from _address("RFC 3464 §2.3.1")(value, where)
+    if _XTEXT.search(value):
+        rule = f"{value!r} looks like the xtext of ORCPT, which is to be decoded"
+        yield Finding("RFC 3461 §6.3", where, rule)
+
+
 def _action(value: str, where: str) -> Findings:
     if _without_comment(value).lower() not in _CLASSES:
         yield Finding("RFC 3464 §2.3.3", where, f"{value!r} is no action")
@@ -275,7 +285,7 @@ def _diagnostic(value: str, where: str) -> Findings:
 
 
 _RECIPIENT_RULES: dict[str, Callable[[str, str], Findings]] = {
-    "Original-Recipient": _address("RFC 3464 §2.3.1"),
+    "Original-Recipient": _original_recipient,
     "Final-Recipient": _address("RFC 3464 §2.3.2"),
     "Action": _action,
     "Status": _status,
