@@ -79,6 +79,17 @@ _ALL_FIELDS = RecipientFields(
 _WORDS = " ".join(["a-long-word-of-its-own"] * 88)
 
 CASES: dict[str, Bounce] = {
+    # What SES was given when it wrote the bounces that were recorded in 2015.
+    "ses-recorded-form": bounce(
+        recipient(
+            original_recipient=OriginalRecipient("rfc822", "userunknown@example.net"),
+            last_attempt_date=None,
+        ),
+        reporting_mta=MtaName("dns", "inbound-smtp.us-west-2.amazonaws.com"),
+        explanation="This message could not be delivered.",
+        message_id="0000015023a9bde3-x-000000@us-west-2.amazonses.com",
+        in_reply_to=None,
+    ),
     "one-recipient": bounce(),
     "three-recipients-mixed-actions": bounce(
         recipient(),

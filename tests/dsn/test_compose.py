@@ -98,6 +98,36 @@ def test_our_own_reader_agrees(name):
     assert parsed.returned.removesuffix(b"\r\n") == case.returned.octets.removesuffix(b"\r\n")
 
 
+def test_the_form_of_recorded_ses_bounces():
+    """Headers, parts, descriptions and fields in their order; `Auto-Submitted` is added."""
+    message = email.message_from_bytes(compose(CASES["ses-recorded-form"], BOUNDARY))
+    ours = [name for name in message.keys() if name != "Auto-Submitted"]  # noqa: SIM118
+    assert ours == [
+        "Date", "From", "To", "Message-ID", "Subject", "MIME-Version", "Content-Type",
+    ]  # fmt: skip
+    assert message["Subject"] == "Delivery Status Notification (Failure)"
+    human, report, returned = message.get_payload()
+    assert [part["Content-Description"] for part in (human, report, returned)] == [
+        "Notification",
+        "Delivery Status Notification",
+        "Undelivered Message",
+    ]
+    assert human.get_payload() == "This message could not be delivered.\r\n"
+    assert returned.get_content_type() == "text/rfc822-headers"
+    general, one = report.get_payload()
+    assert general.items() == [
+        ("Reporting-MTA", "dns; inbound-smtp.us-west-2.amazonaws.com"),
+        ("Arrival-Date", "Thu, 01 Oct 2015 13:48:54 +0000"),
+    ]
+    assert one.items() == [
+        ("Action", "failed"),
+        ("Final-Recipient", "rfc822; userunknown@example.net"),
+        ("Original-Recipient", "rfc822; userunknown@example.net"),
+        ("Diagnostic-Code", "smtp; 550 5.1.1 Mailbox does not exist"),
+        ("Status", "5.1.1"),
+    ]
+
+
 def test_the_returned_header_is_octet_for_octet():
     content = compose(bounce(), BOUNDARY)
     assert content.count(HEADERS) == 1
@@ -226,6 +256,19 @@ def test_a_bad_mta_name_is_refused(text):
         MtaName.from_text(text, "Reporting-MTA")
 
 
+def _flufl_agrees(message, recipients):
+    """It misreads addresses with `=` and prefers original recipients, here any text: left out."""
+    if any("=" in str(e.final_recipient) or e.original_recipient for e in recipients):
+        return
+    temporary, permanent = all_failures(message)
+    for found, action in ((permanent, Action.FAILED), (temporary, Action.DELAYED)):
+        assert found == {
+            f"{entry.final_recipient.local}@{entry.final_recipient.ascii_domain}".encode()
+            for entry in recipients
+            if entry.action is action and not entry.final_recipient.needs_smtputf8
+        }
+
+
 _addresses = st.sampled_from(
     ["bob@example.net", '"a b"@example.net', "büb@example.net", "x@exämple.net", "a=b@example.net"]
 ).map(parse_address)
@@ -299,6 +342,7 @@ def test_anything_is_refused_by_name_or_read_back_as_it_was_meant(
     message = email.message_from_bytes(content)
     assert len(message.get_payload()) == 3
     assert len(message.get_payload(1).get_payload()) == 1 + len(recipients)
+    _flufl_agrees(message, recipients)
     assert message.keys() == [
         "Date", "From", "To", "Message-ID", "Subject", "In-Reply-To", "References",
         "Auto-Submitted", "MIME-Version", "Content-Type",

@@ -1,4 +1,4 @@
-"""What enhanced status codes mean (IANA, "SMTP Enhanced Status Codes", from RFC 3463 and others)."""
+"""What enhanced status codes mean: RFC 3463 and the IANA registry that it began."""
 
 import re
 

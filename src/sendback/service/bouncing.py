@@ -36,6 +36,7 @@ from sendback.mail.address import Address
 from sendback.mail.covering import covering_names
 from sendback.mail.envelope import Envelope, Recipient, Ret
 from sendback.mail.headers import field_values, message_id
+from sendback.mail.loops import reason_for_silence
 from sendback.service.caller import Caller
 from sendback.store.accounts import take_turn
 from sendback.store.calls import CallKey, find_calls, remember_calls
@@ -386,9 +387,7 @@ def _original_recipient(recipient: Address, final: Address | None, envelope: Env
 
 
 def _log_unusual(message: ReceivedMessage, bounce_id: str) -> None:
-    """RFC 3834 §2: an automatic mail is not answered by itself; by hand it is, and logged."""
-    if b"auto-submitted" not in message.header.lower():
-        return
-    values = field_values(message.header, "Auto-Submitted")
-    if any(value.split(b";")[0].strip().lower() != b"no" for value in values):
-        log.info("bounce %s answers the automatic message %s", bounce_id, message.message_id)
+    """What a rule would not answer is answered by hand, and logged."""
+    reason = reason_for_silence(message.header)
+    if reason:
+        log.info("bounce %s answers message %s, though %s", bounce_id, message.message_id, reason)

@@ -1,0 +1,29 @@
+"""Mail that should not be answered by itself: RFC 3834 §2, RFC 5321 §6.3.
+
+Whoever answers by a rule keeps silent then; whoever was asked by hand answers, and says so.
+"""
+
+import re
+
+from sendback.mail.headers import field_values
+
+MAX_RECEIVED = 100  # RFC 5321 §6.3: "at least 100"
+
+
+def reason_for_silence(header: bytes) -> str | None:
+    """Why a mail with this header section is not answered automatically; None: it may be."""
+    for value in field_values(header, "Auto-Submitted"):
+        if _keyword(value) != b"no":
+            return "it is automatic itself (Auto-Submitted)"
+    for value in field_values(header, "Content-Type"):
+        if _keyword(value) == b"multipart/report":
+            return "it is a report itself"
+    received = len(field_values(header, "Received"))
+    if received > MAX_RECEIVED:
+        return f"it has passed {received} servers: a loop"
+    return None
+
+
+def _keyword(value: bytes) -> bytes:
+    """What comes before parameters and comments, in lower case."""
+    return re.split(rb"[;(\s]", value, maxsplit=1)[0].lower()
