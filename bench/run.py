@@ -1,9 +1,15 @@
 """All benchmarks, one after the other: `make bench`."""
 
+import shutil
+import sys
+
 from bench import dsn, receive, send_bounce, start, whole_way
 from bench.common import machine
 
 if __name__ == "__main__":
+    tools = ("smtp-source", "smtp-sink", "wrk")
+    if missing := [tool for tool in tools if shutil.which(tool) is None]:
+        sys.exit(f"missing: {', '.join(missing)} (Debian: apt-get install postfix wrk)")
     print(machine())
     for module in (start, dsn, receive, send_bounce, whole_way):
         print()

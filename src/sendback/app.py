@@ -101,6 +101,7 @@ class App:
             rate=settings.send_bounce_rate,
             give_up_after=settings.give_up_after,
             human=_human_part(settings),
+            honour_notify_never=settings.honour_notify_never,
             queued=self.delivery.wake,
         )
         self.dispatcher = Dispatcher(

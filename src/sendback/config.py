@@ -266,6 +266,11 @@ class Settings:
         "", _optional_file, "PEM certificate chain for STARTTLS; empty generates one."
     )
     tls_key: Path | None = _setting("", _optional_file, "PEM private key for STARTTLS.")
+    honour_notify_never: bool = _setting(
+        "false",
+        _flag,
+        "Whether SendBounce is refused for a recipient whose sender wants no notification.",
+    )
     bounce_language: str = _setting(
         "auto",
         _matching(r"auto|[a-z]{2,8}(-[a-z0-9]{1,8})*", "auto, or a language such as de"),

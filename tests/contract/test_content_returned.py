@@ -2,6 +2,7 @@
 
 import pytest
 from aiosmtpd.smtp import SMTP
+from botocore.exceptions import ClientError
 
 from sendback.config import SettingError
 from sendback.dsn import parse
@@ -113,3 +114,13 @@ def test_texts_that_cannot_be_used_stop_the_start(running, tmp_path):
         running(bounce_texts=str(tmp_path))
     with pytest.raises(SettingError, match="bounce_language"):
         running(bounce_language="tlh")
+
+
+def test_notify_never_is_honoured_by_a_setting(started):
+    """Without it, SendBounce was asked for by hand, and is done."""
+    never = {"rcpt_options": ("NOTIFY=NEVER",)}
+    assert bounced(started(), **never).state == "captured"
+    server = started(honour_notify_never="true")
+    with pytest.raises(ClientError, match="NOTIFY=NEVER"):
+        bounced(server, **never)
+    assert bounced(server, rcpt_options=("NOTIFY=FAILURE",)).state == "captured"

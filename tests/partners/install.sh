@@ -4,6 +4,10 @@
 set -u
 cd "$(dirname "$0")/../.."
 
+# The interpreter's own test messages, which Debian packages apart.
+python=.venv/bin/python
+[ -x $python ] || python=python3
+
 missing=()
 need() { command -v "$1" >/dev/null 2>&1 || [ -e "$1" ] || missing+=("${@:2}"); }
 need /usr/sbin/postfix postfix
@@ -11,6 +15,7 @@ need swaks swaks libnet-ssleay-perl
 perl -MNet::SSLeay -e 1 2>/dev/null || missing+=(libnet-ssleay-perl)
 need node nodejs
 need npm npm
+$python -c 'import test.test_email' 2>/dev/null || missing+=(libpython3-testsuite)
 
 if [ ${#missing[@]} -gt 0 ]; then
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
@@ -30,6 +35,7 @@ fi
 exim=tests/partners/fetched/exim
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null && [ ! -x $exim/usr/sbin/exim4 ]; then
     mkdir -p $exim
+    [ ${#missing[@]} -gt 0 ] || apt-get update -q
     (cd $exim && apt-get download -q exim4-daemon-light && dpkg -x exim4-daemon-light_*.deb .) &&
         DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends \
             libdb5.3 libgnutls-dane0 libidn12 libnsl2 libpcre2-8-0
@@ -39,9 +45,9 @@ fi
 # flufl.bounce's own test data, which only its source distribution has.
 fetched=tests/partners/fetched
 version=$(sed -n 's/^flufl-bounce==\([0-9.]*\).*/\1/p' requirements-dev.lock)
-if [ -x .venv/bin/python ] && [ ! -d $fetched/flufl_bounce-"$version" ]; then
+if [ -x $python ] && [ ! -d $fetched/flufl_bounce-"$version" ]; then
     mkdir -p $fetched
-    .venv/bin/python -m pip download --quiet --disable-pip-version-check --no-deps \
+    $python -m pip download --quiet --disable-pip-version-check --no-deps \
         --no-binary :all: --dest $fetched "flufl.bounce==$version" &&
         tar -xzf $fetched/flufl_bounce-"$version".tar.gz -C $fetched
 fi

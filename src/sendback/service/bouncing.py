@@ -34,7 +34,7 @@ from sendback.dsn.texts import Texts, choose_texts
 from sendback.ids import IdMaker
 from sendback.mail.address import Address
 from sendback.mail.covering import covering_names
-from sendback.mail.envelope import Envelope, Recipient, Ret
+from sendback.mail.envelope import Envelope, Notify, Recipient, Ret
 from sendback.mail.headers import field_values, message_id
 from sendback.mail.loops import reason_for_silence
 from sendback.service.caller import Caller
@@ -198,6 +198,7 @@ class Bouncing:
         rate: float,
         give_up_after: timedelta,
         human: HumanPart,
+        honour_notify_never: bool,
         queued: Callable[[], None],
     ) -> None:
         """`rate` is in calls per second and account, 0 for no limit; `queued` wakes delivery."""
@@ -211,6 +212,7 @@ class Bouncing:
         self._interval = timedelta(seconds=1 / rate) if rate else None
         self._give_up_after = give_up_after
         self._human = human
+        self._honour_notify_never = honour_notify_never
         self._queued = queued
 
     async def send_bounce(
@@ -305,6 +307,8 @@ class Bouncing:
                 f"Message {message.message_id} has a null reverse-path: nobody to bounce to."
             )
         recipients = tuple(_recipient(asked, envelope, now) for asked in request.recipients)
+        if self._honour_notify_never:
+            _refuse_unwanted(request, envelope)
         bounce_id = self._ids.outbound_message(now)
         bounce = Bounce(
             sender=request.sender,
@@ -384,6 +388,16 @@ def _original_recipient(recipient: Address, final: Address | None, envelope: Env
         if address is not None and address.key in by_key:
             return by_key[address.key]
     raise message_rejected(f"Not a recipient of the original message: {recipient}")
+
+
+def _refuse_unwanted(request: BounceRequest, envelope: Envelope) -> None:
+    """RFC 3461 §4.1: NOTIFY=NEVER. SendBounce is asked for by hand, so this is a setting."""
+    never = {entry.address.key for entry in envelope.recipients if Notify.NEVER in entry.notify}
+    for asked in request.recipients:
+        if asked.recipient.key in never:
+            raise message_rejected(
+                f"The sender wants no notification about {asked.recipient} (NOTIFY=NEVER)."
+            )
 
 
 def _log_unusual(message: ReceivedMessage, bounce_id: str) -> None:
