@@ -39,6 +39,7 @@ from sendback.mail.dates import format_date
 _LINE_END = re.compile("\r\n|[\r\n\u0085\u2028\u2029]")
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 _UNUSUAL = re.compile("[^\t\n -~]")
+_LARGE = 16 * 1024
 _BOUNDARY = re.compile(r"[A-Za-z0-9=_.-]{1,60}")
 
 
@@ -72,8 +73,10 @@ def compose(bounce: Bounce, boundary: str, texts: Texts = ENGLISH) -> bytes:
 
 
 def _occurs(boundary: bytes, part: bytes) -> bool:
-    """Whether it does; looking for single octets first is thirty times as fast, and often enough."""
-    return all(part.find(octet) >= 0 for octet in set(boundary)) and boundary in part
+    """Whether it does. In a large part a missing octet is found thirty times as fast."""
+    if len(part) > _LARGE and any(part.find(octet) < 0 for octet in set(boundary)):
+        return False
+    return boundary in part
 
 
 def _header(bounce: Bounce, boundary: str) -> Iterator[bytes]:
