@@ -118,6 +118,52 @@ def test_commands_in_clear_behind_starttls_are_not_run(receiver):
             assert secure.recv(1000).startswith(b"503")
 
 
+def test_a_command_in_the_same_packet_as_the_end_of_the_handshake_is_answered(receiver):
+    """TLS 1.3 lets a client speak as soon as it has sent its Finished."""
+    server = receiver()
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    for _ in range(20):
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        secure = context.wrap_bio(incoming, outgoing)
+        with socket.create_connection(("127.0.0.1", server.smtp_port), timeout=5) as connection:
+            connection.recv(1000)
+            connection.sendall(b"STARTTLS\r\n")
+            assert connection.recv(1000).startswith(b"220")
+            while True:
+                try:
+                    secure.do_handshake()
+                    break
+                except ssl.SSLWantReadError:
+                    connection.sendall(outgoing.read())
+                    incoming.write(connection.recv(10000))
+            secure.write(b"EHLO mx.sender.example\r\n")
+            connection.sendall(outgoing.read())
+            while True:
+                try:
+                    assert secure.read(1000).startswith(b"250-mx.example.com")
+                    break
+                except ssl.SSLWantReadError:
+                    incoming.write(connection.recv(10000))
+
+
+def test_a_client_that_reads_nothing_is_cut_off_too(receiver):
+    server = receiver(smtp_idle_timeout="2s")
+    with socket.create_connection(("127.0.0.1", server.smtp_port)) as connection:
+        connection.setblocking(False)
+        deadline = time.monotonic() + 1
+        while time.monotonic() < deadline:
+            try:
+                connection.send(b"EHLO x\r\n" * 8000)
+            except BlockingIOError:
+                time.sleep(0.01)
+        assert server.app.smtp.connections
+        deadline = time.monotonic() + 8
+        while server.app.smtp.connections and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert not server.app.smtp.connections
+
+
 def test_a_failed_handshake_ends_the_connection(receiver):
     server = receiver()
     with line(server) as file:

@@ -77,6 +77,7 @@ class SmtpConnection(asyncio.Protocol):
         self._task: asyncio.Task[None] | None = None
         self._paused = False
         self._client_reads = True
+        self._early: list[bytes] | None = None
         self._shutting_down = False
         self._counted = False
         self._timer: asyncio.TimerHandle | None = None
@@ -112,6 +113,9 @@ class SmtpConnection(asyncio.Protocol):
         if self._machine is None:
             return
         self._last_activity = self._loop.time()
+        if self._early is not None:
+            self._early.append(data)
+            return
         self._machine.receive(data)
         if self._task is None:
             self._advance()
@@ -242,6 +246,10 @@ class SmtpConnection(asyncio.Protocol):
         machine = self._require_machine()
         if self._transport is None or self._server.tls is None:
             return
+        # From here on only what was inside TLS reaches `data_received`, and it may come before this
+        # task goes on: a client may speak in the same packet that ends the handshake. What came in
+        # clear before this was dropped by the machine (CVE-2011-0411).
+        self._early = []
         try:
             transport = await self._loop.start_tls(
                 self._transport, self, self._server.tls, server_side=True
@@ -255,6 +263,9 @@ class SmtpConnection(asyncio.Protocol):
         self._transport = transport
         connection = transport.get_extra_info("ssl_object")
         machine.tls_started(connection.version() or "TLS")
+        early, self._early = self._early, None
+        for data in early:
+            machine.receive(data)
 
     # --- helpers --------------------------------------------------------------------------
 
@@ -322,6 +333,8 @@ class SmtpConnection(asyncio.Protocol):
             return
         self._require_machine().end(replies.TIMED_OUT)
         self._advance()
+        if not self._client_reads:  # it would not read its farewell either
+            self.abort()
 
     def shut_down(self) -> None:
         """Ends the session, after the answer to a message that is just being kept."""
