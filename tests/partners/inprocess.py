@@ -7,6 +7,8 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
+import uvloop
+
 from sendback.app import App, prepare
 from sendback.clock import Clock
 from sendback.config import load
@@ -34,7 +36,7 @@ class Running:
         prepare(self.settings)
         sockets, addresses = bind(self.settings)
         self.addresses: Addresses = addresses
-        self._loop = asyncio.new_event_loop()
+        self._loop = uvloop.new_event_loop()
         self._stop = asyncio.Event()
         self._ready = threading.Event()
         self.app: App

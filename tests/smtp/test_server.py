@@ -176,6 +176,10 @@ def test_a_failed_handshake_ends_the_connection(receiver):
         except ConnectionResetError:
             rest = b""
         assert b"250" not in rest
+    deadline = time.monotonic() + 5
+    while server.app.smtp.connections and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not server.app.smtp.connections
     assert server.send_mail()
 
 
