@@ -6,12 +6,9 @@ the outbox in one transaction with all that it changes: the account's turn, the 
 """
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Self
-
-from sqlalchemy import Connection
 
 from sendback.aws.arn import IdentityArn
 from sendback.aws.errors import SesError, invalid_value, message_rejected
@@ -37,14 +34,11 @@ from sendback.mail.covering import covering_names
 from sendback.mail.envelope import Envelope, Notify, Recipient, Ret
 from sendback.mail.headers import field_values, message_id
 from sendback.mail.loops import reason_for_silence
+from sendback.service.bounce_units import FindForBounce, QueueBounce
 from sendback.service.caller import Caller
-from sendback.store.accounts import take_turn
-from sendback.store.calls import CallKey, find_calls, remember_calls
-from sendback.store.identities import find_verified
-from sendback.store.messages import FindBody, find_messages
-from sendback.store.outbox import add_to_outbox
+from sendback.store.calls import CallKey
+from sendback.store.messages import FindBody
 from sendback.store.store import Store
-from sendback.store.transactions import BatchUnit
 from sendback.store.values import OutboxMessage, ReceivedMessage
 
 log = logging.getLogger(__name__)
@@ -113,76 +107,6 @@ class HumanPart:
         return self.languages["en"]
 
 
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """What the store knows about a request, read in one transaction."""
-
-    repeated: str | None
-    message: ReceivedMessage | None
-    sender_verified: bool
-
-
-@dataclass(frozen=True, slots=True)
-class _Find(BatchUnit[_Found]):
-    """Reads it; requests that come together are read together."""
-
-    account_id: str
-    message_id: str
-    sender_names: tuple[str, ...]
-    call: CallKey | None
-
-    @classmethod
-    def run_together(cls, connection: Connection, units: Sequence[Self]) -> Sequence[_Found]:
-        calls = find_calls(connection, {unit.call for unit in units if unit.call})
-        messages = find_messages(connection, {(u.account_id, u.message_id) for u in units})
-        names = {(unit.account_id, name) for unit in units for name in unit.sender_names}
-        verified = find_verified(connection, names)
-        return [
-            _Found(
-                repeated=calls.get(unit.call) if unit.call else None,
-                message=messages.get((unit.account_id, unit.message_id)),
-                sender_verified=any(
-                    (unit.account_id, name) in verified for name in unit.sender_names
-                ),
-            )
-            for unit in units
-        ]
-
-
-@dataclass(frozen=True, slots=True)
-class _Queue(BatchUnit[str | None]):
-    """Queues a bounce with all that it changes; None when it is not the account's turn yet."""
-
-    outgoing: OutboxMessage
-    call: CallKey | None
-    interval: timedelta | None
-
-    @classmethod
-    def run_together(cls, connection: Connection, units: Sequence[Self]) -> Sequence[str | None]:
-        calls = find_calls(connection, {unit.call for unit in units if unit.call})
-        answers: list[str | None] = []
-        added: list[Self] = []
-        for unit in units:
-            if unit.call and unit.call in calls:
-                answers.append(calls[unit.call])
-            elif unit.interval and not take_turn(
-                connection, unit.outgoing.account_id, unit.outgoing.created_at, unit.interval
-            ):
-                answers.append(None)
-            else:
-                answers.append(unit.outgoing.message_id)
-                added.append(unit)
-                if unit.call:
-                    calls[unit.call] = unit.outgoing.message_id
-        add_to_outbox(connection, [unit.outgoing for unit in added])
-        remember_calls(
-            connection,
-            {unit.call: unit.outgoing.message_id for unit in added if unit.call},
-            max((unit.outgoing.created_at for unit in added), default=None),
-        )
-        return answers
-
-
 class Bouncing:
     """Sends bounces for received messages."""
 
@@ -227,7 +151,7 @@ class Bouncing:
         if request.sender_arn:
             names = (request.sender_arn.identity,)
         found = await self._store.read(
-            _Find(caller.account_id, request.original_message_id, names, call)
+            FindForBounce(caller.account_id, request.original_message_id, names, call)
         )
         if found.repeated:
             return found.repeated
@@ -237,7 +161,7 @@ class Bouncing:
         message = self._bounceable(request.original_message_id, found.message, now)
         returned = await self._returned(message)
         outgoing = self._compose(caller, request, message, returned, now)
-        answer = await self._store.write(_Queue(outgoing, call, self._interval))
+        answer = await self._store.write(QueueBounce(outgoing, call, self._interval))
         if answer is None:
             raise SesError("Throttling", "Rate exceeded")
         if answer == outgoing.message_id:

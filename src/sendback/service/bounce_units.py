@@ -1,0 +1,90 @@
+"""SendBounce's two units of work: what it reads, and what it writes.
+
+Calls that come together are read together and queued together: one statement a table serves a
+whole group (see `store/transactions.py`).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Self
+
+from sqlalchemy import Connection
+
+from sendback.store.accounts import take_turn
+from sendback.store.calls import CallKey, find_calls, remember_calls
+from sendback.store.identities import find_verified
+from sendback.store.messages import find_messages
+from sendback.store.outbox import add_to_outbox
+from sendback.store.transactions import BatchUnit
+from sendback.store.values import OutboxMessage, ReceivedMessage
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What the store knows about a request, read in one transaction."""
+
+    repeated: str | None
+    message: ReceivedMessage | None
+    sender_verified: bool
+
+
+@dataclass(frozen=True, slots=True)
+class FindForBounce(BatchUnit[Found]):
+    """Reads it; requests that come together are read together."""
+
+    account_id: str
+    message_id: str
+    sender_names: tuple[str, ...]
+    call: CallKey | None
+
+    @classmethod
+    def run_together(cls, connection: Connection, units: Sequence[Self]) -> Sequence[Found]:
+        calls = find_calls(connection, {unit.call for unit in units if unit.call})
+        messages = find_messages(connection, {(u.account_id, u.message_id) for u in units})
+        names = {(unit.account_id, name) for unit in units for name in unit.sender_names}
+        verified = find_verified(connection, names)
+        return [
+            Found(
+                repeated=calls.get(unit.call) if unit.call else None,
+                message=messages.get((unit.account_id, unit.message_id)),
+                sender_verified=any(
+                    (unit.account_id, name) in verified for name in unit.sender_names
+                ),
+            )
+            for unit in units
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class QueueBounce(BatchUnit[str | None]):
+    """Queues a bounce with all that it changes; None when it is not the account's turn yet."""
+
+    outgoing: OutboxMessage
+    call: CallKey | None
+    interval: timedelta | None
+
+    @classmethod
+    def run_together(cls, connection: Connection, units: Sequence[Self]) -> Sequence[str | None]:
+        calls = find_calls(connection, {unit.call for unit in units if unit.call})
+        answers: list[str | None] = []
+        added: list[Self] = []
+        for unit in units:
+            if unit.call and unit.call in calls:
+                answers.append(calls[unit.call])
+            elif unit.interval and not take_turn(
+                connection, unit.outgoing.account_id, unit.outgoing.created_at, unit.interval
+            ):
+                answers.append(None)
+            else:
+                answers.append(unit.outgoing.message_id)
+                added.append(unit)
+                if unit.call:
+                    calls[unit.call] = unit.outgoing.message_id
+        add_to_outbox(connection, [unit.outgoing for unit in added])
+        remember_calls(
+            connection,
+            {unit.call: unit.outgoing.message_id for unit in added if unit.call},
+            max((unit.outgoing.created_at for unit in added), default=None),
+        )
+        return answers
