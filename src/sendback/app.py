@@ -15,7 +15,7 @@ import ssl
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import uvicorn
@@ -109,7 +109,11 @@ class App:
             Authenticator(self.keys, settings.region),
             self.ids,
         )
-        self.smtp = SmtpServer(_smtp_settings(settings), self.receiving, _tls(settings))
+
+    @cached_property
+    def smtp(self) -> SmtpServer:
+        """Made when it serves: the commands that only look at the store need no certificate."""
+        return SmtpServer(_smtp_settings(self.settings), self.receiving, _tls(self.settings))
 
     async def is_ready(self) -> bool:
         """Whether the store can be read."""

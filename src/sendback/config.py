@@ -177,16 +177,17 @@ def _path(text: str) -> Path:
     return Path(text)
 
 
-def _optional_file(text: str) -> Path | None:
-    if text and not Path(text).is_file():
-        raise ValueError("the path of a readable PEM file, or empty")
-    return Path(text) if text else None
+def _optional(exists: Callable[[Path], bool], allowed: str) -> Callable[[str], Path | None]:
+    def read(text: str) -> Path | None:
+        if text and not exists(Path(text)):
+            raise ValueError(allowed)
+        return Path(text) if text else None
+
+    return read
 
 
-def _optional_folder(text: str) -> Path | None:
-    if text and not Path(text).is_dir():
-        raise ValueError("the path of a folder, or empty")
-    return Path(text) if text else None
+_optional_file = _optional(Path.is_file, "the path of a readable PEM file, or empty")
+_optional_folder = _optional(Path.is_dir, "the path of a folder, or empty")
 
 
 def _setting(default: str, read: Callable[[str], Any], about: str) -> Any:

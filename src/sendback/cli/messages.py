@@ -6,7 +6,7 @@ import typer
 
 from sendback.cli.failures import CommandFailedError
 from sendback.cli.options import ConfigFile, Database, DataDir, Json, Limit, with_app
-from sendback.cli.output import print_fields, print_rows
+from sendback.cli.output import print_fields, print_rows, printable
 
 if TYPE_CHECKING:
     from sendback.app import App
@@ -73,8 +73,6 @@ def show_message(
 
 
 def _shown(header: bytes) -> str:
-    from sendback.cli.output import printable
-
     lines = header.decode("utf-8", "replace").split("\r\n")
     return "\n".join(printable(line.replace("\t", " ")) for line in lines)
 

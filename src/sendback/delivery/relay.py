@@ -20,7 +20,7 @@ from aiosmtplib.errors import (
 )
 
 from sendback.delivery.transports import Result
-from sendback.mail.address import Address, AddressError, parse_address
+from sendback.mail.address import AddressError, parse_address
 from sendback.store.values import OutboxMessage, Outcome
 
 
@@ -183,11 +183,7 @@ def _recipient(text: str, client: aiosmtplib.SMTP) -> tuple[str | None, list[str
     except AddressError:
         return text, []
     if not address.needs_smtputf8:
-        return _with_a_labels(address), []
+        return address.with_ascii_domain, []
     if client.supports_extension("smtputf8"):
         return str(address), ["SMTPUTF8"]
     return None, []
-
-
-def _with_a_labels(address: Address) -> str:
-    return f"{address.local}@{address.domain if address.domain.isascii() else address.ascii_domain}"

@@ -64,8 +64,7 @@ def final_recipient(address: Address) -> str:
     """
     if address.needs_smtputf8:
         return "utf-8; " + encode_utf8_xtext(f"{address.local}@{address.ascii_domain}")
-    domain = address.domain if address.domain.isascii() else address.ascii_domain
-    return f"rfc822; {address.local}@{domain}"
+    return f"rfc822; {address.with_ascii_domain}"
 
 
 def original_recipient(original: OriginalRecipient) -> str:

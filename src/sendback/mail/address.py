@@ -48,6 +48,12 @@ class Address:
         return canonical_domain(self.domain)
 
     @property
+    def with_ascii_domain(self) -> str:
+        """As written, but for a non-ASCII domain, which is in A-labels: how mail carries it."""
+        domain = self.domain if self.domain.isascii() else self.ascii_domain
+        return f"{self.local}@{domain}"
+
+    @property
     def key(self) -> str:
         """What two spellings of one address share: SES compares the domain without case."""
         return f"{self.local}@{self.ascii_domain}"

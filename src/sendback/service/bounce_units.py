@@ -82,9 +82,7 @@ class QueueBounce(BatchUnit[str | None]):
                 if unit.call:
                     calls[unit.call] = unit.outgoing.message_id
         add_to_outbox(connection, [unit.outgoing for unit in added])
-        remember_calls(
-            connection,
-            {unit.call: unit.outgoing.message_id for unit in added if unit.call},
-            max((unit.outgoing.created_at for unit in added), default=None),
-        )
+        if added:
+            new = {unit.call: unit.outgoing.message_id for unit in added if unit.call}
+            remember_calls(connection, new, max(unit.outgoing.created_at for unit in added))
         return answers

@@ -27,7 +27,7 @@ from sendback.dsn.model import (
     ReturnedMessage,
 )
 from sendback.dsn.reasons import Reason
-from sendback.dsn.texts import Texts, choose_texts
+from sendback.dsn.texts import ENGLISH, Texts, choose_texts
 from sendback.ids import IdMaker
 from sendback.mail.address import Address
 from sendback.mail.covering import covering_names
@@ -250,7 +250,7 @@ class Bouncing:
             in_reply_to=message_id(message.header),
             returned=returned,
         )
-        texts = self._human.texts_for(message.header)
+        texts = ENGLISH if request.explanation else self._human.texts_for(message.header)
         fallback = None
         try:
             content = compose(bounce, self._ids.boundary(), texts)
@@ -326,6 +326,8 @@ def _refuse_unwanted(request: BounceRequest, envelope: Envelope) -> None:
 
 def _log_unusual(message: ReceivedMessage, bounce_id: str) -> None:
     """What a rule would not answer is answered by hand, and logged."""
+    if not log.isEnabledFor(logging.INFO):
+        return
     reason = reason_for_silence(message.header)
     if reason:
         log.info("bounce %s answers message %s, though %s", bounce_id, message.message_id, reason)

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from time import monotonic
 
@@ -123,12 +124,4 @@ def _for_account(envelope: Envelope, owners: Sequence[frozenset[str]], account: 
     )
     if len(own) == len(envelope.recipients):
         return envelope
-    return Envelope(
-        client=envelope.client,
-        reverse_path=envelope.reverse_path,
-        recipients=own,
-        ret=envelope.ret,
-        envelope_id=envelope.envelope_id,
-        smtputf8=envelope.smtputf8,
-        body_8bit=envelope.body_8bit,
-    )
+    return replace(envelope, recipients=own)

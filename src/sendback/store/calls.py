@@ -36,12 +36,8 @@ def find_calls(connection: Connection, keys: Collection[CallKey]) -> dict[CallKe
     return {key: found[key] for key in keys if key in found}
 
 
-def remember_calls(
-    connection: Connection, calls: Mapping[CallKey, str], now: datetime | None
-) -> None:
+def remember_calls(connection: Connection, calls: Mapping[CallKey, str], now: datetime) -> None:
     """To be called in the transaction that does what the calls asked for."""
-    if not calls or now is None:
-        return
     rows = [
         {
             "access_key": key.access_key,
@@ -52,7 +48,8 @@ def remember_calls(
         }
         for key, message_id in calls.items()
     ]
-    connection.execute(insert(remembered_calls), rows)
+    if rows:
+        connection.execute(insert(remembered_calls), rows)
 
 
 def forget_calls(connection: Connection, before: datetime) -> int:
