@@ -15,6 +15,7 @@ from sendback.dsn import parse
 from sendback.store.outbox import ShowOutbox
 from tests.partners.listener import Listener
 from tests.partners.postfix import free_port
+from tests.partners.waiting import wait_for
 
 ACCOUNT = "000000000000"
 
@@ -68,7 +69,7 @@ def test_connections_are_kept(bouncing):
             bounce()
             listener.next()
         free = server.app.delivery._transport._free
-        _wait_for(lambda: len(free) == 1)
+        wait_for(lambda: len(free) == 1)
 
 
 def test_a_temporary_refusal_is_tried_again_and_recorded(bouncing, clock):
@@ -81,7 +82,7 @@ def test_a_temporary_refusal_is_tried_again_and_recorded(bouncing, clock):
         assert timedelta(seconds=48) <= waiting.due_at - clock.now() <= timedelta(seconds=72)
         clock.advance(timedelta(seconds=73))
         assert listener.next().recipients == ["ann@sender.example"]
-        _wait_for(lambda: server.bounce(message_id).state == "delivered")
+        wait_for(lambda: server.bounce(message_id).state == "delivered")
     outcomes = [attempt.outcome for attempt in attempts(server, message_id)]
     assert outcomes == ["temporary", "delivered"]
 
@@ -181,7 +182,7 @@ def test_a_kept_connection_that_the_peer_has_closed_costs_no_attempt(bouncing):
         server, bounce = bouncing(listener.url, delivery_connections="1")
         bounce()
         listener.next()
-        _wait_for(lambda: len(server.app.delivery._transport._free) == 1)
+        wait_for(lambda: len(server.app.delivery._transport._free) == 1)
     with Listener(port=listener.port) as again:
         message_id = bounce()
         again.next()
@@ -193,7 +194,7 @@ def test_a_bounce_expires(bouncing, clock):
     message_id = bounce()
     assert server.bounce(message_id).attempts == 1
     clock.advance(timedelta(seconds=90))
-    _wait_for(lambda: server.bounce(message_id).state == "expired")
+    wait_for(lambda: server.bounce(message_id).state == "expired")
 
 
 def _tls(tmp_path):
@@ -207,7 +208,7 @@ def test_starttls_is_used_when_it_is_offered(bouncing, tmp_path):
         server, bounce = bouncing(listener.url)
         message_id = bounce()
         listener.next()
-        _wait_for(lambda: server.bounce(message_id).state == "delivered")
+        wait_for(lambda: server.bounce(message_id).state == "delivered")
     assert attempts(server, message_id)[0].tls == "TLSv1.3"
 
 
@@ -239,7 +240,7 @@ def test_auth_when_the_url_has_credentials(bouncing, password, state):
     with Listener(**options) as listener:
         server, bounce = bouncing(f"smtp://relay%40user:{password}@127.0.0.1:{listener.port}")
         message_id = bounce()
-        _wait_for(lambda: server.bounce(message_id).attempts == 1)
+        wait_for(lambda: server.bounce(message_id).attempts == 1)
         assert server.bounce(message_id).state == state
 
 
@@ -268,13 +269,6 @@ def test_a_non_ascii_reverse_path_needs_smtputf8_at_the_peer(bouncing):
                 assert listener.next().recipients == ["änn@sender.example"]
             else:
                 assert "SMTPUTF8" in found.last_reply
-
-
-def _wait_for(condition):
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def test_the_generated_certificate_is_private_and_loads(tmp_path):

@@ -12,6 +12,7 @@ import pytest
 
 from sendback.store.messages import FindBody, FindMessage
 from tests.partners.clients import MAIL
+from tests.partners.waiting import wait_for
 
 ACCOUNT = "000000000000"
 
@@ -158,10 +159,7 @@ def test_a_client_that_reads_nothing_is_cut_off_too(receiver):
             except BlockingIOError:
                 time.sleep(0.01)
         assert server.app.smtp.connections
-        deadline = time.monotonic() + 8
-        while server.app.smtp.connections and time.monotonic() < deadline:
-            time.sleep(0.05)
-        assert not server.app.smtp.connections
+        wait_for(lambda: not server.app.smtp.connections, seconds=8)
 
 
 def test_a_failed_handshake_ends_the_connection(receiver):
@@ -176,10 +174,7 @@ def test_a_failed_handshake_ends_the_connection(receiver):
         except ConnectionResetError:
             rest = b""
         assert b"250" not in rest
-    deadline = time.monotonic() + 5
-    while server.app.smtp.connections and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert not server.app.smtp.connections
+    wait_for(lambda: not server.app.smtp.connections, seconds=5)
     assert server.send_mail()
 
 
@@ -213,9 +208,7 @@ def test_too_many_connections_of_one_client(receiver):
         with line(server) as d:
             assert d.readline().startswith(b"421 4.7.0")
             assert d.readline() == b""
-    deadline = time.monotonic() + 5
-    while server.app.smtp.connections and time.monotonic() < deadline:
-        time.sleep(0.01)
+    wait_for(lambda: not server.app.smtp.connections, seconds=5)
     assert not server.app.smtp.clients
     assert server.send_mail()
 
