@@ -22,14 +22,21 @@ import uvicorn
 import uvloop
 from sqlalchemy import Connection, text
 
+from sendback.actions.aws import AwsClients
+from sendback.actions.connector import Connector
+from sendback.actions.functions import FunctionCallers
+from sendback.actions.local_functions import LocalFunctions
+from sendback.actions.mailboxes import MailboxServers
+from sendback.actions.objects import ObjectStores
+from sendback.actions.sns_message import SnsSigner
+from sendback.actions.topics import TopicPublishers
 from sendback.api.authentication import Authenticator
 from sendback.api.dispatch import Dispatcher
 from sendback.api.http import http_app
 from sendback.api.services import Services
 from sendback.aws.model import operation_model
 from sendback.clock import Clock, SystemClock
-from sendback.config import Outbound, SettingError, Settings
-from sendback.delivery.backoff import Backoff
+from sendback.config import Listen, Outbound, SettingError, Settings
 from sendback.delivery.relay import Relay, RelaySettings
 from sendback.delivery.transports import Capture, Transport
 from sendback.delivery.worker import DeliveryWorker
@@ -37,19 +44,28 @@ from sendback.dsn.texts import TextsError, builtin_texts, parse_texts
 from sendback.ids import IdMaker, RandomIds
 from sendback.listening import BACKLOG, Addresses, Sockets, bind
 from sendback.processes import Supervisor
+from sendback.service.acceptance import Acceptance, CompiledRuleSets
+from sendback.service.backoff import Backoff
 from sendback.service.bouncing import Bouncing, HumanPart
 from sendback.service.housekeeping import Housekeeping
 from sendback.service.identities import AtOnce, Identities
 from sendback.service.keys import Keys
+from sendback.service.processing import ProcessingParts, ProcessingWorker
 from sendback.service.receiving import Receiving
+from sendback.service.rule_sets import RuleSets
 from sendback.service.sealing import Sealing
 from sendback.service.sending import Sending
+from sendback.service.steps import Steps
+from sendback.service.targets import BUCKET, FUNCTION, MAILBOX, TOPIC, Ports, Targets
 from sendback.smtp.protocol import Limits
 from sendback.smtp.server import SmtpServer, SmtpSettings
 from sendback.smtp.tls import server_context
 from sendback.store.accounts import AddAccount
 from sendback.store.errors import StoreUnavailableError
 from sendback.store.store import Store, prepare_schema
+from sendback.verdicts.judge import MailJudge
+from sendback.verdicts.resolver import Resolver
+from sendback.verdicts.scanners import Clamd, Rspamd
 
 log = logging.getLogger(__name__)
 
@@ -60,19 +76,19 @@ class App:
     """One process's services, and what runs them."""
 
     def __init__(
-        self, settings: Settings, clock: Clock | None = None, ids: IdMaker | None = None
+        self,
+        settings: Settings,
+        clock: Clock | None = None,
+        ids: IdMaker | None = None,
+        http: Listen | None = None,
     ) -> None:
+        """`http` is where the API actually listens, when that is known."""
         self.settings = settings
         self.clock = clock or SystemClock(settings.clock_offset)
         self.ids = ids or RandomIds()
+        self.http = http or settings.http_listen
         self.store = Store(settings.database_url, settings.data_dir)
-        self.receiving = Receiving(
-            self.store,
-            self.clock,
-            self.ids,
-            hostname=settings.hostname,
-            retention=settings.retention,
-        )
+        self._owner = f"{socket.gethostname()[:32]}:{os.getpid()}:{os.urandom(4).hex()}"
         self.identities = Identities(self.store, self.clock, AtOnce())
         self.sending = Sending(self.store, self.clock, settings.send_bounce_rate)
         self.keys = Keys(
@@ -86,7 +102,7 @@ class App:
             self.store,
             self.clock,
             _transport(settings),
-            owner=f"{socket.gethostname()[:32]}:{os.getpid()}:{os.urandom(4).hex()}",
+            owner=self._owner,
             backoff=Backoff(settings.retry_first, settings.retry_longest),
             lease=settings.lease,
             in_hand=settings.delivery_connections * 4,
@@ -104,16 +120,94 @@ class App:
             honour_notify_never=settings.honour_notify_never,
             queued=self.delivery.wake,
         )
+        self.outside = Outside(settings, self.clock, self._public_url, self._for_functions)
+        self.targets = Targets(
+            self.store, self.outside.ports, _defaults(settings), check_rules=settings.check_targets
+        )
+        self.rule_sets = RuleSets(self.store, self.clock, self.targets)
         self.dispatcher = Dispatcher(
-            Services(self.bouncing, self.identities, self.sending),
+            Services(self.bouncing, self.identities, self.rule_sets, self.sending),
             Authenticator(self.keys, settings.region),
             self.ids,
         )
 
     @cached_property
+    def compiled(self) -> CompiledRuleSets:
+        return CompiledRuleSets(self.store)
+
+    @cached_property
+    def judge(self) -> MailJudge:
+        """What gives the verdicts."""
+        settings = self.settings
+        servers = None if isinstance(settings.dns, str) else settings.dns
+        return MailJudge(
+            None if settings.dns == "off" else Resolver(servers),
+            Rspamd(settings.rspamd) if settings.rspamd else None,
+            Clamd(settings.clamd) if settings.clamd else None,
+            seconds=settings.dns_budget.total_seconds(),
+        )
+
+    @cached_property
+    def processing(self) -> ProcessingWorker:
+        settings = self.settings
+        steps = Steps(
+            self.outside.ports, self.targets, self.bouncing, self.clock, settings.hostname
+        )
+        parts = ProcessingParts(
+            store=self.store,
+            clock=self.clock,
+            rule_sets=self.compiled,
+            steps=steps,
+            judge=self.judge,
+            bouncing=self.bouncing,
+            backoff=Backoff(settings.action_retry_first, settings.action_retry_longest),
+            give_up_after=settings.action_give_up_after,
+            lease=settings.lease,
+            owner=self._owner,
+        )
+        return ProcessingWorker(parts, in_hand=settings.processing_tasks)
+
+    @cached_property
+    def acceptance(self) -> Acceptance:
+        return Acceptance(
+            self.store,
+            self.compiled,
+            receive_without_rules=self.settings.receive_without_rules,
+        )
+
+    @cached_property
+    def receiving(self) -> Receiving:
+        return Receiving(
+            self.store,
+            self.clock,
+            self.ids,
+            self.processing,
+            hostname=self.settings.hostname,
+            retention=self.settings.retention,
+        )
+
+    @cached_property
     def smtp(self) -> SmtpServer:
         """Made when it serves: the commands that only look at the store need no certificate."""
-        return SmtpServer(_smtp_settings(self.settings), self.receiving, _tls(self.settings))
+        return SmtpServer(
+            _smtp_settings(self.settings), self.acceptance, self.receiving, _tls(self.settings)
+        )
+
+    @property
+    def _public_url(self) -> str:
+        return self.settings.public_url or f"http://{self.http}"
+
+    def _for_functions(self) -> dict[str, str]:
+        """What a local function's environment says, so that its SES client finds this server."""
+        region = self.settings.region
+        environment = {
+            "AWS_ENDPOINT_URL_SES": f"http://{self.http}",
+            "AWS_REGION": region,
+            "AWS_DEFAULT_REGION": region,
+        }
+        if self.settings.development_key and "AWS_ACCESS_KEY_ID" not in os.environ:
+            environment |= {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
+        return environment
 
     async def is_ready(self) -> bool:
         """Whether the store can be read."""
@@ -130,17 +224,22 @@ class App:
         http = _HttpServer(self)
         serving_http = asyncio.create_task(http.serve(sockets=[sockets.http]))
         delivering = asyncio.create_task(self.delivery.run())
+        processing = asyncio.create_task(self.processing.run())
         sweeping = asyncio.create_task(self.housekeeping.run())
         while not http.started and not serving_http.done():
             await asyncio.sleep(0.002)
         ready()
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait(
-            {stopping, serving_http, delivering}, return_when=asyncio.FIRST_COMPLETED
+            {stopping, serving_http, delivering, processing}, return_when=asyncio.FIRST_COMPLETED
         )
         stopping.cancel()
         smtp.close()
         await self.smtp.shut_down(_SHUTDOWN_SECONDS)
+        # Functions that are just being called may call the API: it stops behind them.
+        self.processing.stop()
+        await processing
+        await self.outside.close()
         http.should_exit = True
         await serving_http
         sweeping.cancel()
@@ -151,12 +250,44 @@ class App:
         self.store.close()
 
 
+class Outside:
+    """The implementations of the ports, and what they share."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        clock: Clock,
+        public_url: str,
+        for_functions: Callable[[], dict[str, str]],
+    ) -> None:
+        self._connector = Connector(allow_private=settings.allows_private_targets)
+        self._local = LocalFunctions(for_functions)
+        self.signer = SnsSigner(
+            settings.data_dir / "sns.pem",
+            settings.hostname,
+            public_url,
+            settings.sns_signature_version,
+        )
+        clients = AwsClients(settings.region)
+        self.ports = Ports(
+            objects=ObjectStores(clients),
+            topics=TopicPublishers(clients, self._connector, self.signer, clock),
+            functions=FunctionCallers(clients, self._connector, self._local),
+            mailboxes=MailboxServers(settings.hostname),
+        )
+
+    async def close(self) -> None:
+        """Ends the functions' processes, closes the connections."""
+        await self._local.close()
+        await self._connector.close()
+
+
 class _HttpServer(uvicorn.Server):
     """uvicorn without its own signal handling: the process has one, in `run`."""
 
     def __init__(self, app: App) -> None:
         config = uvicorn.Config(
-            http_app(app.dispatcher, app.is_ready),
+            http_app(app.dispatcher, app.is_ready, app.outside.signer.certificate_at),
             loop="none",
             http="httptools",
             ws="none",
@@ -194,8 +325,8 @@ def run(settings: Settings, ready_file: Path | None, announce: Callable[[Address
             _write_whole(ready_file, addresses.to_json())
 
     if settings.workers == 1:
-        return _run_worker(settings, sockets[0], ready)
-    workers = [partial(_run_worker, settings, own) for own in sockets]
+        return _run_worker(settings, sockets[0], addresses.http, ready)
+    workers = [partial(_run_worker, settings, own, addresses.http) for own in sockets]
     return Supervisor(workers).run(ready)
 
 
@@ -220,10 +351,12 @@ def _check_data_dir(folder: Path) -> None:
         raise SettingError("data_dir", str(folder), "the settings", allowed) from None
 
 
-def _run_worker(settings: Settings, sockets: Sockets, ready: Callable[[], None]) -> int:
+def _run_worker(
+    settings: Settings, sockets: Sockets, http: Listen, ready: Callable[[], None]
+) -> int:
     async def main() -> None:
         operation_model("SendBounce")  # the model is read before the first request needs it
-        app = App(settings)
+        app = App(settings, http=http)
         try:
             await app.store.write(AddAccount(settings.account_id, app.clock.now()))
             stop = asyncio.Event()
@@ -305,6 +438,15 @@ def _transport(settings: Settings) -> Transport:
             verify=settings.relay_tls == "verify",
         )
     )
+
+
+def _defaults(settings: Settings) -> dict[str, str]:
+    return {
+        BUCKET: settings.endpoint(settings.s3_endpoint),
+        TOPIC: settings.endpoint(settings.sns_endpoint),
+        FUNCTION: settings.endpoint(settings.lambda_endpoint),
+        MAILBOX: settings.mailbox_server,
+    }
 
 
 def _ping(connection: Connection, /) -> None:

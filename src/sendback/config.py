@@ -171,6 +171,46 @@ def _database(text: str) -> str:
     return text
 
 
+def _endpoint(text: str) -> str:
+    """As a target's default: empty, `aws`, or `endpoint:URL`."""
+    if text in {"", "aws"}:
+        return text
+    url = urlsplit(text)
+    if url.scheme not in {"http", "https"} or not url.hostname:
+        raise ValueError("aws, the URL of an endpoint such as http://127.0.0.1:5000, or empty")
+    return f"endpoint:{text}"
+
+
+def _url(*schemes: str) -> Callable[[str], str]:
+    def read(text: str) -> str:
+        url = urlsplit(text)
+        if text and (url.scheme not in schemes or not url.hostname):
+            raise ValueError(f"a URL of the form {schemes[0]}://HOST:PORT, or empty")
+        return text.rstrip("/")
+
+    return read
+
+
+def _dns(text: str) -> tuple[tuple[str, int], ...] | str:
+    """`system`, `off`, or the servers as (address, port)."""
+    if text in {"system", "off"}:
+        return text
+    allowed = "system, off, or addresses such as 127.0.0.1:53,[::1]:5353"
+    servers = []
+    for part in text.split(","):
+        if not re.fullmatch(r"\[[0-9A-Fa-f:]+\](:\d{1,5})?|[0-9.]+(:\d{1,5})?", part.strip()):
+            raise ValueError(allowed)
+        host, _, port = part.strip().rpartition(":") if part.strip()[-1] != "]" else (part, "", "")
+        if not host:
+            host, port = port, "53"
+        try:
+            address = str(ipaddress.ip_address(host.strip().strip("[]")))
+        except ValueError:
+            raise ValueError(allowed) from None
+        servers.append((address, int(port or 53)))
+    return tuple(servers)
+
+
 def _path(text: str) -> Path:
     if not text:
         raise ValueError("a path")
@@ -248,6 +288,63 @@ class Settings:
         _positive_duration,
         "For how long finished bounces and the records of received messages are kept.",
     )
+    receive_without_rules: bool = _setting(
+        "true",
+        _flag,
+        "Whether mail for verified identities is received while no rule set is active. SES: false.",
+    )
+    processing_tasks: int = _setting(
+        "50", _whole(1, 10_000), "Messages in each worker whose rules are worked off side by side."
+    )
+    action_retry_first: timedelta = _setting(
+        "20s", _positive_duration, "Wait before a rule's action that failed is tried again."
+    )
+    action_retry_longest: timedelta = _setting(
+        "20m", _positive_duration, "Longest wait between the attempts at an action."
+    )
+    action_give_up_after: timedelta = _setting(
+        "4h", _positive_duration, "When an action is given up and recorded as expired."
+    )
+    check_targets: bool = _setting(
+        "true", _flag, "Whether a rule's buckets, topics and functions must be there to write it."
+    )
+    s3_endpoint: str = _setting(
+        "",
+        _endpoint,
+        "Where unmapped buckets are: aws, a URL, or empty: aws unless outbound captures.",
+    )
+    sns_endpoint: str = _setting("", _endpoint, "The same for topics.")
+    lambda_endpoint: str = _setting("", _endpoint, "The same for functions.")
+    mailbox_server: str = _setting(
+        "", _url("smtp"), "SMTP server for WorkMail and Connect actions: smtp://HOST:PORT."
+    )
+    private_targets: str = _setting(
+        "auto",
+        _choice("auto", "true", "false"),
+        "Whether webhooks may be on loopback and private addresses; auto: if outbound captures.",
+    )
+    public_url: str = _setting(
+        "",
+        _url("http", "https"),
+        "This server's URL as others see it; empty is where it listens. For SNS signatures.",
+    )
+    sns_signature_version: str = _setting(
+        "2", _choice("1", "2"), "SignatureVersion of SNS messages: 1 (SHA-1) or 2 (SHA-256)."
+    )
+    dns: tuple[tuple[str, int], ...] | str = _setting(
+        "system",
+        _dns,
+        "DNS servers for SPF, DKIM and DMARC: system, off, or addresses with ports.",
+    )
+    dns_budget: timedelta = _setting(
+        "5s", _positive_duration, "For how long the look-ups of one message may take."
+    )
+    rspamd: str = _setting("", _url("http"), "URL of rspamd, for rules that scan; empty: none.")
+    clamd: str = _setting(
+        "",
+        _matching(r"|/.+|[^/:]+:\d+", "HOST:PORT, the path of a socket, or empty"),
+        "Address of clamd, for rules that scan; empty: none.",
+    )
     smtp_max_size: int = _setting(
         str(40 * 2**20), _whole(1024, 2**31), "Octets in a message (RFC 1870)."
     )
@@ -308,6 +405,16 @@ class Settings:
     log_level: str = _setting(
         "info", _choice("debug", "info", "warning", "error"), "What is logged."
     )
+
+    @property
+    def allows_private_targets(self) -> bool:
+        if self.private_targets == "auto":
+            return self.outbound.captures
+        return self.private_targets == "true"
+
+    def endpoint(self, given: str) -> str:
+        """What an unmapped bucket, topic or function is: never AWS while nothing is to go out."""
+        return given or ("" if self.outbound.captures else "aws")
 
     @property
     def database_url(self) -> str:

@@ -68,7 +68,7 @@ def test_connections_are_kept(bouncing):
         for _ in range(5):
             bounce()
             listener.next()
-        free = server.app.delivery._transport._free
+        free = server.app.delivery._outbox._transport._free
         wait_for(lambda: len(free) == 1)
 
 
@@ -122,7 +122,7 @@ def test_a_refused_recipient_leaves_the_connection_usable(bouncing):
     with Choosy() as listener:
         server, bounce = bouncing(listener.url, delivery_connections="1")
         assert server.bounce(bounce(sender="gone@sender.example")).state == "failed"
-        assert len(server.app.delivery._transport._free) == 1
+        assert len(server.app.delivery._outbox._transport._free) == 1
         bounce()
         assert listener.next().recipients == ["ann@sender.example"]
 
@@ -163,7 +163,7 @@ def test_a_peer_that_answers_nonsense_ends_in_a_state_and_frees_its_connection(b
         found = server.bounce(bounce())
         assert found.attempts == 1
         assert found.state == ("failed" if script.startswith(b"554") else "queued")
-        assert not server.app.delivery._transport._free
+        assert not server.app.delivery._outbox._transport._free
         peer.shutdown(socket.SHUT_RDWR)
 
 
@@ -182,7 +182,7 @@ def test_a_kept_connection_that_the_peer_has_closed_costs_no_attempt(bouncing):
         server, bounce = bouncing(listener.url, delivery_connections="1")
         bounce()
         listener.next()
-        wait_for(lambda: len(server.app.delivery._transport._free) == 1)
+        wait_for(lambda: len(server.app.delivery._outbox._transport._free) == 1)
     with Listener(port=listener.port) as again:
         message_id = bounce()
         again.next()

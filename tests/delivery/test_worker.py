@@ -5,9 +5,9 @@ from datetime import timedelta
 
 import pytest
 
-from sendback.delivery.backoff import Backoff
 from sendback.delivery.transports import Capture, Result
 from sendback.delivery.worker import DeliveryWorker
+from sendback.service.backoff import Backoff
 from sendback.store.accounts import AddAccount
 from sendback.store.outbox import ShowOutbox, TakeLeases, add_to_outbox
 from sendback.store.store import Store, prepare_schema

@@ -15,7 +15,8 @@ from sendback.config import load
 from sendback.listening import Addresses, bind
 from sendback.store.accounts import AddAccount
 from sendback.store.outbox import ListOutbox, ShowOutbox
-from sendback.store.values import OutboxMessage
+from sendback.store.processing import FindProcessing
+from sendback.store.values import OutboxMessage, ProcessingState, StepRecord
 from tests.partners.clients import send_mail, ses
 
 T = TypeVar("T")
@@ -42,7 +43,7 @@ class Running:
         self.app: App
 
         async def main() -> None:
-            self.app = App(self.settings, clock)
+            self.app = App(self.settings, clock, http=self.addresses.http)
             await self.app.store.write(AddAccount(self.settings.account_id, clock.now()))
             await self.app.serve(sockets[0], self._ready.set, self._stop)
             self.app.close()
@@ -81,6 +82,24 @@ class Running:
             assert found is not None, message_id
             if found[0].attempts or time.monotonic() > deadline:
                 return found[0]
+            time.sleep(0.01)
+
+    def forget(self) -> None:
+        """Does away with the second for which answers about recipients and clients are good."""
+        self.app.acceptance._receivers.clear()
+        self.app.acceptance._filters_until = 0.0
+
+    def steps(self, message_id: str, *, until_done: bool = True) -> list[StepRecord]:
+        """What the message's rules have done, once they have come to their end."""
+        deadline = time.monotonic() + 15
+        while True:
+            unit = FindProcessing(self.settings.account_id, message_id)
+            found = self.call(self.app.store.read(unit))
+            assert found is not None, f"{message_id} has no rules"
+            done = found[0].state is ProcessingState.DONE
+            if done or (not until_done and found[1]):
+                return list(found[1])
+            assert time.monotonic() < deadline, found
             time.sleep(0.01)
 
     def stop(self) -> None:

@@ -1,4 +1,4 @@
-"""The HTTP edge: `/` for the Query API, `/healthz`, `/readyz`."""
+"""The HTTP edge: `/` for the Query API, `/healthz`, `/readyz`, the certificate of SNS messages."""
 
 from collections.abc import Awaitable, Callable
 
@@ -32,8 +32,12 @@ class QueryApi:
         await _response(answer)(scope, receive, send)
 
 
-def http_app(dispatcher: Dispatcher, is_ready: Callable[[], Awaitable[bool]]) -> Starlette:
-    """The ASGI application."""
+def http_app(
+    dispatcher: Dispatcher,
+    is_ready: Callable[[], Awaitable[bool]],
+    certificate: Callable[[str], bytes | None],
+) -> Starlette:
+    """The ASGI application. `certificate` answers what is at a path, if it is one's path."""
 
     async def healthz(_: Request) -> Response:
         return PlainTextResponse("ok\n")
@@ -42,11 +46,18 @@ def http_app(dispatcher: Dispatcher, is_ready: Callable[[], Awaitable[bool]]) ->
         ready = await is_ready()
         return PlainTextResponse("ready\n" if ready else "not ready\n", 200 if ready else 503)
 
+    async def sns_certificate(request: Request) -> Response:
+        found = certificate(request.url.path)
+        if found is None:
+            return PlainTextResponse("There is no such certificate.\n", 404)
+        return Response(found, media_type="application/x-pem-file")
+
     return Starlette(
         routes=[
             Route("/", QueryApi(dispatcher), methods=["GET", "POST"]),
             Route("/healthz", healthz),
             Route("/readyz", readyz),
+            Route("/SimpleNotificationService-{fingerprint}.pem", sns_certificate),
         ]
     )
 

@@ -7,6 +7,7 @@ from typing import Any
 from sendback.service.bouncing import Bouncing
 from sendback.service.caller import Caller
 from sendback.service.identities import Identities
+from sendback.service.rule_sets import RuleSets
 from sendback.service.sending import Sending
 from sendback.store.calls import CallKey
 
@@ -17,6 +18,7 @@ class Services:
 
     bouncing: Bouncing
     identities: Identities
+    rule_sets: RuleSets
     sending: Sending
 
 

@@ -6,13 +6,13 @@ not know is ignored, as AWS does. What contradicts it (a scalar for a structure,
 that is no number) is `InvalidQueryParameter`; a missing member or an enum violation is collected
 into one `ValidationError`.
 
-botocore checks no enum, length or pattern in the client, and its model has no minimum for
-lists, so both are stated here.
+botocore checks no enum, length or pattern in the client, and its model has no lengths or patterns
+for most shapes; what the live service was seen to hold against a value is in `aws.constraints`.
 """
 
 import base64
 import binascii
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -20,10 +20,19 @@ from typing import Any
 
 from botocore.model import ListShape, OperationModel, Shape, StructureShape
 
+from sendback.aws.constraints import (
+    ELEMENT_CONSTRAINTS,
+    NONEMPTY_LISTS,
+    STRING_CONSTRAINTS,
+    Constraint,
+    broken,
+    enum_order,
+    is_missing,
+    member_order,
+    missing_parameter,
+)
 from sendback.aws.errors import SesError, invalid_value, validation_error, violation
 
-# SES API: "You must specify at least one …"; the model says it in prose only.
-NONEMPTY_LISTS = frozenset({"BouncedRecipientInfoList"})
 MAX_INDEX = 10_000
 
 Value = Any  # str, int, float, bool, bytes, datetime, list[Value] or dict[str, Value], by shape
@@ -52,7 +61,13 @@ def decode(operation: OperationModel, pairs: Iterable[tuple[str, str]]) -> dict[
     tree = _tree(pairs)
     reader = _Reader()
     shape = operation.input_shape
-    result = {} if shape is None else _structure(shape, tree, "", "", reader)
+    if shape is None:
+        return {}
+    given = {name: node.text for name, node in tree.parts.items()}
+    missing = missing_parameter(shape, given)
+    if missing:
+        raise SesError("InvalidParameterValue", f"{missing} is required.")
+    result = _structure(shape, tree, "", "", reader)
     if reader.violations:
         raise validation_error(reader.violations)
     return result
@@ -76,14 +91,14 @@ def _structure(
     if node.text:
         raise SesError("InvalidQueryParameter", f"{name} is a structure and has no value itself.")
     result: dict[str, Value] = {}
-    for member, member_shape in shape.members.items():
+    for member, member_shape in member_order(shape):
         child = node.parts.get(member)
         child_path = f"{path}.{_lower(member)}" if path else _lower(member)
         if child is not None:
             child_name = f"{name}.{member}" if name else member
             result[member] = _value(member_shape, child, child_name, child_path, reader)
         elif member in shape.required_members:
-            reader.violations.append(violation(child_path, "not be null"))
+            reader.violations += is_missing(member_shape, child_path)
     return result
 
 
@@ -116,10 +131,27 @@ def _list(shape: ListShape, node: _Node, name: str, path: str, reader: _Reader) 
         items[index] = item
     if not items and shape.name in NONEMPTY_LISTS:
         reader.violations.append(violation(path, "have length greater than or equal to 1"))
+    element = ELEMENT_CONSTRAINTS.get(shape.name)
+    if element:
+        return _names(items, path, element, reader)
     return [
         _value(shape.member, item, f"{name}.member.{index}", f"{path}.{index}.member", reader)
         for index, item in sorted(items.items())
     ]
+
+
+def _names(
+    items: dict[int, _Node],
+    path: str,
+    constraints: Sequence[Constraint],
+    reader: _Reader,
+) -> list[Value]:
+    """A list whose elements are held against constraints together: one violation, no index."""
+    values = [item.text or "" for _, item in sorted(items.items())]
+    if any(broken(value, constraints) for value in values):
+        texts = ", ".join(f"Member must {constraint.text}" for constraint in constraints)
+        reader.violations.append(violation(path, f"satisfy constraint: [{texts}]"))
+    return values
 
 
 def _index(key: str, name: str) -> int:
@@ -131,7 +163,10 @@ def _index(key: str, name: str) -> int:
 def _string(shape: Shape, text: str, path: str, reader: _Reader) -> str:
     enum = shape.metadata.get("enum")
     if enum and text not in enum:
-        reader.violations.append(violation(path, f"satisfy enum value set: [{', '.join(enum)}]"))
+        values = ", ".join(enum_order(shape.name, enum))
+        reader.violations.append(violation(path, f"satisfy enum value set: [{values}]"))
+    for constraint in broken(text, STRING_CONSTRAINTS.get(shape.name, ())):
+        reader.violations.append(violation(path, constraint.text))
     return text
 
 

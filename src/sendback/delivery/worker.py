@@ -1,20 +1,19 @@
-"""The delivery worker: takes leases, delivers, records what came of it.
+"""Delivery: what is queued in the outbox goes out through the transport, each attempt recorded.
 
-Any number of workers serve one outbox. Each keeps a number of messages in hand, renews their
-leases while it lives, and gives them back when it is told to stop.
+How leases are taken and kept: `service.leases`.
 """
 
 import asyncio
-import contextlib
 import logging
 import random
 import time
-from collections.abc import Callable
-from datetime import timedelta
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
 
 from sendback.clock import Clock
-from sendback.delivery.backoff import Backoff
 from sendback.delivery.transports import Result, Transport
+from sendback.service.backoff import Backoff
+from sendback.service.leases import LeaseWorker
 from sendback.store.errors import StoreUnavailableError
 from sendback.store.outbox import RecordAttempt, ReleaseLeases, RenewLeases, TakeLeases
 from sendback.store.store import Store
@@ -22,8 +21,6 @@ from sendback.store.values import Attempt, Lease, OutboxState, Outcome
 
 log = logging.getLogger(__name__)
 
-# How long a row queued by another process may wait to be seen.
-_POLL_SECONDS = 1.0
 _SETTLE_SECONDS = 1.0
 
 _STATES = {
@@ -33,8 +30,8 @@ _STATES = {
 }
 
 
-class DeliveryWorker:
-    """Delivers from the outbox through one transport."""
+class OutboxDelivery:
+    """The outbox as a queue of deliveries through one transport."""
 
     def __init__(
         self,
@@ -44,79 +41,44 @@ class DeliveryWorker:
         *,
         owner: str,
         backoff: Backoff,
-        lease: timedelta,
-        in_hand: int,
-        chance: Callable[[], float] = random.random,
+        chance: Callable[[], float],
     ) -> None:
-        """`in_hand` is how many messages it holds at most; `chance` spreads the retries."""
         self._store = store
         self._clock = clock
         self._transport = transport
         self._owner = owner
         self._backoff = backoff
-        self._lease = lease
-        self._in_hand = in_hand
         self._chance = chance
-        self._wake = asyncio.Event()
-        self._held: dict[str, asyncio.Task[None]] = {}
         self._stopping = False
 
-    def wake(self) -> None:
-        """Something was queued."""
-        self._wake.set()
+    async def take(self, now: datetime, until: datetime, limit: int) -> Sequence[Lease]:
+        return await self._store.write(TakeLeases(self._owner, now, until, limit))
 
-    async def run(self) -> None:
-        """Works until `stop` is called; then finishes what is on the wire."""
-        renewing = asyncio.create_task(self._renew())
-        try:
-            while not self._stopping:
-                if not await self._take():
-                    await self._wait()
-        finally:
-            renewing.cancel()
-            await self._finish()
+    async def renew(self, keys: Sequence[str], until: datetime) -> None:
+        await self._store.write(RenewLeases(self._owner, tuple(keys), until))
 
-    def stop(self) -> None:
+    async def release(self, now: datetime) -> None:
+        await self._store.write(ReleaseLeases(self._owner, now))
+
+    def key(self, lease: Lease, /) -> str:
+        return lease.message.message_id
+
+    async def work(self, lease: Lease, /) -> None:
+        """One attempt."""
+        started_at, started = self._clock.now(), time.monotonic()
+        result = await self._attempt(lease)
+        milliseconds = round((time.monotonic() - started) * 1000)
+        attempt = Attempt(
+            started_at, milliseconds, result.outcome, result.peer, result.tls, result.reply
+        )
+        await self._record(lease, attempt, result)
+
+    def stop_waiting(self) -> None:
+        """From now on a store that cannot write is not waited for."""
         self._stopping = True
-        self._wake.set()
 
-    async def _take(self) -> bool:
-        """Takes what there is and room for; answers whether there may be more to take now."""
-        room = self._in_hand - len(self._held)
-        if room < max(1, self._in_hand // 4):  # larger steps, fewer transactions
-            return False
-        now = self._clock.now()
-        try:
-            leases = await self._store.write(TakeLeases(self._owner, now, now + self._lease, room))
-        except StoreUnavailableError as error:
-            log.warning("the outbox cannot be read, delivery will go on by itself: %s", error)
-            await asyncio.sleep(_POLL_SECONDS)
-            return False
-        for lease in leases:
-            task = asyncio.create_task(self._deliver(lease))
-            self._held[lease.message.message_id] = task
-        return len(leases) == room
-
-    async def _wait(self) -> None:
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._wake.wait(), _POLL_SECONDS)
-        self._wake.clear()
-
-    async def _deliver(self, lease: Lease) -> None:
-        try:
-            started_at, started = self._clock.now(), time.monotonic()
-            result = await self._attempt(lease)
-            milliseconds = round((time.monotonic() - started) * 1000)
-            attempt = Attempt(
-                started_at, milliseconds, result.outcome, result.peer, result.tls, result.reply
-            )
-            await self._record(lease, attempt, result)
-        except Exception:
-            # The row keeps its lease and comes back by itself; the others must go on.
-            log.exception("the attempt at %s was not recorded", lease.message.message_id)
-        finally:
-            del self._held[lease.message.message_id]
-            self._wake.set()
+    async def close(self) -> None:
+        await self._transport.close()
 
     async def _attempt(self, lease: Lease) -> Result:
         """A fault of ours is a temporary failure: seen in the outbox, tried again, backed off."""
@@ -150,27 +112,36 @@ class DeliveryWorker:
                     raise
                 await asyncio.sleep(_SETTLE_SECONDS)
 
-    async def _renew(self) -> None:
-        while True:
-            await asyncio.sleep(self._lease.total_seconds() / 3)
-            if not self._held:
-                continue
-            until = self._clock.now() + self._lease
-            try:
-                await self._store.write(RenewLeases(self._owner, tuple(self._held), until))
-            except StoreUnavailableError as error:
-                log.warning("leases could not be renewed: %s", error)
 
-    async def _finish(self) -> None:
-        """Lets what is on the wire end, for as long as a lease lasts, and gives back the rest."""
-        if self._held:
-            tasks = list(self._held.values())
-            await asyncio.wait(tasks, timeout=min(10.0, self._lease.total_seconds()))
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+class DeliveryWorker:
+    """Delivers from the outbox."""
+
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        transport: Transport,
+        *,
+        owner: str,
+        backoff: Backoff,
+        lease: timedelta,
+        in_hand: int,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        """`in_hand` is how many messages it holds at most; `chance` spreads the retries."""
+        self._outbox = OutboxDelivery(
+            store, clock, transport, owner=owner, backoff=backoff, chance=chance
+        )
+        self._worker = LeaseWorker(self._outbox, clock, lease=lease, in_hand=in_hand)
+        self.wake = self._worker.wake
+
+    async def run(self) -> None:
+        """Works until `stop` is called; then finishes what is on the wire."""
         try:
-            await self._store.write(ReleaseLeases(self._owner, self._clock.now()))
-        except StoreUnavailableError as error:
-            log.warning("leases were not given back and will end by themselves: %s", error)
-        await self._transport.close()
+            await self._worker.run()
+        finally:
+            await self._outbox.close()
+
+    def stop(self) -> None:
+        self._outbox.stop_waiting()
+        self._worker.stop()

@@ -5,6 +5,7 @@ are, so this module only cuts and looks.
 """
 
 import re
+from collections.abc import Iterator
 from datetime import datetime
 from functools import lru_cache
 
@@ -17,6 +18,7 @@ _NAME = rb"[!-9;-~]+[ \t]*:"
 _VALUE = rb"[^\r\n]*(?:\r\n[ \t][^\r\n]*)*+"
 _FIELD_START = re.compile(_NAME)
 _FIELDS = re.compile(rb"(?:" + _NAME + _VALUE + rb"\r\n)*+")
+_FIELD = re.compile(rb"(" + _NAME + rb")" + _VALUE + rb"\r\n")
 _FOLD = re.compile(rb"\r\n(?=[ \t])")
 _MESSAGE_ID = re.compile(rb"<[!#-;=?A-~]{1,450}@[!#-;=?A-Z\[\]^-~]{1,450}>")
 _HELO = re.compile(r"[A-Za-z0-9.:_\[\]-]{1,255}")
@@ -46,7 +48,18 @@ def _field(name: str) -> re.Pattern[bytes]:
 
 def field_values(head: bytes, name: str) -> list[bytes]:
     """The unfolded, stripped values of every field called `name`, in order."""
-    return [_FOLD.sub(b"", match[1]).strip() for match in _field(name).finditer(head)]
+    return [unfolded(match[1]) for match in _field(name).finditer(head)]
+
+
+def unfolded(value: bytes) -> bytes:
+    """A field's value without folds and the white space around it (RFC 5322 §2.2.3)."""
+    return _FOLD.sub(b"", value).strip()
+
+
+def header_fields(head: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Each field of a header section: its name, and all its octets with the last CRLF."""
+    for match in _FIELD.finditer(head):
+        yield match[1][:-1].rstrip(b" \t"), match[0]
 
 
 def message_id(head: bytes) -> str | None:
@@ -79,3 +92,11 @@ def trace_fields(envelope: Envelope, message_id: str, hostname: str, now: dateti
         lines[-1] += ";"
     lines.append(f" {format_date(now)} (UTC)")
     return "".join(line + "\r\n" for line in lines).encode()
+
+
+def split_trace(kept: bytes) -> tuple[bytes, bytes]:
+    """The two fields of `trace_fields` at the top of what is kept, and what the mail came with."""
+    fields = _FIELD.finditer(kept)
+    next(fields)
+    end = next(fields).end()
+    return kept[:end], kept[end:]

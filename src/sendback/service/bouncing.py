@@ -37,6 +37,7 @@ from sendback.mail.loops import reason_for_silence
 from sendback.service.bounce_units import FindForBounce, QueueBounce
 from sendback.service.caller import Caller
 from sendback.store.calls import CallKey
+from sendback.store.identities import IsVerified
 from sendback.store.messages import FindBody
 from sendback.store.store import Store
 from sendback.store.values import OutboxMessage, ReceivedMessage
@@ -107,6 +108,10 @@ class HumanPart:
         return self.languages["en"]
 
 
+class SilentError(Exception):
+    """Mail that no rule answers (RFC 3834 §2, RFC 5321 §6.1); `str` says why."""
+
+
 class Bouncing:
     """Sends bounces for received messages."""
 
@@ -160,7 +165,7 @@ class Bouncing:
         now = self._clock.now()
         message = self._bounceable(request.original_message_id, found.message, now)
         returned = await self._returned(message)
-        outgoing = self._compose(caller, request, message, returned, now)
+        outgoing = self._compose(request, message, returned, now)
         answer = await self._store.write(QueueBounce(outgoing, call, self._interval))
         if answer is None:
             raise SesError("Throttling", "Rate exceeded")
@@ -168,6 +173,32 @@ class Bouncing:
             self._queued()
             _log_unusual(message, answer)
         return answer
+
+    async def by_rule(self, message: ReceivedMessage, request: BounceRequest) -> OutboxMessage:
+        """The bounce that a rule asks for, composed and not queued: the rule's record goes with it.
+
+        Without a rate limit. Raises `SilentError` for mail that is not answered by itself,
+        `SesError`, `StoreUnavailableError`.
+        """
+        reason = reason_for_silence(message.header)
+        if message.envelope.reverse_path.address is None:
+            reason = "it has a null reverse-path"
+        never = _unwanted(message.envelope)  # RFC 3461 §4.1
+        wanted = tuple(a for a in request.recipients if a.recipient.key not in never)
+        if not wanted:
+            reason = "its sender wants no notification (NOTIFY=NEVER)"
+        if reason:
+            raise SilentError(reason)
+        names = covering_names(request.sender_address)
+        if not await self._store.read(IsVerified(message.account_id, names)):
+            raise _not_verified(request.sender_address, self._region)
+        returned = await self._returned(message)
+        request = replace(request, recipients=wanted)
+        return self._compose(request, message, returned, self._clock.now())
+
+    def wake_delivery(self) -> None:
+        """A bounce was queued by somebody else's transaction."""
+        self._queued()
 
     def _authorise_arns(self, caller: Caller, request: BounceRequest) -> None:
         """An identity of another account needs its owner's policy; without one, denied."""
@@ -218,7 +249,6 @@ class Bouncing:
 
     def _compose(
         self,
-        caller: Caller,
         request: BounceRequest,
         message: ReceivedMessage,
         returned: Returned,
@@ -261,7 +291,7 @@ class Bouncing:
             raise invalid_value(error.field, error.rule) from error
         return OutboxMessage(
             message_id=bounce_id,
-            account_id=caller.account_id,
+            account_id=message.account_id,
             original_message_id=message.message_id,
             recipient=str(to),
             content=content,
@@ -316,12 +346,16 @@ def _original_recipient(recipient: Address, final: Address | None, envelope: Env
 
 def _refuse_unwanted(request: BounceRequest, envelope: Envelope) -> None:
     """RFC 3461 §4.1: NOTIFY=NEVER. SendBounce is asked for by hand, so this is a setting."""
-    never = {entry.address.key for entry in envelope.recipients if Notify.NEVER in entry.notify}
+    never = _unwanted(envelope)
     for asked in request.recipients:
         if asked.recipient.key in never:
             raise message_rejected(
                 f"The sender wants no notification about {asked.recipient} (NOTIFY=NEVER)."
             )
+
+
+def _unwanted(envelope: Envelope) -> set[str]:
+    return {entry.address.key for entry in envelope.recipients if Notify.NEVER in entry.notify}
 
 
 def _log_unusual(message: ReceivedMessage, bounce_id: str) -> None:

@@ -13,6 +13,8 @@ from sendback.store.calls import forget_calls
 from sendback.store.errors import StoreUnavailableError
 from sendback.store.messages import BlobsInUse, ExpireMessages
 from sendback.store.outbox import ForgetFinished
+from sendback.store.processing import ForgetProcessed
+from sendback.store.rule_sets import ForgetVersions
 from sendback.store.store import Store
 
 log = logging.getLogger(__name__)
@@ -63,4 +65,6 @@ class Housekeeping:
 
 def _forget(connection: Connection, now: datetime, forget_before: datetime) -> None:
     ForgetFinished(forget_before)(connection)
+    ForgetProcessed(forget_before)(connection)
+    ForgetVersions()(connection)
     forget_calls(connection, now - _CALLS_KEPT)

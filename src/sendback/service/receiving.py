@@ -1,78 +1,75 @@
-"""Receiving: whose mail it is, and keeping it before it is acknowledged."""
+"""Receiving: keeping a message, and the work of its rules, before it is acknowledged."""
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import timedelta
-from time import monotonic
+from datetime import datetime, timedelta
+from typing import Protocol
 
 from sendback.clock import Clock
 from sendback.ids import IdMaker
-from sendback.mail.address import Address
-from sendback.mail.covering import covering_names
 from sendback.mail.envelope import Envelope
 from sendback.mail.headers import header_section, is_cut_off, trace_fields
 from sendback.service.spool import INLINE_OCTETS, Spool
-from sendback.store.identities import AccountsVerified
 from sendback.store.messages import AddMessages
+from sendback.store.processing import ProcessingLease, processing_id
+from sendback.store.rule_sets import Receiver
 from sendback.store.store import Store
-from sendback.store.values import Body, ReceivedMessage
+from sendback.store.values import Body, Processing, ReceivedMessage
 
 log = logging.getLogger(__name__)
 
 # A bounce returns the header whole. Postfix cuts it at 100 KiB (header_size_limit).
 MAX_HEADER_OCTETS = INLINE_OCTETS
-_CACHED_RECIPIENTS = 10_000
-_CACHE_SECONDS = 1.0
 
 
 class HeaderTooLargeError(Exception):
     """The header section is larger than a bounce could return."""
 
 
+class Handover(Protocol):
+    """Who works off the rules of a message that was just kept."""
+
+    def reserve(self) -> tuple[str, datetime] | None:
+        """Whose lease it is and until when, if there is room for one more; None: the queue's."""
+
+    def take_over(self, lease: ProcessingLease, message: ReceivedMessage, body: Body) -> None:
+        """The message is durable and the lease reserved."""
+
+
 class Receiving:
     """Takes in messages for the accounts that have verified their recipients."""
 
     def __init__(
-        self, store: Store, clock: Clock, ids: IdMaker, *, hostname: str, retention: timedelta
+        self,
+        store: Store,
+        clock: Clock,
+        ids: IdMaker,
+        handover: Handover,
+        *,
+        hostname: str,
+        retention: timedelta,
     ) -> None:
         self._store = store
         self._clock = clock
         self._ids = ids
+        self._handover = handover
         self._hostname = hostname
         self._retention = retention
-        self._owners: dict[str, tuple[float, frozenset[str]]] = {}
 
     def spool(self) -> Spool:
         """Where the content of the next message goes while it comes in."""
         return Spool(self._store.blobs.spool_directory)
 
-    def known_owners(self, recipient: Address) -> frozenset[str] | None:
-        """What `owners` answered within the last second; None: ask it."""
-        known = self._owners.get(recipient.key)
-        return known[1] if known and monotonic() < known[0] else None
-
-    async def owners(self, recipient: Address) -> frozenset[str]:
-        """The accounts with a verified identity that covers it; empty: not our mail.
-
-        An answer that is not empty is good for a second, so an identity deleted on another node
-        stops receiving within that time. Raises `StoreUnavailableError`.
-        """
-        owners = await self._store.read(AccountsVerified(covering_names(recipient)))
-        if len(self._owners) >= _CACHED_RECIPIENTS:
-            self._owners.clear()
-        if owners:
-            self._owners[recipient.key] = (monotonic() + _CACHE_SECONDS, owners)
-        return owners
-
     async def receive(
-        self, envelope: Envelope, owners: Sequence[frozenset[str]], content: Spool
+        self, envelope: Envelope, receivers: Sequence[tuple[Receiver, ...]], content: Spool
     ) -> str:
         """Keeps the message; answers its ID once it is durable.
 
-        `owners` has the accounts of each of the envelope's recipients: every account gets the
-        message with its own recipients only. Raises `StoreUnavailableError`, `OSError`,
+        `receivers` has the accounts of each of the envelope's recipients: every account gets the
+        message with its own recipients only, and its active rule set, as it is now, is what the
+        message will be processed by. Raises `StoreUnavailableError`, `OSError`,
         `HeaderTooLargeError`; nothing is kept then.
         """
         now = self._clock.now()
@@ -82,9 +79,10 @@ class Receiving:
         if content.size > len(beginning) and is_cut_off(beginning, header):
             raise HeaderTooLargeError
         body = await self._body(content, len(header), message_id)
+        accounts = {receiver.account_id: receiver for group in receivers for receiver in group}
         messages = []
-        for account in sorted(frozenset().union(*owners)):
-            own = _for_account(envelope, owners, account)
+        for account in sorted(accounts):
+            own = _for_account(envelope, receivers, account)
             whole_header = trace_fields(own, message_id, self._hostname, now) + header
             messages.append(
                 ReceivedMessage(
@@ -97,7 +95,7 @@ class Receiving:
                     header=whole_header,
                 )
             )
-        await self._store.write(AddMessages(tuple(messages), body))
+        await self._keep(messages, body, accounts)
         log.info(
             "%s received from <%s> at %s for %d recipients, %d octets",
             message_id,
@@ -108,6 +106,33 @@ class Receiving:
         )
         return message_id
 
+    async def _keep(
+        self, messages: Sequence[ReceivedMessage], body: Body, accounts: Mapping[str, Receiver]
+    ) -> None:
+        """The rules' work is queued in the same transaction, leased to who is at hand for it."""
+        queued = []
+        for message in messages:
+            receiver = accounts[message.account_id]
+            if receiver.version is None or receiver.rule_set is None:
+                continue
+            reserved = self._handover.reserve()
+            owner, due_at = reserved or (None, message.received_at)
+            processing = Processing(
+                processing_id=processing_id(message.message_id, message.account_id),
+                message_id=message.message_id,
+                account_id=message.account_id,
+                rule_set=receiver.rule_set,
+                version=receiver.version,
+                created_at=message.received_at,
+                due_at=due_at,
+            )
+            queued.append((message, processing, owner))
+        entries = tuple((processing, owner) for _, processing, owner in queued)
+        await self._store.write(AddMessages(tuple(messages), body, entries))
+        for message, processing, owner in queued:
+            if owner is not None:
+                self._handover.take_over(ProcessingLease(processing, 1), message, body)
+
     async def _body(self, content: Spool, header_size: int, message_id: str) -> Body:
         if content.size <= INLINE_OCTETS:
             return Body(content.first(INLINE_OCTETS)[header_size:])
@@ -116,11 +141,13 @@ class Receiving:
         return Body(None, message_id)
 
 
-def _for_account(envelope: Envelope, owners: Sequence[frozenset[str]], account: str) -> Envelope:
+def _for_account(
+    envelope: Envelope, receivers: Sequence[tuple[Receiver, ...]], account: str
+) -> Envelope:
     own = tuple(
         recipient
-        for recipient, accounts in zip(envelope.recipients, owners, strict=True)
-        if account in accounts
+        for recipient, group in zip(envelope.recipients, receivers, strict=True)
+        if any(receiver.account_id == account for receiver in group)
     )
     if len(own) == len(envelope.recipients):
         return envelope

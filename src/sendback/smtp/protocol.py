@@ -182,6 +182,11 @@ class SmtpMachine:
         """How many octets wait to be worked off."""
         return len(self._buffer) - self._position
 
+    @property
+    def is_encrypted(self) -> bool:
+        """Whether what is said now comes through TLS."""
+        return self._tls is not None
+
     def next_event(self) -> Event | None:
         """The next event; None when octets, an answer or `take_output` are needed first."""
         while True:

@@ -12,17 +12,25 @@ from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any, cast
 
+from sendback.service.acceptance import Acceptance, Refusal
 from sendback.service.receiving import HeaderTooLargeError, Receiving
 from sendback.service.spool import Spool
 from sendback.smtp import protocol, replies
 from sendback.smtp.protocol import Limits, SmtpMachine
 from sendback.smtp.replies import Reply
 from sendback.store.errors import StoreUnavailableError
+from sendback.store.rule_sets import Receiver
 
 log = logging.getLogger(__name__)
 
 # Reading stops while this much waits to be worked off.
 _BUFFER_OCTETS = 64 * 1024
+
+_REFUSALS = {
+    Refusal.UNKNOWN: replies.NO_SUCH_RECIPIENT,
+    Refusal.BLOCKED: replies.CLIENT_REFUSED,
+    Refusal.TLS_REQUIRED: replies.TLS_REQUIRED,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +49,14 @@ class SmtpServer:
     """Makes a connection's protocol for the event loop, and knows all that are open."""
 
     def __init__(
-        self, settings: SmtpSettings, receiving: Receiving, tls: ssl.SSLContext | None
+        self,
+        settings: SmtpSettings,
+        acceptance: Acceptance,
+        receiving: Receiving,
+        tls: ssl.SSLContext | None,
     ) -> None:
         self.settings = settings
+        self.acceptance = acceptance
         self.receiving = receiving
         self.tls = tls
         self.connections: set[SmtpConnection] = set()
@@ -97,6 +110,40 @@ class SmtpConnection(asyncio.Protocol):
             self._transport.write(replies.TOO_MANY_CONNECTIONS.wire)
             self._transport.close()
             return
+        admitted = self._server.acceptance.known_admission(self._client_ip)
+        if admitted is None:
+            self._early = []
+            self._transport.pause_reading()
+            self._start(self._ask_for_admission())
+        elif admitted:
+            self._begin()
+        else:
+            self._turn_away(replies.CLIENT_BLOCKED)
+
+    async def _ask_for_admission(self) -> None:
+        """IP filters come before the greeting; without a store nobody can be served."""
+        try:
+            admitted = await self._server.acceptance.admits(self._client_ip)
+        except StoreUnavailableError:
+            self._turn_away(replies.NOT_READY)
+            return
+        if self._transport is None:
+            return
+        if admitted:
+            self._transport.resume_reading()
+            self._early = None
+            self._begin()
+        else:
+            self._turn_away(replies.CLIENT_BLOCKED)
+
+    def _turn_away(self, answer: Reply) -> None:
+        """RFC 5321 §3.1: a greeting that is a refusal."""
+        log.info("client %s was turned away: %d", self._client_ip, answer.code)
+        if self._transport is not None:
+            self._transport.write(answer.wire)
+            self._transport.close()
+
+    def _begin(self) -> None:
         settings = self._server.settings
         self._machine = SmtpMachine(
             hostname=settings.hostname,
@@ -110,11 +157,11 @@ class SmtpConnection(asyncio.Protocol):
         self._advance()
 
     def data_received(self, data: bytes) -> None:
-        if self._machine is None:
-            return
         self._last_activity = self._loop.time()
         if self._early is not None:
             self._early.append(data)
+            return
+        if self._machine is None:
             return
         self._machine.receive(data)
         if self._task is None:
@@ -165,7 +212,7 @@ class SmtpConnection(asyncio.Protocol):
     def _handle(self, event: protocol.Event) -> None:  # noqa: C901 - one case an event
         match event:
             case protocol.RecipientAsked():
-                self._ask_for_owners(event)
+                self._ask_for_receivers(event)
             case protocol.ContentStarted():
                 self._spool = self._server.receiving.spool()
                 self._storage_failed = False
@@ -193,7 +240,9 @@ class SmtpConnection(asyncio.Protocol):
         self._last_activity = self._loop.time()
         if not task.cancelled() and task.exception() is not None:
             log.error("an SMTP session failed", exc_info=task.exception())
-            if self._machine is not None:
+            if self._machine is None:
+                self.abort()
+            else:
                 self._machine.end(replies.INTERNAL_ERROR)
         if self._transport is None:
             self._drop_content()
@@ -201,25 +250,36 @@ class SmtpConnection(asyncio.Protocol):
         self._advance()
         self._regulate_reading()
 
-    def _ask_for_owners(self, event: protocol.RecipientAsked) -> None:
+    def _ask_for_receivers(self, event: protocol.RecipientAsked) -> None:
         """At once when they are known: a task for every recipient costs more than its answer."""
-        owners = self._server.receiving.known_owners(event.recipient.address)
-        if owners is None:
-            self._start(self._decide_recipient(event))
+        known = self._server.acceptance.known_receivers(event.recipient.address)
+        if known is None:
+            self._start(self._find_receivers(event))
         else:
-            self._require_machine().accept_recipient(owners)
+            self._decide_recipient(event, known)
 
-    async def _decide_recipient(self, event: protocol.RecipientAsked) -> None:
-        machine = self._require_machine()
+    async def _find_receivers(self, event: protocol.RecipientAsked) -> None:
         try:
-            owners = await self._server.receiving.owners(event.recipient.address)
+            found = await self._server.acceptance.receivers(event.recipient.address)
         except StoreUnavailableError:
-            machine.refuse(replies.NO_STORAGE)
+            self._require_machine().refuse(replies.NO_STORAGE)
             return
-        if owners:
-            machine.accept_recipient(owners)
+        self._decide_recipient(event, found)
+
+    def _decide_recipient(
+        self, event: protocol.RecipientAsked, receivers: tuple[Receiver, ...]
+    ) -> None:
+        machine = self._require_machine()
+        decision = self._server.acceptance.decide(
+            receivers,
+            event.recipient.address,
+            self._client_ip,
+            encrypted=machine.is_encrypted,
+        )
+        if isinstance(decision, Refusal):
+            machine.refuse(_REFUSALS[decision])
         else:
-            machine.refuse(replies.NO_SUCH_RECIPIENT)
+            machine.accept_recipient(decision)
 
     async def _keep_message(self, event: protocol.MessageEnded) -> None:
         machine = self._require_machine()
@@ -233,9 +293,9 @@ class SmtpConnection(asyncio.Protocol):
     async def _receive(self, event: protocol.MessageEnded) -> str | Reply:
         if self._spool is None or self._storage_failed:
             return replies.NO_STORAGE
-        owners = [cast("frozenset[str]", note) for note in event.notes]
+        receivers = [cast("tuple[Receiver, ...]", note) for note in event.notes]
         try:
-            return await self._server.receiving.receive(event.envelope, owners, self._spool)
+            return await self._server.receiving.receive(event.envelope, receivers, self._spool)
         except (StoreUnavailableError, OSError) as error:
             log.warning("a message was refused for want of storage: %s", error)
             return replies.NO_STORAGE

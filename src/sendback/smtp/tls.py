@@ -1,11 +1,9 @@
 """The certificate for STARTTLS: the operator's, or one made on first use."""
 
-import os
 import ssl
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-_VALID_FOR = timedelta(days=3650)
+from sendback.service.certificates import make_certificate
 
 
 def server_context(
@@ -22,37 +20,6 @@ def server_context(
         certificate = data_dir / "tls.pem"
         key = None
         if not certificate.exists():
-            _generate(certificate, hostname)
+            make_certificate(certificate, hostname, rsa=False)
     context.load_cert_chain(certificate, key)
     return context
-
-
-def _generate(file: Path, hostname: str) -> None:
-    from cryptography import x509  # noqa: PLC0415 - only on first use
-    from cryptography.hazmat.primitives import hashes, serialization  # noqa: PLC0415
-    from cryptography.hazmat.primitives.asymmetric import ec  # noqa: PLC0415
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, hostname[:64])])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + _VALID_FOR)
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(hostname)]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    pem = key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    ) + certificate.public_bytes(serialization.Encoding.PEM)
-    partial = file.with_suffix(f".{os.getpid()}")
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as output:
-        output.write(pem)
-    partial.rename(file)

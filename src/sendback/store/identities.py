@@ -81,14 +81,14 @@ class FindIdentities:
 
 
 @dataclass(frozen=True, slots=True)
-class AccountsVerified:
-    """The accounts that have one of the names verified: whose mail it is."""
+class IsVerified:
+    """Whether the account has one of the names verified."""
 
+    account_id: str
     names: tuple[str, ...]
 
-    def __call__(self, connection: Connection, /) -> frozenset[str]:
-        rows = connection.execute(_VERIFIED, {"names": self.names})
-        return frozenset(row.account_id for row in rows)
+    def __call__(self, connection: Connection, /) -> bool:
+        return bool(find_verified(connection, {(self.account_id, name) for name in self.names}))
 
 
 def find_identities(

@@ -9,9 +9,10 @@ from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from sendback.clock import from_milliseconds, to_milliseconds
 from sendback.store.envelopes import envelope_from_json, envelope_to_json
+from sendback.store.processing import add_processing, is_being_processed
 from sendback.store.tables import messages
 from sendback.store.transactions import BatchUnit
-from sendback.store.values import Body, ReceivedMessage
+from sendback.store.values import Body, Processing, ReceivedMessage
 
 _WITHOUT_BODY = (
     messages.c.message_id,
@@ -27,15 +28,20 @@ _FIND = select(*_WITHOUT_BODY).where(messages.c.message_id.in_(bindparam("ids", 
 
 @dataclass(frozen=True, slots=True)
 class AddMessages(BatchUnit[None]):
-    """Adds one received message, once for each account that it is for."""
+    """Adds one received message, once for each account that it is for.
+
+    `processing` has those accounts' work for their rules, with who holds its lease, if anybody.
+    """
 
     messages: tuple[ReceivedMessage, ...]
     body: Body
+    processing: tuple[tuple[Processing, str | None], ...] = ()
 
     @classmethod
     def run_together(cls, connection: Connection, units: Sequence[Self]) -> Sequence[None]:
         rows = [_to_row(message, unit.body) for unit in units for message in unit.messages]
         connection.execute(insert(messages), rows)
+        add_processing(connection, [entry for unit in units for entry in unit.processing])
         return [None] * len(units)
 
 
@@ -96,7 +102,10 @@ class ExpireMessages:
     forget_before: datetime
 
     def __call__(self, connection: Connection, /) -> Sequence[str]:
-        expired = messages.c.expires_at <= to_milliseconds(self.now)
+        # What rules still work on is kept for them, however short the retention.
+        expired = (messages.c.expires_at <= to_milliseconds(self.now)) & ~is_being_processed(
+            messages.c.message_id, messages.c.account_id
+        )
         held = messages.c.body.is_not(None) | messages.c.blob.is_not(None)
         query = select(messages.c.blob).where(expired, messages.c.blob.is_not(None)).distinct()
         blobs = list(connection.execute(query).scalars())

@@ -1,10 +1,6 @@
 """The outbox: a durable queue of what is to be delivered.
 
-Theory of operation. A row is waiting while its state is `queued`; a worker may take it once
-`due_at` has come. Taking it (a lease) moves `due_at` to the lease's end and raises
-`lease_token`, in one atomic UPDATE. Whoever marks a row must name the token that it was given:
-a worker that wakes after its lease has passed to another finds its token stale, and marks nothing.
-A worker that lives renews its leases; one that was killed leaves rows that fall due by themselves.
+How leases work: `leasing`.
 """
 
 from collections.abc import Sequence
@@ -15,11 +11,13 @@ from typing import Any, Self
 from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
 from sendback.clock import from_milliseconds, to_milliseconds
+from sendback.store.leasing import LeaseQueue
 from sendback.store.tables import attempts, outbox
 from sendback.store.transactions import BatchUnit
 from sendback.store.values import Attempt, Lease, OutboxMessage, OutboxState, Outcome
 
 _QUEUED = OutboxState.QUEUED.value
+_QUEUE = LeaseQueue(outbox, outbox.c.message_id)
 _MARK = (
     update(outbox)
     .where(
@@ -53,24 +51,7 @@ class TakeLeases:
     limit: int
 
     def __call__(self, connection: Connection, /) -> Sequence[Lease]:
-        due = (
-            select(outbox.c.message_id)
-            .where(outbox.c.state == _QUEUED, outbox.c.due_at <= to_milliseconds(self.now))
-            .order_by(outbox.c.due_at)
-            .limit(self.limit)
-            .with_for_update(skip_locked=True)
-        )
-        take = (
-            update(outbox)
-            .where(outbox.c.message_id.in_(due.scalar_subquery()))
-            .values(
-                due_at=to_milliseconds(self.until),
-                lease_owner=self.owner,
-                lease_token=outbox.c.lease_token + 1,
-            )
-            .returning(outbox)
-        )
-        rows = connection.execute(take).all()
+        rows = _QUEUE.take(connection, self.owner, self.now, self.until, self.limit)
         return [Lease(_from_row(row), row.lease_token) for row in rows]
 
 
@@ -83,13 +64,7 @@ class RenewLeases:
     until: datetime
 
     def __call__(self, connection: Connection, /) -> None:
-        where = (
-            outbox.c.lease_owner == self.owner,
-            outbox.c.state == _QUEUED,
-            outbox.c.message_id.in_(self.message_ids),
-        )
-        values = {"due_at": to_milliseconds(self.until)}
-        connection.execute(update(outbox).where(*where).values(values))
+        _QUEUE.renew(connection, self.owner, self.message_ids, self.until)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,9 +75,7 @@ class ReleaseLeases:
     now: datetime
 
     def __call__(self, connection: Connection, /) -> int:
-        where = (outbox.c.lease_owner == self.owner, outbox.c.state == _QUEUED)
-        values = {"due_at": to_milliseconds(self.now), "lease_owner": None}
-        return connection.execute(update(outbox).where(*where).values(values)).rowcount
+        return _QUEUE.release(connection, self.owner, self.now)
 
 
 @dataclass(frozen=True, slots=True)

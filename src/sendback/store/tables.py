@@ -16,7 +16,7 @@ from sqlalchemy import (
 metadata = MetaData()
 
 # The schema that this code is written for: the newest file in migrations/versions.
-SCHEMA_VERSION = "0001"
+SCHEMA_VERSION = "0002"
 
 accounts = Table(
     "accounts",
@@ -24,6 +24,7 @@ accounts = Table(
     Column("account_id", String(12), primary_key=True),
     Column("created_at", BigInteger, nullable=False),
     Column("last_bounce_at", BigInteger, nullable=False),  # SendBounce's rate limit
+    Column("active_rule_set", String(64)),
 )
 
 access_keys = Table(
@@ -108,4 +109,79 @@ remembered_calls = Table(
     Column("message_id", String(80), nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Index("remembered_calls_by_age", "created_at"),
+)
+
+rule_sets = Table(
+    "rule_sets",
+    metadata,
+    Column("account_id", ForeignKey("accounts.account_id"), primary_key=True),
+    Column("name", String(64), primary_key=True),
+    Column("created_at", BigInteger, nullable=False),
+    Column("version", String(64), nullable=False),
+)
+
+# Never changed: a message is processed by the rules as they were when it came.
+rule_set_versions = Table(
+    "rule_set_versions",
+    metadata,
+    Column("version", String(64), primary_key=True),  # the hash of the rules
+    Column("rules", Text, nullable=False),  # JSON
+)
+
+ip_filters = Table(
+    "ip_filters",
+    metadata,
+    Column("account_id", ForeignKey("accounts.account_id"), primary_key=True),
+    Column("name", String(64), primary_key=True),
+    Column("policy", String(8), nullable=False),
+    Column("cidr", String(64), nullable=False),
+)
+
+targets = Table(
+    "targets",
+    metadata,
+    Column("account_id", ForeignKey("accounts.account_id"), primary_key=True),
+    Column("kind", String(12), primary_key=True),  # bucket, topic, function, mailbox
+    Column("name", String(512), primary_key=True),  # the bucket's name, or an ARN
+    Column("target", Text, nullable=False),
+)
+
+processing = Table(
+    "processing",
+    metadata,
+    Column("processing_id", String(60), primary_key=True),  # message ID / account ID
+    Column("message_id", String(40), nullable=False),
+    Column("account_id", ForeignKey("accounts.account_id"), nullable=False),
+    Column("version", String(64), nullable=False),
+    Column("rule_set", String(64), nullable=False),
+    Column("verdicts", Text),  # JSON, once they were needed
+    Column("created_at", BigInteger, nullable=False),
+    Column("state", String(12), nullable=False),
+    Column("due_at", BigInteger, nullable=False),
+    Column("lease_owner", String(64)),
+    Column("lease_token", Integer, nullable=False),
+    Index("processing_due", "state", "due_at"),
+    Index("processing_by_version", "version"),
+)
+
+steps = Table(
+    "steps",
+    metadata,
+    Column(
+        "processing_id",
+        ForeignKey("processing.processing_id", ondelete="CASCADE"),
+        primary_key=True,
+    ),
+    Column("rule_number", Integer, primary_key=True),
+    Column("action_number", Integer, primary_key=True),
+    Column("rule", String(64), nullable=False),
+    Column("action", String(12), nullable=False),
+    Column("outcome", String(12), nullable=False),
+    Column("disposition", String(16), nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("first_at", BigInteger, nullable=False),
+    Column("last_at", BigInteger, nullable=False),
+    Column("due_at", BigInteger, nullable=False),  # of the next attempt
+    Column("milliseconds", Integer, nullable=False),  # of the last attempt
+    Column("result", Text, nullable=False),
 )

@@ -5,6 +5,8 @@ from datetime import datetime
 from enum import StrEnum
 
 from sendback.mail.envelope import Envelope
+from sendback.receipt.model import Disposition, Rules
+from sendback.receipt.plan import StepOutcome
 
 
 class IdentityKind(StrEnum):
@@ -131,3 +133,59 @@ class Attempt:
     peer: str
     tls: str | None
     reply: str
+
+
+@dataclass(frozen=True, slots=True)
+class RuleSet:
+    """A rule set with its rules; `version` names these very rules."""
+
+    name: str
+    created_at: datetime
+    version: str
+    rules: Rules
+
+
+class ProcessingState(StrEnum):
+    """Whether a message's rules have come to their end."""
+
+    QUEUED = "queued"
+    DONE = "done"
+
+
+@dataclass(frozen=True, slots=True)
+class Processing:
+    """A message on its way through the rules as they were when it came.
+
+    `verdicts` is the JSON of `receipt.verdicts.Verdicts` once an action needed them.
+    """
+
+    processing_id: str
+    message_id: str
+    account_id: str
+    rule_set: str
+    version: str
+    created_at: datetime
+    due_at: datetime
+    state: ProcessingState = ProcessingState.QUEUED
+    verdicts: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StepRecord:
+    """One action of one rule for one message: what has come of it, in how many attempts.
+
+    `milliseconds` are those of the last attempt; `due_at` is when the next one is, if any.
+    """
+
+    rule_number: int
+    action_number: int
+    rule: str
+    action: str
+    outcome: StepOutcome
+    disposition: Disposition
+    attempts: int
+    first_at: datetime
+    last_at: datetime
+    due_at: datetime
+    milliseconds: int
+    result: str

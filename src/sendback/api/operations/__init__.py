@@ -3,7 +3,13 @@
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from sendback.api.operations import bounce, identities, sending
+from sendback.api.operations import (
+    bounce,
+    identities,
+    receipt_filters,
+    receipt_rules,
+    sending,
+)
 from sendback.api.services import Request, Services
 
 Operation = Callable[[Request, Services], Awaitable[Mapping[str, Any]]]
@@ -11,5 +17,7 @@ Operation = Callable[[Request, Services], Awaitable[Mapping[str, Any]]]
 OPERATIONS: dict[str, Operation] = {
     **bounce.OPERATIONS,
     **identities.OPERATIONS,
+    **receipt_filters.OPERATIONS,
+    **receipt_rules.OPERATIONS,
     **sending.OPERATIONS,
 }

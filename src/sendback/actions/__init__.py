@@ -1,0 +1,1 @@
+"""What actions reach: objects, topics, functions, mailboxes; the ports of `service`, built."""

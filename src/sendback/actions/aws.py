@@ -1,0 +1,97 @@
+"""S3, SNS and Lambda by their own API: AWS itself, or an endpoint that speaks like it.
+
+boto3 is synchronous and slow to import: it is imported when the first action needs it, and its
+calls run in threads.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from sendback.service.ports import ActionFailedError, UnknownTargetError
+
+AWS = "aws"
+ENDPOINT = "endpoint:"
+
+# Errors that say: not there, or not for us.
+_UNKNOWN = {"404", "NoSuchBucket", "NotFound", "NotFoundException", "ResourceNotFoundException"}
+_FINAL = {"400", "InvalidParameter", "InvalidParameterValue", "ValidationError"}
+
+
+def is_aws(target: str) -> bool:
+    """Whether the target is reached by an AWS API."""
+    return target == AWS or target.startswith(ENDPOINT)
+
+
+class AwsClients:
+    """boto3 clients, one a service, endpoint and region."""
+
+    def __init__(self, region: str) -> None:
+        self._region = region
+        self._clients: dict[tuple[str, str, str], Any] = {}
+        self._making = asyncio.Lock()
+
+    async def call(
+        self,
+        service: str,
+        target: str,
+        method: str,
+        arguments: dict[str, Any],
+        region: str | None = None,
+        read: Callable[[Any], Any] | None = None,
+    ) -> Any:
+        """Calls, in a thread; `read` works on the answer there. Raises `ActionFailedError`."""
+        client = await self._client(service, target, region or self._region)
+
+        def run() -> Any:
+            answer = getattr(client, method)(**arguments)
+            return read(answer) if read else answer
+
+        return await asyncio.to_thread(_told, run, f"{service}:{method}")
+
+    async def _client(self, service: str, target: str, region: str) -> Any:
+        key = (service, target, region)
+        async with self._making:  # making one is not safe in two threads at once
+            if key not in self._clients:
+                self._clients[key] = await asyncio.to_thread(_make, *key)
+        return self._clients[key]
+
+
+def _make(service: str, target: str, region: str) -> Any:
+    import boto3  # noqa: PLC0415 - 0.3 s and 20 MB
+    from botocore.config import Config  # noqa: PLC0415
+
+    session = boto3.Session()
+    options: dict[str, Any] = {}
+    if target.startswith(ENDPOINT):
+        options["endpoint_url"] = target.removeprefix(ENDPOINT)
+        if session.get_credentials() is None:  # an emulator takes any
+            options |= {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
+    config = Config(
+        connect_timeout=5,
+        read_timeout=31,  # a function has 30 s
+        retries={"total_max_attempts": 1},  # the step is what is tried again
+        s3={"addressing_style": "path" if options else "auto"},
+        max_pool_connections=50,
+    )
+    return session.client(service, region_name=region, config=config, **options)
+
+
+def _told(run: Callable[[], Any], what: str) -> Any:
+    from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
+
+    try:
+        return run()
+    except ClientError as error:
+        code = str(error.response.get("Error", {}).get("Code", ""))
+        text = f"{what}: {error}"
+        if code in _UNKNOWN:
+            raise UnknownTargetError(text) from error
+        raise ActionFailedError(text, final=code in _FINAL) from error
+    except BotoCoreError as error:
+        raise ActionFailedError(f"{what}: {error}") from error
+
+
+def region_of(arn: str) -> str:
+    """The region that an ARN names."""
+    return arn.split(":")[3]

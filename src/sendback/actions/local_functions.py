@@ -1,0 +1,184 @@
+"""Functions in processes of their own: `python:FILE.py:FUNCTION`, `node:FILE.mjs:EXPORT`.
+
+A process is kept warm, as Lambda keeps one, and works on one event at a time. It is given a
+line of JSON on its standard input and answers with a line on a pipe of its own, so that what the
+function prints goes to the log and is no answer. One that takes too long, answers too much or dies
+is killed and forgotten; the next event gets a new one.
+"""
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import shutil
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sendback.service.ports import ActionFailedError, UnknownTargetError
+
+log = logging.getLogger(__name__)
+
+_RUNNERS = Path(__file__).parent / "runners"
+_MAX_ANSWER = 6 * 2**20
+_MAX_PROCESSES = 4  # a function
+
+
+@dataclass(frozen=True, slots=True)
+class LocalTarget:
+    """A handler in a file."""
+
+    language: str
+    file: Path
+    handler: str
+
+    @property
+    def command(self) -> list[str]:
+        """What runs it, but for the number of the pipe that it answers on."""
+        if self.language == "python":
+            return [sys.executable, str(_RUNNERS / "run_python.py"), str(self.file), self.handler]
+        return ["node", str(_RUNNERS / "run_node.mjs"), str(self.file), self.handler]
+
+
+def is_local(target: str) -> bool:
+    """Whether the target is a handler in a file of this machine."""
+    return target.partition(":")[0] in {"python", "node"}
+
+
+def parse_local(target: str) -> LocalTarget:
+    """Raises `UnknownTargetError`, saying how it is written."""
+    language, _, rest = target.partition(":")
+    file, colon, handler = rest.rpartition(":")
+    if not colon or not file or not handler:
+        raise UnknownTargetError(
+            f"{target!r}: write python:FILE.py:FUNCTION or node:FILE.mjs:EXPORT", final=True
+        )
+    return LocalTarget(language, Path(file), handler)
+
+
+@dataclass
+class _Pool:
+    """A function's processes that have nothing to do, and how many more there may be."""
+
+    places: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_MAX_PROCESSES))
+    idle: list["_Process"] = field(default_factory=list)
+
+
+class LocalFunctions:
+    """All local functions, and their processes."""
+
+    def __init__(self, environment: Callable[[], Mapping[str, str]]) -> None:
+        """`environment` is what the functions' own environment has in addition."""
+        self._environment = environment
+        self._pools: dict[str, _Pool] = {}
+        self._all: set[_Process] = set()
+
+    def check(self, target: str) -> None:
+        """Whether the file is there, and what runs it. Raises `UnknownTargetError`."""
+        local = parse_local(target)
+        if not local.file.is_file():
+            raise UnknownTargetError(f"there is no file {local.file}")
+        if local.language == "node" and shutil.which("node") is None:
+            raise UnknownTargetError("node is not installed")
+
+    async def invoke(self, target: str, arn: str, event: str, seconds: float) -> bytes:
+        """The answer as JSON. Raises `ActionFailedError`."""
+        local = parse_local(target)
+        pool = self._pools.setdefault(target, _Pool())
+        async with pool.places:
+            process = pool.idle.pop() if pool.idle else await self._start(local, arn)
+            try:
+                async with asyncio.timeout(seconds):
+                    answer = await process.call(event, arn, seconds)
+            except TimeoutError:
+                self._forget(process)
+                raise ActionFailedError(
+                    f"the function did not answer within {seconds:g} s"
+                ) from None
+            except BaseException:
+                self._forget(process)
+                raise
+            pool.idle.append(process)
+        if "error" in answer:
+            raise ActionFailedError(f"the function failed: {answer['error']}"[:1000])
+        return json.dumps(answer.get("result")).encode()
+
+    async def close(self) -> None:
+        """Ends all processes."""
+        for process in list(self._all):
+            self._forget(process)
+            await process.ended()
+
+    async def _start(self, local: LocalTarget, arn: str) -> "_Process":
+        additional = {"AWS_LAMBDA_FUNCTION_NAME": arn.split(":")[6], **self._environment()}
+        try:
+            process = await _Process.start(local, {**os.environ, **additional})
+        except OSError as error:
+            raise ActionFailedError(f"the function could not be started: {error}") from error
+        self._all.add(process)
+        return process
+
+    def _forget(self, process: "_Process") -> None:
+        self._all.discard(process)
+        process.kill()
+
+
+class _Process:
+    """One process that runs a handler."""
+
+    def __init__(self, process: asyncio.subprocess.Process, answers: asyncio.StreamReader) -> None:
+        self._process = process
+        self._answers = answers
+
+    @classmethod
+    async def start(cls, local: LocalTarget, environment: Mapping[str, str]) -> "_Process":
+        """Raises `OSError`."""
+        read_end, write_end = os.pipe()
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *local.command,
+                str(write_end),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=sys.stderr.fileno() if sys.stderr else asyncio.subprocess.DEVNULL,
+                pass_fds=(write_end,),
+                cwd=local.file.parent,
+                env=environment,
+            )
+        except BaseException:
+            os.close(read_end)
+            raise
+        finally:
+            os.close(write_end)
+        answers = asyncio.StreamReader(limit=_MAX_ANSWER)
+        loop = asyncio.get_running_loop()
+        pipe = os.fdopen(read_end, "rb")
+        await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(answers), pipe)
+        return cls(process, answers)
+
+    async def call(self, event: str, arn: str, seconds: float) -> dict[str, object]:
+        """One event. Raises `ActionFailedError`."""
+        request = json.dumps({"event": json.loads(event), "arn": arn, "seconds": seconds})
+        if self._process.stdin is None:
+            raise ActionFailedError("the function has no input")
+        try:
+            self._process.stdin.write(request.encode() + b"\n")
+            await self._process.stdin.drain()
+            line = await self._answers.readline()
+        except (ConnectionError, OSError) as error:
+            raise ActionFailedError(f"the function's process is gone: {error}") from error
+        except ValueError:
+            raise ActionFailedError("the function answered more than 6 MiB") from None
+        if not line.endswith(b"\n"):
+            code = await self._process.wait()
+            raise ActionFailedError(f"the function's process ended with status {code}")
+        answer: dict[str, object] = json.loads(line)
+        return answer
+
+    def kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+
+    async def ended(self) -> None:
+        await self._process.wait()

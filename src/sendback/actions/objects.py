@@ -1,0 +1,76 @@
+"""Where S3 actions store: a directory that is the bucket, or S3 by its API."""
+
+import asyncio
+import os
+from pathlib import Path
+
+from sendback.actions.aws import AwsClients, is_aws
+from sendback.service.ports import ActionFailedError, UnknownTargetError
+
+DIRECTORY = "directory:"
+
+
+class ObjectStores:
+    """Implements `ports.Objects`."""
+
+    def __init__(self, clients: AwsClients) -> None:
+        self._clients = clients
+
+    async def check(self, target: str, bucket: str) -> None:
+        """A directory need not be there yet; its nearest existing parent must be writable."""
+        if is_aws(target):
+            await self._clients.call("s3", target, "head_bucket", {"Bucket": bucket})
+        else:
+            await asyncio.to_thread(_check_directory, _directory(target))
+
+    async def put(self, target: str, bucket: str, key: str, content: bytes) -> str:
+        if is_aws(target):
+            arguments = {"Bucket": bucket, "Key": key, "Body": content}
+            await self._clients.call("s3", target, "put_object", arguments)
+            return f"s3://{bucket}/{key}"
+        path = _inside(_directory(target), key)
+        try:
+            await asyncio.to_thread(_write, path, content)
+        except OSError as error:
+            raise ActionFailedError(f"{path}: {error.strerror or error}") from error
+        return str(path)
+
+
+def _directory(target: str) -> Path:
+    if not target.startswith(DIRECTORY):
+        raise UnknownTargetError(f"{target!r} is no place for objects", final=True)
+    return Path(target.removeprefix(DIRECTORY))
+
+
+def _check_directory(folder: Path) -> None:
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        raise ActionFailedError(f"{existing} is no directory that can be written to")
+
+
+def _inside(folder: Path, key: str) -> Path:
+    """The key's place below the directory; keys are the user's, and must not lead out of it."""
+    parts = key.split("/")
+    if any(part in {"", ".", ".."} or len(part.encode()) > 200 for part in parts):  # noqa: PLR2004 - and room for the suffix
+        raise ActionFailedError(f"the key {key!r} cannot be a path", final=True)
+    return folder.joinpath(*parts)
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Whole or not at all, and durable: the message's record says that it is there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.rename(path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
+    descriptor = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,44 @@
+"""IP filters. SES API: CreateReceiptFilter, ListReceiptFilters, DeleteReceiptFilter."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from sendback.api.services import Request, Services
+from sendback.receipt.filters import FilterPolicy, IpFilter
+
+
+async def create_receipt_filter(request: Request, services: Services) -> Mapping[str, Any]:
+    """SES API: CreateReceiptFilter."""
+    given = request.input["Filter"]
+    entry = IpFilter(
+        given["Name"], FilterPolicy(given["IpFilter"]["Policy"]), given["IpFilter"]["Cidr"]
+    )
+    await services.rule_sets.create_filter(request.caller.account_id, entry)
+    return {}
+
+
+async def list_receipt_filters(request: Request, services: Services) -> Mapping[str, Any]:
+    """SES API: ListReceiptFilters. By name."""
+    entries = await services.rule_sets.list_filters(request.caller.account_id)
+    return {
+        "Filters": [
+            {
+                "Name": entry.name,
+                "IpFilter": {"Policy": entry.policy.value, "Cidr": entry.cidr},
+            }
+            for entry in entries
+        ]
+    }
+
+
+async def delete_receipt_filter(request: Request, services: Services) -> Mapping[str, Any]:
+    """SES API: DeleteReceiptFilter."""
+    await services.rule_sets.delete_filter(request.caller.account_id, request.input["FilterName"])
+    return {}
+
+
+OPERATIONS = {
+    "CreateReceiptFilter": create_receipt_filter,
+    "DeleteReceiptFilter": delete_receipt_filter,
+    "ListReceiptFilters": list_receipt_filters,
+}

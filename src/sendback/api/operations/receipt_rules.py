@@ -1,0 +1,148 @@
+"""Receipt rule sets and rules. SES API: the operations named …ReceiptRule and …ReceiptRuleSet.
+
+A name is looked at in three layers, as the live service does: whether it is there at all, whether
+its characters are (one ValidationError with all other violations of the model), and whether it is
+a name.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from sendback.api.services import Request, Services
+from sendback.receipt.constraints import check_name, invalid
+from sendback.receipt.model import Rule
+from sendback.receipt.shapes import ActionShapeError, rule_from_shape, rule_to_shape
+from sendback.store.values import RuleSet
+
+Output = Mapping[str, Any]
+
+
+async def create_receipt_rule_set(request: Request, services: Services) -> Output:
+    """SES API: CreateReceiptRuleSet."""
+    await services.rule_sets.create(*_scope(request))
+    return {}
+
+
+async def clone_receipt_rule_set(request: Request, services: Services) -> Output:
+    """SES API: CloneReceiptRuleSet."""
+    original = request.input["OriginalRuleSetName"]
+    account_id, name = _scope(request)
+    check_name(original, "ruleSetName")
+    await services.rule_sets.clone(account_id, name, original)
+    return {}
+
+
+async def delete_receipt_rule_set(request: Request, services: Services) -> Output:
+    """SES API: DeleteReceiptRuleSet."""
+    await services.rule_sets.delete(*_scope(request))
+    return {}
+
+
+async def describe_receipt_rule_set(request: Request, services: Services) -> Output:
+    """SES API: DescribeReceiptRuleSet."""
+    return _described(await services.rule_sets.describe(*_scope(request)))
+
+
+async def describe_active_receipt_rule_set(request: Request, services: Services) -> Output:
+    """SES API: DescribeActiveReceiptRuleSet. Empty when none is active."""
+    found = await services.rule_sets.describe_active(request.caller.account_id)
+    return {} if found is None else _described(found)
+
+
+async def list_receipt_rule_sets(request: Request, services: Services) -> Output:
+    """SES API: ListReceiptRuleSets."""
+    page = await services.rule_sets.list(request.caller.account_id, request.input.get("NextToken"))
+    sets = [{"Name": name, "CreatedTimestamp": made} for name, made in page.rule_sets]
+    return {"RuleSets": sets, "NextToken": page.next_token}
+
+
+async def set_active_receipt_rule_set(request: Request, services: Services) -> Output:
+    """SES API: SetActiveReceiptRuleSet. Without a name none is active."""
+    name = request.input.get("RuleSetName", "").strip()
+    if name:
+        check_name(name, "ruleSetName")
+    await services.rule_sets.activate(request.caller.account_id, name or None)
+    return {}
+
+
+async def reorder_receipt_rule_set(request: Request, services: Services) -> Output:
+    """SES API: ReorderReceiptRuleSet."""
+    await services.rule_sets.reorder(*_scope(request), request.input["RuleNames"])
+    return {}
+
+
+async def create_receipt_rule(request: Request, services: Services) -> Output:
+    """SES API: CreateReceiptRule."""
+    scope = _scope(request)
+    await services.rule_sets.create_rule(*scope, _rule(request), request.input.get("After"))
+    return {}
+
+
+async def update_receipt_rule(request: Request, services: Services) -> Output:
+    """SES API: UpdateReceiptRule."""
+    await services.rule_sets.update_rule(*_scope(request), _rule(request))
+    return {}
+
+
+async def delete_receipt_rule(request: Request, services: Services) -> Output:
+    """SES API: DeleteReceiptRule."""
+    await services.rule_sets.delete_rule(*_scope(request), _rule_name(request))
+    return {}
+
+
+async def describe_receipt_rule(request: Request, services: Services) -> Output:
+    """SES API: DescribeReceiptRule."""
+    rule = await services.rule_sets.describe_rule(*_scope(request), _rule_name(request))
+    return {"Rule": rule_to_shape(rule)}
+
+
+async def set_receipt_rule_position(request: Request, services: Services) -> Output:
+    """SES API: SetReceiptRulePosition."""
+    scope, name = _scope(request), _rule_name(request)
+    await services.rule_sets.move_rule(*scope, name, request.input.get("After"))
+    return {}
+
+
+def _scope(request: Request) -> tuple[str, str]:
+    """The account and the name of the rule set."""
+    name = request.input["RuleSetName"]
+    check_name(name, "ruleSetName")
+    return request.caller.account_id, name
+
+
+def _rule_name(request: Request) -> str:
+    name: str = request.input["RuleName"]
+    check_name(name, "ruleName")
+    return name
+
+
+def _rule(request: Request) -> Rule:
+    check_name(request.input["Rule"]["Name"], "ruleName")
+    try:
+        return rule_from_shape(request.input["Rule"])
+    except ActionShapeError as error:
+        raise invalid(str(error)) from None
+
+
+def _described(found: RuleSet) -> dict[str, Any]:
+    return {
+        "Metadata": {"Name": found.name, "CreatedTimestamp": found.created_at},
+        "Rules": [rule_to_shape(rule) for rule in found.rules],
+    }
+
+
+OPERATIONS = {
+    "CloneReceiptRuleSet": clone_receipt_rule_set,
+    "CreateReceiptRule": create_receipt_rule,
+    "CreateReceiptRuleSet": create_receipt_rule_set,
+    "DeleteReceiptRule": delete_receipt_rule,
+    "DeleteReceiptRuleSet": delete_receipt_rule_set,
+    "DescribeActiveReceiptRuleSet": describe_active_receipt_rule_set,
+    "DescribeReceiptRule": describe_receipt_rule,
+    "DescribeReceiptRuleSet": describe_receipt_rule_set,
+    "ListReceiptRuleSets": list_receipt_rule_sets,
+    "ReorderReceiptRuleSet": reorder_receipt_rule_set,
+    "SetActiveReceiptRuleSet": set_active_receipt_rule_set,
+    "SetReceiptRulePosition": set_receipt_rule_position,
+    "UpdateReceiptRule": update_receipt_rule,
+}

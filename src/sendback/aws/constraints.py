@@ -1,0 +1,96 @@
+"""What the live service holds against values and botocore's model does not say.
+
+Lengths and patterns by shape, the order in which it reports members and writes enums, and the
+parameters whose absence it reports in words of its own. Probed on real SES by others; a table for
+each, so that another observation is another line.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from botocore.model import Shape, StructureShape
+
+from sendback.aws.errors import violation
+
+
+@dataclass(frozen=True, slots=True)
+class Constraint:
+    """What a value must do, and whether it does."""
+
+    text: str
+    holds: Callable[[str], bool]
+
+
+_NAME = r"^[a-zA-Z0-9_.-]+$"
+_NAME_PATTERN = Constraint(
+    f"satisfy regular expression pattern: {_NAME}",
+    lambda text: re.fullmatch(r"[a-zA-Z0-9_.-]+", text) is not None,
+)
+# A blank rule set name is none at all.
+_BLANK_OR_NAME = Constraint(
+    _NAME_PATTERN.text, lambda text: not text.strip() or _NAME_PATTERN.holds(text)
+)
+_NOT_EMPTY = Constraint("have length greater than or equal to 1", bool)
+_AT_MOST_100 = Constraint("have length less than or equal to 100", lambda text: len(text) <= 100)  # noqa: PLR2004
+
+STRING_CONSTRAINTS: Mapping[str, Sequence[Constraint]] = {
+    "ReceiptRuleName": (_NOT_EMPTY, _NAME_PATTERN),
+    "ReceiptRuleSetName": (_BLANK_OR_NAME,),
+}
+# Held against each element, reported once, under the list's own path.
+ELEMENT_CONSTRAINTS: Mapping[str, Sequence[Constraint]] = {
+    "ReceiptRuleNamesList": (_AT_MOST_100, _NOT_EMPTY, _NAME_PATTERN),
+}
+# SES API: "You must specify at least one …"; the model says it in prose only.
+NONEMPTY_LISTS = frozenset({"BouncedRecipientInfoList"})
+
+# "X is required.", before anything else is looked at; a blank rule set name is none.
+_REQUIRED_IN_WORDS: Mapping[str, Callable[[str], bool]] = {
+    "ReceiptRuleSetName": lambda text: not text.strip(),
+    "ReceiptRuleName": lambda _: False,
+}
+_MEMBER_ORDER: Mapping[str, Sequence[str]] = {
+    "BounceAction": ("TopicArn", "SmtpReplyCode", "StatusCode", "Sender", "Message"),
+    "CloneReceiptRuleSetRequest": ("OriginalRuleSetName", "RuleSetName"),
+    "SNSAction": ("Encoding", "TopicArn"),
+}
+_ENUM_ORDER: Mapping[str, Sequence[str]] = {
+    "InvocationType": ("RequestResponse", "Event"),
+    "ReceiptFilterPolicy": ("Allow", "Block"),
+    "SNSActionEncoding": ("Base64", "UTF-8"),
+    "TlsPolicy": ("Optional", "Require"),
+}
+
+
+def broken(text: str, constraints: Iterable[Constraint]) -> list[Constraint]:
+    """Those that the text does not satisfy."""
+    return [constraint for constraint in constraints if not constraint.holds(text)]
+
+
+def missing_parameter(shape: StructureShape, given: Mapping[str, str | None]) -> str | None:
+    """The first required parameter that is missing and reported in words, if any."""
+    for member in shape.required_members:
+        is_blank = _REQUIRED_IN_WORDS.get(shape.members[member].name)
+        if is_blank and (member not in given or is_blank(given[member] or "")):
+            return str(member)
+    return None
+
+
+def is_missing(shape: Shape, path: str) -> list[str]:
+    """The violations of a required member that was not sent: a rule's name counts as empty."""
+    if shape.name == "ReceiptRuleName":
+        constraints = STRING_CONSTRAINTS[shape.name]
+        return [violation(path, constraint.text) for constraint in constraints]
+    return [violation(path, "not be null")]
+
+
+def member_order(shape: StructureShape) -> list[tuple[str, Shape]]:
+    """The members in the order in which their violations are reported."""
+    names = _MEMBER_ORDER.get(shape.name) or tuple(shape.members)
+    return [(name, shape.members[name]) for name in names]
+
+
+def enum_order(name: str, values: Sequence[str]) -> Sequence[str]:
+    """The values in the order in which the violation lists them."""
+    return _ENUM_ORDER.get(name, values)

@@ -1,0 +1,198 @@
+"""The engine: what is to be done with a message, and what comes next.
+
+Theory of operation. `make_plan` holds the recipients against the rules once; its answer never
+changes. Each planned rule has tasks: its actions in order, and behind an action with a topic the
+notice to that topic. A step is one task of one planned rule. What has become of steps is a mapping
+from step to `StepState`; `progress` walks the plan along it and says which step comes next. It
+knows no time and does nothing itself, so that a worker that takes a message over from a dead one
+goes on exactly where the record ends.
+
+The table of effects:
+
+| the step's task | its state | effect on the walk |
+| --- | --- | --- |
+| any | not begun | it is the next one |
+| a function called for its disposition | to be tried again | everything behind it waits |
+| any other | to be tried again | go on; its notice waits |
+| any | failed, expired, skipped | go on; no notice |
+| a function that answered STOP_RULE | done | after its notice, the next rule |
+| a stop action, or a function that answered STOP_RULE_SET | done | after its notice, the end |
+| any other | done | go on |
+
+A function that has failed for good counts as CONTINUE, as SES counts what it does not understand.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import lru_cache
+
+from sendback.mail.address import Address
+from sendback.receipt.matching import CompiledRules
+from sendback.receipt.model import (
+    Action,
+    AddHeaderAction,
+    Disposition,
+    InvocationType,
+    LambdaAction,
+    Rule,
+    SNSAction,
+    StopAction,
+)
+
+Step = tuple[int, int]  # (number of the rule in its set, number of the task in its rule)
+
+
+class StepOutcome(StrEnum):
+    """What has become of a step; `retry` is the only one that is not final."""
+
+    DONE = "done"
+    RETRY = "retry"
+    FAILED = "failed"
+    EXPIRED = "expired"
+    SKIPPED = "skipped"
+
+
+@dataclass(frozen=True, slots=True)
+class StepState:
+    """A step's outcome so far, and the disposition that it answered, if any."""
+
+    outcome: StepOutcome
+    disposition: Disposition = Disposition.CONTINUE
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Tells the topic of an action that the action was carried out."""
+
+    action: Action
+    topic_arn: str
+
+
+Task = Action | Notice
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedRule:
+    """A rule that matched, the recipients that it matched, and its tasks."""
+
+    number: int
+    rule: Rule
+    recipients: tuple[Address, ...]
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        return tasks_of(self.rule)
+
+
+Plan = tuple[PlannedRule, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """`next` is the step to be taken now; `retries` are those that are to be tried again."""
+
+    next: Step | None
+    retries: tuple[Step, ...]
+
+    @property
+    def is_finished(self) -> bool:
+        return self.next is None and not self.retries
+
+
+def make_plan(rules: CompiledRules, recipients: Sequence[Address]) -> Plan:
+    """The rules that match, in order, each once for all the recipients that it matched."""
+    matched: dict[int, list[Address]] = {}
+    for recipient in recipients:
+        for number in rules.matching(recipient):
+            matched.setdefault(number, []).append(recipient)
+    return tuple(
+        PlannedRule(number, rules.rules[number], tuple(matched[number]))
+        for number in sorted(matched)
+    )
+
+
+@lru_cache(maxsize=4096)
+def tasks_of(rule: Rule) -> tuple[Task, ...]:
+    """The rule's actions, each with its notice behind it; an SNS action needs none."""
+    tasks: list[Task] = []
+    for action in rule.actions:
+        tasks.append(action)
+        if action.topic_arn and not isinstance(action, SNSAction):
+            tasks.append(Notice(action, action.topic_arn))
+    return tuple(tasks)
+
+
+def decides(task: Task) -> bool:
+    """Whether what comes behind the task depends on its answer."""
+    return (
+        isinstance(task, LambdaAction) and task.invocation_type is InvocationType.REQUEST_RESPONSE
+    )
+
+
+def progress(plan: Plan, states: Mapping[Step, StepState]) -> Progress:
+    """Where the message stands."""
+    retries: list[Step] = []
+    for step, _, state in _walk(plan, states):
+        if state is None:
+            return Progress(step, tuple(retries))
+        if state.outcome is StepOutcome.RETRY:
+            retries.append(step)
+    return Progress(None, tuple(retries))
+
+
+def headers_before(
+    plan: Plan, states: Mapping[Step, StepState], step: Step
+) -> list[AddHeaderAction]:
+    """The AddHeader actions that took effect before the step, in order."""
+    return [
+        task
+        for earlier, task, state in _walk(plan, states)
+        if earlier < step and isinstance(task, AddHeaderAction) and state is not None
+    ]
+
+
+def _walk(
+    plan: Plan, states: Mapping[Step, StepState]
+) -> Iterator[tuple[Step, Task, StepState | None]]:
+    """The steps that the record has come to; one that is not begun comes last."""
+    for planned in plan:
+        effect = Disposition.CONTINUE
+        for step, task, state in _walk_rule(planned, states):
+            yield step, task, state
+            if state is None or (state.outcome is StepOutcome.RETRY and decides(task)):
+                return
+            if not isinstance(task, Notice):
+                effect = _effect(task, state)
+        if effect is Disposition.STOP_RULE_SET:
+            return
+
+
+def _walk_rule(
+    planned: PlannedRule, states: Mapping[Step, StepState]
+) -> Iterator[tuple[Step, Task, StepState | None]]:
+    """The rule's steps in order; behind one that ends the rule, only its notice."""
+    action_state: StepState | None = None
+    stopped = False
+    for number, task in enumerate(planned.tasks):
+        step = (planned.number, number)
+        if isinstance(task, Notice):
+            if action_state and action_state.outcome is StepOutcome.DONE:
+                yield step, task, states.get(step)
+        elif not stopped:
+            action_state = states.get(step)
+            yield step, task, action_state
+            ends = action_state and _effect(task, action_state) is not Disposition.CONTINUE
+            stopped = bool(ends)
+        else:
+            return
+
+
+def _effect(task: Task, state: StepState) -> Disposition:
+    return Disposition.STOP_RULE_SET if isinstance(task, StopAction) else state.disposition
+
+
+def step_task(plan: Plan, step: Step) -> tuple[PlannedRule, Task]:
+    """What a step is."""
+    planned = next(planned for planned in plan if planned.number == step[0])
+    return planned, planned.tasks[step[1]]

@@ -1,0 +1,129 @@
+"""Rules as the API, the store and a setup file write them, and back.
+
+One table says which member is which field; the input is what `aws.query.decode` has read along
+botocore's model, or the same from JSON or TOML.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from enum import Enum
+from typing import Any
+
+from sendback.receipt.model import (
+    Action,
+    AddHeaderAction,
+    BounceAction,
+    ConnectAction,
+    Encoding,
+    InvocationType,
+    LambdaAction,
+    Rule,
+    Rules,
+    S3Action,
+    SNSAction,
+    StopAction,
+    TlsPolicy,
+    WorkmailAction,
+)
+
+# SES API: ReceiptAction's members, in the order in which answers list them.
+ACTIONS: dict[str, type[Action]] = {
+    "S3Action": S3Action,
+    "BounceAction": BounceAction,
+    "WorkmailAction": WorkmailAction,
+    "LambdaAction": LambdaAction,
+    "StopAction": StopAction,
+    "AddHeaderAction": AddHeaderAction,
+    "SNSAction": SNSAction,
+    "ConnectAction": ConnectAction,
+}
+_MEMBERS: dict[str, str] = {
+    "TopicArn": "topic_arn",
+    "BucketName": "bucket_name",
+    "ObjectKeyPrefix": "object_key_prefix",
+    "KmsKeyArn": "kms_key_arn",
+    "IamRoleArn": "iam_role_arn",
+    "SmtpReplyCode": "smtp_reply_code",
+    "StatusCode": "status_code",
+    "Message": "message",
+    "Sender": "sender",
+    "OrganizationArn": "organization_arn",
+    "FunctionArn": "function_arn",
+    "InvocationType": "invocation_type",
+    "HeaderName": "header_name",
+    "HeaderValue": "header_value",
+    "Encoding": "encoding",
+    "InstanceARN": "instance_arn",
+    "IAMRoleARN": "role_arn",
+}
+_READ: dict[str, type[Enum]] = {"Encoding": Encoding, "InvocationType": InvocationType}
+
+
+class ActionShapeError(ValueError):
+    """An action that is none of the kinds, or more than one."""
+
+
+def rule_from_shape(shape: Mapping[str, Any]) -> Rule:
+    """A ReceiptRule; omitted members have their defaults. Raises `ActionShapeError`."""
+    return Rule(
+        name=shape["Name"],
+        enabled=shape.get("Enabled", False),
+        tls_policy=TlsPolicy(shape.get("TlsPolicy", TlsPolicy.OPTIONAL)),
+        recipients=tuple(shape.get("Recipients", ())),
+        actions=tuple(action_from_shape(action) for action in shape.get("Actions", ())),
+        scan_enabled=shape.get("ScanEnabled", False),
+    )
+
+
+def rule_to_shape(rule: Rule) -> dict[str, Any]:
+    """The inverse, as DescribeReceiptRule answers."""
+    return {
+        "Name": rule.name,
+        "Enabled": rule.enabled,
+        "TlsPolicy": rule.tls_policy.value,
+        "Recipients": list(rule.recipients),
+        "Actions": [action_to_shape(action) for action in rule.actions],
+        "ScanEnabled": rule.scan_enabled,
+    }
+
+
+def action_from_shape(shape: Mapping[str, Any]) -> Action:
+    """A ReceiptAction: exactly one member. Raises `ActionShapeError`."""
+    given = [name for name in ACTIONS if name in shape]
+    if len(given) != 1:
+        raise ActionShapeError("An action must have exactly one type.")
+    kind, members = ACTIONS[given[0]], shape[given[0]]
+    known = {field.name for field in fields(kind)}
+    values: dict[str, Any] = {
+        _MEMBERS[name]: _READ[name](value) if name in _READ else value
+        for name, value in members.items()
+        if _MEMBERS.get(name) in known
+    }
+    return kind(**values)
+
+
+def action_to_shape(action: Action) -> dict[str, Any]:
+    """The inverse; a stop action's only scope is named."""
+    name = next(name for name, kind in ACTIONS.items() if kind is type(action))
+    known = {field.name for field in fields(action)}
+    members = {
+        member: value.value if isinstance(value, Enum) else value
+        for member, field in _MEMBERS.items()
+        if field in known and (value := getattr(action, field)) is not None
+    }
+    if isinstance(action, StopAction):
+        members = {"Scope": "RuleSet", **members}
+    return {name: members}
+
+
+def rules_to_json(rules: Rules) -> str:
+    """For the store: the same rules give the same text."""
+    shapes = [rule_to_shape(rule) for rule in rules]
+    return json.dumps(shapes, separators=(",", ":"), ensure_ascii=False)
+
+
+def rules_from_json(text: str) -> Rules:
+    """The inverse of `rules_to_json`."""
+    shapes: Sequence[Mapping[str, Any]] = json.loads(text)
+    return tuple(rule_from_shape(shape) for shape in shapes)

@@ -1,0 +1,49 @@
+"""Certificates of the installation's own making, kept in the data directory."""
+
+import os
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+_VALID_FOR = timedelta(days=3650)
+
+
+def make_certificate(file: Path, hostname: str, *, rsa: bool) -> None:
+    """A key (RSA-2048 or P-256) and its self-signed certificate, in one PEM file of the owner's."""
+    from cryptography import x509  # noqa: PLC0415 - only on first use
+    from cryptography.hazmat.primitives import hashes, serialization  # noqa: PLC0415
+    from cryptography.hazmat.primitives.asymmetric import ec  # noqa: PLC0415
+    from cryptography.hazmat.primitives.asymmetric import rsa as rsa_keys  # noqa: PLC0415
+
+    key: ec.EllipticCurvePrivateKey | rsa_keys.RSAPrivateKey
+    if rsa:
+        key = rsa_keys.generate_private_key(public_exponent=65537, key_size=2048)
+    else:
+        key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, hostname[:64])])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + _VALID_FOR)
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(hostname)]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    pem = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    ) + certificate.public_bytes(serialization.Encoding.PEM)
+    partial = file.with_suffix(f".{os.getpid()}")
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as output:
+        output.write(pem)
+    try:
+        os.link(partial, file)
+    except FileExistsError:
+        pass  # another process was first, and its certificate is the one
+    finally:
+        partial.unlink()

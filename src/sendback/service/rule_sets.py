@@ -1,0 +1,254 @@
+"""Rule sets, rules and IP filters as the API changes them. SES API: the receipt operations.
+
+The order in which things are looked at, and the texts, are those of the live service.
+"""
+
+import base64
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import Connection
+
+from sendback.aws.errors import SesError
+from sendback.clock import Clock, to_milliseconds
+from sendback.mail.address import Address, AddressError, parse_mailbox
+from sendback.mail.covering import covering_names
+from sendback.receipt.constraints import (
+    MAX_FILTERS,
+    MAX_RULE_SETS,
+    MAX_RULES,
+    already_exists,
+    check_order,
+    check_rule,
+    invalid,
+    rule_does_not_exist,
+    rule_set_does_not_exist,
+)
+from sendback.receipt.filters import IpFilter, check_filter
+from sendback.receipt.model import BounceAction, Rule, Rules
+from sendback.service.targets import Targets
+from sendback.store.filters import AddFilter, DeleteFilter, ListFilters
+from sendback.store.identities import IsVerified
+from sendback.store.rule_sets import (
+    ActivateRuleSet,
+    AddRuleSet,
+    ChangeRules,
+    DeleteRuleSet,
+    FindActiveRuleSet,
+    FindRuleSet,
+    ListRuleSets,
+    find_rule_set,
+)
+from sendback.store.store import Store
+from sendback.store.values import RuleSet
+
+_PAGE = 100
+
+
+@dataclass(frozen=True, slots=True)
+class RuleSetPage:
+    """(name, creation date) of each set, and the token of the next page if there is one."""
+
+    rule_sets: Sequence[tuple[str, datetime]]
+    next_token: str | None
+
+
+class RuleSets:
+    """The rule sets and filters of all accounts."""
+
+    def __init__(self, store: Store, clock: Clock, targets: Targets) -> None:
+        self._store = store
+        self._clock = clock
+        self._targets = targets
+
+    # --- rule sets ----------------------------------------------------------------------------
+
+    async def create(self, account_id: str, name: str) -> None:
+        """Raises `SesError`: AlreadyExists, LimitExceeded."""
+        await self._add(account_id, name, lambda _: ())
+
+    async def clone(self, account_id: str, name: str, original: str) -> None:
+        """Raises `SesError`: AlreadyExists, which wins, RuleSetDoesNotExist, LimitExceeded."""
+
+        def rules(connection: Connection) -> Rules:
+            found = find_rule_set(connection, account_id, original)
+            if found is None:
+                raise rule_set_does_not_exist(original)
+            return found.rules
+
+        await self._add(account_id, name, rules)
+
+    async def delete(self, account_id: str, name: str) -> None:
+        """Deleting what is not there succeeds. Raises `SesError`: CannotDelete."""
+        if not await self._store.write(DeleteRuleSet(account_id, name)):
+            text = f"Cannot delete active rule set: {name}"
+            raise SesError("CannotDelete", text, {"Name": name})
+
+    async def describe(self, account_id: str, name: str) -> RuleSet:
+        """Raises `SesError`: RuleSetDoesNotExist."""
+        found = await self._store.read(FindRuleSet(account_id, name))
+        if found is None:
+            raise rule_set_does_not_exist(name)
+        return found
+
+    async def describe_active(self, account_id: str) -> RuleSet | None:
+        return await self._store.read(FindActiveRuleSet(account_id))
+
+    async def activate(self, account_id: str, name: str | None) -> None:
+        """None deactivates. Raises `SesError`: RuleSetDoesNotExist."""
+        if not await self._store.write(ActivateRuleSet(account_id, name)):
+            raise rule_set_does_not_exist(name or "")
+
+    async def list(self, account_id: str, token: str | None) -> RuleSetPage:
+        """In order of creation. Raises `SesError` for a token of nobody's making."""
+        after = _read_token(token) if token else None
+        found = await self._store.read(ListRuleSets(account_id, after, _PAGE + 1))
+        page = found[:_PAGE]
+        return RuleSetPage(page, _make_token(page[-1]) if len(found) > _PAGE else None)
+
+    async def reorder(self, account_id: str, name: str, order: Sequence[str]) -> None:
+        """Raises `SesError`."""
+
+        def change(rules: Rules) -> Rules:
+            check_order([rule.name for rule in rules], list(order))
+            by_name = {rule.name: rule for rule in rules}
+            return tuple(by_name[rule] for rule in order)
+
+        await self._change(account_id, name, change)
+
+    # --- rules --------------------------------------------------------------------------------
+
+    async def create_rule(self, account_id: str, name: str, rule: Rule, after: str | None) -> None:
+        """First in its set, or behind `after`. Raises `SesError`."""
+
+        def insert(rules: Rules) -> Rules:
+            if any(existing.name == rule.name for existing in rules):
+                raise already_exists("Rule", rule.name)
+            if len(rules) >= MAX_RULES:
+                raise SesError("LimitExceeded", "Too many rules")
+            place = 0 if after is None else _index(rules, after) + 1
+            return (*rules[:place], rule, *rules[place:])
+
+        await self._write_rule(account_id, name, rule, insert)
+
+    async def update_rule(self, account_id: str, name: str, rule: Rule) -> None:
+        """Replaces the whole rule and keeps its position. Raises `SesError`."""
+
+        def replace(rules: Rules) -> Rules:
+            place = _index(rules, rule.name)
+            return (*rules[:place], rule, *rules[place + 1 :])
+
+        await self._write_rule(account_id, name, rule, replace)
+
+    async def delete_rule(self, account_id: str, name: str, rule_name: str) -> None:
+        """Deleting a rule that is not there succeeds. Raises `SesError`: RuleSetDoesNotExist."""
+        await self._change(
+            account_id, name, lambda rules: tuple(r for r in rules if r.name != rule_name)
+        )
+
+    async def describe_rule(self, account_id: str, name: str, rule_name: str) -> Rule:
+        """Raises `SesError`."""
+        rules = (await self.describe(account_id, name)).rules
+        return rules[_index(rules, rule_name)]
+
+    async def move_rule(
+        self, account_id: str, name: str, rule_name: str, after: str | None
+    ) -> None:
+        """To the front, or behind `after`; after itself nothing moves. Raises `SesError`."""
+
+        def move(rules: Rules) -> Rules:
+            moved = rules[_index(rules, rule_name)]
+            if after == rule_name:
+                return rules
+            others = tuple(rule for rule in rules if rule is not moved)
+            place = 0 if after is None else _index(others, after) + 1
+            return (*others[:place], moved, *others[place:])
+
+        await self._change(account_id, name, move)
+
+    # --- filters ------------------------------------------------------------------------------
+
+    async def create_filter(self, account_id: str, entry: IpFilter) -> None:
+        """Raises `SesError`."""
+        check_filter(entry)
+
+        def allow(exists: bool, count: int) -> None:  # noqa: FBT001 - the unit's
+            if exists:
+                raise already_exists("Filter", entry.name)
+            if count >= MAX_FILTERS:
+                raise SesError("LimitExceeded", "Too many filters")
+
+        await self._store.write(AddFilter(account_id, entry, allow))
+
+    async def delete_filter(self, account_id: str, name: str) -> None:
+        """Deleting what is not there succeeds."""
+        await self._store.write(DeleteFilter(account_id, name))
+
+    async def list_filters(self, account_id: str) -> Sequence[IpFilter]:
+        """By name."""
+        return await self._store.read(ListFilters(account_id))
+
+    # --- helpers ------------------------------------------------------------------------------
+
+    async def _add(self, account_id: str, name: str, rules: Callable[[Connection], Rules]) -> None:
+        def allow(exists: bool, count: int) -> None:  # noqa: FBT001 - the unit's
+            if exists:
+                raise already_exists("Rule set", name)
+            if count >= MAX_RULE_SETS:
+                raise SesError("LimitExceeded", "Too many rule sets")
+
+        await self._store.write(AddRuleSet(account_id, name, self._clock.now(), rules, allow))
+
+    async def _write_rule(
+        self, account_id: str, name: str, rule: Rule, change: Callable[[Rules], Rules]
+    ) -> None:
+        """What the set says against it comes first, what others say against it last."""
+        change((await self.describe(account_id, name)).rules)
+        await self.check(account_id, rule)
+        await self._change(account_id, name, change)
+
+    async def check(self, account_id: str, rule: Rule) -> None:
+        """Its actions, their targets, its bounces' senders. Raises `SesError`."""
+        check_rule(rule)
+        await self._targets.check_rule(account_id, rule)
+        for action in rule.actions:
+            if isinstance(action, BounceAction):
+                await self._check_sender(account_id, action.sender)
+
+    async def _check_sender(self, account_id: str, sender: str) -> None:
+        try:
+            address: Address = parse_mailbox(sender).address
+        except AddressError:
+            raise invalid(f"Identity is not verified: {sender}") from None
+        if not await self._store.read(IsVerified(account_id, covering_names(address))):
+            raise invalid(f"Identity is not verified: {sender}")
+
+    async def _change(self, account_id: str, name: str, change: Callable[[Rules], Rules]) -> None:
+        def existing(rules: Rules | None) -> Rules:
+            if rules is None:
+                raise rule_set_does_not_exist(name)
+            return change(rules)
+
+        await self._store.write(ChangeRules(account_id, name, existing))
+
+
+def _index(rules: Rules, name: str) -> int:
+    for number, rule in enumerate(rules):
+        if rule.name == name:
+            return number
+    raise rule_does_not_exist(name)
+
+
+def _make_token(last: tuple[str, datetime]) -> str:
+    text = json.dumps([to_milliseconds(last[1]), last[0]])
+    return base64.urlsafe_b64encode(text.encode()).decode("ascii")
+
+
+def _read_token(token: str) -> tuple[datetime, str]:
+    try:
+        made, name = json.loads(base64.b64decode(token.encode("ascii"), b"-_", validate=True))
+        return datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=made), str(name)
+    except (ValueError, TypeError, OverflowError):
+        raise invalid("Invalid NextToken") from None

@@ -1,0 +1,265 @@
+"""What each task of a rule does: one function a kind of task, in a table.
+
+A task either answers with what it did or raises `ActionFailedError`; trying again, recording and
+the way through the plan are `processing`'s business.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sendback.aws.errors import SesError
+from sendback.clock import Clock
+from sendback.dsn.model import Action as DsnAction
+from sendback.mail.address import Address, parse_mailbox
+from sendback.receipt.events import (
+    MAX_CONTENT_OCTETS,
+    SUBJECT,
+    MailView,
+    ReceiptView,
+    function_event,
+    notification,
+    object_key,
+)
+from sendback.receipt.model import (
+    Action,
+    AddHeaderAction,
+    BounceAction,
+    ConnectAction,
+    Disposition,
+    InvocationType,
+    LambdaAction,
+    S3Action,
+    SNSAction,
+    StopAction,
+    WorkmailAction,
+)
+from sendback.receipt.plan import Notice, PlannedRule, StepOutcome, Task
+from sendback.receipt.published import Arrival, published_header
+from sendback.receipt.verdicts import Verdicts
+from sendback.service.bouncing import (
+    BouncedRecipient,
+    BounceRequest,
+    Bouncing,
+    ExplicitFields,
+    SilentError,
+)
+from sendback.service.ports import ActionFailedError
+from sendback.service.targets import Ports, Targets, target_of
+from sendback.store.values import OutboxMessage, ReceivedMessage
+
+_MAX_RESULT = 500
+
+
+@dataclass(frozen=True, slots=True)
+class StepContext:
+    """A message at one step: what was received, what is known, what was added so far."""
+
+    message: ReceivedMessage
+    body: bytes
+    planned: PlannedRule
+    verdicts: Verdicts
+    added: Sequence[AddHeaderAction]
+
+    @property
+    def scanned(self) -> bool:
+        return self.planned.rule.scan_enabled
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """What a task did: an outcome that is final, a line for people, a bounce to be queued."""
+
+    outcome: StepOutcome
+    text: str
+    disposition: Disposition = Disposition.CONTINUE
+    bounce: OutboxMessage | None = None
+
+
+def needs_content(task: Task) -> bool:
+    """Whether the task hands something on that says what was received: then verdicts are due."""
+    return not isinstance(task, AddHeaderAction | StopAction | BounceAction)
+
+
+class Steps:
+    """Carries tasks out."""
+
+    def __init__(
+        self, ports: Ports, targets: Targets, bouncing: Bouncing, clock: Clock, hostname: str
+    ) -> None:
+        self._ports = ports
+        self._targets = targets
+        self._bouncing = bouncing
+        self._clock = clock
+        self._hostname = hostname
+
+    async def take(self, task: Task, context: StepContext) -> StepResult:
+        """Raises `ActionFailedError`, `StoreUnavailableError`."""
+        return await _TASKS[type(task)](self, task, context)
+
+    # --- without the outside ----------------------------------------------------------------
+
+    async def _add_header(self, task: AddHeaderAction, _: StepContext) -> StepResult:
+        return _done(f"{task.header_name}: {task.header_value}")
+
+    async def _stop(self, _task: StopAction, _: StepContext) -> StepResult:
+        return _done("the rule set ends here")
+
+    async def _bounce(self, task: BounceAction, context: StepContext) -> StepResult:
+        return await self._send_bounce(context, _bounce_request(task, context))
+
+    async def _send_bounce(self, context: StepContext, request: BounceRequest) -> StepResult:
+        try:
+            bounce = await self._bouncing.by_rule(context.message, request)
+        except SilentError as reason:
+            return StepResult(StepOutcome.SKIPPED, f"no bounce: {reason}")
+        except SesError as error:
+            raise ActionFailedError(error.message, final=True) from error
+        text = f"bounce {bounce.message_id} to {bounce.recipient}"
+        return StepResult(StepOutcome.DONE, text, bounce=bounce)
+
+    # --- through the ports ------------------------------------------------------------------
+
+    async def _store(self, task: S3Action, context: StepContext) -> StepResult:
+        key = object_key(task, context.message.message_id)
+        target = await self._target(task, context)
+        content = self._content(context)
+        return _done(await self._ports.objects.put(target, task.bucket_name, key, content))
+
+    async def _publish(self, task: SNSAction, context: StepContext) -> StepResult:
+        content = self._content(context)
+        if len(content) > MAX_CONTENT_OCTETS:  # SES quotas: "the mail bounces"
+            return await self._send_bounce(context, _too_large(context))
+        text = notification(self._mail(context), self._receipt(task, context), content)
+        return await self._tell(task, text, context)
+
+    async def _notify(self, task: Notice, context: StepContext) -> StepResult:
+        text = notification(self._mail(context), self._receipt(task.action, context))
+        return await self._tell(task, text, context)
+
+    async def _tell(self, task: SNSAction | Notice, text: str, context: StepContext) -> StepResult:
+        target = await self._target(task, context)
+        return _done(await self._ports.topics.publish(target, task.topic_arn, SUBJECT, text))
+
+    async def _call(self, task: LambdaAction, context: StepContext) -> StepResult:
+        event = function_event(self._mail(context), self._receipt(task, context))
+        target = await self._target(task, context)
+        wait = task.invocation_type is InvocationType.REQUEST_RESPONSE
+        answer = await self._ports.functions.invoke(target, task.function_arn, event, wait=wait)
+        if not wait:
+            return _done("called")
+        disposition = read_disposition(answer)
+        return StepResult(StepOutcome.DONE, f"answered {disposition}", disposition)
+
+    async def _deliver(
+        self, task: WorkmailAction | ConnectAction, context: StepContext
+    ) -> StepResult:
+        target = await self._target(task, context)
+        content = self._content(context)
+        sender = str(context.message.envelope.reverse_path)
+        recipients = [str(address) for address in context.planned.recipients]
+        return _done(await self._ports.mailboxes.deliver(target, sender, recipients, content))
+
+    async def _target(self, task: Task, context: StepContext) -> str:
+        wanted = target_of(task)
+        if wanted is None:
+            raise ValueError(f"{type(task).__name__} has no target")
+        return await self._targets.find(context.message.account_id, *wanted)
+
+    # --- what is handed on ------------------------------------------------------------------
+
+    def _header(self, context: StepContext) -> bytes:
+        message = context.message
+        client = message.envelope.client
+        arrival = Arrival(
+            message_id=message.message_id,
+            hostname=self._hostname,
+            client_ip=client.ip,
+            helo=client.helo,
+            reverse_path=str(message.envelope.reverse_path),
+        )
+        return published_header(
+            message.header, arrival, context.verdicts, context.added, scanned=context.scanned
+        )
+
+    def _content(self, context: StepContext) -> bytes:
+        return self._header(context) + context.body
+
+    def _mail(self, context: StepContext) -> MailView:
+        envelope = context.message.envelope
+        return MailView(
+            message_id=context.message.message_id,
+            received_at=context.message.received_at,
+            source=str(envelope.reverse_path),
+            destination=tuple(str(entry.address) for entry in envelope.recipients),
+            header=self._header(context),
+        )
+
+    def _receipt(self, action: Action, context: StepContext) -> ReceiptView:
+        now: datetime = self._clock.now()
+        key = None
+        if isinstance(action, S3Action):
+            key = object_key(action, context.message.message_id)
+        recipients = tuple(str(address) for address in context.planned.recipients)
+        return ReceiptView(now, recipients, context.verdicts, context.scanned, action, key)
+
+
+def read_disposition(answer: object) -> Disposition:
+    """SES developer guide, "Lambda action": case-insensitive; anything else is CONTINUE."""
+    value = answer.get("disposition") if isinstance(answer, dict) else None
+    try:
+        return Disposition(value.upper()) if isinstance(value, str) else Disposition.CONTINUE
+    except ValueError:
+        return Disposition.CONTINUE
+
+
+def _done(text: str) -> StepResult:
+    return StepResult(StepOutcome.DONE, text[:_MAX_RESULT])
+
+
+def _bounce_request(task: BounceAction, context: StepContext) -> BounceRequest:
+    """One DSN for all recipients that the rule matched; the rule states reply and status."""
+    status = task.status_code or f"{task.smtp_reply_code[0]}.0.0"
+    stated = [code for code in (task.smtp_reply_code, task.status_code) if code]
+    sender = parse_mailbox(task.sender).address
+    return _request(context, task.sender, sender, status, " ".join([*stated, task.message]))
+
+
+def _too_large(context: StepContext) -> BounceRequest:
+    """An SNS action has no sender of its own: the recipient's domain has."""
+    sender = Address("MAILER-DAEMON", context.planned.recipients[0].domain)
+    reply = "552 5.3.4 Message too large"
+    return _request(context, str(sender), sender, "5.3.4", reply)
+
+
+def _request(
+    context: StepContext, sender: str, address: Address, status: str, reply: str
+) -> BounceRequest:
+    fields = ExplicitFields(
+        action=DsnAction.FAILED,
+        status=status,
+        diagnostic_code=f"smtp; {reply}",
+        last_attempt_date=context.message.received_at,
+    )
+    return BounceRequest(
+        original_message_id=context.message.message_id,
+        sender=sender,
+        sender_address=address,
+        recipients=tuple(
+            BouncedRecipient(recipient, fields=fields) for recipient in context.planned.recipients
+        ),
+    )
+
+
+_Take = Callable[..., Awaitable[StepResult]]
+_TASKS: dict[type[Task], _Take] = {
+    AddHeaderAction: Steps._add_header,  # noqa: SLF001 - its own table
+    StopAction: Steps._stop,  # noqa: SLF001
+    BounceAction: Steps._bounce,  # noqa: SLF001
+    S3Action: Steps._store,  # noqa: SLF001
+    SNSAction: Steps._publish,  # noqa: SLF001
+    Notice: Steps._notify,  # noqa: SLF001
+    LambdaAction: Steps._call,  # noqa: SLF001
+    WorkmailAction: Steps._deliver,  # noqa: SLF001
+    ConnectAction: Steps._deliver,  # noqa: SLF001
+}

@@ -1,0 +1,129 @@
+"""Targets: what the buckets, topics and functions that rules name are in reality.
+
+The mapping is the account's own (`sendback rules apply`); what is not mapped is what the settings
+say: an endpoint, AWS, or nothing.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sendback.aws.errors import SesError
+from sendback.receipt.model import (
+    Action,
+    ConnectAction,
+    LambdaAction,
+    Rule,
+    S3Action,
+    SNSAction,
+    WorkmailAction,
+)
+from sendback.receipt.plan import Notice, Task
+from sendback.service.ports import (
+    ActionFailedError,
+    Functions,
+    Mailboxes,
+    Objects,
+    Topics,
+    UnknownTargetError,
+)
+from sendback.store.store import Store
+from sendback.store.targets import FindTarget
+
+BUCKET, TOPIC, FUNCTION, MAILBOX = "bucket", "topic", "function", "mailbox"
+KINDS = (BUCKET, TOPIC, FUNCTION, MAILBOX)
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """The implementations, by kind of target."""
+
+    objects: Objects
+    topics: Topics
+    functions: Functions
+    mailboxes: Mailboxes
+
+
+class Targets:
+    """Finds targets and asks whether they are there."""
+
+    def __init__(
+        self, store: Store, ports: Ports, defaults: Mapping[str, str], *, check_rules: bool
+    ) -> None:
+        """`defaults` has what an unmapped name of each kind is; empty or absent: nothing."""
+        self._store = store
+        self._ports = ports
+        self._defaults = defaults
+        self._check_rules = check_rules
+
+    async def find(self, account_id: str, kind: str, name: str) -> str:
+        """What the name is. Raises `UnknownTargetError`, `StoreUnavailableError`."""
+        found = await self._store.read(FindTarget(account_id, kind, name))
+        target = found or self._defaults.get(kind, "")
+        if not target:
+            raise UnknownTargetError(
+                f"nothing is known about the {kind} {name}: map it with `sendback rules apply`, "
+                f"or set {_SETTINGS[kind]}"
+            )
+        return target
+
+    async def check_rule(self, account_id: str, rule: Rule) -> None:
+        """SES asks its targets when a rule is written. Raises `SesError`."""
+        if not self._check_rules:
+            return
+        for action in rule.actions:
+            await self._check_action(account_id, action)
+
+    async def _check_action(self, account_id: str, action: Action) -> None:
+        if action.topic_arn:
+            text = f"Could not publish to SNS topic: {action.topic_arn}"
+            error = SesError("InvalidSnsTopic", text, {"Topic": action.topic_arn})
+            await self._check(account_id, TOPIC, action.topic_arn, error)
+        if isinstance(action, S3Action):
+            text = f"No such bucket: {action.bucket_name}"
+            error = SesError("InvalidS3Configuration", text, {"Bucket": action.bucket_name})
+            await self._check(account_id, BUCKET, action.bucket_name, error)
+        if isinstance(action, LambdaAction):
+            arn = action.function_arn
+            text = f"Could not invoke Lambda function: {arn}"
+            error = SesError("InvalidLambdaFunction", text, {"FunctionArn": arn})
+            await self._check(account_id, FUNCTION, arn, error)
+
+    async def _check(self, account_id: str, kind: str, name: str, error: SesError) -> None:
+        ports: dict[str, Objects | Topics | Functions] = {
+            BUCKET: self._ports.objects,
+            TOPIC: self._ports.topics,
+            FUNCTION: self._ports.functions,
+        }
+        try:
+            target = await self.find(account_id, kind, name)
+            await ports[kind].check(target, name)
+        except ActionFailedError as reason:
+            if kind == BUCKET and not isinstance(reason, UnknownTargetError):
+                text = f"Could not write to bucket: {name}"
+                raise SesError(error.code, text, error.members) from reason
+            raise error from reason
+
+
+def target_of(task: Task) -> tuple[str, str] | None:
+    """The (kind, name) that a task needs a target for; None when it needs none."""
+    match task:
+        case Notice() | SNSAction():
+            return TOPIC, task.topic_arn
+        case S3Action():
+            return BUCKET, task.bucket_name
+        case LambdaAction():
+            return FUNCTION, task.function_arn
+        case WorkmailAction():
+            return MAILBOX, task.organization_arn
+        case ConnectAction():
+            return MAILBOX, task.instance_arn
+        case _:
+            return None
+
+
+_SETTINGS = {
+    BUCKET: "s3_endpoint",
+    TOPIC: "sns_endpoint",
+    FUNCTION: "lambda_endpoint",
+    MAILBOX: "mailbox_server",
+}

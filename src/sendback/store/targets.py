@@ -1,0 +1,54 @@
+"""Targets: which bucket, topic, function or mailbox of a rule is what in reality."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, delete, insert, select
+
+from sendback.store.tables import targets
+
+
+@dataclass(frozen=True, slots=True)
+class FindTarget:
+    """What the name is mapped to, or None."""
+
+    account_id: str
+    kind: str
+    name: str
+
+    def __call__(self, connection: Connection, /) -> str | None:
+        query = select(targets.c.target).where(
+            targets.c.account_id == self.account_id,
+            targets.c.kind == self.kind,
+            targets.c.name == self.name,
+        )
+        found: str | None = connection.execute(query).scalar()
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class ListTargets:
+    """All of the account's, by (kind, name)."""
+
+    account_id: str
+
+    def __call__(self, connection: Connection, /) -> Mapping[tuple[str, str], str]:
+        query = (
+            select(targets)
+            .where(targets.c.account_id == self.account_id)
+            .order_by(targets.c.kind, targets.c.name)
+        )
+        return {(row.kind, row.name): row.target for row in connection.execute(query)}
+
+
+def put_targets(
+    connection: Connection, account_id: str, wanted: Mapping[tuple[str, str], str]
+) -> None:
+    """Makes the account's targets these and no others."""
+    connection.execute(delete(targets).where(targets.c.account_id == account_id))
+    rows = [
+        {"account_id": account_id, "kind": kind, "name": name, "target": target}
+        for (kind, name), target in wanted.items()
+    ]
+    if rows:
+        connection.execute(insert(targets), rows)
