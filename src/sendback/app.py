@@ -55,6 +55,7 @@ from sendback.service.receiving import Receiving
 from sendback.service.rule_sets import RuleSets
 from sendback.service.sealing import Sealing
 from sendback.service.sending import Sending
+from sendback.service.setup import SetupService
 from sendback.service.steps import Steps
 from sendback.service.targets import BUCKET, FUNCTION, MAILBOX, TOPIC, Ports, Targets
 from sendback.smtp.protocol import Limits
@@ -125,6 +126,7 @@ class App:
             self.store, self.outside.ports, _defaults(settings), check_rules=settings.check_targets
         )
         self.rule_sets = RuleSets(self.store, self.clock, self.targets)
+        self.setup = SetupService(self.store, self.clock, self.identities, self.targets)
         self.dispatcher = Dispatcher(
             Services(self.bouncing, self.identities, self.rule_sets, self.sending),
             Authenticator(self.keys, settings.region),

@@ -18,6 +18,8 @@ def explain(error: Exception) -> tuple[str, int] | None:
         return str(error), USAGE
     if isinstance(error, CommandFailedError):
         return str(error), FAILED
+    if type(error).__name__ == "SetupError":
+        return str(error), USAGE
     # By name: importing the store for this would slow every command down.
     if type(error).__name__ in {"SchemaError", "StoreUnavailableError", "SesError"}:
         return str(error), FAILED

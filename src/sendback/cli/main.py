@@ -19,6 +19,7 @@ from sendback.cli import (
     keys,
     messages,
     outbox,
+    rules,
     serve,
 )
 
@@ -41,6 +42,7 @@ app.command("demo")(demo.demo)
 app.command("bounce")(bounce.bounce)
 app.add_typer(messages.app, name="messages")
 app.add_typer(outbox.app, name="outbox")
+app.add_typer(rules.app, name="rules")
 app.add_typer(identities.app, name="identities")
 app.add_typer(keys.app, name="keys")
 app.add_typer(dsn.app, name="dsn")

@@ -1,5 +1,6 @@
 """`sendback messages`: what was received."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,7 +12,10 @@ from sendback.cli.output import print_fields, print_rows, printable
 if TYPE_CHECKING:
     from sendback.app import App
     from sendback.config import Settings
-    from sendback.store.values import ReceivedMessage
+    from sendback.store.values import Processing, ReceivedMessage, StepRecord
+
+    _Processed = tuple[Processing, Sequence[StepRecord]] | None
+    _Shown = tuple[ReceivedMessage, bytes, _Processed]
 
 app = typer.Typer(help="What was received.", no_args_is_help=True)
 
@@ -46,30 +50,73 @@ def show_message(
     database: Database = None,
     config: ConfigFile = None,
 ) -> None:
-    """Show a received message: its envelope and header, or with --raw all of it."""
+    """Show a received message: its envelope, what its rules did, its header; or all of it."""
 
-    async def work(app: "App", settings: "Settings") -> tuple["ReceivedMessage", bytes]:
+    async def work(app: "App", settings: "Settings") -> "_Shown":
         from sendback.store.messages import FindBody, FindMessage
+        from sendback.store.processing import FindProcessing
 
         message = await app.store.read(FindMessage(settings.account_id, message_id))
         if message is None:
             raise CommandFailedError(f"no message {message_id} was received here")
         body = await app.store.read(FindBody(settings.account_id, message_id))
-        if body is None:
-            return message, b""
-        content = app.store.blobs.read(body.blob) if body.blob else body.inline
-        return message, content or b""
+        processed = await app.store.read(FindProcessing(settings.account_id, message_id))
+        content = b""
+        if body is not None:
+            content = (app.store.blobs.read(body.blob) if body.blob else body.inline) or b""
+        return message, content, processed
 
-    message, body = with_app(config, data_dir, database, work)
+    message, body, processed = with_app(config, data_dir, database, work)
     if raw:
         typer.echo(message.header + body, nl=False)
         return
-    fields = {**_row(message), **_envelope(message)}
+    fields = {**_row(message), **_envelope(message), **_processing(processed)}
     if as_json:
         fields["header"] = message.header.decode("utf-8", "replace")
-    print_fields(fields, as_json=as_json)
-    if not as_json:
-        typer.echo("\n" + _shown(message.header))
+        print_fields(fields, as_json=True)
+        return
+    steps = fields.pop("steps", [])
+    print_fields(fields, as_json=False)
+    if steps:
+        typer.echo()
+        print_rows(steps, _STEP_COLUMNS, as_json=False)
+    typer.echo("\n" + _shown(message.header))
+
+
+_STEP_COLUMNS = ("at", "rule", "action", "outcome", "attempts", "milliseconds", "result")
+
+
+def _processing(processed: "_Processed") -> dict[str, Any]:
+    """How far the message's rules have come, step by step."""
+    if processed is None:
+        return {"rule_set": None}
+    from sendback.receipt.plan import StepOutcome
+    from sendback.receipt.verdicts import verdicts_from_json
+
+    entry, steps = processed
+    verdicts = {}
+    if entry.verdicts:
+        statuses = verdicts_from_json(entry.verdicts).statuses(scanned=True)
+        verdicts = {name: verdict.value for name, verdict in statuses.items()}
+    return {
+        "rule_set": entry.rule_set,
+        "processing": entry.state.value,
+        **verdicts,
+        "steps": [
+            {
+                "at": step.last_at,
+                "rule": step.rule,
+                "action": step.action,
+                "outcome": step.outcome.value,
+                "disposition": step.disposition.value,
+                "attempts": step.attempts,
+                "milliseconds": step.milliseconds,
+                "next_at": step.due_at if step.outcome is StepOutcome.RETRY else None,
+                "result": step.result,
+            }
+            for step in steps
+        ],
+    }
 
 
 def _shown(header: bytes) -> str:

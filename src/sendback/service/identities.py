@@ -88,8 +88,21 @@ class Identities:
         by_name = {identity.identity: identity for identity in found}
         return {text: by_name[name] for text, name in names.items() if name in by_name}
 
+    def made(self, account_id: str, text: str) -> Identity:
+        """An identity of either kind, as it would be put. Raises `SesError`."""
+        try:
+            is_email = "@" in text
+            name = parse_address(text).key if is_email else parse_domain(text)
+        except AddressError as error:
+            raise SesError("InvalidParameterValue", f"Invalid identity: {error}") from None
+        kind = IdentityKind.EMAIL_ADDRESS if is_email else IdentityKind.DOMAIN
+        return self._make(account_id, name, kind)
+
     async def _put(self, account_id: str, name: str, kind: IdentityKind) -> Identity:
-        identity = Identity(
+        return await self._store.write(PutIdentity(self._make(account_id, name, kind)))
+
+    def _make(self, account_id: str, name: str, kind: IdentityKind) -> Identity:
+        return Identity(
             account_id=account_id,
             identity=name,
             kind=kind,
@@ -97,7 +110,6 @@ class Identities:
             verification_token=base64.b64encode(os.urandom(32)).decode("ascii"),
             created_at=self._clock.now(),
         )
-        return await self._store.write(PutIdentity(identity))
 
 
 def identity_name(text: str) -> str:

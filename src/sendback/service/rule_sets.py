@@ -98,7 +98,7 @@ class RuleSets:
 
     async def activate(self, account_id: str, name: str | None) -> None:
         """None deactivates. Raises `SesError`: RuleSetDoesNotExist."""
-        if not await self._store.write(ActivateRuleSet(account_id, name)):
+        if await self._store.write(ActivateRuleSet(account_id, name)) is None:
             raise rule_set_does_not_exist(name or "")
 
     async def list(self, account_id: str, token: str | None) -> RuleSetPage:

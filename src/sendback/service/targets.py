@@ -66,6 +66,13 @@ class Targets:
             )
         return target
 
+    async def is_known(self, account_id: str, kind: str, name: str) -> bool:
+        """Whether the name is anything. Raises `StoreUnavailableError`."""
+        try:
+            return bool(await self.find(account_id, kind, name))
+        except UnknownTargetError:
+            return False
+
     async def check_rule(self, account_id: str, rule: Rule) -> None:
         """SES asks its targets when a rule is written. Raises `SesError`."""
         if not self._check_rules:

@@ -68,6 +68,21 @@ class AllFilters:
         return {account: tuple(entries) for account, entries in found.items()}
 
 
+def put_filters(
+    connection: Connection, account_id: str, wanted: Sequence[IpFilter], *, prune: bool
+) -> bool:
+    """Adds and overwrites; with `prune`, others go. Answers whether anything changed."""
+    existing = {entry.name: entry for entry in list_filters(connection, account_id)}
+    given = {entry.name: entry for entry in wanted}
+    new = given if prune else {**existing, **given}
+    if new == existing:
+        return False
+    connection.execute(delete(ip_filters).where(ip_filters.c.account_id == account_id))
+    for entry in new.values():
+        AddFilter(account_id, entry, lambda _exists, _count: None)(connection)
+    return True
+
+
 def list_filters(connection: Connection, account_id: str) -> list[IpFilter]:
     """By name, for units of other modules."""
     query = (

@@ -177,18 +177,45 @@ class DeleteRuleSet:
 
 
 @dataclass(frozen=True, slots=True)
+class PutRuleSet:
+    """Makes the set with these rules, or gives it these; answers `created`, `changed` or None."""
+
+    account_id: str
+    name: str
+    now: datetime
+    rules: Rules
+
+    def __call__(self, connection: Connection, /) -> str | None:
+        found = find_rule_set(connection, self.account_id, self.name)
+        if found is None:
+            add = AddRuleSet(
+                self.account_id, self.name, self.now, lambda _: self.rules, lambda _e, _c: None
+            )
+            add(connection)
+            return "created"
+        if found.rules == self.rules:
+            return None
+        ChangeRules(self.account_id, self.name, lambda _: self.rules)(connection)
+        return "changed"
+
+
+@dataclass(frozen=True, slots=True)
 class ActivateRuleSet:
-    """Makes the set the active one, none with None; answers False when there is no such set."""
+    """Makes the set the active one, none with None.
+
+    Answers whether that changed anything, or None when there is no such set.
+    """
 
     account_id: str
     name: str | None
 
-    def __call__(self, connection: Connection, /) -> bool:
+    def __call__(self, connection: Connection, /) -> bool | None:
         if self.name is not None and not find_rule_set(connection, self.account_id, self.name):
-            return False
+            return None
+        changed = active_name(connection, self.account_id) != self.name
         where = accounts.c.account_id == self.account_id
         connection.execute(update(accounts).where(where).values(active_rule_set=self.name))
-        return True
+        return changed
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +229,16 @@ class ForgetVersions:
             version.not_in(select(processing.c.version)),
         )
         connection.execute(delete(rule_set_versions).where(*unused))
+
+
+def prune_rule_sets(connection: Connection, account_id: str, kept: Sequence[str]) -> list[str]:
+    """Deletes the account's other sets, active or not; answers their names."""
+    where = (rule_sets.c.account_id == account_id, rule_sets.c.name.not_in(kept))
+    names = list(connection.execute(select(rule_sets.c.name).where(*where)).scalars())
+    connection.execute(delete(rule_sets).where(*where))
+    if active_name(connection, account_id) in names:
+        ActivateRuleSet(account_id, None)(connection)
+    return names
 
 
 def find_rule_set(connection: Connection, account_id: str, name: str) -> RuleSet | None:

@@ -42,13 +42,22 @@ class ListTargets:
 
 
 def put_targets(
-    connection: Connection, account_id: str, wanted: Mapping[tuple[str, str], str]
-) -> None:
-    """Makes the account's targets these and no others."""
+    connection: Connection,
+    account_id: str,
+    wanted: Mapping[tuple[str, str], str],
+    *,
+    prune: bool,
+) -> bool:
+    """Adds and overwrites; with `prune`, others go. Answers whether anything changed."""
+    existing = ListTargets(account_id)(connection)
+    new = dict(wanted) if prune else {**existing, **wanted}
+    if new == existing:
+        return False
     connection.execute(delete(targets).where(targets.c.account_id == account_id))
     rows = [
         {"account_id": account_id, "kind": kind, "name": name, "target": target}
-        for (kind, name), target in wanted.items()
+        for (kind, name), target in new.items()
     ]
     if rows:
         connection.execute(insert(targets), rows)
+    return True

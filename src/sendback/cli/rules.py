@@ -1,0 +1,216 @@
+"""`sendback rules`: what becomes of mail."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sendback.cli.failures import CommandFailedError, usage_error
+from sendback.cli.options import ConfigFile, Database, DataDir, Json, with_app
+from sendback.cli.output import print_fields, print_json, print_rows
+
+if TYPE_CHECKING:
+    from sendback.app import App
+    from sendback.config import Settings
+    from sendback.mail.envelope import Envelope
+    from sendback.service.rehearsal import Rehearsal
+    from sendback.service.setup import Applied
+    from sendback.store.values import RuleSet
+
+app = typer.Typer(
+    help="What becomes of mail: receipt rule sets, IP filters and their targets.",
+    no_args_is_help=True,
+)
+
+
+@app.command("list")
+def list_rule_sets(
+    as_json: Json = False,
+    data_dir: DataDir = None,
+    database: Database = None,
+    config: ConfigFile = None,
+) -> None:
+    """List the rule sets; one of them may be active."""
+
+    async def work(app: "App", settings: "Settings") -> list[dict[str, Any]]:
+        active = await app.rule_sets.describe_active(settings.account_id)
+        rows: list[dict[str, Any]] = []
+        token: str | None = None
+        while True:
+            page = await app.rule_sets.list(settings.account_id, token)
+            for name, created_at in page.rule_sets:
+                rule_set = await app.rule_sets.describe(settings.account_id, name)
+                is_active = active is not None and active.name == name
+                rows.append(
+                    {
+                        "name": name,
+                        "active": "yes" if is_active else "",
+                        "rules": len(rule_set.rules),
+                        "created_at": created_at,
+                    }
+                )
+            token = page.next_token
+            if token is None:
+                return rows
+
+    rows = with_app(config, data_dir, database, work)
+    print_rows(rows, ("name", "active", "rules", "created_at"), as_json=as_json)
+
+
+@app.command("show")
+def show_rule_set(
+    name: Annotated[
+        str | None, typer.Argument(help="A rule set.", show_default="the active one")
+    ] = None,
+    as_json: Json = False,
+    data_dir: DataDir = None,
+    database: Database = None,
+    config: ConfigFile = None,
+) -> None:
+    """Show a rule set's rules in their order; with --json as the API describes them."""
+
+    async def work(app: "App", settings: "Settings") -> "RuleSet":
+        return await _rule_set(app, settings, name)
+
+    from sendback.receipt.model import ACTION_TYPES
+    from sendback.receipt.shapes import rule_to_shape
+
+    rule_set = with_app(config, data_dir, database, work)
+    if as_json:
+        print_json({"Name": rule_set.name, "Rules": [rule_to_shape(r) for r in rule_set.rules]})
+        return
+    rows = [
+        {
+            "rule": rule.name,
+            "enabled": "yes" if rule.enabled else "no",
+            "tls": rule.tls_policy.value,
+            "scan": "yes" if rule.scan_enabled else "no",
+            "recipients": rule.recipients or ("all",),
+            "actions": [ACTION_TYPES[type(action)] for action in rule.actions],
+        }
+        for rule in rule_set.rules
+    ]
+    print_rows(rows, ("rule", "enabled", "tls", "scan", "recipients", "actions"), as_json=False)
+
+
+@app.command("activate")
+def activate_rule_set(
+    name: Annotated[str | None, typer.Argument(help="The rule set.", show_default=False)] = None,
+    none: Annotated[bool, typer.Option("--none", help="Let no rule set be active.")] = False,
+    data_dir: DataDir = None,
+    database: Database = None,
+    config: ConfigFile = None,
+) -> None:
+    """Make a rule set the active one; mail that is here already goes by the one it came under."""
+    if (name is None) != none:
+        raise usage_error("name a rule set, or say --none")
+
+    async def work(app: "App", settings: "Settings") -> None:
+        await app.rule_sets.activate(settings.account_id, name)
+
+    with_app(config, data_dir, database, work)
+    typer.echo(f"Rule set {name} is active." if name else "No rule set is active.")
+
+
+@app.command("apply")
+def apply_setup(
+    file: Annotated[Path, typer.Argument(help="A TOML file.", exists=True, dir_okay=False)],
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Delete what the file does not name.")
+    ] = False,
+    as_json: Json = False,
+    data_dir: DataDir = None,
+    database: Database = None,
+    config: ConfigFile = None,
+) -> None:
+    """Set up identities, rule sets, filters and targets as a file says.
+
+    The file is described in docs/receiving.md. Applying it again changes nothing; if any of it is
+    wrong, nothing is applied. A running server follows within a second.
+    """
+    from sendback.service.setup import read_setup
+
+    setup = read_setup(file)
+
+    async def work(app: "App", settings: "Settings") -> "Applied":
+        from sendback.store.accounts import AddAccount
+
+        await app.store.write(AddAccount(settings.account_id, app.clock.now()))
+        return await app.setup.apply(settings.account_id, setup, prune=prune)
+
+    applied = with_app(config, data_dir, database, work, may_create=True)
+    if as_json:
+        print_json({"changes": applied.changes, "warnings": applied.warnings})
+        return
+    for change in applied.changes or ("nothing to change",):
+        typer.echo(change[0].upper() + change[1:] + ".")
+    for warning in applied.warnings:
+        typer.echo(f"Warning: {warning}.", err=True)
+
+
+@app.command("test")
+def rehearse_mail(
+    file: Annotated[Path, typer.Argument(help="A mail.", exists=True, dir_okay=False)],
+    recipients: Annotated[list[str], typer.Option("--to", help="A recipient; may be repeated.")],
+    sender: Annotated[str, typer.Option("--from", help="The reverse-path; empty is the null one.")],
+    ip: Annotated[str, typer.Option(help="The client's IP address.")] = "127.0.0.1",
+    helo: Annotated[str, typer.Option(help="What the client calls itself.")] = "localhost",
+    tls: Annotated[bool, typer.Option(help="Whether the mail comes by TLS.")] = False,
+    rule_set: Annotated[
+        str | None, typer.Option(help="A rule set.", show_default="the active one")
+    ] = None,
+    as_json: Json = False,
+    data_dir: DataDir = None,
+    database: Database = None,
+    config: ConfigFile = None,
+) -> None:
+    """Print what would happen to a mail, without doing it.
+
+    Every function is taken to answer CONTINUE. SPF, DKIM and DMARC are looked up for real.
+    """
+    envelope = _envelope(sender, recipients, ip, helo, tls)
+    content = b"\r\n".join(file.read_bytes().splitlines()) + b"\r\n"
+
+    async def work(app: "App", settings: "Settings") -> "Rehearsal":
+        from sendback.service.rehearsal import Rehearsing
+
+        found = await _rule_set(app, settings, rule_set)
+        rehearsing = Rehearsing(app.store, app.targets, app.judge)
+        return await rehearsing.rehearse(settings.account_id, found, envelope, content)
+
+    _tell(with_app(config, data_dir, database, work), as_json)
+
+
+async def _rule_set(app: "App", settings: "Settings", name: str | None) -> "RuleSet":
+    if name is not None:
+        return await app.rule_sets.describe(settings.account_id, name)
+    found = await app.rule_sets.describe_active(settings.account_id)
+    if found is None:
+        raise CommandFailedError("no rule set is active: name one")
+    return found
+
+
+def _envelope(sender: str, recipients: list[str], ip: str, helo: str, tls: bool) -> "Envelope":
+    from sendback.mail.address import AddressError, parse_address
+    from sendback.mail.envelope import Client, Envelope, Recipient, ReversePath
+
+    try:
+        reverse_path = ReversePath(parse_address(sender) if sender.strip("<>") else None)
+        parsed = tuple(Recipient(parse_address(text)) for text in recipients)
+    except AddressError as error:
+        raise usage_error(str(error)) from None
+    return Envelope(Client(ip, helo, "TLSv1.3" if tls else None), reverse_path, parsed)
+
+
+def _tell(rehearsal: "Rehearsal", as_json: bool) -> None:
+    steps = [
+        {"rule": step.rule, "action": step.action, "for": step.recipients, "what": step.text}
+        for step in rehearsal.steps
+    ]
+    verdicts = {name: verdict.value for name, verdict in rehearsal.verdicts.items()}
+    if as_json:
+        print_json({"recipients": rehearsal.recipients, "verdicts": verdicts, "steps": steps})
+        return
+    print_fields({**rehearsal.recipients, **verdicts}, as_json=False)
+    typer.echo()
+    print_rows(steps, ("rule", "action", "for", "what"), as_json=False)

@@ -1,0 +1,166 @@
+"""What would happen to a mail, without anything happening: `sendback rules test`."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sendback.mail.address import Address
+from sendback.mail.covering import covering_names
+from sendback.mail.envelope import Envelope
+from sendback.mail.headers import header_section
+from sendback.mail.loops import reason_for_silence
+from sendback.receipt.events import object_key
+from sendback.receipt.filters import is_admitted
+from sendback.receipt.matching import CompiledRules, compile_rules
+from sendback.receipt.model import (
+    ACTION_TYPES,
+    Action,
+    AddHeaderAction,
+    BounceAction,
+    LambdaAction,
+    S3Action,
+    StopAction,
+)
+from sendback.receipt.plan import (
+    Notice,
+    Plan,
+    Step,
+    StepOutcome,
+    StepState,
+    Task,
+    make_plan,
+    progress,
+    step_task,
+)
+from sendback.receipt.verdicts import Verdict
+from sendback.service.ports import UnknownTargetError
+from sendback.service.processing import Examined, Judge
+from sendback.service.targets import Targets, target_of
+from sendback.store.filters import ListFilters
+from sendback.store.identities import IsVerified
+from sendback.store.store import Store
+from sendback.store.values import RuleSet
+
+
+@dataclass(frozen=True, slots=True)
+class RehearsedStep:
+    """One step that would be taken."""
+
+    rule: str
+    action: str
+    recipients: tuple[str, ...]
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rehearsal:
+    """What the SMTP client would be told of each recipient, the verdicts, and the steps."""
+
+    recipients: dict[str, str]
+    verdicts: dict[str, Verdict]
+    steps: tuple[RehearsedStep, ...]
+
+
+class Rehearsing:
+    """Rehearses mails."""
+
+    def __init__(self, store: Store, targets: Targets, judge: Judge) -> None:
+        self._store = store
+        self._targets = targets
+        self._judge = judge
+
+    async def rehearse(
+        self, account_id: str, rule_set: RuleSet, envelope: Envelope, content: bytes
+    ) -> Rehearsal:
+        """Every function is taken to answer CONTINUE. Raises `StoreUnavailableError`."""
+        rules = compile_rules(rule_set.rules)
+        answers = {
+            str(entry.address): await self._answer(account_id, rules, entry.address, envelope)
+            for entry in envelope.recipients
+        }
+        accepted = [
+            entry.address
+            for entry in envelope.recipients
+            if answers[str(entry.address)].startswith("250")
+        ]
+        plan = make_plan(rules, accepted)
+        examined = Examined(envelope.client, envelope.reverse_path, content)
+        scan = any(planned.rule.scan_enabled for planned in plan)
+        verdicts = (await self._judge.judge(examined, scan=scan)).statuses(scanned=scan)
+        steps = [
+            await self._step(account_id, plan, step, envelope, content) for step in _steps(plan)
+        ]
+        return Rehearsal(answers, verdicts, tuple(steps))
+
+    async def _answer(
+        self, account_id: str, rules: CompiledRules, recipient: Address, envelope: Envelope
+    ) -> str:
+        filters = await self._store.read(ListFilters(account_id))
+        if not is_admitted(envelope.client.ip, filters):
+            return "554 5.7.1 an IP filter blocks the client"
+        if not await self._store.read(IsVerified(account_id, covering_names(recipient))):
+            return "550 5.1.1 no verified identity covers it"
+        if not rules.matching(recipient):
+            return "550 5.1.1 no enabled rule matches it"
+        if envelope.client.tls is None and rules.requires_tls(recipient):
+            return "530 5.7.0 a rule requires TLS"
+        return "250 2.1.5 accepted"
+
+    async def _step(
+        self, account_id: str, plan: Plan, step: Step, envelope: Envelope, content: bytes
+    ) -> RehearsedStep:
+        planned, task = step_task(plan, step)
+        text = _text(task, envelope, header_section(content))
+        wanted = target_of(task)
+        if wanted:
+            try:
+                text += f", at {await self._targets.find(account_id, *wanted)}"
+            except UnknownTargetError as error:
+                text += f"; FAILS: {error}"
+        name = "Notice" if isinstance(task, Notice) else ACTION_TYPES[type(task)]
+        recipients = tuple(str(address) for address in planned.recipients)
+        return RehearsedStep(planned.rule.name, name, recipients, text)
+
+
+def _steps(plan: Plan) -> Sequence[Step]:
+    """All that would be done if everything worked."""
+    states: dict[Step, StepState] = {}
+    while True:
+        step = progress(plan, states).next
+        if step is None:
+            return list(states)
+        states[step] = StepState(StepOutcome.DONE)
+
+
+def _text(task: Task, envelope: Envelope, header: bytes) -> str:
+    if isinstance(task, Notice):
+        return f"tells {task.topic_arn} of the {ACTION_TYPES[type(task.action)]} action"
+    return _action_text(task, envelope, header)
+
+
+def _action_text(task: Action, envelope: Envelope, header: bytes) -> str:
+    match task:
+        case AddHeaderAction():
+            return f"adds {task.header_name}: {task.header_value}"
+        case StopAction():
+            return "ends the rule set"
+        case BounceAction():
+            return _bounce_text(task, envelope, header)
+        case S3Action():
+            return f"stores {object_key(task, 'MESSAGE-ID')} in {task.bucket_name}"
+        case LambdaAction():
+            return f"calls {task.function_arn} ({task.invocation_type})"
+        case _:
+            return "hands the mail on"
+
+
+def _bounce_text(task: BounceAction, envelope: Envelope, header: bytes) -> str:
+    reason = reason_for_silence(header)
+    if envelope.reverse_path.address is None:
+        reason = "it has a null reverse-path"
+    if reason:
+        return f"no bounce: {reason}"
+    status = f" {task.status_code}" if task.status_code else ""
+    return (
+        f"bounces to {envelope.reverse_path} from {task.sender}: "
+        f"{task.smtp_reply_code}{status} {task.message}"
+    )
