@@ -1,0 +1,9 @@
+"""Fixtures of the contract tests."""
+
+import pytest
+
+
+@pytest.fixture
+def client(server):
+    """boto3 without its own validation: what it would refuse is sent."""
+    return server.ses(parameter_validation=False)
