@@ -6,6 +6,7 @@ UTF-8 become U+FFFD.
 
 import base64
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -32,6 +33,9 @@ SUBJECT = "Amazon SES Email Receipt Notification"
 MAX_HEADER_OCTETS = 10 * 1024  # of headers in a notification
 MAX_CONTENT_OCTETS = 150 * 1024  # of content in a notification
 
+_ENCODED_WORD = re.compile(
+    r"(=\?[!->@-~]+\?[bBqQ]\?[!->@-~]*\?=)(?:\s+(?==\?[!->@-~]+\?[bBqQ]\?))?"
+)
 _LISTS = {"from": "From", "to": "To", "cc": "Cc", "bcc": "Bcc", "replyTo": "Reply-To"}
 
 
@@ -144,16 +148,22 @@ def _addresses(values: Sequence[bytes]) -> list[str]:
 
 
 def _mailbox(name: str, address: str) -> str:
-    if name.isascii():
+    if name.isascii() and address.isascii():
         return formataddr((name, address))
-    return f"{name} <{address}>"  # formataddr would encode what was just decoded
+    # formataddr would encode what was just decoded.
+    return f"{name} <{address}>" if name else address
 
 
 def _decoded(text: str) -> str:
+    """Encoded words (RFC 2047) decoded, all else untouched; white space between two goes (§6.2)."""
+    return _ENCODED_WORD.sub(_decoded_word, text)
+
+
+def _decoded_word(match: re.Match[str]) -> str:
     try:
-        return str(make_header(decode_header(text)))
+        return str(make_header(decode_header(match[1])))
     except (ValueError, LookupError):  # UnicodeError is a ValueError; LookupError: no such charset
-        return text
+        return match[0]
 
 
 def _receipt(mail: MailView, receipt: ReceiptView) -> dict[str, Any]:
