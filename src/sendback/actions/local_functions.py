@@ -74,6 +74,7 @@ class LocalFunctions:
         self._environment = environment
         self._pools: dict[str, _Pool] = {}
         self._all: set[_Process] = set()
+        self._ending: set[asyncio.Task[None]] = set()
 
     def check(self, target: str) -> None:
         """Whether the file is there, and what runs it. Raises `UnknownTargetError`."""
@@ -109,7 +110,7 @@ class LocalFunctions:
         """Ends all processes."""
         for process in list(self._all):
             self._forget(process)
-            await process.ended()
+        await asyncio.gather(*self._ending)
 
     async def _start(self, local: LocalTarget, arn: str) -> "_Process":
         additional = {"AWS_LAMBDA_FUNCTION_NAME": arn.split(":")[6], **self._environment()}
@@ -122,15 +123,23 @@ class LocalFunctions:
 
     def _forget(self, process: "_Process") -> None:
         self._all.discard(process)
-        process.kill()
+        ending = asyncio.create_task(process.end())
+        self._ending.add(ending)
+        ending.add_done_callback(self._ending.discard)
 
 
 class _Process:
     """One process that runs a handler."""
 
-    def __init__(self, process: asyncio.subprocess.Process, answers: asyncio.StreamReader) -> None:
+    def __init__(
+        self,
+        process: asyncio.subprocess.Process,
+        answers: asyncio.StreamReader,
+        pipe: asyncio.ReadTransport,
+    ) -> None:
         self._process = process
         self._answers = answers
+        self._pipe = pipe
 
     @classmethod
     async def start(cls, local: LocalTarget, environment: Mapping[str, str]) -> "_Process":
@@ -154,8 +163,10 @@ class _Process:
         answers = asyncio.StreamReader(limit=_MAX_ANSWER)
         loop = asyncio.get_running_loop()
         pipe = os.fdopen(read_end, "rb")
-        await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(answers), pipe)
-        return cls(process, answers)
+        transport, _ = await loop.connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(answers), pipe
+        )
+        return cls(process, answers, transport)
 
     async def call(self, event: str, arn: str, seconds: float) -> dict[str, object]:
         """One event. Raises `ActionFailedError`."""
@@ -176,9 +187,11 @@ class _Process:
         answer: dict[str, object] = json.loads(line)
         return answer
 
-    def kill(self) -> None:
+    async def end(self) -> None:
+        """Kills it and closes what it was spoken to through."""
         with contextlib.suppress(ProcessLookupError):
             self._process.kill()
-
-    async def ended(self) -> None:
+        self._pipe.close()
+        if self._process.stdin is not None:
+            self._process.stdin.close()
         await self._process.wait()

@@ -6,12 +6,12 @@ temporary error. Everything that the libraries make of hostile mail ends in a re
 
 import logging
 import threading
+import warnings
 from functools import cache
 from time import monotonic
 from typing import Any
 
 import dkim
-import spf
 from publicsuffixlist import PublicSuffixList
 
 from sendback.mail.address import AddressError, canonical_domain, parse_address
@@ -20,6 +20,11 @@ from sendback.receipt.dmarc import choose_record, evaluate
 from sendback.receipt.verdicts import DkimResult, DmarcResult, SpfResult
 from sendback.service.processing import Examined
 from sendback.verdicts.resolver import DnsFailedError, Resolver
+
+with warnings.catch_warnings():
+    # Its docstrings have escapes that newer Pythons warn of, on a user's terminal too.
+    warnings.simplefilter("ignore")
+    import spf
 
 log = logging.getLogger(__name__)
 

@@ -1,0 +1,84 @@
+"""A DNS server on loopback that answers from a zone file, over UDP and TCP."""
+
+import socketserver
+import struct
+import threading
+from typing import Any, Self
+
+import dns.flags
+import dns.message
+import dns.rcode
+import dns.rdatatype
+import dns.rrset
+
+
+class DnsServer:
+    """`zone` has a line a record: `name TTL IN type value`. It counts the questions.
+
+    A name with the label `servfail` fails, `silent` gets no answer, `garbage` gets octets that are
+    no message.
+    """
+
+    def __init__(self, zone: str) -> None:
+        self._records: dict[tuple[str, str], list[str]] = {}
+        self._names: set[str] = set()
+        self.questions: list[tuple[str, str]] = []
+        for line in filter(None, map(str.strip, zone.splitlines())):
+            name, _, _, kind, value = line.split(None, 4)
+            self._records.setdefault((name.lower(), kind), []).append(value)
+            self._names.add(name.lower())
+        outer = self
+
+        class Udp(socketserver.BaseRequestHandler):
+            def handle(self) -> None:
+                data, sock = self.request
+                answer = outer._answer(data)
+                if answer is not None:
+                    sock.sendto(answer, self.client_address)
+
+        class Tcp(socketserver.BaseRequestHandler):
+            def handle(self) -> None:
+                (length,) = struct.unpack("!H", self.request.recv(2))
+                answer = outer._answer(self.request.recv(length))
+                if answer is not None:
+                    self.request.sendall(struct.pack("!H", len(answer)) + answer)
+
+        self._udp = socketserver.ThreadingUDPServer(("127.0.0.1", 0), Udp)
+        self.port = self._udp.server_address[1]
+        self._tcp = socketserver.ThreadingTCPServer(("127.0.0.1", self.port), Tcp)
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    def _answer(self, data: bytes) -> bytes | None:
+        query = dns.message.from_wire(data)
+        (question,) = query.question
+        name, kind = question.name.to_text().lower(), dns.rdatatype.to_text(question.rdtype)
+        self.questions.append((name, kind))
+        labels = name.split(".")
+        if "silent" in labels:
+            return None
+        if "garbage" in labels:
+            return data[:2] + b"\xff" * 40
+        response: Any = dns.message.make_response(query)
+        response.flags |= dns.flags.RA
+        if "servfail" in labels:
+            response.set_rcode(dns.rcode.SERVFAIL)
+            return bytes(response.to_wire())
+        values = self._records.get((name, kind))
+        if values:
+            response.answer.append(dns.rrset.from_text_list(name, 300, "IN", kind, values))
+        elif name not in self._names:
+            response.set_rcode(dns.rcode.NXDOMAIN)
+        return bytes(response.to_wire())
+
+    def __enter__(self) -> Self:
+        for server in (self._udp, self._tcp):
+            threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for server in (self._udp, self._tcp):
+            server.shutdown()
+            server.server_close()
