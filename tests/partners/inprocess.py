@@ -3,6 +3,7 @@
 import asyncio
 import threading
 import time
+import tomllib
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,6 +14,7 @@ from sendback.app import App, prepare
 from sendback.clock import Clock
 from sendback.config import load
 from sendback.listening import Addresses, bind
+from sendback.service.setup import Applied, parse_setup
 from sendback.store.accounts import AddAccount
 from sendback.store.outbox import ListOutbox, ShowOutbox
 from sendback.store.processing import FindProcessing
@@ -88,6 +90,13 @@ class Running:
         """Does away with the second for which answers about recipients and clients are good."""
         self.app.acceptance._receivers.clear()
         self.app.acceptance._filters_until = 0.0
+
+    def apply(self, toml: str, *, prune: bool = False) -> Applied:
+        """Sets up rules as `sendback rules apply` does."""
+        setup = parse_setup(tomllib.loads(toml), self.settings.data_dir)
+        applied = self.call(self.app.setup.apply(self.settings.account_id, setup, prune=prune))
+        self.forget()
+        return applied
 
     def steps(self, message_id: str, *, until_done: bool = True) -> list[StepRecord]:
         """What the message's rules have done, once they have come to their end."""
