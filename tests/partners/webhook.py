@@ -17,7 +17,10 @@ class Webhook:
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
+                length = int(self.headers["Content-Length"])
+                body = self.rfile.read(length)
+                if len(body) < length:
+                    return  # the client was killed in the middle
                 outer.count += 1
                 status, answer, wait = left.pop(0) if left else (200, b"", 0.0)
                 outer.posts.put((dict(self.headers), body))

@@ -12,6 +12,7 @@ import uuid
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from sendback.service.certificates import make_certificate
 
@@ -71,15 +72,24 @@ class SnsSigner:
             make_certificate(self._file, self._hostname, rsa=True)
         return self._file.read_bytes()
 
-    def _sign(self, text: bytes) -> str:
-        from cryptography.hazmat.primitives import hashes, serialization  # noqa: PLC0415
-        from cryptography.hazmat.primitives.asymmetric import padding, rsa  # noqa: PLC0415
+    @cached_property
+    def _key(self) -> Any:
+        """Read once: checking an RSA key takes longer than fifty signatures with it."""
+        from cryptography.hazmat.primitives import serialization  # noqa: PLC0415
+        from cryptography.hazmat.primitives.asymmetric import rsa  # noqa: PLC0415
 
         key = serialization.load_pem_private_key(self._pem, None)
         if not isinstance(key, rsa.RSAPrivateKey):
             raise TypeError(f"{self._file} has no RSA key, which SNS messages are signed with")
+        return key
+
+    def _sign(self, text: bytes) -> str:
+        from cryptography.hazmat.primitives import hashes  # noqa: PLC0415
+        from cryptography.hazmat.primitives.asymmetric import padding  # noqa: PLC0415
+
         algorithm = hashes.SHA1() if self._version == "1" else hashes.SHA256()  # noqa: S303 - SNS's
-        return base64.b64encode(key.sign(text, padding.PKCS1v15(), algorithm)).decode("ascii")
+        signature = self._key.sign(text, padding.PKCS1v15(), algorithm)
+        return base64.b64encode(signature).decode("ascii")
 
 
 def signed_text(value: dict[str, str]) -> str:

@@ -69,7 +69,7 @@ def show_outbox(
         typer.echo(message.content, nl=False)
         return
     rows = [_attempt(attempt) for attempt in attempts]
-    fields = {**_row(message), "original_message_id": message.original_message_id}
+    fields = _row(message)
     if as_json:
         content = message.content.decode("utf-8", "replace")
         print_fields({**fields, "tries": rows, "content": content}, as_json=True)
@@ -135,6 +135,7 @@ def _unknown(message_id: str) -> CommandFailedError:
 def _row(message: "OutboxMessage") -> dict[str, Any]:
     return {
         "message_id": message.message_id,
+        "original_message_id": message.original_message_id,
         "created_at": message.created_at,
         "recipient": message.recipient,
         "state": message.state.value,

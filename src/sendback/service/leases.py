@@ -53,12 +53,13 @@ class LeaseWorker(Generic[L]):
         self._in_hand = in_hand
         self._wake = asyncio.Event()
         self._held: dict[str, asyncio.Task[None]] = {}
+        self._reserved = 0
         self._stopping = False
 
     @property
     def room(self) -> int:
         """How many more it could hold; none once it has been told to stop."""
-        return 0 if self._stopping else self._in_hand - len(self._held)
+        return 0 if self._stopping else self._in_hand - len(self._held) - self._reserved
 
     def lease_ends(self) -> datetime:
         """When a lease taken now ends."""
@@ -68,8 +69,20 @@ class LeaseWorker(Generic[L]):
         """Something was queued."""
         self._wake.set()
 
+    def reserve(self) -> bool:
+        """Keeps room for a lease that is being made elsewhere; `hold` or `give_up` it."""
+        if self.room <= 0:
+            return False
+        self._reserved += 1
+        return True
+
+    def give_up(self) -> None:
+        """The lease that room was reserved for was not made."""
+        self._reserved -= 1
+
     def hold(self, lease: L) -> None:
-        """Works a lease off that this worker holds."""
+        """Works a lease off that room was reserved for."""
+        self._reserved -= 1
         self._held[self._queue.key(lease)] = asyncio.create_task(self._work(lease))
 
     async def run(self) -> None:
@@ -89,15 +102,18 @@ class LeaseWorker(Generic[L]):
 
     async def _take(self) -> bool:
         """Takes what there is and room for; answers whether there may be more to take now."""
-        room = self._in_hand - len(self._held)
+        room = self.room
         if room < max(1, self._in_hand // 4):  # larger steps, fewer transactions
             return False
+        self._reserved += room
+        leases: Sequence[L] = ()
         try:
             leases = await self._queue.take(self._clock.now(), self.lease_ends(), room)
         except StoreUnavailableError as error:
             log.warning("the queue cannot be read, work will go on by itself: %s", error)
             await asyncio.sleep(POLL_SECONDS)
-            return False
+        finally:
+            self._reserved -= room - len(leases)
         for lease in leases:
             self.hold(lease)
         return len(leases) == room

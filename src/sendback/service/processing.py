@@ -156,9 +156,13 @@ class ProcessingWorker:
 
     def reserve(self) -> tuple[str, datetime] | None:
         """See `receiving.Handover`."""
-        if self._worker.room <= 0:
+        if not self._worker.reserve():
             return None
         return self._parts.owner, self._worker.lease_ends()
+
+    def give_up(self) -> None:
+        """See `receiving.Handover`."""
+        self._worker.give_up()
 
     def take_over(self, lease: ProcessingLease, message: ReceivedMessage, body: Body) -> None:
         """See `receiving.Handover`."""

@@ -34,6 +34,9 @@ class Handover(Protocol):
     def reserve(self) -> tuple[str, datetime] | None:
         """Whose lease it is and until when, if there is room for one more; None: the queue's."""
 
+    def give_up(self) -> None:
+        """The message that this was reserved for was not kept."""
+
     def take_over(self, lease: ProcessingLease, message: ReceivedMessage, body: Body) -> None:
         """The message is durable and the lease reserved."""
 
@@ -128,10 +131,15 @@ class Receiving:
             )
             queued.append((message, processing, owner))
         entries = tuple((processing, owner) for _, processing, owner in queued)
-        await self._store.write(AddMessages(tuple(messages), body, entries))
-        for message, processing, owner in queued:
-            if owner is not None:
-                self._handover.take_over(ProcessingLease(processing, 1), message, body)
+        ours = [(message, processing) for message, processing, owner in queued if owner]
+        try:
+            await self._store.write(AddMessages(tuple(messages), body, entries))
+        except BaseException:
+            for _ in ours:
+                self._handover.give_up()
+            raise
+        for message, processing in ours:
+            self._handover.take_over(ProcessingLease(processing, 1), message, body)
 
     async def _body(self, content: Spool, header_size: int, message_id: str) -> Body:
         if content.size <= INLINE_OCTETS:
