@@ -6,7 +6,7 @@ How leases work: `leasing`. A row is made in the transaction that makes the mess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Self
 
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
@@ -16,6 +16,7 @@ from sendback.receipt.plan import StepOutcome
 from sendback.store.leasing import QUEUED, LeaseQueue
 from sendback.store.outbox import add_to_outbox
 from sendback.store.tables import processing, steps
+from sendback.store.transactions import BatchUnit
 from sendback.store.values import OutboxMessage, Processing, ProcessingState, StepRecord
 
 _QUEUE = LeaseQueue(processing, processing.c.processing_id)
@@ -92,7 +93,7 @@ class ReleaseProcessing:
 
 
 @dataclass(frozen=True, slots=True)
-class RecordProgress:
+class RecordProgress(BatchUnit[bool]):
     """Writes steps down, with the bounces that they sent. Answers False when the lease had passed.
 
     `keep`: the worker goes on, its lease ending at `due_at`; else the row is given back, due then.
@@ -107,7 +108,25 @@ class RecordProgress:
     due_at: datetime
     keep: bool
 
-    def __call__(self, connection: Connection, /) -> bool:
+    @classmethod
+    def run_together(cls, connection: Connection, units: Sequence[Self]) -> Sequence[bool]:
+        marked = [unit._mark(connection) for unit in units]  # noqa: SLF001 - its own class
+        written = [unit for unit, ok in zip(units, marked, strict=True) if ok]
+        add_to_outbox(connection, [bounce for unit in written for bounce in unit.bounces])
+        records = [
+            (unit.lease.processing.processing_id, step) for unit in written for step in unit.steps
+        ]
+        new = [_step_to_row(key, step) for key, step in records if step.attempts == 1]
+        if new:
+            connection.execute(insert(steps), new)
+        for key, step in records:
+            if step.attempts > 1:
+                where = {"key": key, "rule_at": step.rule_number, "action_at": step.action_number}
+                row = _step_to_row(key, step)
+                connection.execute(update(steps).where(*_KEY).values(row), where)
+        return marked
+
+    def _mark(self, connection: Connection) -> bool:
         values = {
             "key": self.lease.processing.processing_id,
             "token": self.lease.token,
@@ -116,22 +135,7 @@ class RecordProgress:
             "new_verdicts": self.verdicts,
             "new_owner": self.owner if self.keep else None,
         }
-        if connection.execute(_MARK, values).rowcount != 1:
-            return False
-        add_to_outbox(connection, self.bounces)
-        self._write_steps(connection)
-        return True
-
-    def _write_steps(self, connection: Connection) -> None:
-        key = self.lease.processing.processing_id
-        new = [_step_to_row(key, step) for step in self.steps if step.attempts == 1]
-        if new:
-            connection.execute(insert(steps), new)
-        for step in self.steps:
-            if step.attempts > 1:
-                where = {"key": key, "rule_at": step.rule_number, "action_at": step.action_number}
-                row = _step_to_row(key, step)
-                connection.execute(update(steps).where(*_KEY).values(row), where)
+        return connection.execute(_MARK, values).rowcount == 1
 
 
 @dataclass(frozen=True, slots=True)
