@@ -13,6 +13,9 @@ need() { command -v "$1" >/dev/null 2>&1 || [ -e "$1" ] || missing+=("${@:2}"); 
 need /usr/sbin/postfix postfix
 need swaks swaks libnet-ssleay-perl
 perl -MNet::SSLeay -e 1 2>/dev/null || missing+=(libnet-ssleay-perl)
+perl -MMail::DKIM -e 1 2>/dev/null || missing+=(libmail-dkim-perl)
+need rspamd rspamd
+need clamd clamav-daemon
 need node nodejs
 need npm npm
 $python -c 'import test.test_email' 2>/dev/null || missing+=(libpython3-testsuite)
