@@ -22,21 +22,14 @@ import uvicorn
 import uvloop
 from sqlalchemy import Connection, text
 
-from sendback.actions.aws import AwsClients
-from sendback.actions.connector import Connector
-from sendback.actions.functions import FunctionCallers
-from sendback.actions.local_functions import LocalFunctions
-from sendback.actions.mailboxes import MailboxServers
-from sendback.actions.objects import ObjectStores
-from sendback.actions.sns_message import SnsSigner
-from sendback.actions.topics import TopicPublishers
+from sendback.actions.outside import Outside
 from sendback.api.authentication import Authenticator
 from sendback.api.dispatch import Dispatcher
 from sendback.api.http import http_app
 from sendback.api.services import Services
 from sendback.aws.model import operation_model
 from sendback.clock import Clock, SystemClock
-from sendback.config import Listen, Outbound, SettingError, Settings
+from sendback.config import SettingError, Settings
 from sendback.delivery.relay import Relay, RelaySettings
 from sendback.delivery.transports import Capture, Transport
 from sendback.delivery.worker import DeliveryWorker
@@ -57,7 +50,8 @@ from sendback.service.sealing import Sealing
 from sendback.service.sending import Sending
 from sendback.service.setup import SetupService
 from sendback.service.steps import Steps
-from sendback.service.targets import BUCKET, FUNCTION, MAILBOX, TOPIC, Ports, Targets
+from sendback.service.targets import BUCKET, FUNCTION, MAILBOX, TOPIC, Targets
+from sendback.setting_texts import Listen, Outbound
 from sendback.smtp.protocol import Limits
 from sendback.smtp.server import SmtpServer, SmtpSettings
 from sendback.smtp.tls import server_context
@@ -250,38 +244,6 @@ class App:
 
     def close(self) -> None:
         self.store.close()
-
-
-class Outside:
-    """The implementations of the ports, and what they share."""
-
-    def __init__(
-        self,
-        settings: Settings,
-        clock: Clock,
-        public_url: str,
-        for_functions: Callable[[], dict[str, str]],
-    ) -> None:
-        self._connector = Connector(allow_private=settings.allows_private_targets)
-        self._local = LocalFunctions(for_functions)
-        self.signer = SnsSigner(
-            settings.data_dir / "sns.pem",
-            settings.hostname,
-            public_url,
-            settings.sns_signature_version,
-        )
-        clients = AwsClients(settings.region)
-        self.ports = Ports(
-            objects=ObjectStores(clients),
-            topics=TopicPublishers(clients, self._connector, self.signer, clock),
-            functions=FunctionCallers(clients, self._connector, self._local),
-            mailboxes=MailboxServers(settings.hostname),
-        )
-
-    async def close(self) -> None:
-        """Ends the functions' processes, closes the connections."""
-        await self._local.close()
-        await self._connector.close()
 
 
 class _HttpServer(uvicorn.Server):

@@ -4,7 +4,8 @@ import json
 import socket
 from dataclasses import dataclass
 
-from sendback.config import Listen, SettingError, Settings
+from sendback.config import SettingError, Settings
+from sendback.setting_texts import Listen
 
 BACKLOG = 1024
 

@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from sendback.config import Listen, Outbound, SettingError, load
+from sendback.config import SettingError, load
+from sendback.setting_texts import Listen, Outbound
 from tests.partners.sendback import run_cli
 
 

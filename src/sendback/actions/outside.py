@@ -1,0 +1,47 @@
+"""All ports of `service.ports`, built from the settings, and what they share."""
+
+from collections.abc import Callable
+
+from sendback.actions.aws import AwsClients
+from sendback.actions.connector import Connector
+from sendback.actions.functions import FunctionCallers
+from sendback.actions.local_functions import LocalFunctions
+from sendback.actions.mailboxes import MailboxServers
+from sendback.actions.objects import ObjectStores
+from sendback.actions.sns_message import SnsSigner
+from sendback.actions.topics import TopicPublishers
+from sendback.clock import Clock
+from sendback.config import Settings
+from sendback.service.targets import Ports
+
+
+class Outside:
+    """The implementations of the ports, and what they share."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        clock: Clock,
+        public_url: str,
+        for_functions: Callable[[], dict[str, str]],
+    ) -> None:
+        self._connector = Connector(allow_private=settings.allows_private_targets)
+        self._local = LocalFunctions(for_functions)
+        self.signer = SnsSigner(
+            settings.data_dir / "sns.pem",
+            settings.hostname,
+            public_url,
+            settings.sns_signature_version,
+        )
+        clients = AwsClients(settings.region)
+        self.ports = Ports(
+            objects=ObjectStores(clients),
+            topics=TopicPublishers(clients, self._connector, self.signer, clock),
+            functions=FunctionCallers(clients, self._connector, self._local),
+            mailboxes=MailboxServers(settings.hostname),
+        )
+
+    async def close(self) -> None:
+        """Ends the functions' processes, closes the connections."""
+        await self._local.close()
+        await self._connector.close()
