@@ -11,6 +11,7 @@ from pathlib import Path
 from sendback.api.operations import OPERATIONS
 from sendback.aws.model import operation_names
 from sendback.config import ENVIRONMENT_PREFIX, Settings, load
+from sendback.service.setup import read_setup
 from tests.partners.sendback import Sendback
 
 ROOT = Path(__file__).parents[2]
@@ -111,6 +112,15 @@ def test_the_readmes_session_works(tmp_path):
         assert done.returncode == 0, done.stdout + done.stderr
         assert "Final-Recipient: rfc822; bob@example.com" in done.stdout
         assert len(server.json("outbox", "list")) == 2
+
+
+def test_the_readmes_setup_can_be_applied(tmp_path):
+    """Receiving.md's is applied by tests/cli/test_rules.py."""
+    text = re.search(r"```toml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[1]
+    (tmp_path / "setup.toml").write_text(text)
+    setup = read_setup(tmp_path / "setup.toml")
+    assert setup.active_rule_set == "main"
+    assert setup.targets["bucket", "mail"] == f"directory:{tmp_path}/mail"
 
 
 def test_the_examples_of_the_dsn_page():

@@ -16,6 +16,8 @@ ROOT = Path(__file__).parents[2]
         ("mail/dates.py", "import sendback.store.errors", "Floors only look down"),
         ("store/errors.py", "import sendback.service.caller", "Floors only look down"),
         ("dsn/parse.py", "import socket", "Floor 1 does no I/O"),
+        ("receipt/plan.py", "import socket", "Floor 1 does no I/O"),
+        ("actions/topics.py", "import sendback.store.tables", "The SQL of a table is in the store"),
         ("smtp/protocol.py", "import asyncio", "The SMTP machine is as pure as floor 1"),
         (
             "service/sending.py",

@@ -1,15 +1,17 @@
 """S3, SNS and Lambda by their own API: AWS itself, or an endpoint that speaks like it.
 
 boto3 is synchronous and slow to import: it is imported when the first action needs it, and its
-calls run in threads.
+calls run in threads of their own, so that slow ones hold nothing else up.
 """
 
 import asyncio
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from sendback.service.ports import ActionFailedError, UnknownTargetError
 
+_THREADS = 50
 AWS = "aws"
 ENDPOINT = "endpoint:"
 
@@ -30,6 +32,7 @@ class AwsClients:
         self._region = region
         self._clients: dict[tuple[str, str, str], Any] = {}
         self._making = asyncio.Lock()
+        self._threads = ThreadPoolExecutor(_THREADS, "aws")
 
     async def call(
         self,
@@ -47,7 +50,8 @@ class AwsClients:
             answer = getattr(client, method)(**arguments)
             return read(answer) if read else answer
 
-        return await asyncio.to_thread(_told, run, f"{service}:{method}")
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, _told, run, f"{service}:{method}")
 
     async def _client(self, service: str, target: str, region: str) -> Any:
         key = (service, target, region)
@@ -72,7 +76,7 @@ def _make(service: str, target: str, region: str) -> Any:
         read_timeout=31,  # a function has 30 s
         retries={"total_max_attempts": 1},  # the step is what is tried again
         s3={"addressing_style": "path" if options else "auto"},
-        max_pool_connections=50,
+        max_pool_connections=_THREADS,
     )
     return session.client(service, region_name=region, config=config, **options)
 

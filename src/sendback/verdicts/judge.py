@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
 from sendback.mail.headers import header_section
@@ -16,6 +17,8 @@ from sendback.service.processing import Examined
 from sendback.verdicts.resolver import Resolver
 
 log = logging.getLogger(__name__)
+
+_THREADS = 32
 
 _FAILED = Verdicts(
     spf=SpfResult("temperror"),
@@ -46,6 +49,8 @@ class MailJudge:
         self._spam = spam
         self._virus = virus
         self._seconds = seconds
+        # Of its own: slow servers hold up nothing but each other.
+        self._threads = ThreadPoolExecutor(_THREADS, "verdicts")
 
     async def judge(self, examined: Examined, *, scan: bool) -> Verdicts:
         authentication, spam, virus = await asyncio.gather(
@@ -67,8 +72,9 @@ class MailJudge:
             return Verdicts(authentication_disabled=True)
         try:
             async with asyncio.timeout(self._seconds + 5):
-                return await asyncio.to_thread(
-                    _authenticate, examined, self._resolver, self._seconds
+                loop = asyncio.get_running_loop()
+                return await loop.run_in_executor(
+                    self._threads, _authenticate, examined, self._resolver, self._seconds
                 )
         except Exception:
             log.exception("a message could not be authenticated")
