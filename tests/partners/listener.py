@@ -1,5 +1,6 @@
 """The sender's mail server: aiosmtpd, written by others, as the independent other end."""
 
+import asyncio
 import queue
 from dataclasses import dataclass
 from typing import Any, Self
@@ -18,6 +19,29 @@ class Delivered:
     content: bytes
 
 
+class _Controller(Controller):
+    """Closes what its clients have left open: an unclosed socket is some later test's warning."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._sessions: list[Any] = []
+
+    def factory(self) -> Any:
+        session = super().factory()
+        self._sessions.append(session)
+        return session
+
+    def stop(self, *arguments: Any, **options: Any) -> None:
+        asyncio.run_coroutine_threadsafe(self._close(), self.loop).result(5)
+        super().stop(*arguments, **options)
+
+    async def _close(self) -> None:
+        for session in self._sessions:
+            if session.transport is not None:
+                session.transport.abort()
+        await asyncio.sleep(0.01)  # aborted transports close their sockets in the loop's next turn
+
+
 class Listener:
     """Answers each message as `replies` say, one after the other, then with 250."""
 
@@ -25,7 +49,7 @@ class Listener:
         self.messages: queue.Queue[Delivered] = queue.Queue()
         self.port = port or free_port()
         self._replies = list(replies)
-        self._controller = Controller(
+        self._controller = _Controller(
             self, "127.0.0.1", self.port, server_hostname="mx.sender.example", **options
         )
 
