@@ -26,6 +26,7 @@ from sendback.actions.outside import Outside
 from sendback.api.authentication import Authenticator
 from sendback.api.dispatch import Dispatcher
 from sendback.api.http import http_app
+from sendback.api.pages import VerificationPages
 from sendback.api.services import Services
 from sendback.aws.model import operation_model
 from sendback.clock import Clock, SystemClock
@@ -36,30 +37,43 @@ from sendback.delivery.worker import DeliveryWorker
 from sendback.dsn.texts import TextsError, builtin_texts, parse_texts
 from sendback.ids import IdMaker, RandomIds
 from sendback.listening import BACKLOG, Addresses, Sockets, bind
+from sendback.mail.address import AddressError, Mailbox, parse_mailbox
 from sendback.processes import Supervisor
+from sendback.resolver import Resolver
 from sendback.service.acceptance import Acceptance, CompiledRuleSets
+from sendback.service.accounts import Accounts
+from sendback.service.authorization import Authorization
 from sendback.service.backoff import Backoff
+from sendback.service.bounce_access import BounceAccess
 from sendback.service.bouncing import Bouncing, HumanPart
+from sendback.service.dkim import DkimKeyMaker
 from sendback.service.housekeeping import Housekeeping
-from sendback.service.identities import AtOnce, Identities
+from sendback.service.identities import Identities
+from sendback.service.identity_attributes import IdentityAttributes
+from sendback.service.identity_checks import IdentityChecks
+from sendback.service.identity_policies import IdentityPolicies
 from sendback.service.keys import Keys
 from sendback.service.processing import ProcessingParts, ProcessingWorker
 from sendback.service.receiving import Receiving
 from sendback.service.rule_sets import RuleSets
-from sendback.service.sealing import Sealing
+from sendback.service.sealing import Sealing, SecretError
 from sendback.service.sending import Sending
 from sendback.service.setup import SetupService
 from sendback.service.steps import Steps
 from sendback.service.targets import BUCKET, FUNCTION, MAILBOX, TOPIC, Targets
+from sendback.service.verification import Verification
+from sendback.service.verification_links import Links
+from sendback.service.verification_mails import MailSettings, VerificationMails
+from sendback.service.verification_templates import VerificationTemplates
 from sendback.setting_texts import Listen, Outbound
 from sendback.smtp.protocol import Limits
 from sendback.smtp.server import SmtpServer, SmtpSettings
 from sendback.smtp.tls import server_context
 from sendback.store.accounts import AddAccount
 from sendback.store.errors import StoreUnavailableError
+from sendback.store.installation import Remember
 from sendback.store.store import Store, prepare_schema
 from sendback.verdicts.judge import MailJudge
-from sendback.verdicts.resolver import Resolver
 from sendback.verdicts.scanners import Clamd, Rspamd
 
 log = logging.getLogger(__name__)
@@ -84,14 +98,16 @@ class App:
         self.http = http or settings.http_listen
         self.store = Store(settings.database_url, settings.data_dir)
         self._owner = f"{socket.gethostname()[:32]}:{os.getpid()}:{os.urandom(4).hex()}"
-        self.identities = Identities(self.store, self.clock, AtOnce())
         self.sending = Sending(self.store, self.clock, settings.send_bounce_rate)
+        self.sealing = Sealing(settings.secret_path, settings.secret)
+        self.accounts = Accounts(self.store, self.clock)
         self.keys = Keys(
             self.store,
             self.clock,
-            Sealing(settings.data_dir / "secret.key"),
+            self.sealing,
             settings.account_id if settings.development_key else None,
         )
+        self.verification = self._verification()
         self.housekeeping = Housekeeping(self.store, self.clock, settings.history)
         self.delivery = DeliveryWorker(
             self.store,
@@ -102,12 +118,28 @@ class App:
             lease=settings.lease,
             in_hand=settings.delivery_connections * 4,
         )
+        self.identities = Identities(
+            self.store,
+            self.clock,
+            self.verification,
+            DkimKeyMaker(self.sealing, ed25519=settings.dkim_ed25519),
+            self.delivery.wake,
+        )
+        self.identity_attributes = IdentityAttributes(
+            self.store, self.verification, settings.region
+        )
+        self.identity_policies = IdentityPolicies(self.store, settings.region)
+        self.verification_templates = VerificationTemplates(
+            self.store, self.identities, self.verification, settings.region
+        )
+        self.authorization = Authorization(self.clock, settings.region)
         self.bouncing = Bouncing(
             self.store,
             self.clock,
             self.ids,
             hostname=settings.hostname,
             region=settings.region,
+            access=BounceAccess(self.authorization, settings.region),
             window=settings.bounce_window,
             rate=settings.send_bounce_rate,
             give_up_after=settings.give_up_after,
@@ -122,10 +154,42 @@ class App:
         self.rule_sets = RuleSets(self.store, self.clock, self.targets)
         self.setup = SetupService(self.store, self.clock, self.identities, self.targets)
         self.dispatcher = Dispatcher(
-            Services(self.bouncing, self.identities, self.rule_sets, self.sending),
-            Authenticator(self.keys, settings.region),
+            Services(
+                bouncing=self.bouncing,
+                identities=self.identities,
+                identity_attributes=self.identity_attributes,
+                identity_policies=self.identity_policies,
+                rule_sets=self.rule_sets,
+                sending=self.sending,
+                verification_templates=self.verification_templates,
+            ),
+            Authenticator(self.keys, self.clock, settings.region),
+            self.authorization,
             self.ids,
         )
+
+    def _verification(self) -> Verification:
+        settings = self.settings
+        lasts = settings.verification_link_lasts
+        mail_settings = MailSettings(
+            sender=_verification_sender(settings),
+            hostname=settings.hostname,
+            region=settings.region,
+            lasts=lasts,
+            give_up_after=settings.give_up_after,
+        )
+        return Verification(
+            self.store,
+            self.clock,
+            Links(self.sealing, self.clock, self._public_url, lasts),
+            VerificationMails(self.ids, mail_settings),
+            at_once=settings.verifies_at_once,
+        )
+
+    @cached_property
+    def identity_checks(self) -> IdentityChecks:
+        resolver = _resolver(self.settings, cached=False)
+        return IdentityChecks(self.store, self.clock, resolver, hostname=self.settings.hostname)
 
     @cached_property
     def compiled(self) -> CompiledRuleSets:
@@ -135,9 +199,8 @@ class App:
     def judge(self) -> MailJudge:
         """What gives the verdicts."""
         settings = self.settings
-        servers = None if isinstance(settings.dns, str) else settings.dns
         return MailJudge(
-            None if settings.dns == "off" else Resolver(servers),
+            _resolver(settings, cached=True),
             Rspamd(settings.rspamd) if settings.rspamd else None,
             Clamd(settings.clamd) if settings.clamd else None,
             seconds=settings.dns_budget.total_seconds(),
@@ -205,6 +268,18 @@ class App:
             environment |= {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
         return environment
 
+    async def check_secret(self) -> None:
+        """Whether the secret is the one that this database's keys are sealed with.
+
+        Raises `SecretError`, `StoreUnavailableError`.
+        """
+        fingerprint = self.sealing.fingerprint
+        if await self.store.write(Remember("secret", fingerprint)) != fingerprint:
+            raise SecretError(
+                "the keys in this database are sealed with another secret than "
+                f"{self.sealing.origin}: put the right one in its place"
+            )
+
     async def is_ready(self) -> bool:
         """Whether the store can be read."""
         try:
@@ -221,7 +296,10 @@ class App:
         serving_http = asyncio.create_task(http.serve(sockets=[sockets.http]))
         delivering = asyncio.create_task(self.delivery.run())
         processing = asyncio.create_task(self.processing.run())
-        sweeping = asyncio.create_task(self.housekeeping.run())
+        background = [
+            asyncio.create_task(self.housekeeping.run()),
+            asyncio.create_task(self.identity_checks.run()),
+        ]
         while not http.started and not serving_http.done():
             await asyncio.sleep(0.002)
         ready()
@@ -238,7 +316,9 @@ class App:
         await self.outside.close()
         http.should_exit = True
         await serving_http
-        sweeping.cancel()
+        for task in background:
+            task.cancel()
+        self.identity_checks.close()
         self.delivery.stop()
         await delivering
 
@@ -251,7 +331,12 @@ class _HttpServer(uvicorn.Server):
 
     def __init__(self, app: App) -> None:
         config = uvicorn.Config(
-            http_app(app.dispatcher, app.is_ready, app.outside.signer.certificate_at),
+            http_app(
+                app.dispatcher,
+                app.is_ready,
+                app.outside.signer.certificate_at,
+                VerificationPages(app.verification, app.settings.hostname),
+            ),
             loop="none",
             http="httptools",
             ws="none",
@@ -302,6 +387,7 @@ def prepare(settings: Settings) -> None:
     _check_data_dir(settings.data_dir)
     _human_part(settings)
     prepare_schema(settings.database_url)
+    _verification_sender(settings)
     _tls(settings)  # made before workers could make one each
 
 
@@ -322,6 +408,7 @@ def _run_worker(
         operation_model("SendBounce")  # the model is read before the first request needs it
         app = App(settings, http=http)
         try:
+            await app.check_secret()
             await app.store.write(AddAccount(settings.account_id, app.clock.now()))
             stop = asyncio.Event()
             for number in (signal.SIGTERM, signal.SIGINT):
@@ -384,6 +471,20 @@ def _human_part(settings: Settings) -> HumanPart:
         allowed = f"auto, or one of {', '.join(sorted(languages))}"
         raise SettingError("bounce_language", settings.bounce_language, "the settings", allowed)
     return HumanPart(languages, settings.bounce_language, settings.return_content == "full")
+
+
+def _verification_sender(settings: Settings) -> Mailbox:
+    given = settings.verification_sender
+    try:
+        return parse_mailbox(given or f"no-reply@{settings.hostname}")
+    except AddressError as error:
+        raise SettingError("verification_sender", given, "the settings", str(error)) from None
+
+
+def _resolver(settings: Settings, *, cached: bool) -> Resolver | None:
+    if settings.dns == "off":
+        return None
+    return Resolver(None if isinstance(settings.dns, str) else settings.dns, cached=cached)
 
 
 def _transport(settings: Settings) -> Transport:

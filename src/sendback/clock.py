@@ -45,3 +45,13 @@ def to_milliseconds(moment: datetime) -> int:
 def from_milliseconds(milliseconds: int) -> datetime:
     """The inverse of `to_milliseconds`, in UTC."""
     return datetime.fromtimestamp(milliseconds / 1000, UTC)
+
+
+def to_optional_milliseconds(moment: datetime | None) -> int | None:
+    """The same, for a date that need not be there."""
+    return None if moment is None else to_milliseconds(moment)
+
+
+def from_optional_milliseconds(milliseconds: int | None) -> datetime | None:
+    """The same, for a date that need not be there."""
+    return None if milliseconds is None else from_milliseconds(milliseconds)

@@ -33,11 +33,13 @@ class SettingError(ValueError):
         self.allowed = allowed
 
 
-def _setting(default: str, read: Callable[[str], Any], about: str) -> Any:
+def _setting(default: str, read: Callable[[str], Any], about: str, *, hidden: bool = False) -> Any:
+    """One line of the table. The value of a hidden one is never shown."""
     # A default is read as any other text is, so that it cannot be of another kind.
     return field(
         default_factory=lambda: read(default),
-        metadata={"default": default, "read": read, "about": about},
+        metadata={"default": default, "read": read, "about": about, "hidden": hidden},
+        repr=not hidden,
     )
 
 
@@ -83,6 +85,34 @@ class Settings:
     )
     development_key: bool = _setting(
         "true", reading.flag, "Whether the key pair test/test is known. Only on loopback."
+    )
+    secret: str = _setting(
+        "",
+        reading.matching(r"|[0-9A-Fa-f]{64}", "64 hexadecimal digits (openssl rand -hex 32)"),
+        "The secret that keys are sealed with; empty is what secret_file holds.",
+        hidden=True,
+    )
+    secret_file: Path | None = _setting(
+        "",
+        reading.optional_path,
+        "File of that secret, made if it is not there; empty: secret.key in the data directory.",
+    )
+    verification: str = _setting(
+        "auto",
+        reading.choice("auto", "at_once", "proved"),
+        "How identities are verified: by mail and DNS, or at once; auto: at once while outbound "
+        "captures.",
+    )
+    verification_sender: str = _setting(
+        "",
+        reading.mailbox,
+        "Who writes verification mails; empty is no-reply@ and the hostname.",
+    )
+    verification_link_lasts: timedelta = _setting(
+        "24h", reading.positive_duration, "For how long the link in a verification mail works."
+    )
+    dkim_ed25519: bool = _setting(
+        "false", reading.flag, "Whether domains get an Ed25519 DKIM key beside the RSA one."
     )
     bounce_window: timedelta = _setting(
         "24h", reading.positive_duration, "For how long after receipt a message can be bounced."
@@ -243,6 +273,16 @@ class Settings:
             return self.outbound.captures
         return self.private_targets == "true"
 
+    @property
+    def verifies_at_once(self) -> bool:
+        if self.verification == "auto":
+            return self.outbound.captures
+        return self.verification == "at_once"
+
+    @property
+    def secret_path(self) -> Path:
+        return self.secret_file or self.data_dir / "secret.key"
+
     def endpoint(self, given: str) -> str:
         """What an unmapped bucket, topic or function is: never AWS while nothing is to go out."""
         return given or ("" if self.outbound.captures else "aws")
@@ -257,7 +297,7 @@ class LoadedSettings:
     """The settings, the text that each was given as, and where that came from."""
 
     settings: Settings
-    texts: Mapping[str, str]
+    texts: Mapping[str, str]  # of hidden ones, whether they are set
     origins: Mapping[str, str]
 
 
@@ -284,9 +324,13 @@ def load(
         try:
             read[name] = entry.metadata["read"](texts[name])
         except ValueError as error:
-            raise SettingError(name, texts[name], origins[name], str(error)) from None
+            shown = "(hidden)" if entry.metadata["hidden"] else texts[name]
+            raise SettingError(name, shown, origins[name], str(error)) from None
     settings = Settings(**read)
     _check_together(settings, origins)
+    for name, entry in table.items():
+        if entry.metadata["hidden"]:
+            texts[name] = "(hidden)" if texts[name] else ""
     return LoadedSettings(settings, texts, origins)
 
 

@@ -208,6 +208,18 @@ def path(text: str) -> Path:
     return Path(text)
 
 
+def optional_path(text: str) -> Path | None:
+    """A path, or empty."""
+    return Path(text) if text else None
+
+
+def mailbox(text: str) -> str:
+    """An address, perhaps with a name before it: `Mail Team <team@example.com>`; or empty."""
+    if text and not re.fullmatch(r"(?:[^<>\r\n]*<)?[^<>@\s]+@[^<>@\s]+>?", text):
+        raise ValueError("an address such as Mail Team <team@example.com>, or empty")
+    return text
+
+
 def _optional(exists: Callable[[Path], bool], allowed: str) -> Callable[[str], Path | None]:
     def read(text: str) -> Path | None:
         if text and not exists(Path(text)):

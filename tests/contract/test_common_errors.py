@@ -227,11 +227,11 @@ def test_a_fault_of_ours_is_an_internal_failure_without_details(server):
 def test_a_key_of_ones_own(server):
     signer = server.call(server.app.keys.create("000000000000", "ann"))
     assert "ListIdentitiesResponse" in post(
-        server, LIST, key=signer.caller.access_key, secret=signer.secret
+        server, LIST, key=signer.key.access_key, secret=signer.secret
     )
-    server.call(server.app.keys.delete(signer.caller.access_key))
+    server.call(server.app.keys.delete("000000000000", signer.key.access_key))
     server.app.keys._cache.clear()
-    found = post(server, LIST, key=signer.caller.access_key, secret=signer.secret)
+    found = post(server, LIST, key=signer.key.access_key, secret=signer.secret)
     assert found[0] == "InvalidClientTokenId"
 
 

@@ -474,8 +474,7 @@ def test_the_next_page_of_rule_sets(client, server):
 
 
 def test_other_accounts_rule_sets_do_not_exist(one, server):
-    signer = server.call(server.app.keys.create("111111111111", "eve"))
-    stranger = server.ses(key=signer.caller.access_key, secret=signer.secret)
+    stranger = server.ses_of("111111111111", "eve")
     assert stranger.list_receipt_rule_sets()["RuleSets"] == []
     expected = ("RuleSetDoesNotExist", "Rule set does not exist: one")
     assert error(stranger.describe_receipt_rule_set, RuleSetName="one") == expected

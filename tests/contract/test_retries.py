@@ -54,7 +54,7 @@ def test_the_same_call_by_another_key_is_another_call(server):
         "&BouncedRecipientInfoList.member.1.BounceType=Undefined"
     ).encode()
     ids = set()
-    for key, secret in (("test", "test"), (signer.caller.access_key, signer.secret)):
+    for key, secret in (("test", "test"), (signer.key.access_key, signer.secret)):
         for _ in range(2):
             headers = {"Host": str(server.addresses.http), "amz-sdk-invocation-id": "i1"}
             request = AWSRequest("POST", f"{server.endpoint}/", headers=headers, data=body)

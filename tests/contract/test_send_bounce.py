@@ -232,8 +232,7 @@ def test_an_unknown_message(server):
 
 def test_another_accounts_message_reads_exactly_like_an_unknown_one(server):
     message = server.send_mail()
-    signer = server.call(server.app.keys.create("111111111111", "eve"))
-    other = server.ses(key=signer.caller.access_key, secret=signer.secret)
+    other = server.ses_of("111111111111", "eve")
     other.verify_domain_identity(Domain="other.example")
     texts = []
     for original in (message, message[:-4] + "0000"):
@@ -428,8 +427,7 @@ def test_the_second_call_within_the_second(running, clock):
 def test_the_rate_is_each_accounts_own(running):
     server = running()
     server.ses().verify_domain_identity(Domain="example.com")
-    signer = server.call(server.app.keys.create("111111111111", "eve"))
-    other = server.ses(key=signer.caller.access_key, secret=signer.secret)
+    other = server.ses_of("111111111111", "eve")
     other.verify_domain_identity(Domain="example.com")  # both receive for it
     message = server.send_mail()
     arguments = {

@@ -33,6 +33,7 @@ class Running:
             "smtp_listen": "127.0.0.1:0",
             "data_dir": str(data_dir),
             "hostname": "mx.example.com",
+            "verification": "at_once",
             **flags,
         }
         self.settings = load(given, environ={}).settings
@@ -64,6 +65,11 @@ class Running:
 
     def ses(self, **options: Any) -> Any:
         return ses(self.endpoint, **options)
+
+    def ses_of(self, account_id: str, user: str, **options: Any) -> Any:
+        """A client of another account's user, who is made with a key if need be."""
+        issued = self.call(self.app.keys.create(account_id, user))
+        return self.ses(key=issued.key.access_key, secret=issued.secret, **options)
 
     def send_mail(self, **options: Any) -> str:
         return send_mail(self.smtp_port, **options)

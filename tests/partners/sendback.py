@@ -47,7 +47,8 @@ class Sendback:
             "--data-dir", str(self.data_dir), "--ready-file", str(ready),
             "--hostname", "mx.example.com", *self.flags,
         ]  # fmt: skip
-        environment = {**_clean_environment(), **self.environment}
+        at_once = {"SENDBACK_VERIFICATION": "at_once"}
+        environment = {**_clean_environment(), **at_once, **self.environment}
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
                 command, stdout=log, stderr=log, env=environment, cwd=self.folder

@@ -127,8 +127,7 @@ def test_one_accounts_filter_is_not_anothers(ruled):
     server = ruled(([], [HEADER]))
     block = {"Name": "all", "IpFilter": {"Policy": "Block", "Cidr": "127.0.0.0/8"}}
     server.ses().create_receipt_filter(Filter=block)
-    signer = server.call(server.app.keys.create("111111111111", "bea"))
-    other = server.ses(key=signer.caller.access_key, secret=signer.secret)
+    other = server.ses_of("111111111111", "bea")
     other.verify_domain_identity(Domain="example.org")
     server.forget()
     assert refused(server, "bob@example.org").startswith("250")
@@ -137,8 +136,7 @@ def test_one_accounts_filter_is_not_anothers(ruled):
 
 def test_every_account_of_a_domain_runs_its_own_rules(ruled):
     server = ruled((["bob@example.com"], [HEADER]))
-    signer = server.call(server.app.keys.create("111111111111", "bea"))
-    other = server.ses(key=signer.caller.access_key, secret=signer.secret)
+    other = server.ses_of("111111111111", "bea")
     other.verify_domain_identity(Domain="example.com")
     server.forget()
     message_id = server.send_mail(recipients=("bob@example.com", "eve@example.com"))

@@ -190,8 +190,7 @@ def test_mail_for_others_is_refused_at_rcpt(receiver):
 
 def test_each_account_gets_its_own_recipients(receiver):
     server = receiver()
-    signer = server.call(server.app.keys.create("111111111111", "eve"))
-    other = server.ses(key=signer.caller.access_key, secret=signer.secret)
+    other = server.ses_of("111111111111", "eve")
     other.verify_domain_identity(Domain="other.example")
     message_id = server.send_mail(recipients=("bob@example.com", "eve@other.example"))
     for account, address in ((ACCOUNT, "bob@example.com"), ("111111111111", "eve@other.example")):

@@ -12,9 +12,9 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from sendback.mail.address import parse_address
 from sendback.mail.envelope import Client, ReversePath
 from sendback.receipt.verdicts import Verdict
+from sendback.resolver import DnsFailedError, Resolver
 from sendback.service.processing import Examined
 from sendback.verdicts.judge import MailJudge
-from sendback.verdicts.resolver import DnsFailedError, Resolver
 from tests.conftest import need
 from tests.partners.dns_server import DnsServer
 

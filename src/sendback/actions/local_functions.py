@@ -115,7 +115,7 @@ class LocalFunctions:
     async def _start(self, local: LocalTarget, arn: str) -> "_Process":
         additional = {"AWS_LAMBDA_FUNCTION_NAME": arn.split(":")[6], **self._environment()}
         try:
-            process = await _Process.start(local, {**os.environ, **additional})
+            process = await _Process.start(local, {**_inherited(), **additional})
         except OSError as error:
             raise ActionFailedError(f"the function could not be started: {error}") from error
         self._all.add(process)
@@ -126,6 +126,11 @@ class LocalFunctions:
         ending = asyncio.create_task(process.end())
         self._ending.add(ending)
         ending.add_done_callback(self._ending.discard)
+
+
+def _inherited() -> dict[str, str]:
+    """The environment of this process, without the installation's secret."""
+    return {name: value for name, value in os.environ.items() if name != "SENDBACK_SECRET"}
 
 
 class _Process:

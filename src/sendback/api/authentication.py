@@ -6,6 +6,7 @@ from datetime import datetime
 
 from sendback.aws.errors import SesError
 from sendback.aws.sigv4 import SignedRequest, read_credentials, verify
+from sendback.clock import Clock
 from sendback.service.caller import Caller
 from sendback.service.keys import Keys
 from sendback.store.calls import CallKey
@@ -17,8 +18,9 @@ _MAX_INVOCATION_ID = 128
 class Authenticator:
     """Verifies signatures for one region."""
 
-    def __init__(self, keys: Keys, region: str) -> None:
+    def __init__(self, keys: Keys, clock: Clock, region: str) -> None:
         self._keys = keys
+        self._clock = clock
         self._region = region
 
     async def authenticate(self, request: SignedRequest, now: datetime) -> Caller:
@@ -28,12 +30,14 @@ class Authenticator:
         """
         credentials = read_credentials(request)
         signer = await self._keys.find(credentials.access_key)
-        if signer is None or credentials.session_token is not None:
-            # No temporary credentials have been issued, so a session token is nobody's.
+        if signer is None or not signer.has_token(credentials.session_token):
             raise SesError(
                 "InvalidClientTokenId", "The security token included in the request is invalid."
             )
         verify(request, credentials, signer.secret, self._region, now)
+        if signer.expires_at is not None and signer.expires_at <= self._clock.now():
+            raise SesError("ExpiredToken", "The security token included in the request is expired")
+        self._keys.used(credentials.access_key)
         return signer.caller
 
 

@@ -1,4 +1,4 @@
-"""From a signed request to XML: verify, find the operation, decode, run, encode.
+"""From a signed request to XML: verify, authorize, find the operation, decode, run, encode.
 
 The only place in which errors become answers.
 """
@@ -17,6 +17,8 @@ from sendback.aws.query import decode
 from sendback.aws.response import encode_error, encode_success
 from sendback.aws.sigv4 import SignedRequest
 from sendback.ids import IdMaker
+from sendback.service.authorization import Authorization
+from sendback.service.caller import CallOrigin
 from sendback.store.errors import StoreUnavailableError
 
 log = logging.getLogger(__name__)
@@ -36,16 +38,23 @@ class Answer:
 class Dispatcher:
     """Answers Query requests."""
 
-    def __init__(self, services: Services, authenticator: Authenticator, ids: IdMaker) -> None:
+    def __init__(
+        self,
+        services: Services,
+        authenticator: Authenticator,
+        authorization: Authorization,
+        ids: IdMaker,
+    ) -> None:
         self._services = services
         self._authenticator = authenticator
+        self._authorization = authorization
         self._ids = ids
 
-    async def answer(self, request: SignedRequest) -> Answer:
+    async def answer(self, request: SignedRequest, origin: CallOrigin) -> Answer:
         """Whatever the request is, there is an answer in the protocol's form."""
         request_id = self._ids.request()
         try:
-            body = await self._run(request, request_id)
+            body = await self._run(request, origin, request_id)
         except SesError as error:
             return Answer(error.http_status, encode_error(error, request_id), request_id)
         except StoreUnavailableError:
@@ -64,10 +73,13 @@ class Dispatcher:
     def _failure(error: SesError, request_id: str) -> Answer:
         return Answer(error.http_status, encode_error(error, request_id), request_id)
 
-    async def _run(self, request: SignedRequest, request_id: str) -> bytes:
+    async def _run(self, request: SignedRequest, origin: CallOrigin, request_id: str) -> bytes:
         pairs = [*request.query, *_form(request)]
         caller = await self._authenticator.authenticate(request, datetime.now(UTC))
         action = _action(pairs)
+        parameters = dict(pairs)
+        access = self._authorization.access(caller, origin, action, parameters)
+        self._authorization.check_call(access, action, parameters)
         model = operation_model(action)
         operation = OPERATIONS.get(action)
         if operation is None:
@@ -75,7 +87,7 @@ class Dispatcher:
                 "InvalidAction",
                 f"The operation {action} is part of the SES API and not built yet.",
             )
-        decoded = Request(caller, decode(model, pairs), call_key(caller, request))
+        decoded = Request(access, decode(model, pairs), call_key(caller, request))
         output = await operation(decoded, self._services)
         return encode_success(model, output, request_id)
 

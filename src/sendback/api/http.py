@@ -1,4 +1,4 @@
-"""The HTTP edge: `/` for the Query API, `/healthz`, `/readyz`, the certificate of SNS messages."""
+"""The HTTP edge: `/` for the Query API, `/healthz`, `/readyz`, `/verify`, SNS's certificate."""
 
 from collections.abc import Awaitable, Callable
 
@@ -9,9 +9,15 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from sendback.api.dispatch import Answer, Dispatcher, parse_form
+from sendback.api.pages import VerificationPages, unavailable
 from sendback.aws.errors import SesError
 from sendback.aws.response import CONTENT_TYPE
 from sendback.aws.sigv4 import SignedRequest
+from sendback.service.caller import CallOrigin
+from sendback.service.verification_links import PATH as VERIFY_PATH
+from sendback.store.errors import StoreUnavailableError
+
+Endpoint = Callable[[Request], Awaitable[Response]]
 
 MAX_BODY_OCTETS = 2 * 2**20  # read before the signature is known to be right
 
@@ -23,12 +29,13 @@ class QueryApi:
         self._dispatcher = dispatcher
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
         try:
-            signed = await _read(Request(scope, receive))
+            signed = await _read(request)
         except SesError as error:
             answer = self._dispatcher.refuse(error)
         else:
-            answer = await self._dispatcher.answer(signed)
+            answer = await self._dispatcher.answer(signed, _origin(request))
         await _response(answer)(scope, receive, send)
 
 
@@ -36,6 +43,7 @@ def http_app(
     dispatcher: Dispatcher,
     is_ready: Callable[[], Awaitable[bool]],
     certificate: Callable[[str], bytes | None],
+    pages: VerificationPages,
 ) -> Starlette:
     """The ASGI application. `certificate` answers what is at a path, if it is one's path."""
 
@@ -52,11 +60,22 @@ def http_app(
             return PlainTextResponse("There is no such certificate.\n", 404)
         return Response(found, media_type="application/x-pem-file")
 
+    def page(show: Endpoint) -> Endpoint:
+        async def endpoint(request: Request) -> Response:
+            try:
+                return await show(request)
+            except StoreUnavailableError:
+                return unavailable()
+
+        return endpoint
+
     return Starlette(
         routes=[
             Route("/", QueryApi(dispatcher), methods=["GET", "POST"]),
             Route("/healthz", healthz),
             Route("/readyz", readyz),
+            Route(VERIFY_PATH, page(pages.show), methods=["GET"]),
+            Route(VERIFY_PATH, page(pages.use), methods=["POST"]),
             Route("/SimpleNotificationService-{fingerprint}.pem", sns_certificate),
         ]
     )
@@ -73,6 +92,14 @@ async def _read(request: Request) -> SignedRequest:
         headers[key] = f"{headers[key]},{text}" if key in headers else text
     query = request.scope["query_string"].decode("latin-1")
     return SignedRequest(request.method, request.url.path, parse_form(query), headers, body)
+
+
+def _origin(request: Request) -> CallOrigin:
+    return CallOrigin(
+        source_ip=request.client.host if request.client else "",
+        user_agent=request.headers.get("user-agent", ""),
+        secure=request.url.scheme == "https",
+    )
 
 
 async def _body(request: Request) -> bytes:

@@ -4,11 +4,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from sendback.service.authorization import Access
 from sendback.service.bouncing import Bouncing
 from sendback.service.caller import Caller
 from sendback.service.identities import Identities
+from sendback.service.identity_attributes import IdentityAttributes
+from sendback.service.identity_policies import IdentityPolicies
 from sendback.service.rule_sets import RuleSets
 from sendback.service.sending import Sending
+from sendback.service.verification_templates import VerificationTemplates
 from sendback.store.calls import CallKey
 
 
@@ -18,14 +22,21 @@ class Services:
 
     bouncing: Bouncing
     identities: Identities
+    identity_attributes: IdentityAttributes
+    identity_policies: IdentityPolicies
     rule_sets: RuleSets
     sending: Sending
+    verification_templates: VerificationTemplates
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
     """A verified call: who makes it, its input as the model types it, what its retries share."""
 
-    caller: Caller
+    access: Access
     input: Mapping[str, Any]
     call: CallKey | None
+
+    @property
+    def caller(self) -> Caller:
+        return self.access.caller

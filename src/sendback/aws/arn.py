@@ -26,6 +26,14 @@ def parse_identity_arn(text: str) -> IdentityArn:
     return IdentityArn(pieces[3], pieces[4], identity)
 
 
+ROOT_USER = "root"  # an account's own user, which nothing restricts
+
+
+def root_arn(account_id: str) -> str:
+    """`arn:aws:iam::123456789012:root`: the account itself."""
+    return f"arn:aws:iam::{account_id}:root"
+
+
 def user_arn(account_id: str, user: str) -> str:
     """`arn:aws:iam::123456789012:user/ann`, which error texts name as the caller."""
     return f"arn:aws:iam::{account_id}:user/{user}"

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 # code: HTTP status; everything below 500 is the sender's fault.
 COMMON_ERRORS: dict[str, int] = {
     "AccessDenied": 403,
+    "ExpiredToken": 403,
     "IncompleteSignature": 400,
     "InternalFailure": 500,
     "InvalidAction": 400,

@@ -103,6 +103,7 @@ def _sendback(folder: Path, relay_port: int) -> Iterator[dict[str, dict[str, Any
     ]  # fmt: skip
     # Settings of the caller's own are not meant for the demo.
     environment = {k: v for k, v in os.environ.items() if not k.startswith("SENDBACK_")}
+    environment["SENDBACK_VERIFICATION"] = "at_once"
     with log.open("wb") as output:
         process = subprocess.Popen(  # noqa: S603 - our own command
             command, stdout=output, stderr=output, cwd=folder, env=environment

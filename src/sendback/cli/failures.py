@@ -4,6 +4,15 @@ import typer
 
 from sendback.config import SettingError
 
+_FORESEEN = {
+    "AccountError",
+    "RotationError",
+    "SchemaError",
+    "SecretError",
+    "SesError",
+    "StoreUnavailableError",
+}
+
 FAILED = 1
 USAGE = 2
 
@@ -18,10 +27,10 @@ def explain(error: Exception) -> tuple[str, int] | None:
         return str(error), USAGE
     if isinstance(error, CommandFailedError):
         return str(error), FAILED
-    if type(error).__name__ == "SetupError":
+    if type(error).__name__ in {"QuestionError", "SetupError"}:
         return str(error), USAGE
     # By name: importing the store for this would slow every command down.
-    if type(error).__name__ in {"SchemaError", "StoreUnavailableError", "SesError"}:
+    if type(error).__name__ in _FORESEEN:
         return str(error), FAILED
     return None
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sendback.cli.failures import CommandFailedError
-from sendback.cli.options import ConfigFile, Database, DataDir, Json, with_app
+from sendback.cli.options import Json, Place, on_store
 from sendback.cli.output import print_fields, print_rows
 
 if TYPE_CHECKING:
@@ -21,11 +21,11 @@ Name = Annotated[str, typer.Argument(metavar="ADDRESS|DOMAIN")]
 
 
 @app.command("list")
+@on_store
 def list_identities(
     as_json: Json = False,
-    data_dir: DataDir = None,
-    database: Database = None,
-    config: ConfigFile = None,
+    *,
+    place: Place,
 ) -> None:
     """List the identities."""
 
@@ -39,43 +39,124 @@ def list_identities(
             if token is None:
                 return rows
 
-    rows = with_app(config, data_dir, database, work)
+    rows = place.run(work)
     print_rows(rows, ("identity", "kind", "status", "created_at"), as_json=as_json)
 
 
 @app.command("verify")
+@on_store
 def verify(
     name: Name,
+    dkim: Annotated[bool, typer.Option(help="Make DKIM keys for the domain too.")] = False,
     as_json: Json = False,
-    data_dir: DataDir = None,
-    database: Database = None,
-    config: ConfigFile = None,
+    *,
+    place: Place,
 ) -> None:
-    """Add an address or a domain."""
+    """Ask for an address (its owner gets a mail) or a domain (see `records`)."""
 
     async def work(app: "App", settings: "Settings") -> dict[str, Any]:
         from sendback.store.accounts import AddAccount
 
-        await app.store.write(AddAccount(settings.account_id, app.clock.now()))
+        account_id = settings.account_id
+        await app.check_secret()
+        await app.store.write(AddAccount(account_id, app.clock.now()))
         ask = app.identities.verify_email if "@" in name else app.identities.verify_domain
-        return _row(await ask(settings.account_id, name))
+        await ask(account_id, name)
+        if dkim:
+            await app.identities.verify_dkim(account_id, name)
+        return _row((await app.identities.find(account_id, [name]))[name])
 
-    print_fields(with_app(config, data_dir, database, work, may_create=True), as_json=as_json)
+    print_fields(place.run(work, may_create=True), as_json=as_json)
+
+
+@app.command("records")
+@on_store
+def records(name: Name, as_json: Json = False, *, place: Place) -> None:
+    """Print the DNS records that a domain is to have."""
+
+    async def work(app: "App", settings: "Settings") -> list[dict[str, Any]]:
+        from sendback.service.records import wanted_records
+
+        found = await wanted_records(app.store, settings.account_id, name, settings.hostname)
+        return [{"name": r.name, "type": r.kind, "value": r.value, "for": r.purpose} for r in found]
+
+    rows = place.run(work)
+    if not rows and not as_json:
+        raise CommandFailedError(f"{name} needs no records: there is no such domain")
+    print_rows(rows, ("name", "type", "value", "for"), as_json=as_json)
+
+
+@app.command("check")
+@on_store
+def check(name: Name, as_json: Json = False, *, place: Place) -> None:
+    """Look for a domain's records in DNS now, and say what was found.
+
+    The server looks by itself, too. Exit code 1 when something is missing.
+    """
+
+    async def work(app: "App", settings: "Settings") -> list[dict[str, Any]]:
+        found = await app.identity_checks.check(settings.account_id, name)
+        app.identity_checks.close()
+        return [
+            {
+                "what": check.kind.value,
+                "status": check.status.value,
+                "reason": check.reason,
+                "next_check": check.due_at,
+            }
+            for check in found
+        ]
+
+    rows = place.run(work)
+    if not rows and not as_json:
+        raise CommandFailedError(
+            f"nothing is looked for: {name} was verified at once or is no domain"
+        )
+    print_rows(rows, ("what", "status", "reason", "next_check"), as_json=as_json)
+    if any(row["reason"] for row in rows):
+        raise typer.Exit(1)
+
+
+@app.command("rotate-dkim")
+@on_store
+def rotate_dkim(name: Name, as_json: Json = False, *, place: Place) -> None:
+    """Sign with the DKIM keys in reserve from now on, and make new reserves.
+
+    The reserve must be in DNS already. Keep the old key's record for a week: mail that it signed
+    may still be on its way.
+    """
+
+    async def work(app: "App", settings: "Settings") -> list[dict[str, Any]]:
+        from sendback.service.dkim import record_of
+
+        keys = await app.identities.rotate_dkim(settings.account_id, name)
+        return [
+            {
+                "selector": key.selector,
+                "algorithm": key.algorithm,
+                "state": key.state.value,
+                "record": record_of(key).name,
+            }
+            for key in keys
+        ]
+
+    rows = place.run(work)
+    print_rows(rows, ("selector", "algorithm", "state", "record"), as_json=as_json)
 
 
 @app.command("delete")
+@on_store
 def delete(
     name: Name,
-    data_dir: DataDir = None,
-    database: Database = None,
-    config: ConfigFile = None,
+    *,
+    place: Place,
 ) -> None:
     """Delete an identity: its mail is refused from now on."""
 
     async def work(app: "App", settings: "Settings") -> bool:
         return await app.identities.delete(settings.account_id, name)
 
-    if not with_app(config, data_dir, database, work):
+    if not place.run(work):
         raise CommandFailedError(f"there is no identity {name}")
     typer.echo(f"{name} is deleted.")
 

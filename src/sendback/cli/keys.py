@@ -1,78 +1,145 @@
-"""`sendback keys`: access keys for the API."""
+"""`sendback keys`: access keys for the API, permanent and temporary."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sendback.cli.failures import CommandFailedError
-from sendback.cli.options import ConfigFile, Database, DataDir, Json, with_app
+from sendback.cli.failures import CommandFailedError, usage_error
+from sendback.cli.options import Json, Place, on_store
 from sendback.cli.output import print_fields, print_rows
 
 if TYPE_CHECKING:
     from sendback.app import App
     from sendback.config import Settings
+    from sendback.service.keys import IssuedKey
 
 app = typer.Typer(help="Access keys for the API.", no_args_is_help=True)
 
+User = Annotated[str, typer.Option("--user", help="Whose key it is; root is the account itself.")]
+KeyId = Annotated[str, typer.Argument(metavar="ACCESS_KEY_ID")]
+
 
 @app.command("create")
-def create(
-    user: Annotated[str, typer.Option(help="Whose key it is; error texts name the user.")] = "root",
-    as_json: Json = False,
-    data_dir: DataDir = None,
-    database: Database = None,
-    config: ConfigFile = None,
-) -> None:
-    """Make a key pair. Its secret is shown this once."""
+@on_store
+def create(user: User = "root", as_json: Json = False, *, place: Place) -> None:
+    """Make a key pair, and its user if need be. Its secret is shown this once."""
 
     async def work(app: "App", settings: "Settings") -> dict[str, Any]:
-        signer = await app.keys.create(settings.account_id, user)
-        return {
-            "access_key_id": signer.caller.access_key,
-            "secret_access_key": signer.secret,
-            "account": signer.caller.account_id,
-            "user": signer.caller.user_name,
-        }
+        await app.check_secret()
+        return _shown(await app.keys.create(settings.account_id, user))
 
-    print_fields(with_app(config, data_dir, database, work, may_create=True), as_json=as_json)
+    print_fields(place.run(work, may_create=True), as_json=as_json)
+
+
+@app.command("temporary")
+@on_store
+def temporary(
+    user: User = "root",
+    lasts: Annotated[str, typer.Option(help="15m to 36h.")] = "1h",
+    as_json: Json = False,
+    *,
+    place: Place,
+) -> None:
+    """Make credentials with a session token, which end by themselves."""
+    from sendback.setting_texts import positive_duration
+
+    try:
+        duration = positive_duration(lasts)
+    except ValueError as error:
+        raise usage_error(f"--lasts: {error}") from None
+
+    async def work(app: "App", settings: "Settings") -> dict[str, Any]:
+        await app.check_secret()
+        return _shown(await app.keys.create_temporary(settings.account_id, user, duration))
+
+    print_fields(place.run(work), as_json=as_json)
 
 
 @app.command("list")
+@on_store
 def list_keys(
+    everyone: Annotated[bool, typer.Option("--all", help="Of all accounts.")] = False,
     as_json: Json = False,
-    data_dir: DataDir = None,
-    database: Database = None,
-    config: ConfigFile = None,
+    *,
+    place: Place,
 ) -> None:
     """List the keys, without their secrets."""
 
-    async def work(app: "App", _: "Settings") -> list[dict[str, Any]]:
+    async def work(app: "App", settings: "Settings") -> list[dict[str, Any]]:
+        now = app.clock.now()
         return [
             {
                 "access_key_id": key.access_key,
                 "account": key.account_id,
                 "user": key.user_name,
                 "created_at": key.created_at,
+                "last_used_at": key.last_used_at,
+                "expires_at": key.expires_at,
+                "state": "disabled"
+                if key.disabled_at
+                else "expired"
+                if key.expires_at and key.expires_at <= now
+                else "active",
             }
-            for key in await app.keys.list()
+            for key in await app.keys.list(None if everyone else settings.account_id)
         ]
 
-    rows = with_app(config, data_dir, database, work)
-    print_rows(rows, ("access_key_id", "account", "user", "created_at"), as_json=as_json)
+    columns = (
+        "access_key_id",
+        "account",
+        "user",
+        "created_at",
+        "last_used_at",
+        "expires_at",
+        "state",
+    )
+    print_rows(place.run(work), columns, as_json=as_json)
+
+
+@app.command("disable")
+@on_store
+def disable(access_key_id: KeyId, *, place: Place) -> None:
+    """Refuse requests signed with a key (within a second), until it is enabled again."""
+    _set_enabled(access_key_id, place, enabled=False)
+
+
+@app.command("enable")
+@on_store
+def enable(access_key_id: KeyId, *, place: Place) -> None:
+    """Take requests signed with a disabled key again."""
+    _set_enabled(access_key_id, place, enabled=True)
 
 
 @app.command("delete")
-def delete(
-    access_key_id: Annotated[str, typer.Argument()],
-    data_dir: DataDir = None,
-    database: Database = None,
-    config: ConfigFile = None,
-) -> None:
+@on_store
+def delete(access_key_id: KeyId, *, place: Place) -> None:
     """Delete a key: requests signed with it are refused from now on (within a second)."""
 
-    async def work(app: "App", _: "Settings") -> bool:
-        return await app.keys.delete(access_key_id)
+    async def work(app: "App", settings: "Settings") -> bool:
+        return await app.keys.delete(settings.account_id, access_key_id)
 
-    if not with_app(config, data_dir, database, work):
-        raise CommandFailedError(f"there is no key {access_key_id}")
+    if not place.run(work):
+        raise CommandFailedError(f"the account has no key {access_key_id}")
     typer.echo(f"{access_key_id} is deleted.")
+
+
+def _set_enabled(access_key_id: str, place: Place, *, enabled: bool) -> None:
+    async def work(app: "App", settings: "Settings") -> bool:
+        account_id = settings.account_id
+        return await app.keys.set_enabled(account_id, access_key_id, enabled=enabled)
+
+    if not place.run(work):
+        raise CommandFailedError(f"the account has no key {access_key_id}")
+    typer.echo(f"{access_key_id} is {'enabled' if enabled else 'disabled'}.")
+
+
+def _shown(issued: "IssuedKey") -> dict[str, Any]:
+    fields: dict[str, Any] = {
+        "access_key_id": issued.key.access_key,
+        "secret_access_key": issued.secret,
+        "account": issued.key.account_id,
+        "user": issued.key.user_name,
+    }
+    if issued.session_token is not None:
+        fields |= {"session_token": issued.session_token, "expires_at": issued.key.expires_at}
+    return fields

@@ -10,6 +10,7 @@ import typer
 
 from sendback import __version__
 from sendback.cli import (
+    accounts,
     bounce,
     config,
     database,
@@ -19,6 +20,7 @@ from sendback.cli import (
     keys,
     messages,
     outbox,
+    policies,
     rules,
     serve,
 )
@@ -44,6 +46,9 @@ app.add_typer(messages.app, name="messages")
 app.add_typer(outbox.app, name="outbox")
 app.add_typer(rules.app, name="rules")
 app.add_typer(identities.app, name="identities")
+app.add_typer(policies.app, name="policies")
+app.add_typer(accounts.app, name="accounts")
+app.add_typer(accounts.users, name="users")
 app.add_typer(keys.app, name="keys")
 app.add_typer(dsn.app, name="dsn")
 app.add_typer(config.app, name="config")

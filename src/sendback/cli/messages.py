@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sendback.cli.failures import CommandFailedError
-from sendback.cli.options import ConfigFile, Database, DataDir, Json, Limit, with_app
+from sendback.cli.options import Json, Limit, Place, on_store
 from sendback.cli.output import print_fields, print_rows, printable
 
 if TYPE_CHECKING:
@@ -21,12 +21,12 @@ app = typer.Typer(help="What was received.", no_args_is_help=True)
 
 
 @app.command("list")
+@on_store
 def list_messages(
     limit: Limit = 50,
     as_json: Json = False,
-    data_dir: DataDir = None,
-    database: Database = None,
-    config: ConfigFile = None,
+    *,
+    place: Place,
 ) -> None:
     """List received messages, the newest first."""
 
@@ -36,19 +36,19 @@ def list_messages(
         found = await app.store.read(ListMessages(settings.account_id, limit))
         return [_row(message) for message in found]
 
-    rows = with_app(config, data_dir, database, work)
+    rows = place.run(work)
     columns = ("received_at", "message_id", "from", "to", "subject", "size")
     print_rows(rows, columns, as_json=as_json)
 
 
 @app.command("show")
+@on_store
 def show_message(
     message_id: Annotated[str, typer.Argument(help="The ID in the 250 reply.")],
     raw: Annotated[bool, typer.Option(help="Print the message itself, as received.")] = False,
     as_json: Json = False,
-    data_dir: DataDir = None,
-    database: Database = None,
-    config: ConfigFile = None,
+    *,
+    place: Place,
 ) -> None:
     """Show a received message: its envelope, what its rules did, its header; or all of it."""
 
@@ -66,7 +66,7 @@ def show_message(
             content = (app.store.blobs.read(body.blob) if body.blob else body.inline) or b""
         return message, content, processed
 
-    message, body, processed = with_app(config, data_dir, database, work)
+    message, body, processed = place.run(work)
     if raw:
         typer.echo(message.header + body, nl=False)
         return

@@ -1,7 +1,10 @@
 """Options that several commands share, and how they become settings."""
 
 import asyncio
+import inspect
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -27,6 +30,10 @@ Database = Annotated[
     str | None,
     typer.Option("--database", help="Database URL.", show_default="SQLite in the data directory"),
 ]
+Account = Annotated[
+    str | None,
+    typer.Option("--account", help="Whose; 12 digits.", show_default="the setting account_id"),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 Limit = Annotated[int, typer.Option("--limit", "-n", min=1, help="How many at most.")]
 
@@ -36,32 +43,73 @@ def load_settings(config: Path | None, **flags: str | None) -> LoadedSettings:
     return load(flags, file=config)
 
 
-def with_app(
-    config: Path | None,
-    data_dir: str | None,
-    database: str | None,
-    work: Callable[["App", Settings], Coroutine[Any, Any, T]],
-    *,
-    may_create: bool = False,
-) -> T:
-    """Runs `work` on the services of the store that the options name, without serving."""
-    settings = load_settings(config, data_dir=data_dir, database=database).settings
-    if not may_create and not settings.data_dir.is_dir():
-        raise CommandFailedError(
-            f"there is nothing in {settings.data_dir}: start `sendback serve`, or name the "
-            "directory with --data-dir"
-        )
-    from sendback.app import App
-    from sendback.store.store import prepare_schema
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The store that a command works on, and the account: what the shared options name."""
 
-    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    prepare_schema(settings.database_url)
+    config: Path | None
+    data_dir: str | None
+    database: str | None
+    account: str | None
 
-    async def main() -> T:
-        app = App(settings)
-        try:
-            return await work(app, settings)
-        finally:
-            app.close()
+    def run(
+        self,
+        work: Callable[["App", Settings], Coroutine[Any, Any, T]],
+        *,
+        may_create: bool = False,
+    ) -> T:
+        """Runs `work` on the services of the store, without serving.
 
-    return asyncio.run(main())
+        The account of the option takes the place of the setting `account_id`.
+        """
+        flags = {"data_dir": self.data_dir, "database": self.database, "account_id": self.account}
+        settings = load_settings(self.config, **flags).settings
+        if not may_create and not settings.data_dir.is_dir():
+            raise CommandFailedError(
+                f"there is nothing in {settings.data_dir}: start `sendback serve`, or name the "
+                "directory with --data-dir"
+            )
+        from sendback.app import App
+        from sendback.store.store import prepare_schema
+
+        settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        prepare_schema(settings.database_url)
+
+        async def main() -> T:
+            app = App(settings)
+            try:
+                return await work(app, settings)
+            finally:
+                app.close()
+
+        return asyncio.run(main())
+
+
+_PLACE_OPTIONS = {
+    "data_dir": DataDir,
+    "database": Database,
+    "account": Account,
+    "config": ConfigFile,
+}
+
+
+def on_store(command: Callable[..., None]) -> Callable[..., None]:
+    """Gives a command the options that name a store and an account, as its argument `place`."""
+    signature = inspect.signature(command)
+    own = [entry for entry in signature.parameters.values() if entry.name != "place"]
+    shared = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind)
+        for name, kind in _PLACE_OPTIONS.items()
+    ]
+
+    @wraps(command)
+    def run(**arguments: Any) -> None:
+        given = {name: arguments.pop(name) for name in _PLACE_OPTIONS}
+        command(**arguments, place=Place(**given))
+
+    run.__signature__ = signature.replace(parameters=[*own, *shared])  # type: ignore[attr-defined]
+    run.__annotations__ = {
+        **{name: kind for name, kind in command.__annotations__.items() if name != "place"},
+        **_PLACE_OPTIONS,
+    }
+    return run

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sendback.cli.failures import CommandFailedError, usage_error
-from sendback.cli.options import ConfigFile, Database, DataDir, Json, Limit, with_app
+from sendback.cli.options import Json, Limit, Place, on_store
 from sendback.cli.output import print_fields, print_rows
 
 if TYPE_CHECKING:
@@ -20,13 +20,13 @@ STATES = ("queued", "delivered", "captured", "failed", "expired", "cancelled")
 
 
 @app.command("list")
+@on_store
 def list_outbox(
     state: Annotated[str | None, typer.Option(help=f"One of {', '.join(STATES)}.")] = None,
     limit: Limit = 50,
     as_json: Json = False,
-    data_dir: DataDir = None,
-    database: Database = None,
-    config: ConfigFile = None,
+    *,
+    place: Place,
 ) -> None:
     """List bounces, the newest first."""
     if state is not None and state not in STATES:
@@ -40,19 +40,19 @@ def list_outbox(
         found = await app.store.read(ListOutbox(settings.account_id, wanted, limit))
         return [_row(message) for message in found]
 
-    rows = with_app(config, data_dir, database, work)
+    rows = place.run(work)
     columns = ("created_at", "message_id", "recipient", "state", "attempts", "last_reply")
     print_rows(rows, columns, as_json=as_json)
 
 
 @app.command("show")
+@on_store
 def show_outbox(
     message_id: MessageId,
     raw: Annotated[bool, typer.Option(help="Print the bounce itself, as it is sent.")] = False,
     as_json: Json = False,
-    data_dir: DataDir = None,
-    database: Database = None,
-    config: ConfigFile = None,
+    *,
+    place: Place,
 ) -> None:
     """Show a bounce: its state, every attempt to deliver it, and with --raw all of it."""
 
@@ -64,7 +64,7 @@ def show_outbox(
             raise _unknown(message_id)
         return found[0], list(found[1])
 
-    message, attempts = with_app(config, data_dir, database, work)
+    message, attempts = place.run(work)
     if raw:
         typer.echo(message.content, nl=False)
         return
@@ -83,11 +83,11 @@ def show_outbox(
 
 
 @app.command("retry")
+@on_store
 def retry(
     message_id: MessageId,
-    data_dir: DataDir = None,
-    database: Database = None,
-    config: ConfigFile = None,
+    *,
+    place: Place,
 ) -> None:
     """Try a bounce again now: one that waits, failed, expired or was cancelled."""
 
@@ -98,7 +98,7 @@ def retry(
         unit = Requeue(settings.account_id, message_id, now, now + settings.give_up_after)
         return await app.store.write(unit)
 
-    state = with_app(config, data_dir, database, work)
+    state = place.run(work)
     if state is None:
         raise _unknown(message_id)
     if state in {"delivered", "captured"}:
@@ -107,11 +107,11 @@ def retry(
 
 
 @app.command("cancel")
+@on_store
 def cancel(
     message_id: MessageId,
-    data_dir: DataDir = None,
-    database: Database = None,
-    config: ConfigFile = None,
+    *,
+    place: Place,
 ) -> None:
     """Take a waiting bounce out of the queue; `retry` puts it back."""
 
@@ -120,7 +120,7 @@ def cancel(
 
         return await app.store.write(Cancel(settings.account_id, message_id))
 
-    state = with_app(config, data_dir, database, work)
+    state = place.run(work)
     if state is None:
         raise _unknown(message_id)
     if state != "queued":

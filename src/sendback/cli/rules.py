@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sendback.cli.failures import CommandFailedError, usage_error
-from sendback.cli.options import ConfigFile, Database, DataDir, Json, with_app
+from sendback.cli.options import Json, Place, on_store
 from sendback.cli.output import print_fields, print_json, print_rows
 
 if TYPE_CHECKING:
@@ -24,11 +24,11 @@ app = typer.Typer(
 
 
 @app.command("list")
+@on_store
 def list_rule_sets(
     as_json: Json = False,
-    data_dir: DataDir = None,
-    database: Database = None,
-    config: ConfigFile = None,
+    *,
+    place: Place,
 ) -> None:
     """List the rule sets; one of them may be active."""
 
@@ -53,19 +53,19 @@ def list_rule_sets(
             if token is None:
                 return rows
 
-    rows = with_app(config, data_dir, database, work)
+    rows = place.run(work)
     print_rows(rows, ("name", "active", "rules", "created_at"), as_json=as_json)
 
 
 @app.command("show")
+@on_store
 def show_rule_set(
     name: Annotated[
         str | None, typer.Argument(help="A rule set.", show_default="the active one")
     ] = None,
     as_json: Json = False,
-    data_dir: DataDir = None,
-    database: Database = None,
-    config: ConfigFile = None,
+    *,
+    place: Place,
 ) -> None:
     """Show a rule set's rules in their order; with --json as the API describes them."""
 
@@ -75,7 +75,7 @@ def show_rule_set(
     from sendback.receipt.model import ACTION_TYPES
     from sendback.receipt.shapes import rule_to_shape
 
-    rule_set = with_app(config, data_dir, database, work)
+    rule_set = place.run(work)
     if as_json:
         print_json({"Name": rule_set.name, "Rules": [rule_to_shape(r) for r in rule_set.rules]})
         return
@@ -94,12 +94,12 @@ def show_rule_set(
 
 
 @app.command("activate")
+@on_store
 def activate_rule_set(
     name: Annotated[str | None, typer.Argument(help="The rule set.", show_default=False)] = None,
     none: Annotated[bool, typer.Option("--none", help="Let no rule set be active.")] = False,
-    data_dir: DataDir = None,
-    database: Database = None,
-    config: ConfigFile = None,
+    *,
+    place: Place,
 ) -> None:
     """Make a rule set the active one; mail that is here already goes by the one it came under."""
     if (name is None) != none:
@@ -108,20 +108,20 @@ def activate_rule_set(
     async def work(app: "App", settings: "Settings") -> None:
         await app.rule_sets.activate(settings.account_id, name)
 
-    with_app(config, data_dir, database, work)
+    place.run(work)
     typer.echo(f"Rule set {name} is active." if name else "No rule set is active.")
 
 
 @app.command("apply")
+@on_store
 def apply_setup(
     file: Annotated[Path, typer.Argument(help="A TOML file.", exists=True, dir_okay=False)],
     prune: Annotated[
         bool, typer.Option("--prune", help="Delete what the file does not name.")
     ] = False,
     as_json: Json = False,
-    data_dir: DataDir = None,
-    database: Database = None,
-    config: ConfigFile = None,
+    *,
+    place: Place,
 ) -> None:
     """Set up identities, rule sets, filters and targets as a file says.
 
@@ -138,7 +138,7 @@ def apply_setup(
         await app.store.write(AddAccount(settings.account_id, app.clock.now()))
         return await app.setup.apply(settings.account_id, setup, prune=prune)
 
-    applied = with_app(config, data_dir, database, work, may_create=True)
+    applied = place.run(work, may_create=True)
     if as_json:
         print_json({"changes": applied.changes, "warnings": applied.warnings})
         return
@@ -149,6 +149,7 @@ def apply_setup(
 
 
 @app.command("test")
+@on_store
 def rehearse_mail(
     file: Annotated[Path, typer.Argument(help="A mail.", exists=True, dir_okay=False)],
     recipients: Annotated[list[str], typer.Option("--to", help="A recipient; may be repeated.")],
@@ -160,9 +161,8 @@ def rehearse_mail(
         str | None, typer.Option(help="A rule set.", show_default="the active one")
     ] = None,
     as_json: Json = False,
-    data_dir: DataDir = None,
-    database: Database = None,
-    config: ConfigFile = None,
+    *,
+    place: Place,
 ) -> None:
     """Print what would happen to a mail, without doing it.
 
@@ -178,7 +178,7 @@ def rehearse_mail(
         rehearsing = Rehearsing(app.store, app.targets, app.judge)
         return await rehearsing.rehearse(settings.account_id, found, envelope, content)
 
-    _tell(with_app(config, data_dir, database, work), as_json)
+    _tell(place.run(work), as_json)
 
 
 async def _rule_set(app: "App", settings: "Settings", name: str | None) -> "RuleSet":

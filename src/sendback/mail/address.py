@@ -130,6 +130,14 @@ def parse_domain(text: str) -> str:
     return canonical_domain(text)
 
 
+def identity_name(text: str) -> str:
+    """The spelling under which an identity is kept; the text itself when it is neither kind."""
+    try:
+        return parse_address(text).key if "@" in text else parse_domain(text)
+    except AddressError:
+        return text
+
+
 def parse_mailbox(text: str) -> Mailbox:
     """`ann@example.com` or `Ann Example <ann@example.com>`. Raises `AddressError`.
 

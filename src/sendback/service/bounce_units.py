@@ -4,7 +4,7 @@ Calls that come together are read together and queued together: one statement a 
 whole group (see `store/transactions.py`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Self
@@ -14,43 +14,56 @@ from sqlalchemy import Connection
 from sendback.store.accounts import take_turn
 from sendback.store.calls import CallKey, find_calls, remember_calls
 from sendback.store.identities import find_verified
+from sendback.store.identity_policies import find_identity_policies
 from sendback.store.messages import find_messages
 from sendback.store.outbox import add_to_outbox
 from sendback.store.transactions import BatchUnit
-from sendback.store.values import OutboxMessage, ReceivedMessage
+from sendback.store.values import NamedPolicy, OutboxMessage, ReceivedMessage
+
+Key = tuple[str, str]  # account ID and the name of a thing of that account
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What the store knows about a request, read in one transaction."""
+    """What the store knows about a request, read in one transaction.
+
+    `messages` are the copies of the accounts that have one; `verified` and `policies` are of the
+    identities that were asked for.
+    """
 
     repeated: str | None
-    message: ReceivedMessage | None
-    sender_verified: bool
+    messages: Mapping[str, ReceivedMessage]
+    verified: frozenset[Key]
+    policies: Mapping[Key, tuple[NamedPolicy, ...]]
 
 
 @dataclass(frozen=True, slots=True)
 class FindForBounce(BatchUnit[Found]):
     """Reads it; requests that come together are read together."""
 
-    account_id: str
     message_id: str
-    sender_names: tuple[str, ...]
+    accounts: tuple[str, ...]
+    identities: tuple[Key, ...]
     call: CallKey | None
 
     @classmethod
     def run_together(cls, connection: Connection, units: Sequence[Self]) -> Sequence[Found]:
         calls = find_calls(connection, {unit.call for unit in units if unit.call})
-        messages = find_messages(connection, {(u.account_id, u.message_id) for u in units})
-        names = {(unit.account_id, name) for unit in units for name in unit.sender_names}
+        copies = {(account, unit.message_id) for unit in units for account in unit.accounts}
+        messages = find_messages(connection, copies)
+        names = {identity for unit in units for identity in unit.identities}
         verified = find_verified(connection, names)
+        policies = find_identity_policies(connection, verified)
         return [
             Found(
                 repeated=calls.get(unit.call) if unit.call else None,
-                message=messages.get((unit.account_id, unit.message_id)),
-                sender_verified=any(
-                    (unit.account_id, name) in verified for name in unit.sender_names
-                ),
+                messages={
+                    account: messages[account, unit.message_id]
+                    for account in unit.accounts
+                    if (account, unit.message_id) in messages
+                },
+                verified=verified.intersection(unit.identities),
+                policies=policies,
             )
             for unit in units
         ]

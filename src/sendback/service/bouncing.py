@@ -6,7 +6,7 @@ the outbox in one transaction with all that it changes: the account's turn, the 
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -34,8 +34,15 @@ from sendback.mail.covering import covering_names
 from sendback.mail.envelope import Envelope, Notify, Recipient, Ret
 from sendback.mail.headers import field_values, message_id
 from sendback.mail.loops import reason_for_silence
+from sendback.service.authorization import Access
+from sendback.service.bounce_access import (
+    BounceAccess,
+    Use,
+    entry_of,
+    not_a_recipient,
+    not_verified,
+)
 from sendback.service.bounce_units import FindForBounce, QueueBounce
-from sendback.service.caller import Caller
 from sendback.store.calls import CallKey
 from sendback.store.identities import IsVerified
 from sendback.store.messages import FindBody
@@ -123,6 +130,7 @@ class Bouncing:
         *,
         hostname: str,
         region: str,
+        access: BounceAccess,
         window: timedelta,
         rate: float,
         give_up_after: timedelta,
@@ -137,6 +145,7 @@ class Bouncing:
         self._reporting_mta = MtaName("dns", hostname)
         self._hostname = hostname
         self._region = region
+        self._access = access
         self._window = window
         self._interval = timedelta(seconds=1 / rate) if rate else None
         self._give_up_after = give_up_after
@@ -145,27 +154,28 @@ class Bouncing:
         self._queued = queued
 
     async def send_bounce(
-        self, caller: Caller, request: BounceRequest, call: CallKey | None
+        self, access: Access, request: BounceRequest, call: CallKey | None
     ) -> str:
         """Queues the bounce and answers its MessageId; the same one for a repeated call.
 
         Raises `SesError`, `StoreUnavailableError`.
         """
-        self._authorise_arns(caller, request)
-        names = covering_names(request.sender_address)
-        if request.sender_arn:
-            names = (request.sender_arn.identity,)
-        found = await self._store.read(
-            FindForBounce(caller.account_id, request.original_message_id, names, call)
-        )
+        sender = Use("BounceSenderArn", request.sender_address, request.sender_arn)
+        uses = [_use(asked, number) for number, asked in enumerate(request.recipients, 1)]
+        self._access.check_arns(access, [sender, *uses])
+        found = await self._store.read(_what_to_find(access, request, sender, uses, call))
         if found.repeated:
             return found.repeated
-        if not found.sender_verified:
-            raise _not_verified(request.sender_address, self._region)
+        self._access.check_sender(access, sender, found)
         now = self._clock.now()
-        message = self._bounceable(request.original_message_id, found.message, now)
+        copy = self._access.message(access, uses, found)
+        message = self._bounceable(request.original_message_id, copy, now)
+        originals = self._access.recipients(access, uses, found)
+        if self._honour_notify_never:
+            _refuse_unwanted(originals)
         returned = await self._returned(message)
-        outgoing = self._compose(request, message, returned, now)
+        composed = self._compose(request, message, originals, returned, now)
+        outgoing = replace(composed, account_id=access.caller.account_id)
         answer = await self._store.write(QueueBounce(outgoing, call, self._interval))
         if answer is None:
             raise SesError("Throttling", "Rate exceeded")
@@ -191,30 +201,15 @@ class Bouncing:
             raise SilentError(reason)
         names = covering_names(request.sender_address)
         if not await self._store.read(IsVerified(message.account_id, names)):
-            raise _not_verified(request.sender_address, self._region)
+            raise not_verified(request.sender_address, self._region)
         returned = await self._returned(message)
         request = replace(request, recipients=wanted)
-        return self._compose(request, message, returned, self._clock.now())
+        originals = tuple(_original(message, asked) for asked in wanted)
+        return self._compose(request, message, originals, returned, self._clock.now())
 
     def wake_delivery(self) -> None:
         """A bounce was queued by somebody else's transaction."""
         self._queued()
-
-    def _authorise_arns(self, caller: Caller, request: BounceRequest) -> None:
-        """An identity of another account needs its owner's policy; without one, denied."""
-        asked = [(request.sender_arn, request.sender_address)]
-        asked += [(recipient.arn, recipient.recipient) for recipient in request.recipients]
-        for arn, address in asked:
-            if arn is None:
-                continue
-            if arn.account_id != caller.account_id or arn.region != self._region:
-                raise SesError(
-                    "AccessDenied",
-                    f"User `{caller.arn}' is not authorized to perform `ses:SendBounce' on "
-                    f"resource `{arn}'",
-                )
-            if arn.identity not in covering_names(address):
-                raise invalid_value("BounceSenderArn", f"{arn.identity} does not cover {address}")
 
     def _bounceable(
         self, asked_id: str, message: ReceivedMessage | None, now: datetime
@@ -251,6 +246,7 @@ class Bouncing:
         self,
         request: BounceRequest,
         message: ReceivedMessage,
+        originals: Sequence[Recipient],
         returned: Returned,
         now: datetime,
     ) -> OutboxMessage:
@@ -260,9 +256,8 @@ class Bouncing:
             raise message_rejected(
                 f"Message {message.message_id} has a null reverse-path: nobody to bounce to."
             )
-        recipients = tuple(_recipient(asked, envelope, now) for asked in request.recipients)
-        if self._honour_notify_never:
-            _refuse_unwanted(request, envelope)
+        pairs = zip(request.recipients, originals, strict=True)
+        recipients = tuple(_recipient(asked, original, now) for asked, original in pairs)
         bounce_id = self._ids.outbound_message(now)
         bounce = Bounce(
             sender=request.sender,
@@ -301,20 +296,44 @@ class Bouncing:
         )
 
 
-def _not_verified(address: Address, region: str) -> SesError:
-    return message_rejected(
-        "Email address is not verified. The following identities failed the check in region "
-        f"{region.upper()}: {address}"
+def _use(asked: BouncedRecipient, number: int) -> Use:
+    final = asked.fields.final_recipient if asked.fields else None
+    member = f"BouncedRecipientInfoList.member.{number}.RecipientArn"
+    return Use(member, asked.recipient, asked.arn, final)
+
+
+def _what_to_find(
+    access: Access,
+    request: BounceRequest,
+    sender: Use,
+    uses: Sequence[Use],
+    call: CallKey | None,
+) -> FindForBounce:
+    account_id = access.caller.account_id
+    opened = [use for use in uses if use.arn is not None]
+    accounts = [account_id, *(key[0] for use in opened for key in use.keys(account_id))]
+    identities = sender.keys(account_id)
+    identities += [key for use in opened for key in use.keys(account_id)]
+    return FindForBounce(
+        request.original_message_id,
+        tuple(dict.fromkeys(accounts)),
+        tuple(dict.fromkeys(identities)),
+        call,
     )
 
 
-def _recipient(asked: BouncedRecipient, envelope: Envelope, now: datetime) -> RecipientFields:
-    final = asked.fields.final_recipient if asked.fields else None
-    original = _original_recipient(asked.recipient, final, envelope)
+def _original(message: ReceivedMessage, asked: BouncedRecipient) -> Recipient:
+    found = entry_of(message, _use(asked, 1))
+    if found is None:
+        raise not_a_recipient(asked.recipient)
+    return found
+
+
+def _recipient(asked: BouncedRecipient, original: Recipient, now: datetime) -> RecipientFields:
     if asked.fields:
         fields = asked.fields
         return RecipientFields(
-            final_recipient=final or original.address,
+            final_recipient=fields.final_recipient or original.address,
             action=fields.action,
             status=fields.status,
             original_recipient=original.original,
@@ -335,22 +354,12 @@ def _recipient(asked: BouncedRecipient, envelope: Envelope, now: datetime) -> Re
     )
 
 
-def _original_recipient(recipient: Address, final: Address | None, envelope: Envelope) -> Recipient:
-    """The envelope's entry: either address must be one of the message's recipients."""
-    by_key = {entry.address.key: entry for entry in envelope.recipients}
-    for address in (recipient, final):
-        if address is not None and address.key in by_key:
-            return by_key[address.key]
-    raise message_rejected(f"Not a recipient of the original message: {recipient}")
-
-
-def _refuse_unwanted(request: BounceRequest, envelope: Envelope) -> None:
+def _refuse_unwanted(originals: Sequence[Recipient]) -> None:
     """RFC 3461 §4.1: NOTIFY=NEVER. SendBounce is asked for by hand, so this is a setting."""
-    never = _unwanted(envelope)
-    for asked in request.recipients:
-        if asked.recipient.key in never:
+    for original in originals:
+        if Notify.NEVER in original.notify:
             raise message_rejected(
-                f"The sender wants no notification about {asked.recipient} (NOTIFY=NEVER)."
+                f"The sender wants no notification about {original.address} (NOTIFY=NEVER)."
             )
 
 

@@ -1,38 +1,49 @@
 """Identities: asking for verification, listing, deleting."""
 
+import asyncio
 import base64
-import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TypeVar
+
+from sqlalchemy import Connection
 
 from sendback.aws.errors import SesError
 from sendback.clock import Clock
-from sendback.mail.address import AddressError, parse_address, parse_domain
+from sendback.mail.address import (
+    Address,
+    AddressError,
+    identity_name,
+    parse_address,
+    parse_domain,
+)
+from sendback.service.dkim import DkimKeyMaker, Rotate, RotationError, tokens
+from sendback.service.verification import Verification, new_token
+from sendback.store.dkim_keys import FindDkimKeys, add_dkim_keys, find_dkim_keys
 from sendback.store.identities import (
+    MAX_IDENTITIES,
     DeleteIdentity,
     FindIdentities,
     ListIdentities,
     PutIdentity,
+    TooManyIdentitiesError,
 )
+from sendback.store.identity_checks import ask_check
+from sendback.store.outbox import add_to_outbox
 from sendback.store.store import Store
-from sendback.store.values import Identity, IdentityKind, VerificationStatus
+from sendback.store.transactions import Unit
+from sendback.store.values import (
+    CheckKind,
+    DkimKey,
+    Identity,
+    IdentityCheck,
+    IdentityKind,
+    OutboxMessage,
+)
 
 MAX_PAGE = 1000
 
-
-class Verification(Protocol):
-    """How an identity becomes verified."""
-
-    def first_status(self) -> VerificationStatus:
-        """The status of an identity that has just been asked for."""
-
-
-class AtOnce:
-    """Verified as soon as it is asked for: for a machine whose operator asks for its own."""
-
-    def first_status(self) -> VerificationStatus:
-        return VerificationStatus.SUCCESS
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,26 +57,79 @@ class IdentityPage:
 class Identities:
     """The identities of all accounts."""
 
-    def __init__(self, store: Store, clock: Clock, verification: Verification) -> None:
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        verification: Verification,
+        dkim: DkimKeyMaker,
+        queued: Callable[[], None],
+    ) -> None:
+        """`queued` wakes delivery."""
         self._store = store
         self._clock = clock
         self._verification = verification
+        self._dkim = dkim
+        self._queued = queued
 
     async def verify_email(self, account_id: str, text: str) -> Identity:
-        """Raises `SesError`: InvalidParameterValue for what is no address."""
-        try:
-            name = parse_address(text).key
-        except AddressError as error:
-            raise SesError("InvalidParameterValue", f"Invalid email address: {error}") from None
-        return await self._put(account_id, name, IdentityKind.EMAIL_ADDRESS)
+        """Asks the address's owner by mail, unless it is verified already.
+
+        Raises `SesError`: InvalidParameterValue for what is no address, LimitExceeded.
+        """
+        address = self._address(text)
+        identity = self._make(account_id, address.key, IdentityKind.EMAIL_ADDRESS)
+        unit = _AskByMail(identity, lambda found: self._verification.mail(found, address))
+        asked, mail = await self._write(unit)
+        if mail is not None:
+            self._queued()
+        return asked
+
+    async def verify_by(
+        self, account_id: str, text: str, write: Callable[[Identity, Address], OutboxMessage]
+    ) -> OutboxMessage:
+        """The same with a mail of the caller's, which is sent in any case. Raises `SesError`."""
+        address = self._address(text)
+        identity = self._make(account_id, address.key, IdentityKind.EMAIL_ADDRESS)
+        unit = _AskByMail(identity, lambda found: write(found, address), always=True)
+        _, mail = await self._write(unit)
+        if mail is None:
+            raise RuntimeError("a mail that is always sent was not")
+        self._queued()
+        return mail
 
     async def verify_domain(self, account_id: str, text: str) -> Identity:
-        """Raises `SesError`: InvalidParameterValue for what is no domain."""
-        try:
-            name = parse_domain(text)
-        except AddressError as error:
-            raise SesError("InvalidParameterValue", f"Invalid domain name: {error}") from None
-        return await self._put(account_id, name, IdentityKind.DOMAIN)
+        """Raises `SesError`: InvalidParameterValue for what is no domain, LimitExceeded."""
+        identity = self._make(account_id, _domain(text), IdentityKind.DOMAIN)
+        return await self._write(_AskByDns(identity, self._check(identity, CheckKind.DOMAIN)))
+
+    async def verify_dkim(self, account_id: str, text: str) -> Sequence[DkimKey]:
+        """The domain's DKIM keys, made at the first call. Raises `SesError`."""
+        domain = _domain(text)
+        identity = self._make(account_id, domain, IdentityKind.DOMAIN)
+        known = await self.dkim_keys(account_id, (domain,))
+        new: Sequence[DkimKey] = ()
+        if not known:
+            now = self._clock.now()
+            new = await asyncio.to_thread(self._dkim.first_keys, account_id, domain, now)
+        check = self._check(identity, CheckKind.DKIM)
+        await self._write(_AskByDns(identity, check, tuple(new)))
+        return await self.dkim_keys(account_id, (domain,))
+
+    async def dkim_keys(self, account_id: str, domains: Sequence[str]) -> Sequence[DkimKey]:
+        return await self._store.read(FindDkimKeys(account_id, tuple(domains)))
+
+    async def rotate_dkim(self, account_id: str, text: str) -> Sequence[DkimKey]:
+        """Makes the keys in reserve sign, and new reserves. Raises `RotationError`."""
+        domain = identity_name(text)
+        keys = await self.dkim_keys(account_id, (domain,))
+        if not tokens(keys):
+            raise RotationError(f"{text} has no DKIM keys: call VerifyDomainDkim first")
+        now = self._clock.now()
+        reserves = await asyncio.to_thread(self._dkim.reserves, account_id, domain, now)
+        must_be_seen = not self._verification.at_once
+        unit = Rotate(account_id, domain, tuple(reserves), now, must_be_seen)
+        return await self._store.write(unit)
 
     async def delete(self, account_id: str, text: str) -> bool:
         """Whether there was one. SES answers the same either way."""
@@ -75,11 +139,17 @@ class Identities:
         self, account_id: str, kind: IdentityKind | None, token: str | None, limit: int
     ) -> IdentityPage:
         """One page of at most `limit`. Raises `SesError` for a token of nobody's making."""
-        after = _read_token(token) if token else ""
+        after = read_token(token) if token else ""
         found = await self._store.read(ListIdentities(account_id, kind, after, limit + 1))
         page = found[:limit]
         more = len(found) > limit
-        return IdentityPage(page, _make_token(page[-1].identity) if more else None)
+        return IdentityPage(page, make_token(page[-1].identity) if more else None)
+
+    async def verified_addresses(self, account_id: str) -> Sequence[str]:
+        """SES API: ListVerifiedEmailAddresses."""
+        kind = IdentityKind.EMAIL_ADDRESS
+        unit = ListIdentities(account_id, kind, "", MAX_IDENTITIES, verified_only=True)
+        return [identity.identity for identity in await self._store.read(unit)]
 
     async def find(self, account_id: str, texts: Sequence[str]) -> dict[str, Identity]:
         """Those of the texts that the account has asked to verify, by the text as given."""
@@ -88,43 +158,109 @@ class Identities:
         by_name = {identity.identity: identity for identity in found}
         return {text: by_name[name] for text, name in names.items() if name in by_name}
 
-    def made(self, account_id: str, text: str) -> Identity:
-        """An identity of either kind, as it would be put. Raises `SesError`."""
-        try:
-            is_email = "@" in text
-            name = parse_address(text).key if is_email else parse_domain(text)
-        except AddressError as error:
-            raise SesError("InvalidParameterValue", f"Invalid identity: {error}") from None
-        kind = IdentityKind.EMAIL_ADDRESS if is_email else IdentityKind.DOMAIN
-        return self._make(account_id, name, kind)
+    def wake_delivery(self) -> None:
+        """Mails were queued by somebody else's transaction."""
+        self._queued()
 
-    async def _put(self, account_id: str, name: str, kind: IdentityKind) -> Identity:
-        return await self._store.write(PutIdentity(self._make(account_id, name, kind)))
+    def asked(self, account_id: str, text: str) -> Unit[Identity]:
+        """The unit of work that asks for an identity of either kind. Raises `SesError`."""
+        if "@" in text:
+            address = self._address(text)
+            identity = self._make(account_id, address.key, IdentityKind.EMAIL_ADDRESS)
+            return _First(
+                _AskByMail(identity, lambda found: self._verification.mail(found, address))
+            )
+        identity = self._make(account_id, _domain(text), IdentityKind.DOMAIN)
+        return _AskByDns(identity, self._check(identity, CheckKind.DOMAIN))
+
+    async def _write(self, unit: Unit[T]) -> T:
+        try:
+            return await self._store.write(unit)
+        except TooManyIdentitiesError:
+            text = f"An account may have {MAX_IDENTITIES} identities."
+            raise SesError("LimitExceeded", text) from None
+
+    def _check(self, identity: Identity, kind: CheckKind) -> IdentityCheck:
+        return self._verification.first_check(identity.account_id, identity.identity, kind)
+
+    def _address(self, text: str) -> Address:
+        try:
+            address = parse_address(text)
+        except AddressError as error:
+            raise SesError("InvalidParameterValue", f"Invalid email address: {error}") from None
+        if address.needs_smtputf8 and not self._verification.at_once:
+            reason = "its local part is not ASCII, and no mail can ask its owner"
+            raise SesError("InvalidParameterValue", f"Invalid email address: {text}: {reason}")
+        return address
 
     def _make(self, account_id: str, name: str, kind: IdentityKind) -> Identity:
         return Identity(
             account_id=account_id,
             identity=name,
             kind=kind,
-            status=self._verification.first_status(),
-            verification_token=base64.b64encode(os.urandom(32)).decode("ascii"),
+            status=self._verification.first_status,
+            verification_token=new_token(),
             created_at=self._clock.now(),
         )
 
 
-def identity_name(text: str) -> str:
-    """The spelling under which an identity is kept; the text itself when it is neither kind."""
+@dataclass(frozen=True, slots=True)
+class _AskByMail:
+    """Adds the address; queues the mail that asks unless it is verified, or `always`."""
+
+    identity: Identity
+    write: Callable[[Identity], OutboxMessage]
+    always: bool = False
+
+    def __call__(self, connection: Connection, /) -> tuple[Identity, OutboxMessage | None]:
+        identity = PutIdentity(self.identity)(connection)
+        if identity.is_verified and not self.always:
+            return identity, None
+        mail = self.write(identity)
+        add_to_outbox(connection, [mail])
+        return identity, mail
+
+
+@dataclass(frozen=True, slots=True)
+class _First:
+    unit: _AskByMail
+
+    def __call__(self, connection: Connection, /) -> Identity:
+        return self.unit(connection)[0]
+
+
+@dataclass(frozen=True, slots=True)
+class _AskByDns:
+    """Adds the domain and begins to look for its token, or for the keys that are added."""
+
+    identity: Identity
+    check: IdentityCheck
+    keys: tuple[DkimKey, ...] = ()
+
+    def __call__(self, connection: Connection, /) -> Identity:
+        new = self.identity
+        PutIdentity(new)(connection)
+        # Two calls at once: the first one's keys are the domain's.
+        if self.keys and not find_dkim_keys(connection, new.account_id, (new.identity,)):
+            add_dkim_keys(connection, self.keys)
+        ask_check(connection, self.check)
+        return FindIdentities(new.account_id, (new.identity,))(connection)[0]
+
+
+def _domain(text: str) -> str:
     try:
-        return parse_address(text).key if "@" in text else parse_domain(text)
-    except AddressError:
-        return text
+        return parse_domain(text)
+    except AddressError as error:
+        raise SesError("InvalidParameterValue", f"Invalid domain name: {error}") from None
 
 
-def _make_token(name: str) -> str:
+def make_token(name: str) -> str:
+    """The NextToken of a page that ends with this name."""
     return base64.urlsafe_b64encode(name.encode()).decode("ascii")
 
 
-def _read_token(token: str) -> str:
+def read_token(token: str) -> str:
+    """The name; raises `SesError` for a token of nobody's making."""
     try:
         return base64.b64decode(token.encode("ascii"), b"-_", validate=True).decode()
     except ValueError:

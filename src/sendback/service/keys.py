@@ -1,31 +1,76 @@
-"""Access keys: making, listing, deleting, and finding the secret behind one."""
+"""Access keys: making, listing, deleting, and finding the secret behind one.
 
+A temporary key goes with a session token, of which only the hash is kept, and ends by itself.
+"""
+
+import asyncio
 import base64
+import hashlib
+import hmac
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from time import monotonic
 
+from sqlalchemy import Connection
+
+from sendback.authz.policy import PolicyKind
+from sendback.aws.arn import ROOT_USER
 from sendback.clock import Clock
+from sendback.service.accounts import AccountError
+from sendback.service.authorization import read_policies
 from sendback.service.caller import Caller
 from sendback.service.sealing import Sealing
-from sendback.store.accounts import AddAccount
-from sendback.store.keys import AddKey, DeleteKey, FindKey, ListKeys
+from sendback.store.accounts import AddAccount, has_account
+from sendback.store.errors import StoreUnavailableError
+from sendback.store.keys import (
+    AddKey,
+    DeleteKey,
+    FindKey,
+    ListKeys,
+    RecordUse,
+    SetKeyDisabled,
+)
 from sendback.store.store import Store
-from sendback.store.values import AccessKey
+from sendback.store.users import AddUser, has_user
+from sendback.store.values import AccessKey, NamedPolicy
+
+log = logging.getLogger(__name__)
 
 DEVELOPMENT_KEY = "test"
 DEVELOPMENT_SECRET = "test"  # noqa: S105 - known to all, and refused off loopback
+# STS API: GetSessionToken, DurationSeconds.
+SHORTEST_SESSION, LONGEST_SESSION = timedelta(minutes=15), timedelta(hours=36)
 # A key that another process deletes stops working here after this long.
 _CACHE_SECONDS = 1.0
+_USE_RECORDED_EVERY = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True)
 class Signer:
-    """A caller, and the secret that only the verifier of signatures may see."""
+    """A caller, and what only the verifier of signatures may see."""
 
     caller: Caller
     secret: str
+    token_hash: str | None = None
+    expires_at: datetime | None = None
+
+    def has_token(self, token: str | None) -> bool:
+        """Whether the session token is the one that the key was issued with; none for none."""
+        if self.token_hash is None or token is None:
+            return self.token_hash is None and token is None
+        return hmac.compare_digest(hash_token(token), self.token_hash)
+
+
+@dataclass(frozen=True, slots=True)
+class IssuedKey:
+    """A new key with its secret, which is shown this once."""
+
+    key: AccessKey
+    secret: str
+    session_token: str | None = None
 
 
 class Keys:
@@ -38,6 +83,8 @@ class Keys:
         self._clock = clock
         self._sealing = sealing
         self._cache: dict[str, tuple[float, Signer]] = {}
+        self._recorded: dict[str, datetime] = {}
+        self._recording: set[asyncio.Task[None]] = set()
         self._development = (
             Signer(Caller(development_account, "developer", DEVELOPMENT_KEY), DEVELOPMENT_SECRET)
             if development_account
@@ -45,34 +92,119 @@ class Keys:
         )
 
     async def find(self, access_key: str) -> Signer | None:
-        """Who signs with this key, or None. Raises `StoreUnavailableError`."""
+        """Who signs with this key, or None. Raises `StoreUnavailableError`, `SecretError`."""
         if self._development and access_key == DEVELOPMENT_KEY:
             return self._development
         cached = self._cache.get(access_key)
         if cached and monotonic() - cached[0] < _CACHE_SECONDS:
             return cached[1]
-        key = await self._store.read(FindKey(access_key))
-        if key is None:
+        found = await self._store.read(FindKey(access_key))
+        if found is None or found[0].disabled_at is not None:
             self._cache.pop(access_key, None)
             return None
-        secret = self._sealing.open(key.sealed_secret, key.access_key)
-        signer = Signer(Caller(key.account_id, key.user_name, key.access_key), secret)
+        signer = self._signer(*found)
         self._cache[access_key] = (monotonic(), signer)
         return signer
 
-    async def create(self, account_id: str, user_name: str) -> Signer:
-        """A new key pair; its secret is shown this once and kept sealed."""
-        access_key = "AKIA" + base64.b32encode(os.urandom(10)).decode("ascii")
-        secret = base64.b64encode(os.urandom(30)).decode("ascii")
+    def used(self, access_key: str) -> None:
+        """A call was signed with it; written down now and then, and never waited for."""
         now = self._clock.now()
-        await self._store.write(AddAccount(account_id, now))
-        sealed = self._sealing.seal(secret, access_key)
-        await self._store.write(AddKey(AccessKey(access_key, account_id, user_name, sealed, now)))
-        return Signer(Caller(account_id, user_name, access_key), secret)
+        last = self._recorded.get(access_key)
+        if access_key == DEVELOPMENT_KEY or (last and now - last < _USE_RECORDED_EVERY):
+            return
+        self._recorded[access_key] = now
+        task = asyncio.create_task(self._record(access_key, now))
+        self._recording.add(task)
+        task.add_done_callback(self._recording.discard)
 
-    async def list(self) -> Sequence[AccessKey]:
-        return await self._store.read(ListKeys())
+    async def create(self, account_id: str, user_name: str) -> IssuedKey:
+        """A new key pair; its secret is shown this once and kept sealed.
 
-    async def delete(self, access_key: str) -> bool:
+        The user is made when there is none of that name. Raises `AccountError`.
+        """
+        return await self._issue(account_id, user_name, "AKIA", None)
+
+    async def create_temporary(
+        self, account_id: str, user_name: str, lasts: timedelta
+    ) -> IssuedKey:
+        """Credentials with a session token, for 15 minutes to 36 hours. Raises `AccountError`."""
+        if not SHORTEST_SESSION <= lasts <= LONGEST_SESSION:
+            raise AccountError("temporary credentials last from 15m to 36h")
+        return await self._issue(account_id, user_name, "ASIA", lasts)
+
+    async def list(self, account_id: str | None) -> Sequence[AccessKey]:
+        """Those of the account, or all."""
+        return await self._store.read(ListKeys(account_id))
+
+    async def delete(self, account_id: str, access_key: str) -> bool:
         """Whether there was one."""
-        return await self._store.write(DeleteKey(access_key))
+        return await self._store.write(DeleteKey(account_id, access_key))
+
+    async def set_enabled(self, account_id: str, access_key: str, *, enabled: bool) -> bool:
+        """Whether there was one."""
+        disabled_at = None if enabled else self._clock.now()
+        return await self._store.write(SetKeyDisabled(account_id, access_key, disabled_at))
+
+    async def _issue(
+        self, account_id: str, user_name: str, prefix: str, lasts: timedelta | None
+    ) -> IssuedKey:
+        access_key = prefix + base64.b32encode(os.urandom(10)).decode("ascii")
+        secret = base64.b64encode(os.urandom(30)).decode("ascii")
+        token = base64.b64encode(os.urandom(96)).decode("ascii") if lasts else None
+        now = self._clock.now()
+        key = AccessKey(
+            access_key=access_key,
+            account_id=account_id,
+            user_name=user_name,
+            sealed_secret=self._sealing.seal(secret.encode(), access_key),
+            created_at=now,
+            expires_at=now + lasts if lasts else None,
+            token_hash=hash_token(token) if token else None,
+        )
+        if not await self._store.write(_AddKeyOfUser(key, may_create=lasts is None)):
+            raise AccountError(f"account {account_id} has no user {user_name}")
+        return IssuedKey(key, secret, token)
+
+    def _signer(self, key: AccessKey, policies: Sequence[NamedPolicy]) -> Signer:
+        restricted = policies and key.user_name != ROOT_USER
+        read = read_policies(policies, PolicyKind.USER) if restricted else None
+        secret = self._sealing.open(key.sealed_secret, key.access_key).decode()
+        caller = Caller(key.account_id, key.user_name, key.access_key, read)
+        return Signer(caller, secret, key.token_hash, key.expires_at)
+
+    async def _record(self, access_key: str, now: datetime) -> None:
+        try:
+            await self._store.write(RecordUse({access_key: now}))
+        except StoreUnavailableError as error:
+            self._recorded.pop(access_key, None)
+            log.warning("the use of %s was not recorded: %s", access_key, error)
+
+
+@dataclass(frozen=True, slots=True)
+class _AddKeyOfUser:
+    """Adds a key, and its account and user where they may be made; answers whether it did."""
+
+    key: AccessKey
+    may_create: bool
+
+    def __call__(self, connection: Connection, /) -> bool:
+        key = self.key
+        if self.may_create:
+            AddAccount(key.account_id, key.created_at)(connection)
+            if key.user_name != ROOT_USER:
+                AddUser(key.account_id, key.user_name, key.created_at)(connection)
+        elif not _is_there(connection, key):
+            return False
+        AddKey(key)(connection)
+        return True
+
+
+def _is_there(connection: Connection, key: AccessKey) -> bool:
+    if key.user_name == ROOT_USER:
+        return has_account(connection, key.account_id)
+    return has_user(connection, key.account_id, key.user_name)
+
+
+def hash_token(token: str) -> str:
+    """How a session token is kept: it has 768 random bits, so a plain hash gives nothing away."""
+    return hashlib.sha256(token.encode()).hexdigest()

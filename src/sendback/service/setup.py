@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 from sendback.aws.errors import SesError
 from sendback.aws.model import service_model
 from sendback.clock import Clock
-from sendback.mail.address import AddressError, parse_mailbox
+from sendback.mail.address import AddressError, identity_name, parse_mailbox
 from sendback.mail.covering import covering_names
 from sendback.receipt.constraints import MAX_FILTERS, MAX_RULES, check_name, check_rule
 from sendback.receipt.filters import FilterPolicy, IpFilter, check_filter
@@ -26,10 +26,11 @@ from sendback.receipt.shapes import ActionShapeError, rule_from_shape
 from sendback.service.identities import Identities
 from sendback.service.targets import BUCKET, FUNCTION, MAILBOX, TOPIC, Targets, target_of
 from sendback.store.filters import put_filters
-from sendback.store.identities import PutIdentity, find_verified
+from sendback.store.identities import find_identities, find_verified
 from sendback.store.rule_sets import ActivateRuleSet, PutRuleSet, prune_rule_sets
 from sendback.store.store import Store
 from sendback.store.targets import put_targets
+from sendback.store.transactions import Unit
 from sendback.store.values import Identity
 
 _KINDS = {"buckets": BUCKET, "topics": TOPIC, "functions": FUNCTION, "mailboxes": MAILBOX}
@@ -102,9 +103,13 @@ class SetupService:
 
     async def apply(self, account_id: str, setup: Setup, *, prune: bool) -> Applied:
         """With `prune`, what the file does not name goes. Raises `SetupError`, `SesError`."""
-        new = tuple(self._identities.made(account_id, text) for text in setup.identities)
-        unit = _Apply(account_id, setup, new, self._clock, prune)
+        asked = {
+            identity_name(text): self._identities.asked(account_id, text)
+            for text in setup.identities
+        }
+        unit = _Apply(account_id, setup, asked, self._clock, prune)
         changes = await self._store.write(unit)
+        self._identities.wake_delivery()
         return Applied(changes, tuple(await self._warnings(account_id, setup)))
 
     async def _warnings(self, account_id: str, setup: Setup) -> Sequence[str]:
@@ -127,13 +132,13 @@ class _Apply:
 
     account_id: str
     setup: Setup
-    identities: tuple[Identity, ...]
+    asked: Mapping[str, Unit[Identity]]
     clock: Clock
     prune: bool
 
     def __call__(self, connection: Connection, /) -> tuple[str, ...]:
         setup, account = self.setup, self.account_id
-        changes = [self._put_identity(connection, identity) for identity in self.identities]
+        changes = [self._ask(connection, name) for name in self.asked]
         if put_targets(connection, account, setup.targets, prune=self.prune):
             changes.append("targets are changed")
         for name, rules in setup.rule_sets.items():
@@ -149,12 +154,12 @@ class _Apply:
         changes.append(self._activate(connection))
         return tuple(change for change in changes if change)
 
-    def _put_identity(self, connection: Connection, identity: Identity) -> str:
-        key = (self.account_id, identity.identity)
-        if find_verified(connection, [key]):
+    def _ask(self, connection: Connection, name: str) -> str:
+        """An identity that is verified or waits to be is left alone."""
+        if find_identities(connection, self.account_id, [name]):
             return ""
-        PutIdentity(identity)(connection)
-        return f"identity {identity.identity} is {identity.status.value}"
+        identity = self.asked[name](connection)
+        return f"identity {name} is {identity.status.value}"
 
     def _check_senders(self, connection: Connection, rules: Rules) -> None:
         for rule in rules:

@@ -1,12 +1,14 @@
 """Accounts and the turn-taking of SendBounce."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, bindparam, insert, select, update
 
-from sendback.clock import to_milliseconds
+from sendback.clock import from_milliseconds, to_milliseconds
 from sendback.store.tables import accounts
+from sendback.store.values import Account
 
 _TAKE_TURN = (
     update(accounts)
@@ -24,18 +26,37 @@ class AddAccount:
 
     account_id: str
     now: datetime
+    name: str = ""
 
     def __call__(self, connection: Connection, /) -> bool:
-        known = select(accounts.c.account_id).where(accounts.c.account_id == self.account_id)
-        if connection.execute(known).first():
+        if has_account(connection, self.account_id):
             return False
         values = {
             "account_id": self.account_id,
             "created_at": to_milliseconds(self.now),
             "last_bounce_at": 0,
+            "name": self.name or None,
         }
         connection.execute(insert(accounts), values)
         return True
+
+
+@dataclass(frozen=True, slots=True)
+class ListAccounts:
+    """All accounts, by ID."""
+
+    def __call__(self, connection: Connection, /) -> Sequence[Account]:
+        query = select(accounts).order_by(accounts.c.account_id)
+        return [
+            Account(row.account_id, row.name or "", from_milliseconds(row.created_at))
+            for row in connection.execute(query)
+        ]
+
+
+def has_account(connection: Connection, account_id: str) -> bool:
+    """Whether there is such an account."""
+    known = select(accounts.c.account_id).where(accounts.c.account_id == account_id)
+    return connection.execute(known).first() is not None
 
 
 def take_turn(connection: Connection, account_id: str, now: datetime, interval: timedelta) -> bool:

@@ -1,13 +1,19 @@
 """Identities: which addresses and domains an account may receive for and bounce from."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
 from sendback.clock import from_milliseconds, to_milliseconds
-from sendback.store.tables import identities
+from sendback.store.tables import (
+    dkim_keys,
+    identities,
+    identity_checks,
+    identity_policies,
+    identity_settings,
+)
 from sendback.store.values import Identity, IdentityKind, VerificationStatus
 
 _VERIFIED = select(identities.c.account_id, identities.c.identity).where(
@@ -16,9 +22,25 @@ _VERIFIED = select(identities.c.account_id, identities.c.identity).where(
 )
 
 
+MAX_IDENTITIES = 10_000  # SES quotas
+_BELONGINGS = (
+    (identity_checks, identity_checks.c.identity),
+    (identity_settings, identity_settings.c.identity),
+    (identity_policies, identity_policies.c.identity),
+    (dkim_keys, dkim_keys.c.domain),
+)
+
+
+class TooManyIdentitiesError(Exception):
+    """The account has as many as it may have."""
+
+
 @dataclass(frozen=True, slots=True)
 class PutIdentity:
-    """Adds the identity; one that exists keeps its date and token and takes the new status."""
+    """Adds the identity; one that exists keeps its date and token, and stays verified if it is.
+
+    Raises `TooManyIdentitiesError`.
+    """
 
     identity: Identity
 
@@ -26,25 +48,53 @@ class PutIdentity:
         new = self.identity
         found = find_identities(connection, new.account_id, [new.identity])
         if not found:
+            _check_room(connection, new.account_id)
             connection.execute(insert(identities), _to_row(new))
             return new
-        where = (identities.c.account_id == new.account_id, identities.c.identity == new.identity)
+        if found[0].is_verified:
+            return found[0]
+        where = _where(new.account_id, new.identity)
         connection.execute(update(identities).where(*where).values(status=new.status.value))
-        return find_identities(connection, new.account_id, [new.identity])[0]
+        return replace(found[0], status=new.status)
+
+
+@dataclass(frozen=True, slots=True)
+class UseVerificationToken:
+    """Verifies an identity that waits with this token, which then is another one.
+
+    Answers its status before; None when there is no such identity or it has another token.
+    """
+
+    account_id: str
+    identity: str
+    token: str
+    next_token: str
+
+    def __call__(self, connection: Connection, /) -> VerificationStatus | None:
+        found = find_identities(connection, self.account_id, [self.identity])
+        if not found or found[0].verification_token != self.token:
+            return None
+        values = {
+            "status": VerificationStatus.SUCCESS.value,
+            "verification_token": self.next_token,
+        }
+        where = _where(self.account_id, self.identity)
+        connection.execute(update(identities).where(*where).values(values))
+        return found[0].status
 
 
 @dataclass(frozen=True, slots=True)
 class DeleteIdentity:
-    """Answers whether there was one."""
+    """Deletes it with all that belongs to it; answers whether there was one."""
 
     account_id: str
     identity: str
 
     def __call__(self, connection: Connection, /) -> bool:
-        where = (
-            identities.c.account_id == self.account_id,
-            identities.c.identity == self.identity,
-        )
+        for table, column in _BELONGINGS:
+            of_identity = (table.c.account_id == self.account_id, column == self.identity)
+            connection.execute(delete(table).where(*of_identity))
+        where = _where(self.account_id, self.identity)
         return connection.execute(delete(identities).where(*where)).rowcount > 0
 
 
@@ -56,6 +106,7 @@ class ListIdentities:
     kind: IdentityKind | None
     after: str
     limit: int
+    verified_only: bool = False
 
     def __call__(self, connection: Connection, /) -> Sequence[Identity]:
         query = (
@@ -66,6 +117,8 @@ class ListIdentities:
         )
         if self.kind:
             query = query.where(identities.c.kind == self.kind.value)
+        if self.verified_only:
+            query = query.where(identities.c.status == VerificationStatus.SUCCESS.value)
         return [_from_row(row) for row in connection.execute(query)]
 
 
@@ -107,6 +160,16 @@ def find_verified(
     """Those of the (account ID, identity) pairs that are verified."""
     rows = connection.execute(_VERIFIED, {"names": sorted({name for _, name in names})})
     return frozenset((row.account_id, row.identity) for row in rows).intersection(names)
+
+
+def _where(account_id: str, identity: str) -> tuple[Any, Any]:
+    return identities.c.account_id == account_id, identities.c.identity == identity
+
+
+def _check_room(connection: Connection, account_id: str) -> None:
+    count = select(func.count()).where(identities.c.account_id == account_id)
+    if connection.execute(count).scalar_one() >= MAX_IDENTITIES:
+        raise TooManyIdentitiesError
 
 
 def _to_row(identity: Identity) -> dict[str, object]:

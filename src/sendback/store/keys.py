@@ -1,14 +1,27 @@
-"""Access keys."""
+"""Access keys, permanent and temporary."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
-from sendback.clock import from_milliseconds, to_milliseconds
+from sendback.clock import (
+    from_milliseconds,
+    from_optional_milliseconds,
+    to_milliseconds,
+    to_optional_milliseconds,
+)
 from sendback.store.tables import access_keys
-from sendback.store.values import AccessKey
+from sendback.store.users import find_user_policies
+from sendback.store.values import AccessKey, NamedPolicy
+
+_TOUCH = (
+    update(access_keys)
+    .where(access_keys.c.access_key == bindparam("key"))
+    .values(last_used_at=bindparam("used_at"))
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,46 +31,97 @@ class AddKey:
     key: AccessKey
 
     def __call__(self, connection: Connection, /) -> None:
+        key = self.key
         values = {
-            "access_key": self.key.access_key,
-            "account_id": self.key.account_id,
-            "user_name": self.key.user_name,
-            "sealed_secret": self.key.sealed_secret,
-            "created_at": to_milliseconds(self.key.created_at),
+            "access_key": key.access_key,
+            "account_id": key.account_id,
+            "user_name": key.user_name,
+            "sealed_secret": key.sealed_secret,
+            "created_at": to_milliseconds(key.created_at),
+            "expires_at": to_optional_milliseconds(key.expires_at),
+            "token_hash": key.token_hash,
         }
         connection.execute(insert(access_keys), values)
 
 
 @dataclass(frozen=True, slots=True)
 class DeleteKey:
-    """Answers whether there was one."""
+    """Deletes a key of the account; answers whether there was one."""
 
+    account_id: str
     access_key: str
 
     def __call__(self, connection: Connection, /) -> bool:
-        where = access_keys.c.access_key == self.access_key
-        return connection.execute(delete(access_keys).where(where)).rowcount > 0
+        where = (
+            access_keys.c.access_key == self.access_key,
+            access_keys.c.account_id == self.account_id,
+        )
+        return connection.execute(delete(access_keys).where(*where)).rowcount > 0
+
+
+@dataclass(frozen=True, slots=True)
+class SetKeyDisabled:
+    """Disables a key of the account, or enables it (None); answers whether there was one."""
+
+    account_id: str
+    access_key: str
+    disabled_at: datetime | None
+
+    def __call__(self, connection: Connection, /) -> bool:
+        where = (
+            access_keys.c.access_key == self.access_key,
+            access_keys.c.account_id == self.account_id,
+        )
+        values = {"disabled_at": to_optional_milliseconds(self.disabled_at)}
+        return connection.execute(update(access_keys).where(*where).values(values)).rowcount > 0
 
 
 @dataclass(frozen=True, slots=True)
 class FindKey:
-    """The key, or None."""
+    """The key and the policies that restrict its user, or None."""
 
     access_key: str
 
-    def __call__(self, connection: Connection, /) -> AccessKey | None:
+    def __call__(
+        self, connection: Connection, /
+    ) -> tuple[AccessKey, tuple[NamedPolicy, ...]] | None:
         where = access_keys.c.access_key == self.access_key
         row = connection.execute(select(access_keys).where(where)).first()
-        return _from_row(row) if row else None
+        if row is None:
+            return None
+        return _from_row(row), find_user_policies(connection, row.account_id, row.user_name)
+
+
+@dataclass(frozen=True, slots=True)
+class RecordUse:
+    """When keys were used last."""
+
+    used_at: Mapping[str, datetime]
+
+    def __call__(self, connection: Connection, /) -> None:
+        rows = [
+            {"key": key, "used_at": to_milliseconds(moment)} for key, moment in self.used_at.items()
+        ]
+        connection.execute(_TOUCH, rows)
 
 
 @dataclass(frozen=True, slots=True)
 class ListKeys:
-    """All keys, oldest first."""
+    """The keys of an account, or of all, oldest first."""
+
+    account_id: str | None
 
     def __call__(self, connection: Connection, /) -> Sequence[AccessKey]:
         query = select(access_keys).order_by(access_keys.c.created_at, access_keys.c.access_key)
+        if self.account_id is not None:
+            query = query.where(access_keys.c.account_id == self.account_id)
         return [_from_row(row) for row in connection.execute(query)]
+
+
+def forget_expired_keys(connection: Connection, before: datetime) -> int:
+    """Deletes temporary keys that had expired by then; answers how many."""
+    where = access_keys.c.expires_at < to_milliseconds(before)
+    return connection.execute(delete(access_keys).where(where)).rowcount
 
 
 def _from_row(row: Any) -> AccessKey:
@@ -67,4 +131,8 @@ def _from_row(row: Any) -> AccessKey:
         user_name=row.user_name,
         sealed_secret=row.sealed_secret,
         created_at=from_milliseconds(row.created_at),
+        disabled_at=from_optional_milliseconds(row.disabled_at),
+        last_used_at=from_optional_milliseconds(row.last_used_at),
+        expires_at=from_optional_milliseconds(row.expires_at),
+        token_hash=row.token_hash,
     )

@@ -16,7 +16,7 @@ from sqlalchemy import (
 metadata = MetaData()
 
 # The schema that this code is written for: the newest file in migrations/versions.
-SCHEMA_VERSION = "0002"
+SCHEMA_VERSION = "0003"
 
 accounts = Table(
     "accounts",
@@ -25,6 +25,24 @@ accounts = Table(
     Column("created_at", BigInteger, nullable=False),
     Column("last_bounce_at", BigInteger, nullable=False),  # SendBounce's rate limit
     Column("active_rule_set", String(64)),
+    Column("name", Text),
+)
+
+users = Table(
+    "users",
+    metadata,
+    Column("account_id", ForeignKey("accounts.account_id"), primary_key=True),
+    Column("user_name", String(64), primary_key=True),
+    Column("created_at", BigInteger, nullable=False),
+)
+
+user_policies = Table(
+    "user_policies",
+    metadata,
+    Column("account_id", ForeignKey("accounts.account_id"), primary_key=True),
+    Column("user_name", String(64), primary_key=True),
+    Column("policy_name", String(64), primary_key=True),
+    Column("document", Text, nullable=False),
 )
 
 access_keys = Table(
@@ -35,6 +53,19 @@ access_keys = Table(
     Column("user_name", String(64), nullable=False),
     Column("sealed_secret", LargeBinary, nullable=False),
     Column("created_at", BigInteger, nullable=False),
+    Column("disabled_at", BigInteger),
+    Column("last_used_at", BigInteger),
+    Column("expires_at", BigInteger),  # of temporary credentials, which have a session token too
+    Column("token_hash", String(64)),
+    Index("access_keys_by_user", "account_id", "user_name"),
+)
+
+# What the installation knows about itself.
+installation = Table(
+    "installation",
+    metadata,
+    Column("name", String(32), primary_key=True),
+    Column("value", Text, nullable=False),
 )
 
 identities = Table(
@@ -47,6 +78,68 @@ identities = Table(
     Column("verification_token", String(64), nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Index("identities_by_identity", "identity"),
+)
+
+# What DNS has to show for an identity: its domain, its DKIM keys, its MAIL FROM domain.
+identity_checks = Table(
+    "identity_checks",
+    metadata,
+    Column("account_id", ForeignKey("accounts.account_id"), primary_key=True),
+    Column("identity", String(320), primary_key=True),
+    Column("kind", String(12), primary_key=True),  # domain, dkim, mail_from
+    Column("status", String(20), nullable=False),  # SES API: VerificationStatus
+    Column("asked_at", BigInteger, nullable=False),
+    Column("checked_at", BigInteger),
+    Column("away_since", BigInteger),
+    Column("due_at", BigInteger),  # None: not looked for any more
+    Column("reason", Text, nullable=False),
+    Index("identity_checks_due", "due_at"),
+)
+
+# An identity without a row has the defaults.
+identity_settings = Table(
+    "identity_settings",
+    metadata,
+    Column("account_id", ForeignKey("accounts.account_id"), primary_key=True),
+    Column("identity", String(320), primary_key=True),
+    Column("settings", Text, nullable=False),  # JSON of store.values.IdentitySettings
+)
+
+identity_policies = Table(
+    "identity_policies",
+    metadata,
+    Column("account_id", ForeignKey("accounts.account_id"), primary_key=True),
+    Column("identity", String(320), primary_key=True),  # need not exist
+    Column("policy_name", String(64), primary_key=True),
+    Column("document", Text, nullable=False),
+    Index("identity_policies_by_identity", "identity"),
+)
+
+dkim_keys = Table(
+    "dkim_keys",
+    metadata,
+    Column("account_id", ForeignKey("accounts.account_id"), primary_key=True),
+    Column("domain", String(255), primary_key=True),
+    Column("selector", String(63), primary_key=True),
+    Column("algorithm", String(8), nullable=False),  # rsa, ed25519: RFC 6376's k= tag
+    Column("state", String(8), nullable=False),  # active, standby, retired
+    Column("sealed_key", LargeBinary),  # PKCS 8; gone once retired
+    Column("public_key", Text, nullable=False),  # RFC 6376's p= tag
+    Column("created_at", BigInteger, nullable=False),
+    Column("seen_at", BigInteger),  # in DNS, last
+    Column("retired_at", BigInteger),
+)
+
+verification_templates = Table(
+    "verification_templates",
+    metadata,
+    Column("account_id", ForeignKey("accounts.account_id"), primary_key=True),
+    Column("name", String(64), primary_key=True),
+    Column("from_address", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("content", Text, nullable=False),
+    Column("success_url", Text, nullable=False),
+    Column("failure_url", Text, nullable=False),
 )
 
 messages = Table(

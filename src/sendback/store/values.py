@@ -1,6 +1,7 @@
 """The frozen values that the store takes and gives: no rows, no dicts."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
@@ -42,15 +43,127 @@ class Identity:
         return self.status is VerificationStatus.SUCCESS
 
 
+class CheckKind(StrEnum):
+    """What DNS has to show: the domain's token, its DKIM keys, the MX of its MAIL FROM domain."""
+
+    DOMAIN = "domain"
+    DKIM = "dkim"
+    MAIL_FROM = "mail_from"
+
+
+@dataclass(frozen=True, slots=True)
+class IdentityCheck:
+    """Something that is looked for in DNS. `away_since`: it was there and is not any more.
+
+    `due_at` is when it is looked for next; None: not any more. `reason` is why it was not found.
+    """
+
+    account_id: str
+    identity: str
+    kind: CheckKind
+    status: VerificationStatus
+    asked_at: datetime
+    due_at: datetime | None
+    checked_at: datetime | None = None
+    away_since: datetime | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class IdentitySettings:
+    """What an account has set for an identity; the defaults are SES's.
+
+    `topics` and `headers` are by SES's NotificationType: Bounce, Complaint, Delivery.
+    """
+
+    dkim_enabled: bool = False
+    mail_from_domain: str = ""
+    behavior_on_mx_failure: str = "UseDefaultValue"
+    forwarding_enabled: bool = True
+    topics: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, bool] = field(default_factory=dict)
+
+
+class DkimKeyState(StrEnum):
+    """Signs; is published and will sign; signed until a while ago."""
+
+    ACTIVE = "active"
+    STANDBY = "standby"
+    RETIRED = "retired"
+
+
+@dataclass(frozen=True, slots=True)
+class DkimKey:
+    """A domain's DKIM key (RFC 6376): `algorithm` and `public_key` are its k= and p= tags."""
+
+    account_id: str
+    domain: str
+    selector: str
+    algorithm: str
+    state: DkimKeyState
+    sealed_key: bytes | None
+    public_key: str
+    created_at: datetime
+    seen_at: datetime | None = None
+    retired_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NamedPolicy:
+    """A policy document under the name that it is attached with."""
+
+    name: str
+    document: str
+
+
+@dataclass(frozen=True, slots=True)
+class VerificationTemplate:
+    """SES API: CustomVerificationEmailTemplate."""
+
+    account_id: str
+    name: str
+    from_address: str
+    subject: str
+    content: str
+    success_url: str
+    failure_url: str
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """An account; `name` is for people."""
+
+    account_id: str
+    name: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """A user of an account; `policies` restrict it when it has any."""
+
+    account_id: str
+    name: str
+    created_at: datetime
+    policies: tuple[NamedPolicy, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class AccessKey:
-    """An access key; its secret is sealed with the installation's secret."""
+    """An access key; its secret is sealed with the installation's secret.
+
+    One with `expires_at` is a temporary one, and goes with the session token of that hash.
+    """
 
     access_key: str
     account_id: str
     user_name: str
     sealed_secret: bytes
     created_at: datetime
+    disabled_at: datetime | None = None
+    last_used_at: datetime | None = None
+    expires_at: datetime | None = None
+    token_hash: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,8 +18,8 @@ from sendback.mail.address import AddressError, canonical_domain, parse_address
 from sendback.mail.headers import field_values
 from sendback.receipt.dmarc import choose_record, evaluate
 from sendback.receipt.verdicts import DkimResult, DmarcResult, SpfResult
+from sendback.resolver import DnsFailedError, Resolver
 from sendback.service.processing import Examined
-from sendback.verdicts.resolver import DnsFailedError, Resolver
 
 with warnings.catch_warnings():
     # Its docstrings have escapes that newer Pythons warn of, on a user's terminal too.

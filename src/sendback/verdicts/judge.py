@@ -13,8 +13,8 @@ from sendback.receipt.verdicts import (
     Verdict,
     Verdicts,
 )
+from sendback.resolver import Resolver
 from sendback.service.processing import Examined
-from sendback.verdicts.resolver import Resolver
 
 log = logging.getLogger(__name__)
 

@@ -27,7 +27,7 @@ _REPLY = re.compile(r"[245]\d\d(?:[ -]|$)")
 async def send_bounce(request: Request, services: Services) -> Mapping[str, Any]:
     """SES API: SendBounce."""
     parsed = parse_request(request.input)
-    message_id = await services.bouncing.send_bounce(request.caller, parsed, request.call)
+    message_id = await services.bouncing.send_bounce(request.access, parsed, request.call)
     return {"MessageId": message_id}
 
 

@@ -1,12 +1,13 @@
-"""Identities. SES API: VerifyEmailIdentity, VerifyDomainIdentity, ListIdentities,
-GetIdentityVerificationAttributes, DeleteIdentity.
+"""Identities. SES API: VerifyEmailIdentity, VerifyDomainIdentity, VerifyDomainDkim, ListIdentities,
+GetIdentityVerificationAttributes, DeleteIdentity, and the older ones for addresses.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sendback.api.services import Request, Services
 from sendback.aws.errors import SesError
+from sendback.service.dkim import tokens
 from sendback.service.identities import MAX_PAGE
 from sendback.store.values import Identity, IdentityKind
 
@@ -25,6 +26,24 @@ async def verify_domain_identity(request: Request, services: Services) -> Mappin
         request.caller.account_id, request.input["Domain"]
     )
     return {"VerificationToken": identity.verification_token}
+
+
+async def verify_domain_dkim(request: Request, services: Services) -> Mapping[str, Any]:
+    """SES API: VerifyDomainDkim. The tokens are the selectors of the keys to be published."""
+    keys = await services.identities.verify_dkim(request.caller.account_id, request.input["Domain"])
+    return {"DkimTokens": tokens(keys)}
+
+
+async def list_verified_email_addresses(request: Request, services: Services) -> Mapping[str, Any]:
+    """SES API: ListVerifiedEmailAddresses."""
+    found = await services.identities.verified_addresses(request.caller.account_id)
+    return {"VerifiedEmailAddresses": found}
+
+
+async def delete_verified_email_address(request: Request, services: Services) -> Mapping[str, Any]:
+    """SES API: DeleteVerifiedEmailAddress. Deleting what is not there succeeds."""
+    await services.identities.delete(request.caller.account_id, request.input["EmailAddress"])
+    return {}
 
 
 async def list_identities(request: Request, services: Services) -> Mapping[str, Any]:
@@ -49,10 +68,7 @@ async def get_identity_verification_attributes(
     request: Request, services: Services
 ) -> Mapping[str, Any]:
     """SES API: GetIdentityVerificationAttributes. Names of nobody's are left out."""
-    names = request.input["Identities"]
-    if len(names) > _MAX_ATTRIBUTES:
-        raise SesError("InvalidParameterValue", f"Identities: at most {_MAX_ATTRIBUTES} at a time.")
-    found = await services.identities.find(request.caller.account_id, names)
+    found = await services.identities.find(request.caller.account_id, checked_names(request))
     return {
         "VerificationAttributes": {name: _attributes(identity) for name, identity in found.items()}
     }
@@ -64,6 +80,14 @@ async def delete_identity(request: Request, services: Services) -> Mapping[str, 
     return {}
 
 
+def checked_names(request: Request) -> Sequence[str]:
+    """The identities that attributes are asked for. Raises `SesError` for too many."""
+    names: Sequence[str] = request.input["Identities"]
+    if len(names) > _MAX_ATTRIBUTES:
+        raise SesError("InvalidParameterValue", f"Identities: at most {_MAX_ATTRIBUTES} at a time.")
+    return names
+
+
 def _attributes(identity: Identity) -> dict[str, str]:
     attributes = {"VerificationStatus": identity.status.value}
     if identity.kind is IdentityKind.DOMAIN:
@@ -72,6 +96,10 @@ def _attributes(identity: Identity) -> dict[str, str]:
 
 
 OPERATIONS = {
+    "DeleteVerifiedEmailAddress": delete_verified_email_address,
+    "ListVerifiedEmailAddresses": list_verified_email_addresses,
+    "VerifyDomainDkim": verify_domain_dkim,
+    "VerifyEmailAddress": verify_email_identity,
     "VerifyEmailIdentity": verify_email_identity,
     "VerifyDomainIdentity": verify_domain_identity,
     "ListIdentities": list_identities,

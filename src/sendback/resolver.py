@@ -25,9 +25,13 @@ class DnsFailedError(Exception):
 class Resolver:
     """Asks the servers given, or the system's; may be used by several threads."""
 
-    def __init__(self, servers: Sequence[tuple[str, int]] | None) -> None:
-        """`servers` are (address, port); None is what the system says."""
+    def __init__(self, servers: Sequence[tuple[str, int]] | None, *, cached: bool = True) -> None:
+        """`servers` are (address, port); None is what the system says.
+
+        Without a cache every question is asked: for records that somebody has just published.
+        """
         self._servers = servers
+        self._cached = cached
         self._resolver: dns.resolver.Resolver | None = None
         self._failures: dict[tuple[str, str], float] = {}
 
@@ -37,7 +41,7 @@ class Resolver:
         Raises `DnsFailedError`.
         """
         key = (name.lower(), kind)
-        if self._failures.get(key, 0.0) > monotonic():
+        if self._cached and self._failures.get(key, 0.0) > monotonic():
             raise DnsFailedError(f"{name} {kind} failed a moment ago")
         try:
             answer = self._made().resolve(
@@ -62,7 +66,8 @@ class Resolver:
                     dns.nameserver.Do53Nameserver(address, port) for address, port in self._servers
                 ]
             resolver.timeout = _QUERY_SECONDS
-            resolver.cache = dns.resolver.LRUCache(_CACHED_ANSWERS)
+            if self._cached:
+                resolver.cache = dns.resolver.LRUCache(_CACHED_ANSWERS)
             self._resolver = resolver
         return self._resolver
 

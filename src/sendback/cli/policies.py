@@ -1,0 +1,190 @@
+"""`sendback policies`: who may use an identity, what a user may do, and why."""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sendback.cli.failures import CommandFailedError, usage_error
+from sendback.cli.options import Json, Place, on_store
+from sendback.cli.output import print_fields, print_rows
+
+if TYPE_CHECKING:
+    from sendback.app import App
+    from sendback.config import Settings
+    from sendback.service.simulation import Simulation
+    from sendback.store.values import NamedPolicy
+
+app = typer.Typer(
+    help="Policies: who may use an identity (sending authorization), what a user may do.",
+    no_args_is_help=True,
+)
+
+OfIdentity = Annotated[
+    str | None, typer.Option("--identity", help="The identity that the policy is attached to.")
+]
+OfUser = Annotated[
+    str | None, typer.Option("--user", help="The user that the policy is attached to.")
+]
+Name = Annotated[str, typer.Argument(metavar="NAME")]
+
+
+@app.command("list")
+@on_store
+def list_policies(
+    identity: OfIdentity = None, user: OfUser = None, as_json: Json = False, *, place: Place
+) -> None:
+    """List the policies of an identity or a user."""
+    found = place.run(_find(identity, user))
+    rows = [{"policy": policy.name, "document": policy.document} for policy in found]
+    print_rows(rows, ("policy", "document"), as_json=as_json)
+
+
+@app.command("show")
+@on_store
+def show(name: Name, identity: OfIdentity = None, user: OfUser = None, *, place: Place) -> None:
+    """Print a policy document."""
+    for policy in place.run(_find(identity, user)):
+        if policy.name == name:
+            typer.echo(json.dumps(json.loads(policy.document), indent=2, ensure_ascii=False))
+            return
+    raise CommandFailedError(f"there is no policy {name}")
+
+
+@app.command("put")
+@on_store
+def put(
+    name: Name,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The document; - is stdin.")],
+    identity: OfIdentity = None,
+    user: OfUser = None,
+    *,
+    place: Place,
+) -> None:
+    """Attach a policy, or replace the one of that name."""
+    _expect_one(identity, user)
+    document = _read(file)
+
+    async def work(app: "App", settings: "Settings") -> None:
+        account_id = settings.account_id
+        if identity:
+            await app.identity_policies.put(account_id, identity, name, document)
+        else:
+            await app.accounts.put_policy(account_id, user or "", name, document)
+
+    place.run(work)
+    typer.echo(f"{name} is attached to {identity or user}.")
+
+
+@app.command("delete")
+@on_store
+def delete(name: Name, identity: OfIdentity = None, user: OfUser = None, *, place: Place) -> None:
+    """Take a policy away."""
+    _expect_one(identity, user)
+
+    async def work(app: "App", settings: "Settings") -> bool:
+        account_id = settings.account_id
+        if identity:
+            return await app.identity_policies.delete(account_id, identity, name)
+        return await app.accounts.delete_policy(account_id, user or "", name)
+
+    if not place.run(work):
+        raise CommandFailedError(f"there is no policy {name}")
+    typer.echo(f"{name} is taken from {identity or user}.")
+
+
+@app.command("simulate")
+@on_store
+def simulate(
+    sender: Annotated[str, typer.Option("--from", help="BounceSender, as the call would say.")],
+    user: Annotated[str, typer.Option("--user", help="Who calls.")] = "root",
+    owner: Annotated[
+        str | None,
+        typer.Option(help="Account that owns the identity.", show_default="the caller's"),
+    ] = None,
+    identity: Annotated[
+        str | None,
+        typer.Option(help="Identity that is used.", show_default="the one that covers --from"),
+    ] = None,
+    source_ip: Annotated[str, typer.Option(help="aws:SourceIp of the call.")] = "127.0.0.1",
+    at: Annotated[
+        str | None,
+        typer.Option(help="aws:CurrentTime, as 2026-12-31T00:00:00Z.", show_default="now"),
+    ] = None,
+    secure: Annotated[bool, typer.Option(help="Whether the call comes by TLS.")] = False,
+    as_json: Json = False,
+    *,
+    place: Place,
+) -> None:
+    """Say whether a user's SendBounce would be permitted, and which statement decides.
+
+    Exit code 0 when it would, 1 when it would not.
+    """
+    from sendback.service.simulation import Question, simulate_bounce
+
+    async def work(app: "App", settings: "Settings") -> "Simulation":
+        asked = Question(
+            account_id=settings.account_id,
+            user=user,
+            sender=sender,
+            owner=owner,
+            identity=identity,
+            source_ip=source_ip,
+            at=at,
+            secure=secure,
+        )
+        return await simulate_bounce(app.store, app.authorization, settings.region, asked)
+
+    found = place.run(work)
+    fields: dict[str, Any] = {
+        "decision": "permitted" if found.permitted else "refused",
+        "because": found.because,
+        "caller": found.caller,
+        "identity": found.identity,
+    }
+    if as_json:
+        fields["statements"] = [
+            {"of": step.of, "statement": step.statement, "effect": step.effect, "fails": step.fails}
+            for step in found.steps
+        ]
+        fields["context"] = found.context
+    print_fields(fields, as_json=as_json)
+    if not as_json and found.steps:
+        rows = [
+            {
+                "of": step.of,
+                "statement": step.statement,
+                "effect": step.effect,
+                "matches": "yes" if step.fails is None else f"no: {step.fails}",
+            }
+            for step in found.steps
+        ]
+        print_rows(rows, ("of", "statement", "effect", "matches"), as_json=False)
+    if not found.permitted:
+        raise typer.Exit(1)
+
+
+def _find(identity: str | None, user: str | None) -> Any:
+    _expect_one(identity, user)
+
+    async def work(app: "App", settings: "Settings") -> "Sequence[NamedPolicy]":
+        if identity:
+            return await app.identity_policies.find(settings.account_id, identity)
+        return await app.accounts.policies(settings.account_id, user or "")
+
+    return work
+
+
+def _expect_one(identity: str | None, user: str | None) -> None:
+    if bool(identity) == bool(user):
+        raise usage_error("give one of --identity and --user")
+
+
+def _read(file: Path) -> str:
+    try:
+        return sys.stdin.read() if str(file) == "-" else file.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise usage_error(f"{file} cannot be read: {error}") from None

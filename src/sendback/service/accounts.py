@@ -1,0 +1,95 @@
+"""Accounts, their users, and the policies that restrict users."""
+
+import re
+import secrets
+from collections.abc import Sequence
+
+from sendback.authz.policy import PolicyError, PolicyKind, compact, parse_policy
+from sendback.aws.arn import ROOT_USER
+from sendback.clock import Clock
+from sendback.store.accounts import AddAccount, ListAccounts
+from sendback.store.store import Store
+from sendback.store.users import (
+    AddUser,
+    DeleteUser,
+    DeleteUserPolicy,
+    FindUserPolicies,
+    ListUsers,
+    PutUserPolicy,
+)
+from sendback.store.values import Account, NamedPolicy, User
+
+_ACCOUNT = re.compile(r"\d{12}", re.ASCII)
+_NAME = re.compile(r"[\w+=,.@-]{1,64}", re.ASCII)  # IAM's rule for users and policies
+
+
+class AccountError(ValueError):
+    """What was asked for cannot be; `str` says why."""
+
+
+class Accounts:
+    """All accounts."""
+
+    def __init__(self, store: Store, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+
+    async def create(self, account_id: str | None, name: str) -> str:
+        """Answers its ID, a new one unless it is given. Raises `AccountError`."""
+        made = account_id or f"{secrets.randbelow(9 * 10**11) + 10**11}"
+        if not _ACCOUNT.fullmatch(made):
+            raise AccountError(f"{made!r} is not an account ID: 12 digits")
+        if not await self._store.write(AddAccount(made, self._clock.now(), name)):
+            raise AccountError(f"there is an account {made} already")
+        return made
+
+    async def list(self) -> Sequence[Account]:
+        return await self._store.read(ListAccounts())
+
+    async def create_user(self, account_id: str, name: str) -> None:
+        """Raises `AccountError`."""
+        check_name(name, "user")
+        if name == ROOT_USER:
+            raise AccountError("every account has its root user")
+        await self._expect(account_id)
+        if not await self._store.write(AddUser(account_id, name, self._clock.now())):
+            raise AccountError(f"account {account_id} has a user {name} already")
+
+    async def users(self, account_id: str) -> Sequence[User]:
+        return await self._store.read(ListUsers(account_id))
+
+    async def delete_user(self, account_id: str, name: str) -> bool:
+        """With its keys and policies. Whether there was one."""
+        return await self._store.write(DeleteUser(account_id, name))
+
+    async def put_policy(self, account_id: str, user: str, name: str, document: str) -> None:
+        """From the first policy on, a user may do what its policies allow and nothing else.
+
+        Raises `AccountError`.
+        """
+        check_name(name, "policy")
+        try:
+            parse_policy(document, PolicyKind.USER)
+        except PolicyError as error:
+            raise AccountError(f"not a policy: {error}") from None
+        policy = NamedPolicy(name, compact(document))
+        if not await self._store.write(PutUserPolicy(account_id, user, policy)):
+            raise AccountError(f"account {account_id} has no user {user}")
+
+    async def policies(self, account_id: str, user: str) -> Sequence[NamedPolicy]:
+        return await self._store.read(FindUserPolicies(account_id, user))
+
+    async def delete_policy(self, account_id: str, user: str, name: str) -> bool:
+        """Whether there was one."""
+        return await self._store.write(DeleteUserPolicy(account_id, user, name))
+
+    async def _expect(self, account_id: str) -> None:
+        known = {account.account_id for account in await self.list()}
+        if account_id not in known:
+            raise AccountError(f"there is no account {account_id}")
+
+
+def check_name(name: str, what: str) -> None:
+    """Raises `AccountError`."""
+    if not _NAME.fullmatch(name):
+        raise AccountError(f"{name!r} is not a {what} name: letters, digits and +=,.@-_ (1 to 64)")

@@ -1,0 +1,133 @@
+"""Authorization: the one place that asks policies whether a call may be made.
+
+Every call comes by `check_call` before its operation is looked up. SendBounce uses identities, so
+it is decided when these are known, by `decide_use`, which `bouncing` asks for each of them.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+from sendback.authz.evaluate import AccessRequest, Decision, decide, evaluate
+from sendback.authz.policy import Policy, PolicyKind, parse_policy
+from sendback.aws.arn import IdentityArn, parse_identity_arn
+from sendback.aws.errors import SesError
+from sendback.aws.model import operation_model
+from sendback.clock import Clock
+from sendback.mail.address import AddressError, Mailbox, identity_name, parse_mailbox
+from sendback.service.caller import Caller, CallOrigin, call_context
+from sendback.store.values import NamedPolicy
+
+SEND_BOUNCE = "ses:SendBounce"
+# Operations on identities that may be used by others: decided when the identity is known.
+USES_IDENTITIES = frozenset({"SendBounce"})
+# The members that name the identity which a call is about, and its sender.
+_IDENTITY_MEMBERS = ("Identity", "EmailAddress", "Domain")
+_SENDER_MEMBERS = ("BounceSender", "Source", "FromEmailAddress")
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """A caller with what conditions may ask about its call."""
+
+    caller: Caller
+    context: Mapping[str, list[str]]
+
+
+class Authorization:
+    """Asks policies."""
+
+    def __init__(self, clock: Clock, region: str) -> None:
+        self._clock = clock
+        self._region = region
+
+    def access(
+        self, caller: Caller, origin: CallOrigin, action: str, parameters: Mapping[str, str]
+    ) -> Access:
+        """`parameters` are those of the call, as sent: the sender's address is a key too."""
+        context = dict(call_context(caller, origin, self._clock.now()))
+        sender = _member_of(action, _SENDER_MEMBERS, parameters)
+        return Access(caller, {**context, **sender_context(sender)} if sender else context)
+
+    def check_call(self, access: Access, action: str, parameters: Mapping[str, str]) -> None:
+        """Raises `SesError`: AccessDenied, when the caller's own policies do not allow the call."""
+        policies = access.caller.policies
+        if policies is None or action in USES_IDENTITIES:
+            return
+        request = AccessRequest(
+            access.caller.requester,
+            f"ses:{action}",
+            self._resource(access.caller, _member_of(action, _IDENTITY_MEMBERS, parameters)),
+            access.context,
+        )
+        if not evaluate(policies, request).is_allowed:
+            raise SesError(
+                "AccessDenied",
+                f"User: {access.caller.arn} is not authorized to perform: ses:{action}",
+            )
+
+    def decide_use(
+        self, access: Access, identity: IdentityArn, policies: Sequence[NamedPolicy]
+    ) -> Decision:
+        """Whether the caller may bounce with an identity that has these policies."""
+        caller = access.caller
+        request = AccessRequest(caller.requester, SEND_BOUNCE, str(identity), access.context)
+        return decide(
+            request,
+            user=caller.policies,
+            resource=read_policies(policies, PolicyKind.IDENTITY),
+            owned=identity.account_id == caller.account_id,
+        )
+
+    def _resource(self, caller: Caller, name: str | None) -> str:
+        """The ARN of the identity that the call is about; `*` when it is about none."""
+        if not name:
+            return "*"
+        try:
+            arn = parse_identity_arn(name)
+        except ValueError:
+            arn = IdentityArn(self._region, caller.account_id, name)
+        return str(replace(arn, identity=identity_name(arn.identity)))
+
+
+def _member_of(action: str, members: Sequence[str], parameters: Mapping[str, str]) -> str | None:
+    """The value of the first of these that the operation knows; others mean nothing to it."""
+    shape = operation_model(action).input_shape
+    known = shape.members if shape is not None else {}
+    return next(
+        (parameters[name] for name in members if name in known and name in parameters), None
+    )
+
+
+def not_permitted(caller: Caller, identity: IdentityArn) -> SesError:
+    """SES API: AccessDenied, in SendBounce's words."""
+    return SesError(
+        "AccessDenied",
+        f"User `{caller.arn}' is not authorized to perform `{SEND_BOUNCE}' on resource "
+        f"`{identity}'",
+    )
+
+
+def sender_context(text: str) -> dict[str, list[str]]:
+    """ses:FromAddress and ses:FromDisplayName. Nothing for what is no address.
+
+    The domain is in its canonical spelling: no other one gets by a condition.
+    """
+    try:
+        mailbox: Mailbox = parse_mailbox(text)
+    except AddressError:
+        return {}
+    found = {"ses:fromaddress": [mailbox.address.key]}
+    if mailbox.display_name:
+        found["ses:fromdisplayname"] = [mailbox.display_name]
+    return found
+
+
+def read_policies(policies: Sequence[NamedPolicy], kind: PolicyKind) -> tuple[Policy, ...]:
+    """Those were checked when they were attached."""
+    return tuple(_read(policy, kind) for policy in policies)
+
+
+@lru_cache(maxsize=1024)
+def _read(policy: NamedPolicy, kind: PolicyKind) -> Policy:
+    return parse_policy(policy.document, kind, policy.name)

@@ -1,0 +1,189 @@
+"""DKIM keys of domains (RFC 6376, RFC 8463): making, publishing, rotating.
+
+Theory of operation. A domain has a key that signs and one in reserve, both published; with the
+setting `dkim_ed25519` the same twice, once for each algorithm. Rotation makes the reserve sign, so
+nothing has to be published before; the old key's record stays until mail that it signed has been
+verified (`OVERLAP`), and a new reserve is made, to be published at leisure. SES's API calls the
+selectors "DKIM tokens".
+"""
+
+import base64
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from sqlalchemy import Connection
+
+from sendback.service.sealing import Sealing
+from sendback.store.dkim_keys import add_dkim_keys, find_dkim_keys, set_dkim_state
+from sendback.store.values import DkimKey, DkimKeyState
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+
+RSA, ED25519 = "rsa", "ed25519"  # RFC 6376 §3.6.1, RFC 8463 §3: the k= tag
+OVERLAP = timedelta(days=7)
+_RSA_BITS = 2048
+
+
+class RotationError(ValueError):
+    """The keys cannot be rotated now; `str` says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class DnsRecord:
+    """A record to be published."""
+
+    name: str
+    kind: str
+    value: str
+    purpose: str
+
+
+def record_of(key: DkimKey) -> DnsRecord:
+    """RFC 6376 §3.6.1. A record of over 255 octets is written in several strings."""
+    name = f"{key.selector}._domainkey.{key.domain}"
+    value = f"v=DKIM1; k={key.algorithm}; p={key.public_key}"
+    return DnsRecord(name, "TXT", value, f"DKIM, {key.state.value} {key.algorithm} key")
+
+
+def is_published(texts: Sequence[bytes], key: DkimKey) -> bool:
+    """Whether one of the TXT records is the key's (RFC 6376 §3.6.1: tags, white space in p=)."""
+    return any(_tags(text).get(b"p") == key.public_key.encode() for text in texts)
+
+
+def tokens(keys: Sequence[DkimKey]) -> list[str]:
+    """The selectors of the keys that are to be published for good."""
+    return [key.selector for key in keys if key.state is not DkimKeyState.RETIRED]
+
+
+class DkimKeyMaker:
+    """Makes key pairs, the private half sealed."""
+
+    def __init__(self, sealing: Sealing, *, ed25519: bool) -> None:
+        self._sealing = sealing
+        self._algorithms = (RSA, ED25519) if ed25519 else (RSA,)
+
+    def first_keys(self, account_id: str, domain: str, now: datetime) -> list[DkimKey]:
+        """One that signs and one in reserve, of each algorithm. Takes a second of CPU at worst."""
+        return [
+            self.make(account_id, domain, algorithm, state, now)
+            for algorithm in self._algorithms
+            for state in (DkimKeyState.ACTIVE, DkimKeyState.STANDBY)
+        ]
+
+    def reserves(self, account_id: str, domain: str, now: datetime) -> list[DkimKey]:
+        """One in reserve of each algorithm."""
+        return [
+            self.make(account_id, domain, algorithm, DkimKeyState.STANDBY, now)
+            for algorithm in self._algorithms
+        ]
+
+    def make(
+        self, account_id: str, domain: str, algorithm: str, state: DkimKeyState, now: datetime
+    ) -> DkimKey:
+        selector = secrets.token_hex(16)
+        private, public = _pair(algorithm)
+        return DkimKey(
+            account_id=account_id,
+            domain=domain,
+            selector=selector,
+            algorithm=algorithm,
+            state=state,
+            sealed_key=self._sealing.seal(private, belongs_to(account_id, domain, selector)),
+            public_key=base64.b64encode(public).decode("ascii"),
+            created_at=now,
+        )
+
+
+def belongs_to(account_id: str, domain: str, selector: str) -> str:
+    """What a private key is sealed for."""
+    return f"dkim {account_id} {domain} {selector}"
+
+
+@dataclass(frozen=True, slots=True)
+class Rotate:
+    """Makes each reserve sign, retires what signed, adds the new reserves.
+
+    Answers the keys as they are then. Raises `RotationError` when a reserve has not been seen in
+    DNS, or was made the reserve after `reserves` were made.
+    """
+
+    account_id: str
+    domain: str
+    reserves: tuple[DkimKey, ...]
+    now: datetime
+    must_be_seen: bool
+
+    def __call__(self, connection: Connection, /) -> Sequence[DkimKey]:
+        keys = find_dkim_keys(connection, self.account_id, (self.domain,))
+        for reserve in self.reserves:
+            self._rotate(connection, keys, reserve.algorithm)
+        add_dkim_keys(connection, self.reserves)
+        return find_dkim_keys(connection, self.account_id, (self.domain,))
+
+    def _rotate(self, connection: Connection, keys: Sequence[DkimKey], algorithm: str) -> None:
+        of_algorithm = [key for key in keys if key.algorithm == algorithm]
+        standby = _in_state(of_algorithm, DkimKeyState.STANDBY)
+        if standby is None:
+            return  # an algorithm that the domain did not have
+        if self.must_be_seen and standby.seen_at is None:
+            name = record_of(standby).name
+            raise RotationError(f"the next key is not published yet: no record at {name}")
+        active = _in_state(of_algorithm, DkimKeyState.ACTIVE)
+        if active is not None:
+            set_dkim_state(connection, active, DkimKeyState.RETIRED, self.now)
+        set_dkim_state(connection, standby, DkimKeyState.ACTIVE, self.now)
+
+
+def _in_state(keys: Sequence[DkimKey], state: DkimKeyState) -> DkimKey | None:
+    return next((key for key in keys if key.state is state), None)
+
+
+def _tags(text: bytes) -> dict[bytes, bytes]:
+    """RFC 6376 §3.2: `name=value; …`."""
+    pairs = (tag.partition(b"=") for tag in text.split(b";"))
+    return {name.strip(): b"".join(value.split()) for name, _, value in pairs}
+
+
+def _pair(algorithm: str) -> tuple[bytes, bytes]:
+    """The private key as PKCS 8, and the public one as the p= tag holds it, both DER."""
+    return _PAIRS[algorithm]()
+
+
+def _rsa_pair() -> tuple[bytes, bytes]:
+    from cryptography.hazmat.primitives import serialization  # noqa: PLC0415 - 8 MB
+    from cryptography.hazmat.primitives.asymmetric import rsa  # noqa: PLC0415
+
+    key = rsa.generate_private_key(public_exponent=65537, key_size=_RSA_BITS)
+    public = key.public_key().public_bytes(
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    return _pkcs8(key), public
+
+
+def _ed25519_pair() -> tuple[bytes, bytes]:
+    from cryptography.hazmat.primitives import serialization  # noqa: PLC0415 - 8 MB
+    from cryptography.hazmat.primitives.asymmetric import ed25519  # noqa: PLC0415
+
+    key = ed25519.Ed25519PrivateKey.generate()
+    public = key.public_key().public_bytes(
+        serialization.Encoding.Raw, serialization.PublicFormat.Raw
+    )
+    return _pkcs8(key), public
+
+
+def _pkcs8(key: "RSAPrivateKey | Ed25519PrivateKey") -> bytes:
+    from cryptography.hazmat.primitives import serialization  # noqa: PLC0415 - 8 MB
+
+    return key.private_bytes(
+        serialization.Encoding.DER,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+
+
+_PAIRS: dict[str, Callable[[], tuple[bytes, bytes]]] = {RSA: _rsa_pair, ED25519: _ed25519_pair}

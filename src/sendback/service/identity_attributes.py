@@ -1,0 +1,251 @@
+"""What accounts set for their identities: DKIM signing, the MAIL FROM domain, notifications."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from sqlalchemy import Connection
+
+from sendback.aws.errors import SesError
+from sendback.mail.address import (
+    Address,
+    AddressError,
+    identity_name,
+    parse_address,
+    parse_domain,
+)
+from sendback.service.dkim import tokens
+from sendback.service.identity_policies import own_identity
+from sendback.service.verification import Verification
+from sendback.store.dkim_keys import FindDkimKeys
+from sendback.store.identities import FindIdentities
+from sendback.store.identity_checks import FindChecks, ask_check, drop_check
+from sendback.store.identity_settings import DEFAULTS, ChangeSettings, FindSettings
+from sendback.store.store import Store
+from sendback.store.values import (
+    CheckKind,
+    IdentityCheck,
+    IdentitySettings,
+    VerificationStatus,
+)
+
+_TOPIC = re.compile(
+    r"arn:aws[a-z-]*:sns:[a-z0-9-]+:\d{12}:[A-Za-z0-9_-]{1,256}(?:\.fifo)?", re.ASCII
+)
+
+
+@dataclass(frozen=True, slots=True)
+class DkimAttributes:
+    """SES API: IdentityDkimAttributes."""
+
+    enabled: bool
+    status: VerificationStatus
+    tokens: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class MailFromAttributes:
+    """SES API: IdentityMailFromDomainAttributes."""
+
+    domain: str
+    status: VerificationStatus
+    behavior_on_mx_failure: str
+
+
+class IdentityAttributes:
+    """The attributes of all accounts' identities."""
+
+    def __init__(self, store: Store, verification: Verification, region: str) -> None:
+        self._store = store
+        self._region = region
+        self._verification = verification
+
+    # --- DKIM -------------------------------------------------------------------------------
+
+    async def set_dkim_enabled(self, account_id: str, text: str, *, enabled: bool) -> None:
+        """Raises `SesError`: the domain must have keys. SES API: SetIdentityDkimEnabled."""
+        name = own_identity(account_id, self._region, text)
+        domain = _domain_of(name)
+        if not await self._store.read(FindDkimKeys(account_id, (domain,))):
+            raise SesError(
+                "InvalidParameterValue", f"Domain {domain} is not verified for DKIM signing."
+            )
+        unit = ChangeSettings(account_id, name, lambda old: replace(old, dkim_enabled=enabled))
+        await self._store.write(unit)
+
+    async def dkim(self, account_id: str, texts: Sequence[str]) -> Mapping[str, DkimAttributes]:
+        """Of each identity that the account has; an address has its domain's keys."""
+        names = {text: identity_name(text) for text in texts}
+        known = await self._known(account_id, names.values())
+        domains = tuple({_domain_of(name) for name in known})
+        keys = await self._store.read(FindDkimKeys(account_id, domains))
+        checks = await self._checks(account_id, domains, CheckKind.DKIM)
+        both = tuple({*known, *domains})
+        settings = await self._store.read(FindSettings(account_id, both))
+        found = {}
+        for text, name in names.items():
+            domain = _domain_of(name)
+            if name in known:
+                own = settings.get(name, settings.get(domain, DEFAULTS))
+                check = checks.get(domain)
+                found[text] = DkimAttributes(
+                    enabled=own.dkim_enabled,
+                    status=check.status if check else VerificationStatus.NOT_STARTED,
+                    tokens=tokens([key for key in keys if key.domain == domain]),
+                )
+        return found
+
+    # --- MAIL FROM --------------------------------------------------------------------------
+
+    async def set_mail_from(
+        self, account_id: str, text: str, domain: str, behavior: str | None
+    ) -> None:
+        """Empty takes it away. Raises `SesError`. SES API: SetIdentityMailFromDomain."""
+        name = await self._expect(account_id, text)
+        if domain:
+            domain = _mail_from_domain(domain, name)
+        check = self._verification.first_check(account_id, name, CheckKind.MAIL_FROM)
+        await self._store.write(_SetMailFrom(account_id, name, domain, behavior, check))
+
+    async def mail_from(
+        self, account_id: str, texts: Sequence[str]
+    ) -> Mapping[str, MailFromAttributes]:
+        """Of each identity that the account has."""
+        names = {text: identity_name(text) for text in texts}
+        known = await self._known(account_id, names.values())
+        settings = await self._store.read(FindSettings(account_id, known))
+        checks = await self._checks(account_id, known, CheckKind.MAIL_FROM)
+        found = {}
+        for text, name in names.items():
+            if name in known:
+                own, check = settings.get(name, DEFAULTS), checks.get(name)
+                status = check.status if check else VerificationStatus.PENDING
+                found[text] = MailFromAttributes(
+                    own.mail_from_domain, status, own.behavior_on_mx_failure
+                )
+        return found
+
+    # --- notifications ----------------------------------------------------------------------
+
+    async def set_topic(self, account_id: str, text: str, kind: str, topic: str) -> None:
+        """Empty takes it away. Raises `SesError`. SES API: SetIdentityNotificationTopic."""
+        name = await self._expect(account_id, text)
+        if topic and not _TOPIC.fullmatch(topic):
+            raise SesError("InvalidParameterValue", f"Invalid SNS topic <{topic}>")
+
+        def change(settings: IdentitySettings) -> IdentitySettings:
+            topics = {key: arn for key, arn in settings.topics.items() if key != kind}
+            headers = dict(settings.headers)
+            if topic:
+                topics[kind] = topic
+            else:
+                headers.pop(kind, None)
+            # Without topics for both, mail is the only way that is left.
+            silent = {"Bounce", "Complaint"} <= topics.keys()
+            forwarding = settings.forwarding_enabled or not silent
+            return replace(settings, topics=topics, headers=headers, forwarding_enabled=forwarding)
+
+        await self._store.write(ChangeSettings(account_id, name, change))
+
+    async def set_forwarding(self, account_id: str, text: str, *, enabled: bool) -> None:
+        """Raises `SesError`. SES API: SetIdentityFeedbackForwardingEnabled."""
+        name = await self._expect(account_id, text)
+
+        def change(settings: IdentitySettings) -> IdentitySettings:
+            if not enabled and not {"Bounce", "Complaint"} <= settings.topics.keys():
+                raise SesError(
+                    "InvalidParameterValue",
+                    f"Identity <{text}> must have SNS topics for both bounces and complaints "
+                    "before feedback forwarding can be disabled.",
+                )
+            return replace(settings, forwarding_enabled=enabled)
+
+        await self._store.write(ChangeSettings(account_id, name, change))
+
+    async def set_headers(self, account_id: str, text: str, kind: str, *, enabled: bool) -> None:
+        """Raises `SesError`. SES API: SetIdentityHeadersInNotificationsEnabled."""
+        name = await self._expect(account_id, text)
+
+        def change(settings: IdentitySettings) -> IdentitySettings:
+            if kind not in settings.topics:
+                raise SesError(
+                    "InvalidParameterValue",
+                    f"Identity <{text}> has no SNS topic for {kind} notifications.",
+                )
+            return replace(settings, headers={**settings.headers, kind: enabled})
+
+        await self._store.write(ChangeSettings(account_id, name, change))
+
+    async def notifications(
+        self, account_id: str, texts: Sequence[str]
+    ) -> Mapping[str, IdentitySettings]:
+        """Of each identity that the account has. SES API: GetIdentityNotificationAttributes."""
+        names = {text: identity_name(text) for text in texts}
+        known = await self._known(account_id, names.values())
+        settings = await self._store.read(FindSettings(account_id, known))
+        return {text: settings.get(name, DEFAULTS) for text, name in names.items() if name in known}
+
+    # --- shared -----------------------------------------------------------------------------
+
+    async def _known(self, account_id: str, names: Iterable[str]) -> tuple[str, ...]:
+        unit = FindIdentities(account_id, tuple(set(names)))
+        return tuple(identity.identity for identity in await self._store.read(unit))
+
+    async def _expect(self, account_id: str, text: str) -> str:
+        name = own_identity(account_id, self._region, text)
+        if name not in await self._known(account_id, (name,)):
+            raise SesError("InvalidParameterValue", f"Identity <{text}> does not exist.")
+        return name
+
+    async def _checks(
+        self, account_id: str, names: Sequence[str], kind: CheckKind
+    ) -> Mapping[str, IdentityCheck]:
+        found = await self._store.read(FindChecks(account_id, tuple(names)))
+        return {check.identity: check for check in found if check.kind is kind}
+
+
+@dataclass(frozen=True, slots=True)
+class _SetMailFrom:
+    """Sets the domain and begins to look for its MX, or takes both away."""
+
+    account_id: str
+    identity: str
+    domain: str
+    behavior: str | None
+    check: IdentityCheck
+
+    def __call__(self, connection: Connection, /) -> None:
+        before = FindSettings(self.account_id, (self.identity,))(connection)
+        old = before.get(self.identity, DEFAULTS)
+        behavior = self.behavior or (old if self.domain else DEFAULTS).behavior_on_mx_failure
+        new = replace(old, mail_from_domain=self.domain, behavior_on_mx_failure=behavior)
+        ChangeSettings(self.account_id, self.identity, lambda _: new)(connection)
+        if self.domain != old.mail_from_domain:
+            drop_check(connection, self.account_id, self.identity, CheckKind.MAIL_FROM)
+        if self.domain:
+            ask_check(connection, self.check)
+
+
+def _domain_of(name: str) -> str:
+    """The domain that an identity is, or is in."""
+    if "@" not in name:
+        return name
+    try:
+        address: Address = parse_address(name)
+    except AddressError:
+        return name
+    return address.ascii_domain
+
+
+def _mail_from_domain(text: str, name: str) -> str:
+    try:
+        domain = parse_domain(text)
+    except AddressError as error:
+        raise SesError("InvalidParameterValue", f"Invalid MAIL FROM domain: {error}") from None
+    if not domain.endswith("." + _domain_of(name)):
+        raise SesError(
+            "InvalidParameterValue",
+            f"Provided MAIL-FROM domain <{text}> is not subdomain of the domain of the identity "
+            f"<{name}>.",
+        )
+    return domain

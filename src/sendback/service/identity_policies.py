@@ -1,0 +1,99 @@
+"""Sending-authorization policies of identities. SES API: the operations named …IdentityPolic…."""
+
+import re
+from collections.abc import Sequence
+
+from sendback.authz.policy import (
+    PolicyError,
+    PolicyKind,
+    check_identity_policy,
+    compact,
+    parse_policy,
+)
+from sendback.aws.arn import IdentityArn, parse_identity_arn
+from sendback.aws.errors import SesError, validation_error, violation
+from sendback.mail.address import identity_name
+from sendback.store.identity_policies import (
+    DeleteIdentityPolicy,
+    FindIdentityPolicies,
+    PutIdentityPolicy,
+)
+from sendback.store.store import Store
+from sendback.store.values import NamedPolicy
+
+MAX_POLICIES = 20
+_MAX_NAME = 64
+_NAME = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
+
+
+class IdentityPolicies:
+    """The policies of all accounts' identities."""
+
+    def __init__(self, store: Store, region: str) -> None:
+        self._store = store
+        self._region = region
+
+    async def put(self, account_id: str, identity: str, name: str, document: str) -> None:
+        """Attaches or replaces. The identity need not exist (so does the live service).
+
+        Raises `SesError`: InvalidPolicy, InvalidParameterValue, ValidationError.
+        """
+        check_policy_name(name)
+        key = self._identity(account_id, identity)
+        arn = IdentityArn(self._region, account_id, key)
+        try:
+            check_identity_policy(parse_policy(document, PolicyKind.IDENTITY), str(arn))
+        except PolicyError as error:
+            raise SesError("InvalidPolicy", str(error)) from None
+        policy = NamedPolicy(name, compact(document))
+        unit = PutIdentityPolicy(account_id, key, policy, MAX_POLICIES)
+        if not await self._store.write(unit):
+            raise SesError(
+                "InvalidParameterValue",
+                f"Number of policies for <{identity}> exceeds max allowed number of policies "
+                "per resource",
+            )
+
+    async def find(self, account_id: str, identity: str) -> Sequence[NamedPolicy]:
+        """All of the identity's, by name."""
+        key = self._identity(account_id, identity)
+        return await self._store.read(FindIdentityPolicies(account_id, key))
+
+    async def delete(self, account_id: str, identity: str, name: str) -> bool:
+        """Whether there was one. SES answers the same either way."""
+        key = self._identity(account_id, identity)
+        return await self._store.write(DeleteIdentityPolicy(account_id, key, name))
+
+    def _identity(self, account_id: str, text: str) -> str:
+        return own_identity(account_id, self._region, text)
+
+
+def own_identity(account_id: str, region: str, text: str) -> str:
+    """An identity given by name or ARN, by name. Raises `SesError` for another account's ARN."""
+    if not text.strip():
+        raise SesError("InvalidParameterValue", "Identity is required.")
+    if not text.startswith("arn:"):
+        return identity_name(text)
+    try:
+        arn = parse_identity_arn(text)
+    except ValueError as error:
+        raise SesError("InvalidParameterValue", f"Invalid identity: {error}") from None
+    if (arn.account_id, arn.region) != (account_id, region):
+        raise SesError("InvalidParameterValue", f"Identity <{text}> does not exist.")
+    return identity_name(arn.identity)
+
+
+def check_policy_name(name: str) -> None:
+    """Raises `SesError`."""
+    if not name.strip():
+        raise SesError("InvalidParameterValue", "PolicyName is required.")
+    if len(name) > _MAX_NAME:
+        raise validation_error(
+            [violation("policyName", f"have length less than or equal to {_MAX_NAME}")]
+        )
+    if not _NAME.fullmatch(name):
+        raise SesError(
+            "InvalidParameterValue",
+            "PolicyName is invalid. Policy names must only include alpha-numeric characters, "
+            "dashes, and underscores.",
+        )

@@ -1,0 +1,32 @@
+"""The DNS records that an identity is to have, and why."""
+
+from collections.abc import Sequence
+
+from sendback.mail.address import identity_name
+from sendback.service.dkim import DnsRecord, record_of
+from sendback.service.identity_checks import domain_record_name
+from sendback.store.dkim_keys import FindDkimKeys
+from sendback.store.identities import FindIdentities
+from sendback.store.identity_settings import FindSettings
+from sendback.store.store import Store
+from sendback.store.values import IdentityKind
+
+
+async def wanted_records(
+    store: Store, account_id: str, text: str, hostname: str
+) -> Sequence[DnsRecord]:
+    """Those of the domain's token, its DKIM keys, its MAIL FROM domain. Empty for no domain."""
+    name = identity_name(text)
+    found = await store.read(FindIdentities(account_id, (name,)))
+    records: list[DnsRecord] = []
+    if found and found[0].kind is IdentityKind.DOMAIN:
+        token = found[0].verification_token
+        records.append(DnsRecord(domain_record_name(name), "TXT", token, "verification"))
+        keys = await store.read(FindDkimKeys(account_id, (name,)))
+        records += [record_of(key) for key in keys]
+    settings = (await store.read(FindSettings(account_id, (name,)))).get(name)
+    if settings and settings.mail_from_domain:
+        domain = settings.mail_from_domain
+        records.append(DnsRecord(domain, "MX", f"10 {hostname}", "MAIL FROM"))
+        records.append(DnsRecord(domain, "TXT", f"v=spf1 a:{hostname} ~all", "MAIL FROM, SPF"))
+    return records

@@ -1,0 +1,157 @@
+"""What would be decided about a SendBounce, and by which statement: nothing is done."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from sqlalchemy import Connection
+
+from sendback.authz.conditions import moment
+from sendback.authz.evaluate import AccessRequest, Verdict, mismatch
+from sendback.authz.policy import PolicyKind
+from sendback.aws.arn import ROOT_USER, IdentityArn
+from sendback.mail.address import AddressError, identity_name, parse_mailbox
+from sendback.mail.covering import covering_names
+from sendback.service.authorization import SEND_BOUNCE, Access, Authorization, read_policies
+from sendback.service.caller import Caller, CallOrigin
+from sendback.store.identities import find_verified
+from sendback.store.identity_policies import find_identity_policies
+from sendback.store.store import Store
+from sendback.store.users import find_user_policies
+from sendback.store.values import NamedPolicy
+
+
+class QuestionError(ValueError):
+    """What is asked makes no sense; `str` says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One statement: `of` which policy; `fails` is the element that does not match, if one does."""
+
+    of: str
+    statement: str
+    effect: str
+    fails: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Simulation:
+    """What would be decided."""
+
+    permitted: bool
+    because: str
+    caller: str
+    identity: str
+    context: Mapping[str, Sequence[str]]
+    steps: Sequence[Step] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A SendBounce that might be: `sender` is its BounceSender, `user` of `account_id` calls.
+
+    `owner` is the account of the identity, `at` an ISO 8601 date in place of the clock's.
+    """
+
+    account_id: str
+    user: str
+    sender: str
+    owner: str | None = None
+    identity: str | None = None
+    source_ip: str = ""
+    at: str | None = None
+    secure: bool = False
+
+
+async def simulate_bounce(
+    store: Store, authorization: Authorization, region: str, asked: Question
+) -> Simulation:
+    """Raises `QuestionError`, `StoreUnavailableError`."""
+    try:
+        address = parse_mailbox(asked.sender).address
+    except AddressError as error:
+        raise QuestionError(f"the sender: {error}") from None
+    whose = asked.owner or asked.account_id
+    names = (identity_name(asked.identity),) if asked.identity else covering_names(address)
+    unit = _Find(asked.account_id, asked.user, whose, names)
+    of_user, key, of_identity = await store.read(unit)
+    restricted = of_user and asked.user != ROOT_USER
+    policies = read_policies(of_user, PolicyKind.USER) if restricted else None
+    caller = Caller(asked.account_id, asked.user, "", policies)
+    origin = CallOrigin(asked.source_ip, "", asked.secure)
+    parameters = {"BounceSender": asked.sender}
+    access = authorization.access(caller, origin, SEND_BOUNCE.partition(":")[2], parameters)
+    access = replace(access, context={**access.context, **_moved(asked.at)})
+    if key is None:
+        text = f"account {whose} has no verified identity that covers {address}"
+        return Simulation(False, text, caller.arn, "", access.context)
+    if key[1] not in covering_names(address):
+        text = f"{key[1]} does not cover {address}"
+        return Simulation(False, text, caller.arn, "", access.context)
+    return _decide(authorization, access, IdentityArn(region, *key), of_identity)
+
+
+def _moved(at: str | None) -> dict[str, list[str]]:
+    if at is None:
+        return {}
+    seconds = moment(at)
+    if seconds is None:
+        raise QuestionError(f"{at!r} is not a date such as 2026-12-31T00:00:00Z")
+    return {"aws:currenttime": [at], "aws:epochtime": [str(int(seconds))]}
+
+
+def _decide(
+    authorization: Authorization,
+    access: Access,
+    identity: IdentityArn,
+    policies: Sequence[NamedPolicy],
+) -> Simulation:
+    decision = authorization.decide_use(access, identity, policies)
+    caller = access.caller
+    if decision.decided_by:
+        verb = "denies" if decision.verdict is Verdict.DENIED else "allows"
+        because = f"{decision.decided_by}: {verb}"
+    elif decision.is_allowed:
+        because = "the account owns the identity, and no policy restricts the user"
+    else:
+        because = "no statement allows it"
+    request = AccessRequest(caller.requester, SEND_BOUNCE, str(identity), access.context)
+    attached = [
+        (f"identity {identity.identity}", read_policies(policies, PolicyKind.IDENTITY)),
+        (f"user {caller.user_name}", caller.policies or ()),
+    ]
+    steps = [
+        Step(
+            f"{of}, {policy.name}",
+            statement.label,
+            statement.effect.value,
+            mismatch(policy, statement, request),
+        )
+        for of, found in attached
+        for policy in found
+        for statement in policy.statements
+    ]
+    return Simulation(
+        decision.is_allowed, because, caller.arn, str(identity), access.context, steps
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Find:
+    """The user's policies, the identity that would be used, and that one's policies."""
+
+    account_id: str
+    user: str
+    owner: str
+    names: tuple[str, ...]
+
+    def __call__(
+        self, connection: Connection, /
+    ) -> tuple[Sequence[NamedPolicy], tuple[str, str] | None, Sequence[NamedPolicy]]:
+        of_user = find_user_policies(connection, self.account_id, self.user)
+        keys = [(self.owner, name) for name in self.names]
+        verified = find_verified(connection, keys)
+        key = next((key for key in keys if key in verified), None)
+        if key is None:
+            return of_user, None, ()
+        return of_user, key, find_identity_policies(connection, {key}).get(key, ())

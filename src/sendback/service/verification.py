@@ -1,0 +1,122 @@
+"""How identities are proved: by mail for an address, by DNS for a domain; or at once.
+
+At once is for a machine whose operator asks for its own, where nothing leaves anyway.
+"""
+
+import secrets
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from sendback.clock import Clock
+from sendback.mail.address import Address, parse_mailbox
+from sendback.service.verification_links import ForgedLinkError, Link, Links
+from sendback.service.verification_mails import VerificationMails
+from sendback.store.identities import FindIdentities, UseVerificationToken
+from sendback.store.store import Store
+from sendback.store.values import (
+    CheckKind,
+    Identity,
+    IdentityCheck,
+    OutboxMessage,
+    VerificationStatus,
+    VerificationTemplate,
+)
+from sendback.store.verification_templates import FindTemplate
+
+
+class LinkState(Enum):
+    """What a link is worth."""
+
+    OPEN = auto()
+    VERIFIED = auto()  # by this very use
+    USED = auto()
+    EXPIRED = auto()
+    FORGED = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class LinkAnswer:
+    """What became of a link: for which address, and where the template wants people sent."""
+
+    state: LinkState
+    address: str = ""
+    redirect: str = ""
+
+
+class Verification:
+    """Begins proofs and ends those by mail."""
+
+    def __init__(
+        self, store: Store, clock: Clock, links: Links, mails: VerificationMails, *, at_once: bool
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._links = links
+        self._mails = mails
+        self.at_once = at_once
+
+    @property
+    def first_status(self) -> VerificationStatus:
+        """The status of an identity that has just been asked for."""
+        return VerificationStatus.SUCCESS if self.at_once else VerificationStatus.PENDING
+
+    def first_check(self, account_id: str, identity: str, kind: CheckKind) -> IdentityCheck:
+        """The check of what has just been asked for: due now, or good for ever."""
+        now = self._clock.now()
+        due_at = None if self.at_once else now
+        return IdentityCheck(account_id, identity, kind, self.first_status, now, due_at)
+
+    def mail(self, identity: Identity, to: Address) -> OutboxMessage:
+        """The mail that asks the owner of `to`."""
+        link = self._links.make(identity.account_id, identity.identity, identity.verification_token)
+        return self._mails.standard(identity.account_id, to, link, self._clock.now())
+
+    def custom_mail(
+        self, identity: Identity, to: Address, template: VerificationTemplate
+    ) -> OutboxMessage:
+        """The same by a template."""
+        link = self._links.make(
+            identity.account_id, identity.identity, identity.verification_token, template.name
+        )
+        sender = parse_mailbox(template.from_address)
+        return self._mails.custom(template, sender, to, link, self._clock.now())
+
+    async def look_at(self, text: str) -> LinkAnswer:
+        """What the link is worth, changing nothing. Raises `StoreUnavailableError`."""
+        try:
+            link = self._links.read(text)
+        except ForgedLinkError:
+            return LinkAnswer(LinkState.FORGED)
+        unit = FindIdentities(link.account_id, (link.address,))
+        found = await self._store.read(unit)
+        waits = [i for i in found if i.verification_token == link.token]
+        if not waits:
+            return await self._answer(LinkState.USED, link)
+        if self._links.has_expired(link):
+            return await self._answer(LinkState.EXPIRED, link)
+        return LinkAnswer(LinkState.OPEN, link.address)
+
+    async def use(self, text: str) -> LinkAnswer:
+        """Verifies the address if the link is good. Raises `StoreUnavailableError`."""
+        answer = await self.look_at(text)
+        if answer.state is not LinkState.OPEN:
+            return answer
+        link = self._links.read(text)
+        unit = UseVerificationToken(link.account_id, link.address, link.token, new_token())
+        used = await self._store.write(unit)
+        return await self._answer(LinkState.USED if used is None else LinkState.VERIFIED, link)
+
+    async def _answer(self, state: LinkState, link: Link) -> LinkAnswer:
+        template = None
+        if link.template:
+            template = await self._store.read(FindTemplate(link.account_id, link.template))
+        redirect = ""
+        if template is not None:
+            verified = state is LinkState.VERIFIED
+            redirect = template.success_url if verified else template.failure_url
+        return LinkAnswer(state, link.address, redirect)
+
+
+def new_token() -> str:
+    """44 characters of 256 random bits, as SES's tokens look."""
+    return secrets.token_urlsafe(32) + "="

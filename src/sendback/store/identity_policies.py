@@ -1,0 +1,85 @@
+"""Sending-authorization policies. They need no identity to be there; deleting it deletes them."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
+
+from sendback.store.tables import identity_policies
+from sendback.store.values import NamedPolicy
+
+_FIND = (
+    select(identity_policies)
+    .where(identity_policies.c.identity.in_(bindparam("names", expanding=True)))
+    .order_by(identity_policies.c.policy_name)
+)
+
+
+@dataclass(frozen=True, slots=True)
+class PutIdentityPolicy:
+    """Attaches or replaces a policy; answers False when the identity has `limit` others."""
+
+    account_id: str
+    identity: str
+    policy: NamedPolicy
+    limit: int
+
+    def __call__(self, connection: Connection, /) -> bool:
+        columns = identity_policies.c
+        of_identity = (columns.account_id == self.account_id, columns.identity == self.identity)
+        where = (*of_identity, columns.policy_name == self.policy.name)
+        values = {"document": self.policy.document}
+        if connection.execute(update(identity_policies).where(*where).values(values)).rowcount:
+            return True
+        count = connection.execute(select(func.count()).where(*of_identity)).scalar_one()
+        if count >= self.limit:
+            return False
+        key = {
+            "account_id": self.account_id,
+            "identity": self.identity,
+            "policy_name": self.policy.name,
+        }
+        connection.execute(insert(identity_policies), {**key, **values})
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class FindIdentityPolicies:
+    """The identity's policies, by name."""
+
+    account_id: str
+    identity: str
+
+    def __call__(self, connection: Connection, /) -> Sequence[NamedPolicy]:
+        key = (self.account_id, self.identity)
+        return find_identity_policies(connection, {key}).get(key, ())
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteIdentityPolicy:
+    """Answers whether there was one."""
+
+    account_id: str
+    identity: str
+    policy_name: str
+
+    def __call__(self, connection: Connection, /) -> bool:
+        where = (
+            identity_policies.c.account_id == self.account_id,
+            identity_policies.c.identity == self.identity,
+            identity_policies.c.policy_name == self.policy_name,
+        )
+        return connection.execute(delete(identity_policies).where(*where)).rowcount > 0
+
+
+def find_identity_policies(
+    connection: Connection, identities: Collection[tuple[str, str]]
+) -> Mapping[tuple[str, str], tuple[NamedPolicy, ...]]:
+    """The policies of the (account ID, identity) pairs that have any."""
+    found: dict[tuple[str, str], tuple[NamedPolicy, ...]] = {}
+    names = sorted({name for _, name in identities})
+    for row in connection.execute(_FIND, {"names": names}):
+        key = (row.account_id, row.identity)
+        if key in identities:
+            found[key] = (*found.get(key, ()), NamedPolicy(row.policy_name, row.document))
+    return found

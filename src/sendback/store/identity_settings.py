@@ -1,0 +1,49 @@
+"""What accounts have set for their identities: DKIM, MAIL FROM, notifications."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+
+from sqlalchemy import Connection, insert, select, update
+
+from sendback.store.tables import identity_settings
+from sendback.store.values import IdentitySettings
+
+DEFAULTS = IdentitySettings()
+
+
+@dataclass(frozen=True, slots=True)
+class FindSettings:
+    """The settings of each of the account's names that has any but the defaults."""
+
+    account_id: str
+    names: tuple[str, ...]
+
+    def __call__(self, connection: Connection, /) -> Mapping[str, IdentitySettings]:
+        query = select(identity_settings).where(
+            identity_settings.c.account_id == self.account_id,
+            identity_settings.c.identity.in_(self.names),
+        )
+        rows = connection.execute(query)
+        return {row.identity: IdentitySettings(**json.loads(row.settings)) for row in rows}
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeSettings:
+    """Replaces an identity's settings by what `change` makes of them; answers these."""
+
+    account_id: str
+    identity: str
+    change: Callable[[IdentitySettings], IdentitySettings]
+
+    def __call__(self, connection: Connection, /) -> IdentitySettings:
+        before = FindSettings(self.account_id, (self.identity,))(connection)
+        settings = self.change(before.get(self.identity, DEFAULTS))
+        key = {"account_id": self.account_id, "identity": self.identity}
+        values = {"settings": json.dumps(asdict(settings))}
+        if self.identity in before:
+            where = [identity_settings.c[name] == value for name, value in key.items()]
+            connection.execute(update(identity_settings).where(*where).values(values))
+        else:
+            connection.execute(insert(identity_settings), {**key, **values})
+        return settings

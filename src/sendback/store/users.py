@@ -1,0 +1,137 @@
+"""Users of accounts, and the policies attached to them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, delete, insert, select, update
+
+from sendback.clock import from_milliseconds, to_milliseconds
+from sendback.store.tables import access_keys, user_policies, users
+from sendback.store.values import NamedPolicy, User
+
+
+@dataclass(frozen=True, slots=True)
+class AddUser:
+    """Adds the user unless it exists; answers whether it was added. Its account must exist."""
+
+    account_id: str
+    name: str
+    now: datetime
+
+    def __call__(self, connection: Connection, /) -> bool:
+        if has_user(connection, self.account_id, self.name):
+            return False
+        values = {
+            "account_id": self.account_id,
+            "user_name": self.name,
+            "created_at": to_milliseconds(self.now),
+        }
+        connection.execute(insert(users), values)
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class ListUsers:
+    """The account's users with their policies, by name."""
+
+    account_id: str
+
+    def __call__(self, connection: Connection, /) -> Sequence[User]:
+        query = (
+            select(users).where(users.c.account_id == self.account_id).order_by(users.c.user_name)
+        )
+        return [
+            User(
+                row.account_id,
+                row.user_name,
+                from_milliseconds(row.created_at),
+                find_user_policies(connection, row.account_id, row.user_name),
+            )
+            for row in connection.execute(query).all()
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteUser:
+    """Deletes the user, its keys and policies; answers whether there was one."""
+
+    account_id: str
+    name: str
+
+    def __call__(self, connection: Connection, /) -> bool:
+        for table in (access_keys, user_policies):
+            where = (table.c.account_id == self.account_id, table.c.user_name == self.name)
+            connection.execute(delete(table).where(*where))
+        where = (users.c.account_id == self.account_id, users.c.user_name == self.name)
+        return connection.execute(delete(users).where(*where)).rowcount > 0
+
+
+@dataclass(frozen=True, slots=True)
+class PutUserPolicy:
+    """Attaches or replaces a policy; answers False when there is no such user."""
+
+    account_id: str
+    user_name: str
+    policy: NamedPolicy
+
+    def __call__(self, connection: Connection, /) -> bool:
+        if not has_user(connection, self.account_id, self.user_name):
+            return False
+        key = {
+            "account_id": self.account_id,
+            "user_name": self.user_name,
+            "policy_name": self.policy.name,
+        }
+        where = [user_policies.c[name] == value for name, value in key.items()]
+        document = {"document": self.policy.document}
+        if not connection.execute(update(user_policies).where(*where).values(document)).rowcount:
+            connection.execute(insert(user_policies), {**key, **document})
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteUserPolicy:
+    """Answers whether there was one."""
+
+    account_id: str
+    user_name: str
+    policy_name: str
+
+    def __call__(self, connection: Connection, /) -> bool:
+        where = (
+            user_policies.c.account_id == self.account_id,
+            user_policies.c.user_name == self.user_name,
+            user_policies.c.policy_name == self.policy_name,
+        )
+        return connection.execute(delete(user_policies).where(*where)).rowcount > 0
+
+
+@dataclass(frozen=True, slots=True)
+class FindUserPolicies:
+    """The policies that restrict the user, by name."""
+
+    account_id: str
+    user_name: str
+
+    def __call__(self, connection: Connection, /) -> Sequence[NamedPolicy]:
+        return find_user_policies(connection, self.account_id, self.user_name)
+
+
+def find_user_policies(
+    connection: Connection, account_id: str, user_name: str
+) -> tuple[NamedPolicy, ...]:
+    """For units of other modules."""
+    query = (
+        select(user_policies)
+        .where(user_policies.c.account_id == account_id, user_policies.c.user_name == user_name)
+        .order_by(user_policies.c.policy_name)
+    )
+    rows = connection.execute(query)
+    return tuple(NamedPolicy(row.policy_name, row.document) for row in rows)
+
+
+def has_user(connection: Connection, account_id: str, name: str) -> bool:
+    """Whether the account has a user of that name."""
+    where = (users.c.account_id == account_id, users.c.user_name == name)
+    return connection.execute(select(users.c.user_name).where(*where)).first() is not None

@@ -1,0 +1,100 @@
+"""Templates of verification mails. SES API: CustomVerificationEmailTemplate."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from sqlalchemy import Connection, delete, func, insert, select, update
+
+from sendback.store.tables import verification_templates
+from sendback.store.values import VerificationTemplate
+
+_COLUMNS = verification_templates.c
+
+
+@dataclass(frozen=True, slots=True)
+class AddTemplate:
+    """Answers `exists` or `limit` when it was not added, for one of the two reasons."""
+
+    template: VerificationTemplate
+    limit: int
+
+    def __call__(self, connection: Connection, /) -> str | None:
+        new = self.template
+        if find_template(connection, new.account_id, new.name):
+            return "exists"
+        count = select(func.count()).where(_COLUMNS.account_id == new.account_id)
+        if connection.execute(count).scalar_one() >= self.limit:
+            return "limit"
+        connection.execute(insert(verification_templates), asdict(new))
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class ReplaceTemplate:
+    """The one of the same name is replaced; it must exist."""
+
+    template: VerificationTemplate
+
+    def __call__(self, connection: Connection, /) -> None:
+        where = _where(self.template.account_id, self.template.name)
+        values = asdict(self.template)
+        connection.execute(update(verification_templates).where(*where).values(values))
+
+
+@dataclass(frozen=True, slots=True)
+class FindTemplate:
+    """The account's template of that name, or None."""
+
+    account_id: str
+    name: str
+
+    def __call__(self, connection: Connection, /) -> VerificationTemplate | None:
+        return find_template(connection, self.account_id, self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteTemplate:
+    """Answers whether there was one."""
+
+    account_id: str
+    name: str
+
+    def __call__(self, connection: Connection, /) -> bool:
+        where = _where(self.account_id, self.name)
+        return connection.execute(delete(verification_templates).where(*where)).rowcount > 0
+
+
+@dataclass(frozen=True, slots=True)
+class ListTemplates:
+    """One page in order of name, after `after`."""
+
+    account_id: str
+    after: str
+    limit: int
+
+    def __call__(self, connection: Connection, /) -> Sequence[VerificationTemplate]:
+        query = (
+            select(verification_templates)
+            .where(_COLUMNS.account_id == self.account_id, _COLUMNS.name > self.after)
+            .order_by(_COLUMNS.name)
+            .limit(self.limit)
+        )
+        return [_from_row(row) for row in connection.execute(query)]
+
+
+def find_template(
+    connection: Connection, account_id: str, name: str
+) -> VerificationTemplate | None:
+    """For units of other modules."""
+    query = select(verification_templates).where(*_where(account_id, name))
+    row = connection.execute(query).first()
+    return _from_row(row) if row else None
+
+
+def _where(account_id: str, name: str) -> tuple[Any, Any]:
+    return _COLUMNS.account_id == account_id, _COLUMNS.name == name
+
+
+def _from_row(row: Any) -> VerificationTemplate:
+    return VerificationTemplate(**row._mapping)  # noqa: SLF001 - SQLAlchemy's public name
