@@ -1,34 +1,16 @@
-"""Puts the parts together and runs them: the only module that knows everything.
+"""Puts the parts together: the only module that knows everything. `serving` runs them."""
 
-One process serves SMTP, HTTP and delivery on one event loop. With several workers, each is such
-a process; they share the ports (SO_REUSEPORT) and the store, and nothing else.
-"""
-
-import asyncio
-import contextlib
-import gc
-import logging
 import os
-import signal
 import socket
 import ssl
-import sys
-import tempfile
-from collections.abc import Callable, Iterator
-from functools import cached_property, partial
-from pathlib import Path
+from functools import cached_property
 
-import uvicorn
-import uvloop
 from sqlalchemy import Connection, text
 
 from sendback.actions.outside import Outside
 from sendback.api.authentication import Authenticator
 from sendback.api.dispatch import Dispatcher
-from sendback.api.http import http_app
-from sendback.api.pages import VerificationPages
 from sendback.api.services import Services
-from sendback.aws.model import operation_model
 from sendback.clock import Clock, SystemClock
 from sendback.config import SettingError, Settings
 from sendback.delivery.relay import Relay, RelaySettings
@@ -36,9 +18,7 @@ from sendback.delivery.transports import Capture, Transport
 from sendback.delivery.worker import DeliveryWorker
 from sendback.dsn.texts import TextsError, builtin_texts, parse_texts
 from sendback.ids import IdMaker, RandomIds
-from sendback.listening import BACKLOG, Addresses, Sockets, bind
 from sendback.mail.address import AddressError, Mailbox, parse_mailbox
-from sendback.processes import Supervisor
 from sendback.resolver import Resolver
 from sendback.service.acceptance import Acceptance, CompiledRuleSets
 from sendback.service.accounts import Accounts
@@ -69,16 +49,11 @@ from sendback.setting_texts import Listen, Outbound
 from sendback.smtp.protocol import Limits
 from sendback.smtp.server import SmtpServer, SmtpSettings
 from sendback.smtp.tls import server_context
-from sendback.store.accounts import AddAccount
 from sendback.store.errors import StoreUnavailableError
 from sendback.store.installation import Remember
-from sendback.store.store import Store, prepare_schema
+from sendback.store.store import Store
 from sendback.verdicts.judge import MailJudge
 from sendback.verdicts.scanners import Clamd, Rspamd
-
-log = logging.getLogger(__name__)
-
-_SHUTDOWN_SECONDS = 15.0
 
 
 class App:
@@ -288,148 +263,18 @@ class App:
             return False
         return True
 
-    async def serve(self, sockets: Sockets, ready: Callable[[], None], stop: asyncio.Event) -> None:
-        """Serves until `stop` is set, then lets everything that was accepted come to its end."""
-        loop = asyncio.get_running_loop()
-        smtp = await loop.create_server(self.smtp, sock=sockets.smtp, backlog=BACKLOG)
-        http = _HttpServer(self)
-        serving_http = asyncio.create_task(http.serve(sockets=[sockets.http]))
-        delivering = asyncio.create_task(self.delivery.run())
-        processing = asyncio.create_task(self.processing.run())
-        background = [
-            asyncio.create_task(self.housekeeping.run()),
-            asyncio.create_task(self.identity_checks.run()),
-        ]
-        while not http.started and not serving_http.done():
-            await asyncio.sleep(0.002)
-        ready()
-        stopping = asyncio.create_task(stop.wait())
-        await asyncio.wait(
-            {stopping, serving_http, delivering, processing}, return_when=asyncio.FIRST_COMPLETED
-        )
-        stopping.cancel()
-        smtp.close()
-        await self.smtp.shut_down(_SHUTDOWN_SECONDS)
-        # Functions that are just being called may call the API: it stops behind them.
-        self.processing.stop()
-        await processing
-        await self.outside.close()
-        http.should_exit = True
-        await serving_http
-        for task in background:
-            task.cancel()
-        self.identity_checks.close()
-        self.delivery.stop()
-        await delivering
-
     def close(self) -> None:
         self.store.close()
 
 
-class _HttpServer(uvicorn.Server):
-    """uvicorn without its own signal handling: the process has one, in `run`."""
+def check_settings(settings: Settings) -> None:
+    """What only the parts themselves can say about settings. Raises `SettingError`.
 
-    def __init__(self, app: App) -> None:
-        config = uvicorn.Config(
-            http_app(
-                app.dispatcher,
-                app.is_ready,
-                app.outside.signer.certificate_at,
-                VerificationPages(app.verification, app.settings.hostname),
-            ),
-            loop="none",
-            http="httptools",
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            date_header=True,
-            timeout_graceful_shutdown=int(_SHUTDOWN_SECONDS),
-        )
-        super().__init__(config)
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
-def run(settings: Settings, ready_file: Path | None, announce: Callable[[Addresses], None]) -> int:
-    """Serves until SIGTERM or SIGINT; answers the exit code.
-
-    Raises `SettingError`, `SchemaError`, `StoreUnavailableError` before anything is served.
+    Makes what all workers share, before each could make its own.
     """
-    logging.basicConfig(
-        level=settings.log_level.upper(),
-        stream=sys.stderr,
-        format="%(asctime)s %(levelname)s %(name)s %(message)s",
-    )
-    prepare(settings)
-    sockets, addresses = bind(settings)
-
-    def ready() -> None:
-        announce(addresses)
-        if ready_file is not None:
-            _write_whole(ready_file, addresses.to_json())
-
-    if settings.workers == 1:
-        return _run_worker(settings, sockets[0], addresses.http, ready)
-    workers = [partial(_run_worker, settings, own, addresses.http) for own in sockets]
-    return Supervisor(workers).run(ready)
-
-
-def prepare(settings: Settings) -> None:
-    """Makes what must be there before the first worker runs.
-
-    Raises `SettingError`, `SchemaError`, `StoreUnavailableError`.
-    """
-    _check_data_dir(settings.data_dir)
     _human_part(settings)
-    prepare_schema(settings.database_url)
     _verification_sender(settings)
-    _tls(settings)  # made before workers could make one each
-
-
-def _check_data_dir(folder: Path) -> None:
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        allowed = f"a directory that can be written to ({error})"
-        raise SettingError("data_dir", str(folder), "the settings", allowed) from None
-
-
-def _run_worker(
-    settings: Settings, sockets: Sockets, http: Listen, ready: Callable[[], None]
-) -> int:
-    async def main() -> None:
-        operation_model("SendBounce")  # the model is read before the first request needs it
-        app = App(settings, http=http)
-        try:
-            await app.check_secret()
-            await app.store.write(AddAccount(settings.account_id, app.clock.now()))
-            stop = asyncio.Event()
-            for number in (signal.SIGTERM, signal.SIGINT):
-                asyncio.get_running_loop().add_signal_handler(number, stop.set)
-            # What is there by now stays: the collector need not walk through it for every
-            # thousand requests.
-            gc.collect()
-            gc.freeze()
-            await app.serve(sockets, ready, stop)
-        finally:
-            app.close()
-
-    uvloop.run(main())
-    return 0
-
-
-def _write_whole(file: Path, content: str) -> None:
-    """Appears whole or not at all: somebody waits for it."""
-    partial_file = file.with_name(f".{file.name}.{os.getpid()}")
-    partial_file.write_text(content)
-    partial_file.rename(file)
+    _tls(settings)
 
 
 def _smtp_settings(settings: Settings) -> SmtpSettings:

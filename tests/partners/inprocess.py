@@ -10,11 +10,12 @@ from typing import Any, TypeVar
 
 import uvloop
 
-from sendback.app import App, prepare
+from sendback.app import App
 from sendback.clock import Clock
 from sendback.config import load
 from sendback.listening import Addresses, bind
 from sendback.service.setup import Applied, parse_setup
+from sendback.serving import prepare, serve
 from sendback.store.accounts import AddAccount
 from sendback.store.outbox import ListOutbox, ShowOutbox
 from sendback.store.processing import FindProcessing
@@ -47,8 +48,9 @@ class Running:
 
         async def main() -> None:
             self.app = App(self.settings, clock, http=self.addresses.http)
+            await self.app.check_secret()
             await self.app.store.write(AddAccount(self.settings.account_id, clock.now()))
-            await self.app.serve(sockets[0], self._ready.set, self._stop)
+            await serve(self.app, sockets[0], self._ready.set, self._stop)
             self.app.close()
 
         self._thread = threading.Thread(target=self._loop.run_until_complete, args=(main(),))

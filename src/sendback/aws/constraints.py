@@ -49,6 +49,7 @@ NONEMPTY_LISTS = frozenset({"BouncedRecipientInfoList"})
 _REQUIRED_IN_WORDS: Mapping[str, Callable[[str], bool]] = {
     "ReceiptRuleSetName": lambda text: not text.strip(),
     "ReceiptRuleName": lambda _: False,
+    "PolicyName": lambda text: not text.strip(),
 }
 _MEMBER_ORDER: Mapping[str, Sequence[str]] = {
     "BounceAction": ("TopicArn", "SmtpReplyCode", "StatusCode", "Sender", "Message"),

@@ -68,7 +68,7 @@ def serve(
         hostname=hostname,
         log_level=log_level,
     )
-    from sendback.app import run
+    from sendback.serving import run
 
     code = run(loaded.settings, ready_file, lambda addresses: _announce(loaded, addresses))
     raise typer.Exit(code)

@@ -10,7 +10,9 @@ from sqlalchemy import Connection
 
 from sendback.clock import Clock
 from sendback.store.calls import forget_calls
+from sendback.store.dkim_keys import forget_retired_keys
 from sendback.store.errors import StoreUnavailableError
+from sendback.store.keys import forget_expired_keys
 from sendback.store.messages import BlobsInUse, ExpireMessages
 from sendback.store.outbox import ForgetFinished
 from sendback.store.processing import ForgetProcessed
@@ -68,3 +70,5 @@ def _forget(connection: Connection, now: datetime, forget_before: datetime) -> N
     ForgetProcessed(forget_before)(connection)
     ForgetVersions()(connection)
     forget_calls(connection, now - _CALLS_KEPT)
+    forget_expired_keys(connection, forget_before)
+    forget_retired_keys(connection, forget_before)
