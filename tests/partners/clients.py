@@ -16,7 +16,14 @@ MAIL = (
 )
 
 
-def ses(endpoint: str, *, key: str = "test", secret: str = "test", **config: Any) -> Any:
+def ses(
+    endpoint: str,
+    *,
+    key: str = "test",
+    secret: str = "test",
+    token: str | None = None,
+    **config: Any,
+) -> Any:
     """An unmodified boto3 client that does not repeat what failed."""
     settings = {"retries": {"max_attempts": 0}, **config}
     return boto3.client(
@@ -25,6 +32,7 @@ def ses(endpoint: str, *, key: str = "test", secret: str = "test", **config: Any
         region_name="us-east-1",
         aws_access_key_id=key,
         aws_secret_access_key=secret,
+        aws_session_token=token,
         config=Config(**settings),
     )
 

@@ -47,6 +47,15 @@ class DnsServer:
         self.port = self._udp.server_address[1]
         self._tcp = socketserver.ThreadingTCPServer(("127.0.0.1", self.port), Tcp)
 
+    def put(self, name: str, kind: str, *values: str) -> None:
+        """From now on these are the records; none takes them away."""
+        full = name.rstrip(".").lower() + "."
+        self._records[full, kind] = list(values)
+        if values:
+            self._names.add(full)
+        elif not any(key[0] == full and found for key, found in self._records.items()):
+            self._names.discard(full)
+
     @property
     def address(self) -> str:
         return f"127.0.0.1:{self.port}"
@@ -66,12 +75,24 @@ class DnsServer:
         if "servfail" in labels:
             response.set_rcode(dns.rcode.SERVFAIL)
             return bytes(response.to_wire())
-        values = self._records.get((name, kind))
-        if values:
-            response.answer.append(dns.rrset.from_text_list(name, 300, "IN", kind, values))
-        elif name not in self._names:
+        response.answer = self._rrsets(name, kind)
+        if not response.answer and name not in self._names:
             response.set_rcode(dns.rcode.NXDOMAIN)
         return bytes(response.to_wire())
+
+    def _rrsets(self, name: str, kind: str) -> list[Any]:
+        """What the name has, along its CNAMEs."""
+        found: list[Any] = []
+        for _ in range(8):
+            values = self._records.get((name, kind))
+            alias = self._records.get((name, "CNAME"))
+            if values or not alias:
+                if values:
+                    found.append(dns.rrset.from_text_list(name, 300, "IN", kind, values))
+                return found
+            found.append(dns.rrset.from_text_list(name, 300, "IN", "CNAME", alias))
+            name = alias[0].lower()
+        return found
 
     def __enter__(self) -> Self:
         for server in (self._udp, self._tcp):
