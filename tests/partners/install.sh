@@ -16,6 +16,7 @@ perl -MNet::SSLeay -e 1 2>/dev/null || missing+=(libnet-ssleay-perl)
 perl -MMail::DKIM -e 1 2>/dev/null || missing+=(libmail-dkim-perl)
 need rspamd rspamd
 need clamd clamav-daemon
+need chromium chromium
 need node nodejs
 need npm npm
 $python -c 'import test.test_email' 2>/dev/null || missing+=(libpython3-testsuite)

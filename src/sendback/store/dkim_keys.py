@@ -19,7 +19,7 @@ from sendback.store.values import DkimKey, DkimKeyState
 
 @dataclass(frozen=True, slots=True)
 class FindDkimKeys:
-    """The account's keys of these domains: by domain, oldest first."""
+    """The account's keys of these domains: of each the active, the retired, the standby ones."""
 
     account_id: str
     domains: tuple[str, ...]
@@ -73,7 +73,9 @@ def find_dkim_keys(
     query = (
         select(dkim_keys)
         .where(dkim_keys.c.account_id == account_id, dkim_keys.c.domain.in_(domains))
-        .order_by(dkim_keys.c.domain, dkim_keys.c.created_at, dkim_keys.c.selector)
+        .order_by(
+            dkim_keys.c.domain, dkim_keys.c.state, dkim_keys.c.created_at, dkim_keys.c.selector
+        )
     )
     return [_from_row(row) for row in connection.execute(query)]
 
