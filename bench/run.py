@@ -3,7 +3,7 @@
 import shutil
 import sys
 
-from bench import dsn, receive, rules, send_bounce, start, whole_way
+from bench import dsn, receive, rules, send_bounce, signatures, start, whole_way
 from bench.common import machine
 
 if __name__ == "__main__":
@@ -11,6 +11,6 @@ if __name__ == "__main__":
     if missing := [tool for tool in tools if shutil.which(tool) is None]:
         sys.exit(f"missing: {', '.join(missing)} (Debian: apt-get install postfix wrk)")
     print(machine())
-    for module in (start, dsn, rules, receive, send_bounce, whole_way):
+    for module in (start, dsn, rules, signatures, receive, send_bounce, whole_way):
         print()
         module.main()

@@ -231,15 +231,19 @@ class App:
     def _public_url(self) -> str:
         return self.settings.public_url or f"http://{self.http}"
 
-    def _for_functions(self) -> dict[str, str]:
-        """What a local function's environment says, so that its SES client finds this server."""
+    def _for_functions(self, account_id: str) -> dict[str, str]:
+        """What a local function's environment says, so that its SES client finds this server.
+
+        The development key is its account's only: another account's function brings its own.
+        """
         region = self.settings.region
         environment = {
             "AWS_ENDPOINT_URL_SES": f"http://{self.http}",
             "AWS_REGION": region,
             "AWS_DEFAULT_REGION": region,
         }
-        if self.settings.development_key and "AWS_ACCESS_KEY_ID" not in os.environ:
+        has_key = self.settings.development_key and account_id == self.settings.account_id
+        if has_key and "AWS_ACCESS_KEY_ID" not in os.environ:
             environment |= {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
         return environment
 

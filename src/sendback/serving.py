@@ -30,6 +30,8 @@ from sendback.setting_texts import Listen
 from sendback.store.accounts import AddAccount
 from sendback.store.store import prepare_schema
 
+log = logging.getLogger(__name__)
+
 _SHUTDOWN_SECONDS = 15.0
 
 
@@ -108,6 +110,12 @@ def run(settings: Settings, ready_file: Path | None, announce: Callable[[Address
         format="%(asctime)s %(levelname)s %(name)s %(message)s",
     )
     prepare(settings)
+    if not (settings.verifies_at_once or settings.public_url):
+        log.warning(
+            "links in verification mails will begin with http://%s: set public_url to where the "
+            "owners of addresses reach this server",
+            settings.http_listen,
+        )
     sockets, addresses = bind(settings)
 
     def ready() -> None:

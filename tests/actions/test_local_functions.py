@@ -86,7 +86,7 @@ def run(work):
     """Runs `work(functions)` and ends the processes."""
 
     async def main():
-        local = LocalFunctions(lambda: {"EXTRA": "here"})
+        local = LocalFunctions(lambda account: {"EXTRA": "here", "ACCOUNT": account})
         connector = Connector(allow_private=True)
         try:
             return await work(FunctionCallers(AwsClients("us-east-1"), connector, local), local)

@@ -69,8 +69,8 @@ class _Pool:
 class LocalFunctions:
     """All local functions, and their processes."""
 
-    def __init__(self, environment: Callable[[], Mapping[str, str]]) -> None:
-        """`environment` is what the functions' own environment has in addition."""
+    def __init__(self, environment: Callable[[str], Mapping[str, str]]) -> None:
+        """`environment` is what the environment of an account's functions has in addition."""
         self._environment = environment
         self._pools: dict[str, _Pool] = {}
         self._all: set[_Process] = set()
@@ -87,7 +87,8 @@ class LocalFunctions:
     async def invoke(self, target: str, arn: str, event: str, seconds: float) -> bytes:
         """The answer as JSON. Raises `ActionFailedError`."""
         local = parse_local(target)
-        pool = self._pools.setdefault(target, _Pool())
+        # Functions of two accounts share no process: each has its own account's credentials.
+        pool = self._pools.setdefault(f"{_account(arn)} {target}", _Pool())
         async with pool.places:
             process = pool.idle.pop() if pool.idle else await self._start(local, arn)
             try:
@@ -113,7 +114,7 @@ class LocalFunctions:
         await asyncio.gather(*self._ending)
 
     async def _start(self, local: LocalTarget, arn: str) -> "_Process":
-        additional = {"AWS_LAMBDA_FUNCTION_NAME": arn.split(":")[6], **self._environment()}
+        additional = {"AWS_LAMBDA_FUNCTION_NAME": arn.split(":")[6], **self._environment(_account(arn))}
         try:
             process = await _Process.start(local, {**_inherited(), **additional})
         except OSError as error:
@@ -126,6 +127,10 @@ class LocalFunctions:
         ending = asyncio.create_task(process.end())
         self._ending.add(ending)
         ending.add_done_callback(self._ending.discard)
+
+
+def _account(arn: str) -> str:
+    return arn.split(":")[4]
 
 
 def _inherited() -> dict[str, str]:

@@ -79,7 +79,7 @@ def show_outbox(
     print_rows(
         rows, ("started_at", "outcome", "peer", "tls", "milliseconds", "reply"), as_json=False
     )
-    typer.echo("The bounce itself: add --raw")
+    typer.echo("The mail itself: add --raw")
 
 
 @app.command("retry")
