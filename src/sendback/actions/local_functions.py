@@ -114,7 +114,10 @@ class LocalFunctions:
         await asyncio.gather(*self._ending)
 
     async def _start(self, local: LocalTarget, arn: str) -> "_Process":
-        additional = {"AWS_LAMBDA_FUNCTION_NAME": arn.split(":")[6], **self._environment(_account(arn))}
+        additional = {
+            "AWS_LAMBDA_FUNCTION_NAME": arn.split(":")[6],
+            **self._environment(_account(arn)),
+        }
         try:
             process = await _Process.start(local, {**_inherited(), **additional})
         except OSError as error:

@@ -23,7 +23,7 @@ class Outside:
         settings: Settings,
         clock: Clock,
         public_url: str,
-        for_functions: Callable[[], dict[str, str]],
+        for_functions: Callable[[str], dict[str, str]],
     ) -> None:
         self._connector = Connector(allow_private=settings.allows_private_targets)
         self._local = LocalFunctions(for_functions)

@@ -1,0 +1,92 @@
+"""Reading an SMTP server's replies (RFC 5321 §4.2): octets in, replies out. Pure.
+
+The peer is a stranger: every length is bounded, and what is no reply is an error, not a guess.
+"""
+
+import re
+from dataclasses import dataclass
+
+MAX_LINE_OCTETS = 4096  # RFC 5321 §4.5.3.1.5 says 512; some write more
+MAX_REPLY_OCTETS = 64 * 1024
+_SHOWN = 500
+
+_LINE = re.compile(rb"([2-5]\d\d)(?:([ -])(.*))?", re.DOTALL)
+
+
+class GarbageReplyError(Exception):
+    """What the peer says is no reply; `str` shows its beginning."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A reply code and the lines of its text."""
+
+    code: int
+    lines: tuple[str, ...]
+
+    def __str__(self) -> str:
+        text = f"{self.code} {' '.join(self.lines)}".strip()
+        return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
+
+    @property
+    def is_positive(self) -> bool:
+        return self.code < 400  # noqa: PLR2004 - RFC 5321 §4.2.1
+
+    @property
+    def is_permanent(self) -> bool:
+        return self.code >= 500  # noqa: PLR2004 - RFC 5321 §4.2.1
+
+
+class ReplyReader:
+    """Collects octets until they are replies."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        self._code: int | None = None
+        self._lines: list[str] = []
+        self._octets = 0
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing waits that has not been a whole reply."""
+        return not self._buffer and self._code is None
+
+    def feed(self, data: bytes) -> list[Reply]:
+        """The replies that are whole now. Raises `GarbageReplyError`."""
+        self._buffer += data
+        replies = []
+        while True:
+            end = self._buffer.find(b"\n")
+            if end < 0:
+                break
+            line = bytes(self._buffer[:end]).rstrip(b"\r")
+            del self._buffer[: end + 1]
+            reply = self._line(line)
+            if reply is not None:
+                replies.append(reply)
+        if len(self._buffer) > MAX_LINE_OCTETS:
+            raise GarbageReplyError(f"a line without an end: {_printable(self._buffer)}")
+        return replies
+
+    def _line(self, line: bytes) -> Reply | None:
+        match = _LINE.fullmatch(line)
+        if match is None or len(line) > MAX_LINE_OCTETS:
+            raise GarbageReplyError(f"not a reply: {_printable(line)}")
+        code = int(match[1])
+        if self._code is not None and code != self._code:
+            raise GarbageReplyError(f"one reply with two codes: {self._code}, {code}")
+        self._octets += len(line)
+        if self._octets > MAX_REPLY_OCTETS:
+            raise GarbageReplyError("a reply without an end")
+        self._lines.append(_printable(match[3] or b""))
+        if match[2] == b"-":
+            self._code = code
+            return None
+        reply = Reply(code, tuple(self._lines))
+        self._code, self._lines, self._octets = None, [], 0
+        return reply
+
+
+def _printable(data: bytes | bytearray) -> str:
+    text = data[:_SHOWN].decode("utf-8", "replace")
+    return text if text.isprintable() else "".join(c if c.isprintable() else "�" for c in text)
