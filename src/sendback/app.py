@@ -13,7 +13,10 @@ from sendback.api.dispatch import Dispatcher
 from sendback.api.services import Services
 from sendback.clock import Clock, SystemClock
 from sendback.config import SettingError, Settings
-from sendback.delivery.relay import Relay, RelaySettings
+from sendback.delivery.connection import patience
+from sendback.delivery.routes import RelayRouter
+from sendback.delivery.sessions import SessionSettings
+from sendback.delivery.smtp_transport import SmtpTransport
 from sendback.delivery.transports import Capture, Transport
 from sendback.delivery.worker import DeliveryWorker
 from sendback.dsn.texts import TextsError, builtin_texts, parse_texts
@@ -338,20 +341,16 @@ def _resolver(settings: Settings, *, cached: bool) -> Resolver | None:
 
 def _transport(settings: Settings) -> Transport:
     outbound: Outbound = settings.outbound
-    if outbound.relay_host is None:
+    if outbound.captures:
         return Capture()
-    return Relay(
-        RelaySettings(
-            host=outbound.relay_host,
-            port=outbound.relay_port,
-            hostname=settings.hostname,
-            username=outbound.username,
-            password=outbound.password,
-            connections=settings.delivery_connections,
-            timeout=settings.delivery_timeout.total_seconds(),
-            verify=settings.relay_tls == "verify",
-        )
+    session = SessionSettings(
+        hostname=settings.hostname,
+        patience=patience(settings.delivery_timeout.total_seconds()),
+        source_address=settings.source_address or None,
     )
+    connections = settings.delivery_connections
+    router = RelayRouter(outbound.smarthosts, verify=settings.relay_tls == "verify")
+    return SmtpTransport(router, session, connections=connections, per_route=connections)
 
 
 def _defaults(settings: Settings) -> dict[str, str]:

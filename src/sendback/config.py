@@ -239,10 +239,15 @@ class Settings:
         "STARTTLS at the relay: when offered, or always and with a valid certificate.",
     )
     delivery_connections: int = _setting(
-        "20", reading.whole(1, 1000), "Connections to the relay, in each worker."
+        "20", reading.whole(1, 1000), "Connections for delivery, in each worker."
     )
     delivery_timeout: timedelta = _setting(
-        "60s", reading.positive_duration, "For how long one SMTP command of a delivery may take."
+        "5m",
+        reading.positive_duration,
+        "For how long one SMTP command of a delivery may take, unless the RFC says less.",
+    )
+    source_address: str = _setting(
+        "", reading.address, "IP address that deliveries connect from; empty: the system's choice."
     )
     retry_first: timedelta = _setting(
         "60s", reading.positive_duration, "Wait before the first retry."

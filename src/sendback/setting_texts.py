@@ -30,24 +30,41 @@ class Listen:
 
 
 @dataclass(frozen=True, slots=True)
-class Outbound:
-    """Where bounces go: kept (`capture`), or to one relay."""
+class Smarthost:
+    """A server that takes all outbound mail; `implicit_tls` from the first octet (RFC 8314)."""
 
-    relay_host: str | None = None
-    relay_port: int = 25
+    host: str
+    port: int
     username: str | None = None
     password: str | None = None
+    implicit_tls: bool = False
+
+    @property
+    def is_loopback(self) -> bool:
+        return Listen(self.host, self.port).is_loopback
+
+    def __str__(self) -> str:
+        user = f"{self.username}:***@" if self.username else ""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        scheme = "smtps" if self.implicit_tls else "smtp"
+        return f"{scheme}://{user}{host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Outbound:
+    """Where mail goes: kept (`capture`), to each domain's own servers (`mx`), to smarthosts."""
+
+    smarthosts: tuple[Smarthost, ...] = ()
+    by_mx: bool = False
 
     @property
     def captures(self) -> bool:
-        return self.relay_host is None
+        return not self.smarthosts and not self.by_mx
 
     def __str__(self) -> str:
-        if self.captures:
-            return "capture"
-        user = f"{self.username}:***@" if self.username else ""
-        host = f"[{self.relay_host}]" if ":" in (self.relay_host or "") else self.relay_host
-        return f"smtp://{user}{host}:{self.relay_port}"
+        if self.by_mx:
+            return "mx"
+        return ",".join(map(str, self.smarthosts)) or "capture"
 
 
 def listen(text: str) -> Listen:
@@ -59,24 +76,33 @@ def listen(text: str) -> Listen:
 
 
 def outbound(text: str) -> Outbound:
-    """What becomes of bounces."""
-    allowed = "write capture, or smtp://[USER:PASSWORD@]HOST:PORT"
+    """What becomes of outbound mail."""
     if text == "capture":
         return Outbound()
     if text == "mx":
-        raise ValueError("delivery by MX lookup is not built yet; " + allowed)
+        return Outbound(by_mx=True)
+    return Outbound(tuple(_smarthost(part.strip()) for part in text.split(",")))
+
+
+def _smarthost(text: str) -> Smarthost:
+    allowed = (
+        "write capture, mx, or smtp://[USER:PASSWORD@]HOST:PORT (smtps:// for TLS from the first "
+        "octet); several, in their order, with commas between them"
+    )
     url = urlsplit(text)
+    is_smtps = url.scheme == "smtps"
     try:
-        port = url.port or 25
+        port = url.port or (465 if is_smtps else 25)
     except ValueError:
         raise ValueError(allowed) from None
-    if url.scheme != "smtp" or not url.hostname or url.path.strip("/") or url.query:
+    is_smtp = url.scheme == "smtp" or is_smtps
+    if not is_smtp or not url.hostname or url.path.strip("/") or url.query:
         raise ValueError(allowed)
     if (url.username is None) != (url.password is None):
         raise ValueError("a relay that wants AUTH needs both: smtp://USER:PASSWORD@HOST:PORT")
     user = unquote(url.username) if url.username else None
     password = unquote(url.password) if url.password else None
-    return Outbound(url.hostname, port, user, password)
+    return Smarthost(url.hostname, port, user, password, is_smtps)
 
 
 _DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?")
@@ -206,6 +232,14 @@ def path(text: str) -> Path:
     if not text:
         raise ValueError("a path")
     return Path(text)
+
+
+def address(text: str) -> str:
+    """An IP address, or empty."""
+    try:
+        return str(ipaddress.ip_address(text)) if text else ""
+    except ValueError:
+        raise ValueError("an IP address such as 192.0.2.1, or empty") from None
 
 
 def optional_path(text: str) -> Path | None:

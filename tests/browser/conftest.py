@@ -11,8 +11,9 @@ from tests.conftest import need
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    """One for a module: while Playwright runs, this thread can run no other event loop."""
     need("chromium", available=shutil.which("chromium") is not None)
     with sync_playwright() as playwright:
         started = playwright.chromium.launch(

@@ -6,7 +6,6 @@ peer that drips octets ends like one that is silent.
 """
 
 import asyncio
-import ipaddress
 import socket
 import ssl
 from collections.abc import Iterable, Mapping
@@ -15,6 +14,7 @@ from typing import Any
 
 import httpcore
 
+from sendback.mail.networks import is_public
 from sendback.service.ports import ActionFailedError
 
 _MAX_ANSWER = 6 * 2**20  # what Lambda allows a function to answer
@@ -129,9 +129,4 @@ class _GuardedBackend(httpcore.AsyncNetworkBackend):
         return allowed
 
     def _is_allowed(self, address: str) -> bool:
-        if self._allow_private:
-            return True
-        ip = ipaddress.ip_address(address.partition("%")[0])
-        if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped:
-            ip = ip.ipv4_mapped
-        return ip.is_global and not ip.is_multicast
+        return self._allow_private or is_public(address)
