@@ -52,18 +52,15 @@ class Smarthost:
 
 @dataclass(frozen=True, slots=True)
 class Outbound:
-    """Where mail goes: kept (`capture`), to each domain's own servers (`mx`), to smarthosts."""
+    """Where mail goes: kept (`capture`), or to smarthosts, the first that takes it."""
 
     smarthosts: tuple[Smarthost, ...] = ()
-    by_mx: bool = False
 
     @property
     def captures(self) -> bool:
-        return not self.smarthosts and not self.by_mx
+        return not self.smarthosts
 
     def __str__(self) -> str:
-        if self.by_mx:
-            return "mx"
         return ",".join(map(str, self.smarthosts)) or "capture"
 
 
@@ -80,13 +77,15 @@ def outbound(text: str) -> Outbound:
     if text == "capture":
         return Outbound()
     if text == "mx":
-        return Outbound(by_mx=True)
+        raise ValueError(
+            "delivery by MX lookup is not built yet; write capture or smtp://HOST:PORT"
+        )
     return Outbound(tuple(_smarthost(part.strip()) for part in text.split(",")))
 
 
 def _smarthost(text: str) -> Smarthost:
     allowed = (
-        "write capture, mx, or smtp://[USER:PASSWORD@]HOST:PORT (smtps:// for TLS from the first "
+        "write capture, or smtp://[USER:PASSWORD@]HOST:PORT (smtps:// for TLS from the first "
         "octet); several, in their order, with commas between them"
     )
     url = urlsplit(text)

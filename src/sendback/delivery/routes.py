@@ -1,7 +1,7 @@
 """Where a domain's mail goes: hops in the order in which they are tried, and how safe they must be.
 
-A router answers with a route, or says why there is none. `mx` looks in DNS; here is the one that
-sends everything through smarthosts.
+A router answers with a route, or says why there is none. Here is the one that sends everything
+through smarthosts.
 """
 
 import ssl
@@ -20,25 +20,13 @@ class UnroutableError(Exception):
         self.permanent = permanent
 
 
-class PeerCheck(Protocol):
-    """Judges a TLS connection after its handshake."""
-
-    def __call__(self, tls: ssl.SSLObject, /) -> str | None:
-        """Why it is not good enough; None when it is."""
-
-
 @dataclass(frozen=True, slots=True)
 class TlsPolicy:
-    """How a hop is protected. `name` is recorded with each attempt.
-
-    `required`: no delivery in clear. `context` verifies or does not; `server_name` is what the
-    certificate must be for; `check` looks at it beyond that.
-    """
+    """How a hop is protected: `name` for people; `required`: no delivery in clear."""
 
     name: str
     context: ssl.SSLContext
     required: bool
-    check: PeerCheck | None = None
 
 
 @dataclass(frozen=True, slots=True)

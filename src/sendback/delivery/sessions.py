@@ -147,8 +147,6 @@ async def _open(hop: Hop, address: str, settings: SessionSettings, *, tls: bool)
         capabilities = await connection.hold(greet(settings.hostname))
         if tls and not hop.implicit_tls:
             capabilities = await _protect(connection, capabilities, hop, settings)
-        if hop.implicit_tls:
-            _check_peer(connection, hop)
         if hop.login is not None:
             login = authenticate(capabilities, hop.login.username, hop.login.password)
             await connection.hold(login)
@@ -178,18 +176,10 @@ async def _protect(
         await connection.hold(ask_for_tls())
     except RefusedError as error:
         raise TlsError(Stage.STARTTLS, str(error.answer.reply)) from error
+    except PeerError as error:
+        raise TlsError(Stage.STARTTLS, error.reason) from error
     await connection.start_tls(hop.tls.context, hop.host)
-    _check_peer(connection, hop)
     return await connection.hold(hello(settings.hostname))
-
-
-def _check_peer(connection: Connection, hop: Hop) -> None:
-    if hop.tls.check is None:
-        return
-    tls = connection.tls
-    reason = hop.tls.check(tls) if tls is not None else "there is no TLS"
-    if reason is not None:
-        raise TlsError(Stage.STARTTLS, reason)
 
 
 def _recipient(text: str) -> tuple[str, bool]:

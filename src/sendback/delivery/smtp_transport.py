@@ -45,7 +45,7 @@ class SmtpTransport:
     def __init__(
         self, router: Router, settings: SessionSettings, *, connections: int, per_route: int
     ) -> None:
-        """`connections` at most in all, `per_route` to one route (in mx mode: one domain)."""
+        """`connections` at most in all, `per_route` to one route."""
         self._router = router
         self._settings = settings
         self._places = asyncio.Semaphore(connections)
@@ -157,14 +157,11 @@ class SmtpTransport:
     ) -> Result:
         answer = await session.deliver(message)
         self._keep(route.key, pool, session)
-        policy = session.hop.tls.name
         if isinstance(answer, str):
-            return Result(Outcome.PERMANENT, session.peer, answer, session.tls, policy)
+            return Result(Outcome.PERMANENT, session.peer, answer, session.tls)
         outcome = _outcome(answer)
         settled = answer.reply.code != _CLOSING
-        return Result(
-            outcome, session.peer, str(answer.reply), session.tls, policy, is_settled=settled
-        )
+        return Result(outcome, session.peer, str(answer.reply), session.tls, is_settled=settled)
 
 
 async def _addresses(hop: Hop) -> Sequence[str]:
@@ -188,6 +185,4 @@ def _outcome(answer: Answer) -> Outcome:
 def _failed(hop: Hop, address: str, error: HostFailedError, tls: str | None) -> Result:
     """Temporary: another host, another day; a wrong password waits for the operator, too."""
     settled = error.stage is Stage.CONTENT
-    return Result(
-        Outcome.TEMPORARY, hop.peer(address), error.reply, tls, hop.tls.name, is_settled=settled
-    )
+    return Result(Outcome.TEMPORARY, hop.peer(address), error.reply, tls, is_settled=settled)

@@ -10,15 +10,13 @@ from sendback.store.values import OutboxMessage, Outcome
 class Result:
     """How an attempt ended: the peer `host[address]:port`, its words, its TLS version if any.
 
-    `policy` is how the connection was to be protected. While not `is_settled`, the next server of
-    the same route may still do.
+    While not `is_settled`, the next server of the same route may still do.
     """
 
     outcome: Outcome
     peer: str
     reply: str
     tls: str | None = None
-    policy: str | None = None
     is_settled: bool = True
 
 
