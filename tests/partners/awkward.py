@@ -42,6 +42,7 @@ class Awkward:
         self.host, self.port = self._socket.getsockname()[:2]
         self.contents: list[bytes] = []
         self.commands: list[str] = []
+        self._connections: list[Any] = []
         self.open = 0
         self.sessions = 0
 
@@ -55,6 +56,9 @@ class Awkward:
 
     def __exit__(self, *_: object) -> None:
         self._socket.close()
+        for connection in self._connections:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
         deadline = time.monotonic() + 5
         while self.open and time.monotonic() < deadline:
             time.sleep(0.01)
@@ -77,6 +81,7 @@ class Awkward:
     def _serve(self, connection: Any) -> None:
         self.open += 1
         self.sessions += 1
+        self._connections.append(connection)
         try:
             connection.settimeout(20)
             self._session(connection)
