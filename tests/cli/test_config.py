@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from sendback.config import SettingError, load
-from sendback.setting_texts import Listen, Outbound
+from sendback.setting_texts import Listen, Outbound, Smarthost
 from tests.partners.sendback import run_cli
 
 
@@ -40,10 +40,17 @@ def test_the_later_source_wins_and_is_named(tmp_path):
     ("text", "outbound"),
     [
         ("capture", Outbound()),
-        ("smtp://relay.example", Outbound("relay.example", 25)),
-        ("smtp://127.0.0.1:2500", Outbound("127.0.0.1", 2500)),
-        ("smtp://[::1]:2500", Outbound("::1", 2500)),
-        ("smtp://u%40x:p%3Aw@relay.example:587", Outbound("relay.example", 587, "u@x", "p:w")),
+        ("smtp://relay.example", Outbound((Smarthost("relay.example", 25),))),
+        ("smtp://127.0.0.1:2500", Outbound((Smarthost("127.0.0.1", 2500),))),
+        ("smtp://[::1]:2500", Outbound((Smarthost("::1", 2500),))),
+        (
+            "smtp://u%40x:p%3Aw@relay.example:587",
+            Outbound((Smarthost("relay.example", 587, "u@x", "p:w"),)),
+        ),
+        (
+            "smtps://a.example, smtp://b.example:26",
+            Outbound((Smarthost("a.example", 465, implicit_tls=True), Smarthost("b.example", 26))),
+        ),
     ],
 )
 def test_ways_out(text, outbound):
