@@ -73,7 +73,7 @@ def test_swaks_the_aws_cli_and_postfix(tmp_path, postfix):
     assert "from=<>" in log
     assert "to=<ann@sender.example>" in log
     assert bounce["state"] == "delivered"
-    assert bounce["tries"][0]["reply"].startswith("250 2.0.0 Ok: queued as ")
+    assert "queued as" in bounce["tries"][0]["reply"]  # by BDAT, Postfix counts the octets too
 
 
 def test_swaks_over_tls(tmp_path):
