@@ -13,7 +13,7 @@ from sendback.api.dispatch import Dispatcher
 from sendback.api.services import Services
 from sendback.clock import Clock, SystemClock
 from sendback.config import SettingError, Settings
-from sendback.delivery.connection import patience
+from sendback.delivery.connection import Patience
 from sendback.delivery.routes import RelayRouter
 from sendback.delivery.sessions import SessionSettings
 from sendback.delivery.smtp_transport import SmtpTransport
@@ -345,7 +345,7 @@ def _transport(settings: Settings) -> Transport:
         return Capture()
     session = SessionSettings(
         hostname=settings.hostname,
-        patience=patience(settings.delivery_timeout.total_seconds()),
+        patience=Patience(settings.delivery_timeout.total_seconds()),
         source_address=settings.source_address or None,
     )
     connections = settings.delivery_connections

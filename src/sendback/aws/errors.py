@@ -50,6 +50,14 @@ class SesError(Exception):
         return "Receiver" if self.http_status >= 500 else "Sender"  # noqa: PLR2004
 
 
+def identities_failed(identity: str, region: str) -> str:
+    """The live service's words for a sender that is not verified."""
+    return (
+        "Email address is not verified. The following identities failed the check in region "
+        f"{region.upper()}: {identity}"
+    )
+
+
 def message_rejected(text: str) -> SesError:
     """SES API: MessageRejected. The action failed and the message could not be sent."""
     return SesError("MessageRejected", text)

@@ -127,15 +127,13 @@ def rotate_dkim(name: Name, as_json: Json = False, *, place: Place) -> None:
     """
 
     async def work(app: "App", settings: "Settings") -> list[dict[str, Any]]:
-        from sendback.service.dkim import record_of
-
         keys = await app.identities.rotate_dkim(settings.account_id, name)
         return [
             {
                 "selector": key.selector,
                 "algorithm": key.algorithm,
                 "state": key.state.value,
-                "record": record_of(key).name,
+                "record": key.record_name,
             }
             for key in keys
         ]

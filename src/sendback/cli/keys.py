@@ -1,5 +1,6 @@
 """`sendback keys`: access keys for the API, permanent and temporary."""
 
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from sendback.app import App
     from sendback.config import Settings
     from sendback.service.keys import IssuedKey
+    from sendback.store.values import AccessKey
 
 app = typer.Typer(help="Access keys for the API.", no_args_is_help=True)
 
@@ -75,11 +77,7 @@ def list_keys(
                 "created_at": key.created_at,
                 "last_used_at": key.last_used_at,
                 "expires_at": key.expires_at,
-                "state": "disabled"
-                if key.disabled_at
-                else "expired"
-                if key.expires_at and key.expires_at <= now
-                else "active",
+                "state": _state(key, now),
             }
             for key in await app.keys.list(None if everyone else settings.account_id)
         ]
@@ -121,6 +119,12 @@ def delete(access_key_id: KeyId, *, place: Place) -> None:
     if not place.run(work):
         raise CommandFailedError(f"the account has no key {access_key_id}")
     typer.echo(f"{access_key_id} is deleted.")
+
+
+def _state(key: "AccessKey", now: datetime) -> str:
+    if key.disabled_at:
+        return "disabled"
+    return "expired" if key.expires_at and key.expires_at <= now else "active"
 
 
 def _set_enabled(access_key_id: str, place: Place, *, enabled: bool) -> None:

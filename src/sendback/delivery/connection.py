@@ -5,7 +5,6 @@ Everything that goes wrong with the peer, the line or the time is a `PeerError`,
 
 import asyncio
 import ssl
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self, TypeVar
 
@@ -30,18 +29,12 @@ class TlsError(PeerError):
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long each stage may take: the RFC's time, or `at_most` seconds."""
+    """How long each stage may take: what RFC 5321 §4.5.3.2 says, or `at_most` seconds."""
 
     at_most: float
-    table: Mapping[Stage, float]
 
     def seconds(self, stage: Stage) -> float:
-        return min(self.at_most, self.table[stage])
-
-
-def patience(at_most: float) -> Patience:
-    """RFC 5321 §4.5.3.2, cut at `at_most` seconds."""
-    return Patience(at_most, SECONDS)
+        return min(self.at_most, SECONDS[stage])
 
 
 class Connection(asyncio.Protocol):

@@ -33,6 +33,11 @@ class Reply:
         return self.code < 400  # noqa: PLR2004 - RFC 5321 §4.2.1
 
     @property
+    def ends_session(self) -> bool:
+        """RFC 5321 §3.8: the server closes the connection."""
+        return self.code == 421  # noqa: PLR2004
+
+    @property
     def is_permanent(self) -> bool:
         return self.code >= 500  # noqa: PLR2004 - RFC 5321 §4.2.1
 

@@ -1,6 +1,6 @@
 """Where a domain's mail goes: hops in the order in which they are tried, and how safe they must be.
 
-A router answers with a route, or says why there is none. Here is the one that sends everything
+A router answers with a route. Here is the one that sends everything
 through smarthosts.
 """
 
@@ -10,14 +10,6 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from sendback.setting_texts import Smarthost
-
-
-class UnroutableError(Exception):
-    """A domain that no mail can be sent to, for good or for now; `str` is a reply with its code."""
-
-    def __init__(self, reply: str, *, permanent: bool) -> None:
-        super().__init__(reply)
-        self.permanent = permanent
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +31,10 @@ class Login:
 
 @dataclass(frozen=True, slots=True)
 class Hop:
-    """A server to try, its addresses in order; without any, its name is looked up on connecting."""
+    """A server to try; its name is looked up on connecting."""
 
     host: str
     port: int
-    addresses: tuple[str, ...]
     tls: TlsPolicy
     implicit_tls: bool = False
     login: Login | None = None
@@ -66,7 +57,7 @@ class Router(Protocol):
     """Finds routes."""
 
     async def route(self, domain: str) -> Route:
-        """Of a canonical domain. Raises `UnroutableError`."""
+        """Of a canonical domain."""
 
 
 def client_context(*, verify: bool) -> ssl.SSLContext:
@@ -100,5 +91,5 @@ def _hop(smarthost: Smarthost, *, verify: bool) -> Hop:
     if smarthost.username is not None and smarthost.password is not None:
         login = Login(smarthost.username, smarthost.password)
     return Hop(
-        smarthost.host, smarthost.port, (), policy, implicit_tls=smarthost.implicit_tls, login=login
+        smarthost.host, smarthost.port, policy, implicit_tls=smarthost.implicit_tls, login=login
     )

@@ -26,8 +26,6 @@ from sendback.delivery.routes import Hop
 from sendback.mail.address import AddressError, parse_address
 from sendback.store.values import OutboxMessage
 
-_SERVICE_CLOSING = 421
-
 
 class HostFailedError(Exception):
     """One host did not take it, another one may: where, and in whose words."""
@@ -102,7 +100,7 @@ class Session:
 
     async def _settle(self, answer: Answer) -> None:
         """Behind a refusal the session goes on, unless the peer closes it."""
-        if answer.reply.code == _SERVICE_CLOSING:
+        if answer.reply.ends_session:
             self._connection.abort()
         elif not answer.reply.is_positive:
             try:
@@ -117,19 +115,13 @@ class Session:
 async def open_session(hop: Hop, address: str, settings: SessionSettings) -> Session:
     """Raises `HostFailedError`."""
     try:
-        return await _open(hop, address, settings, tls=True)
-    except TlsError as error:
-        if hop.tls.required or hop.implicit_tls:
-            raise HostFailedError(error.stage, str(error)) from error
-        # Opportunistic TLS that fails is worth as much as none (RFC 7435 §3).
-        return await _in_clear(hop, address, settings)
-    except PeerError as error:
-        raise HostFailedError(error.stage, str(error)) from error
-
-
-async def _in_clear(hop: Hop, address: str, settings: SessionSettings) -> Session:
-    try:
-        return await _open(hop, address, settings, tls=False)
+        try:
+            return await _open(hop, address, settings, tls=True)
+        except TlsError:
+            if hop.tls.required or hop.implicit_tls:
+                raise
+            # Opportunistic TLS that fails is worth as much as none (RFC 7435 §3).
+            return await _open(hop, address, settings, tls=False)
     except PeerError as error:
         raise HostFailedError(error.stage, str(error)) from error
 

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 
 from sendback.delivery.conversation import Answer, Stage
-from sendback.delivery.routes import Hop, Route, Router, UnroutableError
+from sendback.delivery.routes import Hop, Route, Router
 from sendback.delivery.sessions import (
     HostFailedError,
     Session,
@@ -27,7 +27,6 @@ from sendback.store.values import OutboxMessage, Outcome
 
 # A session that nobody used for so long is closed: the peer counts it against its limits.
 _IDLE_SECONDS = 5.0
-_CLOSING = 421
 
 
 @dataclass
@@ -59,9 +58,6 @@ class SmtpTransport:
             route = await self._router.route(domain)
         except AddressError as error:
             return Result(Outcome.PERMANENT, "none", f"5.1.3 {error}")
-        except UnroutableError as error:
-            outcome = Outcome.PERMANENT if error.permanent else Outcome.TEMPORARY
-            return Result(outcome, "none", str(error))
         async with self._pool(route.key) as pool:
             return await self._deliver(pool, route, message)
 
@@ -160,14 +156,12 @@ class SmtpTransport:
         if isinstance(answer, str):
             return Result(Outcome.PERMANENT, session.peer, answer, session.tls)
         outcome = _outcome(answer)
-        settled = answer.reply.code != _CLOSING
+        settled = not answer.reply.ends_session
         return Result(outcome, session.peer, str(answer.reply), session.tls, is_settled=settled)
 
 
 async def _addresses(hop: Hop) -> Sequence[str]:
     """A smarthost's name is the system's to look up; both kinds of addresses, in its order."""
-    if hop.addresses:
-        return hop.addresses
     loop = asyncio.get_running_loop()
     try:
         found = await loop.getaddrinfo(hop.host, hop.port, type=socket.SOCK_STREAM)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from sendback.authz.policy import PolicyError, PolicyKind, compact, parse_policy
 from sendback.aws.arn import ROOT_USER
 from sendback.clock import Clock
-from sendback.store.accounts import AddAccount, ListAccounts
+from sendback.store.accounts import AddAccount, ListAccounts, has_account
 from sendback.store.store import Store
 from sendback.store.users import (
     AddUser,
@@ -84,8 +84,7 @@ class Accounts:
         return await self._store.write(DeleteUserPolicy(account_id, user, name))
 
     async def _expect(self, account_id: str) -> None:
-        known = {account.account_id for account in await self.list()}
-        if account_id not in known:
+        if not await self._store.read(lambda connection: has_account(connection, account_id)):
             raise AccountError(f"there is no account {account_id}")
 
 

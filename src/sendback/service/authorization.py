@@ -10,7 +10,7 @@ from functools import lru_cache
 
 from sendback.authz.evaluate import AccessRequest, Decision, decide, evaluate
 from sendback.authz.policy import Policy, PolicyKind, parse_policy
-from sendback.aws.arn import IdentityArn, parse_identity_arn
+from sendback.aws.arn import ROOT_USER, IdentityArn, parse_identity_arn
 from sendback.aws.errors import SesError
 from sendback.aws.model import operation_model
 from sendback.clock import Clock
@@ -121,6 +121,13 @@ def sender_context(text: str) -> dict[str, list[str]]:
     if mailbox.display_name:
         found["ses:fromdisplayname"] = [mailbox.display_name]
     return found
+
+
+def restrictions(user_name: str, policies: Sequence[NamedPolicy]) -> tuple[Policy, ...] | None:
+    """What a user may do; None for one without policies, and for root: nothing restricts them."""
+    if not policies or user_name == ROOT_USER:
+        return None
+    return read_policies(policies, PolicyKind.USER)
 
 
 def read_policies(policies: Sequence[NamedPolicy], kind: PolicyKind) -> tuple[Policy, ...]:

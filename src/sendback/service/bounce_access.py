@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sendback.aws.arn import IdentityArn
-from sendback.aws.errors import SesError, invalid_value, message_rejected
+from sendback.aws.errors import SesError, identities_failed, invalid_value, message_rejected
 from sendback.mail.address import Address, identity_name
 from sendback.mail.covering import covering_names
 from sendback.mail.envelope import Recipient
@@ -107,10 +107,7 @@ class BounceAccess:
 
 def not_verified(address: Address, region: str) -> SesError:
     """SES API: MessageRejected, in the live service's words."""
-    return message_rejected(
-        "Email address is not verified. The following identities failed the check in region "
-        f"{region.upper()}: {address}"
-    )
+    return message_rejected(identities_failed(str(address), region))
 
 
 def entry_of(message: ReceivedMessage, use: Use) -> Recipient | None:

@@ -45,9 +45,8 @@ class DnsRecord:
 
 def record_of(key: DkimKey) -> DnsRecord:
     """RFC 6376 §3.6.1. A record of over 255 octets is written in several strings."""
-    name = f"{key.selector}._domainkey.{key.domain}"
     value = f"v=DKIM1; k={key.algorithm}; p={key.public_key}"
-    return DnsRecord(name, "TXT", value, f"DKIM, {key.state.value} {key.algorithm} key")
+    return DnsRecord(key.record_name, "TXT", value, f"DKIM, {key.state.value} {key.algorithm} key")
 
 
 def is_published(texts: Sequence[bytes], key: DkimKey) -> bool:
@@ -131,8 +130,9 @@ class Rotate:
         if standby is None:
             return  # an algorithm that the domain did not have
         if self.must_be_seen and standby.seen_at is None:
-            name = record_of(standby).name
-            raise RotationError(f"the next key is not published yet: no record at {name}")
+            raise RotationError(
+                f"the next key is not published yet: no record at {standby.record_name}"
+            )
         active = _in_state(of_algorithm, DkimKeyState.ACTIVE)
         if active is not None:
             set_dkim_state(connection, active, DkimKeyState.RETIRED, self.now)

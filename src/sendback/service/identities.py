@@ -1,7 +1,6 @@
 """Identities: asking for verification, listing, deleting."""
 
 import asyncio
-import base64
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -18,6 +17,7 @@ from sendback.mail.address import (
     parse_domain,
 )
 from sendback.service.dkim import DkimKeyMaker, Rotate, RotationError, tokens
+from sendback.service.paging import make_token, read_token
 from sendback.service.verification import Verification, new_token
 from sendback.store.dkim_keys import FindDkimKeys, add_dkim_keys, find_dkim_keys
 from sendback.store.identities import (
@@ -252,16 +252,3 @@ def _domain(text: str) -> str:
         return parse_domain(text)
     except AddressError as error:
         raise SesError("InvalidParameterValue", f"Invalid domain name: {error}") from None
-
-
-def make_token(name: str) -> str:
-    """The NextToken of a page that ends with this name."""
-    return base64.urlsafe_b64encode(name.encode()).decode("ascii")
-
-
-def read_token(token: str) -> str:
-    """The name; raises `SesError` for a token of nobody's making."""
-    try:
-        return base64.b64decode(token.encode("ascii"), b"-_", validate=True).decode()
-    except ValueError:
-        raise SesError("InvalidParameterValue", "Invalid NextToken") from None

@@ -170,16 +170,12 @@ class IdentityChecks:
     async def _observe_dkim(self, check: IdentityCheck) -> Observation:
         keys = await self._store.read(FindDkimKeys(check.account_id, (check.identity,)))
         wanted = [key for key in keys if key.state is not DkimKeyState.RETIRED]
-        missing = []
+        seen, missing = [], []
         for key in wanted:
-            name = f"{key.selector}._domainkey.{key.domain}"
-            if not is_published(await self._texts(name), key):
-                missing.append(name)
-        seen = [
-            key.selector
-            for key in wanted
-            if f"{key.selector}._domainkey.{key.domain}" not in missing
-        ]
+            if is_published(await self._texts(key.record_name), key):
+                seen.append(key.selector)
+            else:
+                missing.append(key.record_name)
         now = self._clock.now()
         await self._store.write(MarkSeen(check.account_id, check.identity, seen, now))
         if wanted and not missing:

@@ -16,11 +16,10 @@ from time import monotonic
 
 from sqlalchemy import Connection
 
-from sendback.authz.policy import PolicyKind
 from sendback.aws.arn import ROOT_USER
 from sendback.clock import Clock
 from sendback.service.accounts import AccountError
-from sendback.service.authorization import read_policies
+from sendback.service.authorization import restrictions
 from sendback.service.caller import Caller
 from sendback.service.sealing import Sealing
 from sendback.store.accounts import AddAccount, has_account
@@ -166,10 +165,9 @@ class Keys:
         return IssuedKey(key, secret, token)
 
     def _signer(self, key: AccessKey, policies: Sequence[NamedPolicy]) -> Signer:
-        restricted = policies and key.user_name != ROOT_USER
-        read = read_policies(policies, PolicyKind.USER) if restricted else None
         secret = self._sealing.open(key.sealed_secret, key.access_key).decode()
-        caller = Caller(key.account_id, key.user_name, key.access_key, read)
+        limits = restrictions(key.user_name, policies)
+        caller = Caller(key.account_id, key.user_name, key.access_key, limits)
         return Signer(caller, secret, key.token_hash, key.expires_at)
 
     async def _record(self, access_key: str, now: datetime) -> None:

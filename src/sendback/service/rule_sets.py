@@ -3,7 +3,6 @@
 The order in which things are looked at, and the texts, are those of the live service.
 """
 
-import base64
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from sendback.receipt.constraints import (
 )
 from sendback.receipt.filters import IpFilter, check_filter
 from sendback.receipt.model import BounceAction, Rule, Rules
+from sendback.service.paging import make_token, read_token
 from sendback.service.targets import Targets
 from sendback.store.filters import AddFilter, DeleteFilter, ListFilters
 from sendback.store.identities import IsVerified
@@ -242,13 +242,12 @@ def _index(rules: Rules, name: str) -> int:
 
 
 def _make_token(last: tuple[str, datetime]) -> str:
-    text = json.dumps([to_milliseconds(last[1]), last[0]])
-    return base64.urlsafe_b64encode(text.encode()).decode("ascii")
+    return make_token(json.dumps([to_milliseconds(last[1]), last[0]]))
 
 
 def _read_token(token: str) -> tuple[datetime, str]:
     try:
-        made, name = json.loads(base64.b64decode(token.encode("ascii"), b"-_", validate=True))
+        made, name = json.loads(read_token(token))
         return datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=made), str(name)
     except (ValueError, TypeError, OverflowError):
         raise invalid("Invalid NextToken") from None

@@ -8,10 +8,16 @@ from sqlalchemy import Connection
 from sendback.authz.conditions import moment
 from sendback.authz.evaluate import AccessRequest, Verdict, mismatch
 from sendback.authz.policy import PolicyKind
-from sendback.aws.arn import ROOT_USER, IdentityArn
+from sendback.aws.arn import IdentityArn
 from sendback.mail.address import AddressError, identity_name, parse_mailbox
 from sendback.mail.covering import covering_names
-from sendback.service.authorization import SEND_BOUNCE, Access, Authorization, read_policies
+from sendback.service.authorization import (
+    SEND_BOUNCE,
+    Access,
+    Authorization,
+    read_policies,
+    restrictions,
+)
 from sendback.service.caller import Caller, CallOrigin
 from sendback.store.identities import find_verified
 from sendback.store.identity_policies import find_identity_policies
@@ -75,9 +81,7 @@ async def simulate_bounce(
     names = (identity_name(asked.identity),) if asked.identity else covering_names(address)
     unit = _Find(asked.account_id, asked.user, whose, names)
     of_user, key, of_identity = await store.read(unit)
-    restricted = of_user and asked.user != ROOT_USER
-    policies = read_policies(of_user, PolicyKind.USER) if restricted else None
-    caller = Caller(asked.account_id, asked.user, "", policies)
+    caller = Caller(asked.account_id, asked.user, "", restrictions(asked.user, of_user))
     origin = CallOrigin(asked.source_ip, "", asked.secure)
     parameters = {"BounceSender": asked.sender}
     access = authorization.access(caller, origin, SEND_BOUNCE.partition(":")[2], parameters)

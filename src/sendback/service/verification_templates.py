@@ -9,10 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
-from sendback.aws.errors import SesError
+from sendback.aws.errors import SesError, identities_failed
 from sendback.mail.address import AddressError, parse_mailbox
 from sendback.mail.covering import covering_names
-from sendback.service.identities import Identities, make_token, read_token
+from sendback.service.identities import Identities
+from sendback.service.paging import make_token, read_token
 from sendback.service.verification import Verification
 from sendback.store.identities import IsVerified
 from sendback.store.store import Store
@@ -99,8 +100,7 @@ class VerificationTemplates:
         if not await self._may_send(template):
             raise SesError(
                 "FromEmailAddressNotVerified",
-                "Email address is not verified. The following identities failed the check in "
-                f"region {self._region.upper()}: {template.from_address}",
+                identities_failed(template.from_address, self._region),
                 {"FromEmailAddress": template.from_address},
             )
         mail = await self._identities.verify_by(

@@ -107,6 +107,11 @@ class DkimKey:
     seen_at: datetime | None = None
     retired_at: datetime | None = None
 
+    @property
+    def record_name(self) -> str:
+        """Where its record is (RFC 6376 §3.6.2.1)."""
+        return f"{self.selector}._domainkey.{self.domain}"
+
 
 @dataclass(frozen=True, slots=True)
 class NamedPolicy:

@@ -80,6 +80,11 @@ async def delete_identity(request: Request, services: Services) -> Mapping[str, 
     return {}
 
 
+def named_identity(request: Request) -> tuple[str, str]:
+    """The caller's account and the identity that the call is about, by name or ARN."""
+    return request.caller.account_id, request.input["Identity"]
+
+
 def checked_names(request: Request) -> Sequence[str]:
     """The identities that attributes are asked for. Raises `SesError` for too many."""
     names: Sequence[str] = request.input["Identities"]

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sendback.api.operations.identities import checked_names
+from sendback.api.operations.identities import checked_names, named_identity
 from sendback.api.services import Request, Services
 
 Output = Mapping[str, Any]
@@ -12,7 +12,7 @@ Output = Mapping[str, Any]
 async def set_identity_dkim_enabled(request: Request, services: Services) -> Output:
     """SES API: SetIdentityDkimEnabled."""
     await services.identity_attributes.set_dkim_enabled(
-        *_identity(request), enabled=request.input["DkimEnabled"]
+        *named_identity(request), enabled=request.input["DkimEnabled"]
     )
     return {}
 
@@ -35,7 +35,7 @@ async def get_identity_dkim_attributes(request: Request, services: Services) -> 
 async def set_identity_mail_from_domain(request: Request, services: Services) -> Output:
     """SES API: SetIdentityMailFromDomain. Without a domain it is taken away."""
     await services.identity_attributes.set_mail_from(
-        *_identity(request),
+        *named_identity(request),
         request.input.get("MailFromDomain", ""),
         request.input.get("BehaviorOnMXFailure"),
     )
@@ -60,7 +60,9 @@ async def get_identity_mail_from_domain_attributes(request: Request, services: S
 async def set_identity_notification_topic(request: Request, services: Services) -> Output:
     """SES API: SetIdentityNotificationTopic. Without a topic it is taken away."""
     await services.identity_attributes.set_topic(
-        *_identity(request), request.input["NotificationType"], request.input.get("SnsTopic", "")
+        *named_identity(request),
+        request.input["NotificationType"],
+        request.input.get("SnsTopic", ""),
     )
     return {}
 
@@ -68,7 +70,7 @@ async def set_identity_notification_topic(request: Request, services: Services) 
 async def set_identity_feedback_forwarding_enabled(request: Request, services: Services) -> Output:
     """SES API: SetIdentityFeedbackForwardingEnabled."""
     await services.identity_attributes.set_forwarding(
-        *_identity(request), enabled=request.input["ForwardingEnabled"]
+        *named_identity(request), enabled=request.input["ForwardingEnabled"]
     )
     return {}
 
@@ -78,7 +80,7 @@ async def set_identity_headers_in_notifications_enabled(
 ) -> Output:
     """SES API: SetIdentityHeadersInNotificationsEnabled."""
     await services.identity_attributes.set_headers(
-        *_identity(request),
+        *named_identity(request),
         request.input["NotificationType"],
         enabled=request.input["Enabled"],
     )
@@ -104,10 +106,6 @@ async def get_identity_notification_attributes(request: Request, services: Servi
 
 
 _KINDS = ("Bounce", "Complaint", "Delivery")
-
-
-def _identity(request: Request) -> tuple[str, str]:
-    return request.caller.account_id, request.input["Identity"]
 
 
 def _names(request: Request) -> tuple[str, Sequence[str]]:

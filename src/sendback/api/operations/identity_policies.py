@@ -5,6 +5,7 @@ ListIdentityPolicies, DeleteIdentityPolicy.
 from collections.abc import Mapping
 from typing import Any
 
+from sendback.api.operations.identities import named_identity
 from sendback.api.services import Request, Services
 from sendback.aws.errors import SesError
 from sendback.service.identity_policies import MAX_POLICIES
@@ -15,7 +16,7 @@ Output = Mapping[str, Any]
 async def put_identity_policy(request: Request, services: Services) -> Output:
     """SES API: PutIdentityPolicy."""
     await services.identity_policies.put(
-        *_identity(request), request.input["PolicyName"], request.input["Policy"]
+        *named_identity(request), request.input["PolicyName"], request.input["Policy"]
     )
     return {}
 
@@ -25,24 +26,20 @@ async def get_identity_policies(request: Request, services: Services) -> Output:
     wanted = request.input["PolicyNames"]
     if len(wanted) > MAX_POLICIES:
         raise SesError("InvalidParameterValue", f"PolicyNames: at most {MAX_POLICIES} at a time.")
-    found = await services.identity_policies.find(*_identity(request))
+    found = await services.identity_policies.find(*named_identity(request))
     return {"Policies": {policy.name: policy.document for policy in found if policy.name in wanted}}
 
 
 async def list_identity_policies(request: Request, services: Services) -> Output:
     """SES API: ListIdentityPolicies. By name."""
-    found = await services.identity_policies.find(*_identity(request))
+    found = await services.identity_policies.find(*named_identity(request))
     return {"PolicyNames": [policy.name for policy in found]}
 
 
 async def delete_identity_policy(request: Request, services: Services) -> Output:
     """SES API: DeleteIdentityPolicy. Deleting what is not there succeeds."""
-    await services.identity_policies.delete(*_identity(request), request.input["PolicyName"])
+    await services.identity_policies.delete(*named_identity(request), request.input["PolicyName"])
     return {}
-
-
-def _identity(request: Request) -> tuple[str, str]:
-    return request.caller.account_id, request.input["Identity"]
 
 
 OPERATIONS = {

@@ -1,0 +1,18 @@
+"""NextToken: where the next page of a list begins, as an opaque text."""
+
+import base64
+
+from sendback.aws.errors import SesError
+
+
+def make_token(position: str) -> str:
+    """The NextToken of a page that ends at this position."""
+    return base64.urlsafe_b64encode(position.encode()).decode("ascii")
+
+
+def read_token(token: str) -> str:
+    """The position; raises `SesError` for a token of nobody's making."""
+    try:
+        return base64.b64decode(token.encode("ascii"), b"-_", validate=True).decode()
+    except ValueError:
+        raise SesError("InvalidParameterValue", "Invalid NextToken") from None
