@@ -1,6 +1,7 @@
 """What the benchmarks share: a server in a temporary folder, and figures side by side."""
 
 import os
+import sqlite3
 import subprocess
 import tempfile
 import time
@@ -11,6 +12,7 @@ from statistics import median
 from urllib.parse import urlencode
 
 from tests.partners.clients import ses
+from tests.partners.postfix import free_port
 from tests.partners.sendback import Sendback
 
 ROUNDS = 5
@@ -19,16 +21,29 @@ ROUNDS = 5
 @contextmanager
 def sendback(*flags: str) -> Iterator[Sendback]:
     """A server without rate limit that receives for example.com."""
-    with tempfile.TemporaryDirectory(prefix="sendback-bench-", dir=_folder()) as folder:
+    with tempfile.TemporaryDirectory(prefix="sendback-bench-", dir=folder()) as place:
         environment = {"SENDBACK_SEND_BOUNCE_RATE": "0", "SENDBACK_LOG_LEVEL": "warning"}
-        with Sendback(Path(folder), flags, environment) as server:
+        with Sendback(Path(place), flags, environment) as server:
             ses(server.endpoint).verify_domain_identity(Domain="example.com")
             yield server
 
 
-def _folder() -> str | None:
+def folder() -> str | None:
     """On a real disk: /tmp may be memory, where syncing costs nothing."""
     return os.environ.get("BENCH_FOLDER")
+
+
+@contextmanager
+def sink() -> Iterator[int]:
+    """An smtp-sink that takes everything; answers its port."""
+    port = free_port()
+    process = subprocess.Popen(["smtp-sink", "-u", "nobody", f"127.0.0.1:{port}", "1000"])
+    time.sleep(0.3)
+    try:
+        yield port
+    finally:
+        process.terminate()
+        process.wait()
 
 
 def smtp_source(port: int, messages: int, *, connections: int = 10, to: str) -> float:
@@ -54,6 +69,15 @@ def bounce_form(message_id: str) -> str:
             "BouncedRecipientInfoList.member.1.BounceType": "DoesNotExist",
         }
     )
+
+
+def count(data_dir: Path, state: str) -> int:
+    """Straight from the database: a command of its own would take part in the race."""
+    connection = sqlite3.connect(data_dir / "sendback.db")
+    query = "SELECT count(*) FROM outbox WHERE state = ?"
+    found = connection.execute(query, (state,)).fetchone()[0]
+    connection.close()
+    return int(found)
 
 
 def machine() -> str:

@@ -11,13 +11,11 @@ import multiprocessing
 import re
 import subprocess
 import time
-from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any
 
-from tests.partners.postfix import Postfix, free_port
+from tests.partners.postfix import Postfix
 
-from bench.common import bounce_form, row, sendback
+from bench.common import bounce_form, count, row, sendback, sink
 
 MAILS = 2000
 CONNECTIONS = 20
@@ -30,48 +28,25 @@ def main() -> None:
     ours: list[float] = []
     theirs: list[float] = []
     for _ in range(ROUNDS):
-        with _sink() as sink:
-            ours.append(_sendback(sink))
-        with _sink() as sink:
-            theirs.append(_postfix(sink))
+        with sink() as port:
+            ours.append(_sendback(port))
+        with sink() as port:
+            theirs.append(_postfix(port))
     middle, other = row("Sendback", ours, "mails/s"), row("Postfix", theirs, "mails/s")
     print(f"  ratio Sendback / Postfix: {middle / other:.2f}")
 
 
-@contextmanager
-def _sink() -> Any:
-    port = free_port()
-    process = subprocess.Popen(["smtp-sink", "-u", "nobody", f"127.0.0.1:{port}", "1000"])
-    time.sleep(0.3)
-    try:
-        yield port
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def _sendback(sink: int) -> float:
-    with sendback("--outbound", f"smtp://127.0.0.1:{sink}") as server:
+def _sendback(port: int) -> float:
+    with sendback("--outbound", f"smtp://127.0.0.1:{port}") as server:
         client = multiprocessing.Process(
             target=_client, args=(server.smtp_port, server.http_port, MAILS)
         )
         start = time.perf_counter()
         client.start()
         client.join()
-        while _count(server, "delivered") < MAILS:
+        while count(server.data_dir, "delivered") < MAILS:
             time.sleep(0.05)
         return MAILS / (time.perf_counter() - start)
-
-
-def _count(server: Any, state: str) -> int:
-    """Straight from the database: a command of its own would take part in the race."""
-    import sqlite3  # noqa: PLC0415
-
-    connection = sqlite3.connect(server.data_dir / "sendback.db")
-    query = "SELECT count(*) FROM outbox WHERE state = ?"
-    count = connection.execute(query, (state,)).fetchone()[0]
-    connection.close()
-    return int(count)
 
 
 def _client(smtp_port: int, http_port: int, mails: int) -> None:
@@ -127,11 +102,11 @@ def _request(message_id: str, port: int) -> bytes:
     ).encode()
 
 
-def _postfix(sink: int) -> float:
+def _postfix(port: int) -> float:
     extra = (
         "relay_domains = example.com\n"
         "transport_maps = inline:{ { example.com = error:5.1.1 no such user } }\n"
-        f"relayhost = [127.0.0.1]:{sink}\n"
+        f"relayhost = [127.0.0.1]:{port}\n"
         "smtpd_reject_unlisted_recipient = no\n"
         "in_flow_delay = 0\n"
     )

@@ -3,6 +3,7 @@
 import os
 import socket
 import ssl
+from datetime import timedelta
 from functools import cached_property
 
 from sqlalchemy import Connection, text
@@ -13,16 +14,21 @@ from sendback.api.dispatch import Dispatcher
 from sendback.api.services import Services
 from sendback.clock import Clock, SystemClock
 from sendback.config import SettingError, Settings
+from sendback.connector import Connector
 from sendback.delivery.connection import Patience
-from sendback.delivery.routes import RelayRouter
+from sendback.delivery.mta_sts import MAX_POLICY_OCTETS, StsPolicies
+from sendback.delivery.mx import MxRouter, MxSettings
+from sendback.delivery.routes import RelayRouter, Router
 from sendback.delivery.sessions import SessionSettings
+from sendback.delivery.smtp_transport import Limits as DeliveryLimits
 from sendback.delivery.smtp_transport import SmtpTransport
+from sendback.delivery.tls_policies import trusting
 from sendback.delivery.transports import Capture, Transport
-from sendback.delivery.worker import DeliveryWorker
+from sendback.delivery.worker import DeliveryWorker, Waits
 from sendback.dsn.texts import TextsError, builtin_texts, parse_texts
 from sendback.ids import IdMaker, RandomIds
 from sendback.mail.address import AddressError, Mailbox, parse_mailbox
-from sendback.resolver import Resolver
+from sendback.resolver import AsyncResolver, Resolver
 from sendback.service.acceptance import Acceptance, CompiledRuleSets
 from sendback.service.accounts import Accounts
 from sendback.service.authorization import Authorization
@@ -58,6 +64,11 @@ from sendback.store.store import Store
 from sendback.verdicts.judge import MailJudge
 from sendback.verdicts.scanners import Clamd, Rspamd
 
+# A host that failed is left alone for so long while there is another.
+_DEAD_SECONDS = 30.0
+# A domain that failed is probed at least this often.
+_LONGEST_BLOCK = timedelta(hours=1)
+
 
 class App:
     """One process's services, and what runs them."""
@@ -90,11 +101,14 @@ class App:
         self.delivery = DeliveryWorker(
             self.store,
             self.clock,
-            _transport(settings),
+            _transport(settings, self.store, self.clock),
             owner=self._owner,
-            backoff=Backoff(settings.retry_first, settings.retry_longest),
+            waits=Waits(
+                Backoff(settings.retry_first, settings.retry_longest),
+                Backoff(settings.retry_first, min(settings.retry_longest, _LONGEST_BLOCK)),
+            ),
             lease=settings.lease,
-            in_hand=settings.delivery_connections * 4,
+            in_hand=_in_hand(settings),
         )
         self.identities = Identities(
             self.store,
@@ -282,6 +296,7 @@ def check_settings(settings: Settings) -> None:
     _human_part(settings)
     _verification_sender(settings)
     _tls(settings)
+    _trust(settings)
 
 
 def _smtp_settings(settings: Settings) -> SmtpSettings:
@@ -339,18 +354,68 @@ def _resolver(settings: Settings, *, cached: bool) -> Resolver | None:
     return Resolver(None if isinstance(settings.dns, str) else settings.dns, cached=cached)
 
 
-def _transport(settings: Settings) -> Transport:
+def _in_hand(settings: Settings) -> int:
+    """Messages taken from the outbox at a time: no connection is to wait for the store."""
+    if settings.outbound.by_mx:
+        return settings.delivery_connections * 2
+    return min(settings.delivery_connections, settings.delivery_host_connections) * 4
+
+
+def _trust(settings: Settings) -> ssl.SSLContext:
+    """The authorities that certificates of peers are verified with. Raises `SettingError`."""
+    try:
+        return trusting(settings.tls_ca_file)
+    except (ssl.SSLError, OSError) as error:
+        value, allowed = str(settings.tls_ca_file), f"PEM certificates: {error}"
+        raise SettingError("tls_ca_file", value, "the settings", allowed) from None
+
+
+def _transport(settings: Settings, store: Store, clock: Clock) -> Transport:
     outbound: Outbound = settings.outbound
     if outbound.captures:
         return Capture()
     session = SessionSettings(
         hostname=settings.hostname,
         patience=Patience(settings.delivery_timeout.total_seconds()),
-        source_address=settings.source_address or None,
+        source_addresses=settings.source_address,
     )
-    connections = settings.delivery_connections
-    router = RelayRouter(outbound.smarthosts, verify=settings.relay_tls == "verify")
-    return SmtpTransport(router, session, connections=connections, per_route=connections)
+    limits = DeliveryLimits(
+        connections=settings.delivery_connections,
+        per_host=settings.delivery_host_connections,
+        per_domain=settings.delivery_domain_connections if outbound.by_mx else None,
+        dead_for=min(_DEAD_SECONDS, settings.retry_first.total_seconds()),
+    )
+    trust = _trust(settings)
+    router: Router
+    if outbound.by_mx:
+        router = _mx_router(settings, store, clock, trust)
+    else:
+        verify = settings.relay_tls == "verify"
+        router = RelayRouter(outbound.smarthosts, verify=verify, trust=trust)
+    return SmtpTransport(router, session, limits)
+
+
+def _mx_router(settings: Settings, store: Store, clock: Clock, trust: ssl.SSLContext) -> MxRouter:
+    servers = None if isinstance(settings.dns, str) else settings.dns
+    trusted = None if settings.dnssec == "auto" else settings.dnssec == "true"
+    seconds = settings.dns_budget.total_seconds()
+    resolver = AsyncResolver(servers, trusted=trusted, seconds=seconds)
+    mx_settings = MxSettings(
+        port=settings.mx_port,
+        own_names=frozenset({settings.hostname.lower()}),
+        allow_private=settings.allows_private_targets,
+        tls=settings.delivery_tls,
+    )
+    policies = None
+    if settings.mta_sts:
+        connector = Connector(
+            allow_private=settings.allows_private_targets,
+            trust=trust,
+            lookup=resolver.addresses,
+            max_answer=MAX_POLICY_OCTETS,
+        )
+        policies = StsPolicies(resolver, store, clock, connector)
+    return MxRouter(resolver, policies, mx_settings, trust)
 
 
 def _defaults(settings: Settings) -> dict[str, str]:

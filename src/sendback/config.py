@@ -61,7 +61,10 @@ class Settings:
     http_listen: Listen = _setting("127.0.0.1:4579", reading.listen, "The API and /healthz.")
     smtp_listen: Listen = _setting("127.0.0.1:2525", reading.listen, "Where mail is received.")
     outbound: Outbound = _setting(
-        "capture", reading.outbound, "What becomes of bounces: kept (capture), or sent to a relay."
+        "capture",
+        reading.outbound,
+        "What becomes of bounces: kept (capture), sent to the MX of each domain (mx), or to relays "
+        "(smtp://HOST:PORT).",
     )
     database: str = _setting(
         "", reading.database, "Database URL; empty is SQLite in the data directory."
@@ -162,7 +165,8 @@ class Settings:
     private_targets: str = _setting(
         "auto",
         reading.choice("auto", "true", "false"),
-        "Whether webhooks may be on loopback and private addresses; auto: if outbound captures.",
+        "Whether webhooks and MX may be on loopback and private addresses; auto: if outbound "
+        "captures.",
     )
     public_url: str = _setting(
         "",
@@ -175,7 +179,12 @@ class Settings:
     dns: tuple[tuple[str, int], ...] | str = _setting(
         "system",
         reading.dns,
-        "DNS servers for SPF, DKIM and DMARC: system, off, or addresses with ports.",
+        "DNS servers: system, off (no verdicts, no delivery by MX), or addresses with ports.",
+    )
+    dnssec: str = _setting(
+        "auto",
+        reading.choice("auto", "true", "false"),
+        "Whether the DNS servers are believed what they say about DNSSEC; auto: on loopback.",
     )
     dns_budget: timedelta = _setting(
         "5s", reading.positive_duration, "For how long the look-ups of one message may take."
@@ -238,16 +247,39 @@ class Settings:
         reading.choice("opportunistic", "verify"),
         "STARTTLS at the relay: when offered, or always and with a valid certificate.",
     )
+    mx_port: int = _setting("25", reading.whole(1, 65535), "Port of the domains' mail servers.")
+    mta_sts: bool = _setting(
+        "true", reading.flag, "Whether domains' MTA-STS policies are looked for (RFC 8461)."
+    )
+    delivery_tls: Mapping[str, str] = _setting(
+        "",
+        reading.tls_levels,
+        "Least TLS of domains, by MX: DOMAIN=encrypted or verified, .DOMAIN for those below, * for "
+        "all.",
+    )
+    tls_ca_file: Path | None = _setting(
+        "",
+        reading.optional_file,
+        "PEM certificates of authorities that deliveries trust beside the system's.",
+    )
     delivery_connections: int = _setting(
-        "20", reading.whole(1, 1000), "Connections for delivery, in each worker."
+        "200", reading.whole(1, 10_000), "Connections for delivery, in each worker."
+    )
+    delivery_host_connections: int = _setting(
+        "20", reading.whole(1, 1000), "Of these, to one mail server or relay."
+    )
+    delivery_domain_connections: int = _setting(
+        "10", reading.whole(1, 1000), "Of these, for one domain, by MX."
     )
     delivery_timeout: timedelta = _setting(
         "5m",
         reading.positive_duration,
         "For how long one SMTP command of a delivery may take, unless the RFC says less.",
     )
-    source_address: str = _setting(
-        "", reading.address, "IP address that deliveries connect from; empty: the system's choice."
+    source_address: tuple[str, ...] = _setting(
+        "",
+        reading.addresses,
+        "IP addresses that deliveries connect from, IPv4, IPv6; empty: the system's choice.",
     )
     retry_first: timedelta = _setting(
         "60s", reading.positive_duration, "Wait before the first retry."
@@ -376,6 +408,8 @@ def _check_together(settings: Settings, origins: Mapping[str, str]) -> None:
     if (settings.tls_certificate is None) != (settings.tls_key is None):
         name = "tls_key" if settings.tls_key is None else "tls_certificate"
         raise SettingError(name, "", origins[name], "tls_certificate and tls_key go together")
+    if settings.outbound.by_mx and settings.dns == "off":
+        raise SettingError("dns", "off", origins["dns"], "delivery by MX needs DNS: system")
     if settings.retention < settings.bounce_window:
         raise SettingError(
             "retention",

@@ -1,14 +1,20 @@
-"""DNS: one resolver with time-outs and a cache, for the synchronous libraries that ask it.
+"""DNS with time-outs and caches: for the synchronous libraries that ask it, and for delivery.
 
 Failures are told apart, as the standards ask: a name without such records is an empty answer, a
-server that does not answer is `DnsFailedError`, which verdicts report as PROCESSING_FAILED.
+server that does not answer is `DnsFailedError`, which verdicts report as PROCESSING_FAILED and
+delivery as a temporary failure.
 """
 
+import asyncio
+import ipaddress
+from collections import OrderedDict
 from collections.abc import Sequence
-from time import monotonic
+from dataclasses import dataclass
+from time import monotonic, time
 from typing import Any
 
 import dns.exception
+import dns.flags
 import dns.name
 import dns.rdatatype
 import dns.resolver
@@ -16,16 +22,34 @@ import dns.resolver
 _CACHED_ANSWERS = 10_000
 _QUERY_SECONDS = 2.0
 _FAILURE_SECONDS = 10.0  # for which a name that failed is not asked again
+_LONGEST_CACHED_SECONDS = 3600.0
+_NOTHING_SECONDS = 60.0  # for which the answer that there is nothing is kept
+_UDP_OCTETS = 1232
+
+Servers = Sequence[tuple[str, int]]
 
 
 class DnsFailedError(Exception):
     """The answer could not be found out: time-out, SERVFAIL, a broken answer, no resolver."""
 
 
+@dataclass(frozen=True, slots=True)
+class DnsAnswer:
+    """The records of a name (dnspython's rdata), perhaps none.
+
+    `exists` is False when there is no such name. `is_secure`: DNSSEC proves it, says a resolver
+    that is trusted (RFC 4035 §3.2.3).
+    """
+
+    records: tuple[Any, ...]
+    exists: bool
+    is_secure: bool
+
+
 class Resolver:
     """Asks the servers given, or the system's; may be used by several threads."""
 
-    def __init__(self, servers: Sequence[tuple[str, int]] | None, *, cached: bool = True) -> None:
+    def __init__(self, servers: Servers | None, *, cached: bool = True) -> None:
         """`servers` are (address, port); None is what the system says.
 
         Without a cache every question is asked: for records that somebody has just published.
@@ -61,11 +85,7 @@ class Resolver:
     def _made(self) -> dns.resolver.Resolver:
         if self._resolver is None:
             resolver = dns.resolver.Resolver(configure=self._servers is None)
-            if self._servers is not None:
-                resolver.nameservers = [
-                    dns.nameserver.Do53Nameserver(address, port) for address, port in self._servers
-                ]
-            resolver.timeout = _QUERY_SECONDS
+            _set_up(resolver, self._servers)
             if self._cached:
                 resolver.cache = dns.resolver.LRUCache(_CACHED_ANSWERS)
             self._resolver = resolver
@@ -75,3 +95,112 @@ class Resolver:
         if len(self._failures) >= _CACHED_ANSWERS:
             self._failures.clear()
         self._failures[key] = monotonic() + _FAILURE_SECONDS
+
+
+class AsyncResolver:
+    """The same for one event loop: who asks at the same time what is being asked shares the answer.
+
+    `trusted`: what the resolver says about DNSSEC counts (RFC 7672 §2.1): it is on this machine,
+    or the way to it is safe. None: if all servers are on loopback.
+    """
+
+    def __init__(self, servers: Servers | None, *, trusted: bool | None, seconds: float) -> None:
+        """`seconds` is how long one question may take."""
+        self._servers = servers
+        self._trusted = trusted
+        self._seconds = seconds
+        self._resolver: Any = None
+        self._cache: OrderedDict[tuple[str, str], tuple[float, DnsAnswer | str]] = OrderedDict()
+        self._asking: dict[tuple[str, str], asyncio.Task[DnsAnswer]] = {}
+
+    @property
+    def is_trusted(self) -> bool:
+        """Whether answers can be secure."""
+        if self._trusted is None:
+            self._trusted = all(map(_is_loopback, self._made().nameservers))
+        return self._trusted
+
+    async def ask(self, name: str, kind: str) -> DnsAnswer:
+        """Raises `DnsFailedError`."""
+        key = (name.rstrip(".").lower(), kind)
+        until, found = self._cache.get(key, (0.0, ""))
+        if until > monotonic():
+            self._cache.move_to_end(key)
+            if isinstance(found, str):
+                raise DnsFailedError(found)
+            return found
+        task = self._asking.get(key)
+        if task is None:
+            task = self._asking[key] = asyncio.create_task(self._ask(*key))
+            task.add_done_callback(lambda _: self._asking.pop(key))
+        return await asyncio.shield(task)
+
+    async def addresses(self, host: str) -> list[str]:
+        """Of both kinds, IPv6 first. Raises `OSError` when there are none, or nobody says."""
+        answers = await asyncio.gather(
+            self.ask(host, "AAAA"), self.ask(host, "A"), return_exceptions=True
+        )
+        found = [
+            str(record.address)
+            for answer in answers
+            if isinstance(answer, DnsAnswer)
+            for record in answer.records
+        ]
+        if not found:
+            failures = [str(answer) for answer in answers if isinstance(answer, BaseException)]
+            raise OSError(failures[0] if failures else f"{host} has no address")
+        return found
+
+    async def _ask(self, name: str, kind: str) -> DnsAnswer:
+        try:
+            answer = await self._made().resolve(
+                name, kind, search=False, raise_on_no_answer=False, lifetime=self._seconds
+            )
+        except dns.resolver.NXDOMAIN:
+            return self._keep((name, kind), _NOTHING_SECONDS, DnsAnswer((), False, False))
+        except (dns.exception.DNSException, OSError, ValueError, EOFError) as error:
+            reason = f"{name} {kind}: {str(error) or type(error).__name__}"
+            self._remember((name, kind), _FAILURE_SECONDS, reason)
+            raise DnsFailedError(reason) from error
+        is_secure = self.is_trusted and bool(answer.response.flags & dns.flags.AD)
+        records = tuple(answer.rrset or ())
+        seconds = answer.expiration - time() if records else _NOTHING_SECONDS
+        return self._keep((name, kind), seconds, DnsAnswer(records, True, is_secure))
+
+    def _keep(self, key: tuple[str, str], seconds: float, answer: DnsAnswer) -> DnsAnswer:
+        self._remember(key, min(seconds, _LONGEST_CACHED_SECONDS), answer)
+        return answer
+
+    def _remember(self, key: tuple[str, str], seconds: float, what: DnsAnswer | str) -> None:
+        self._cache[key] = (monotonic() + seconds, what)
+        self._cache.move_to_end(key)
+        if len(self._cache) > _CACHED_ANSWERS:
+            self._cache.popitem(last=False)
+
+    def _made(self) -> Any:
+        if self._resolver is None:
+            import dns.asyncresolver  # noqa: PLC0415 - only who delivers by MX needs it
+
+            resolver = dns.asyncresolver.Resolver(configure=self._servers is None)
+            _set_up(resolver, self._servers)
+            # RFC 6840 §5.7: AD in the question asks for AD in the answer.
+            resolver.flags = dns.flags.RD | dns.flags.AD
+            resolver.use_edns(0, 0, _UDP_OCTETS)
+            self._resolver = resolver
+        return self._resolver
+
+
+def _set_up(resolver: dns.resolver.BaseResolver, servers: Servers | None) -> None:
+    if servers is not None:
+        resolver.nameservers = [
+            dns.nameserver.Do53Nameserver(address, port) for address, port in servers
+        ]
+    resolver.timeout = _QUERY_SECONDS
+
+
+def _is_loopback(server: Any) -> bool:
+    address = getattr(server, "address", server)
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return False

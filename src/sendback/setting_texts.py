@@ -2,7 +2,7 @@
 
 import ipaddress
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -52,16 +52,17 @@ class Smarthost:
 
 @dataclass(frozen=True, slots=True)
 class Outbound:
-    """Where mail goes: kept (`capture`), or to smarthosts, the first that takes it."""
+    """Where mail goes: kept (`capture`), to smarthosts, the first that takes it, or by MX."""
 
     smarthosts: tuple[Smarthost, ...] = ()
+    by_mx: bool = False
 
     @property
     def captures(self) -> bool:
-        return not self.smarthosts
+        return not (self.smarthosts or self.by_mx)
 
     def __str__(self) -> str:
-        return ",".join(map(str, self.smarthosts)) or "capture"
+        return ",".join(map(str, self.smarthosts)) or ("mx" if self.by_mx else "capture")
 
 
 def listen(text: str) -> Listen:
@@ -77,15 +78,13 @@ def outbound(text: str) -> Outbound:
     if text == "capture":
         return Outbound()
     if text == "mx":
-        raise ValueError(
-            "delivery by MX lookup is not built yet; write capture or smtp://HOST:PORT"
-        )
+        return Outbound(by_mx=True)
     return Outbound(tuple(_smarthost(part.strip()) for part in text.split(",")))
 
 
 def _smarthost(text: str) -> Smarthost:
     allowed = (
-        "write capture, or smtp://[USER:PASSWORD@]HOST:PORT (smtps:// for TLS from the first "
+        "write capture, mx, or smtp://[USER:PASSWORD@]HOST:PORT (smtps:// for TLS from the first "
         "octet); several, in their order, with commas between them"
     )
     url = urlsplit(text)
@@ -233,12 +232,35 @@ def path(text: str) -> Path:
     return Path(text)
 
 
-def address(text: str) -> str:
-    """An IP address, or empty."""
+def addresses(text: str) -> tuple[str, ...]:
+    """An IPv4 address, an IPv6 address, both with a comma between them, or empty."""
+    allowed = "an IP address such as 192.0.2.1, one of each kind with a comma, or empty"
     try:
-        return str(ipaddress.ip_address(text)) if text else ""
+        found = [ipaddress.ip_address(part.strip()) for part in text.split(",") if text]
     except ValueError:
-        raise ValueError("an IP address such as 192.0.2.1, or empty") from None
+        raise ValueError(allowed) from None
+    if len({ip.version for ip in found}) < len(found):
+        raise ValueError(allowed)
+    return tuple(map(str, found))
+
+
+_TLS_LEVELS = ("opportunistic", "encrypted", "verified")
+
+
+def tls_levels(text: str) -> Mapping[str, str]:
+    """`DOMAIN=LEVEL,…`: by name, `.name` for what is below it, `*` for all others."""
+    levels = {}
+    for part in text.split(","):
+        name, equals, level = part.strip().partition("=")
+        is_name = re.fullmatch(r"\*|\.?[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*", name.strip())
+        if text and not (equals and is_name and level.strip() in _TLS_LEVELS):
+            raise ValueError(
+                "write DOMAIN=LEVEL with commas between, LEVEL one of "
+                f"{', '.join(_TLS_LEVELS)}: bank.example=verified,.gov.example=encrypted"
+            )
+        if text:
+            levels[name.strip().lower()] = level.strip()
+    return levels
 
 
 def optional_path(text: str) -> Path | None:

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from sendback.store.outbox import ShowOutbox
+from sendback.store.outbox_control import ShowOutbox
 from tests.partners.awkward import Awkward, drip, endless_reply, flood
 from tests.partners.waiting import wait_for
 

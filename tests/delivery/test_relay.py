@@ -12,7 +12,7 @@ import pytest
 from aiosmtpd.smtp import AuthResult
 
 from sendback.dsn import parse
-from sendback.store.outbox import ShowOutbox
+from sendback.store.outbox_control import ShowOutbox
 from tests.partners.listener import Listener
 from tests.partners.postfix import free_port
 from tests.partners.waiting import wait_for
@@ -69,7 +69,7 @@ def test_connections_are_kept(bouncing):
             bounce()
             listener.next()
         pools = server.app.delivery._outbox._transport._pools
-        wait_for(lambda: len(pools["relay"].idle) == 1)
+        wait_for(lambda: sum(len(pool.idle) for pool in pools.values()) == 1)
 
 
 def test_a_temporary_refusal_is_tried_again_and_recorded(bouncing, clock):
@@ -123,7 +123,7 @@ def test_a_refused_recipient_leaves_the_connection_usable(bouncing):
         server, bounce = bouncing(listener.url, delivery_connections="1")
         assert server.bounce(bounce(sender="gone@sender.example")).state == "failed"
         pools = server.app.delivery._outbox._transport._pools
-        wait_for(lambda: len(pools["relay"].idle) == 1)
+        wait_for(lambda: sum(len(pool.idle) for pool in pools.values()) == 1)
         bounce()
         assert listener.next().recipients == ["ann@sender.example"]
 
@@ -184,7 +184,7 @@ def test_a_kept_connection_that_the_peer_has_closed_costs_no_attempt(bouncing):
         bounce()
         listener.next()
         pools = server.app.delivery._outbox._transport._pools
-        wait_for(lambda: len(pools["relay"].idle) == 1)
+        wait_for(lambda: sum(len(pool.idle) for pool in pools.values()) == 1)
     with Listener(port=listener.port) as again:
         message_id = bounce()
         again.next()

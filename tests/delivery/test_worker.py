@@ -6,15 +6,17 @@ from datetime import timedelta
 import pytest
 
 from sendback.delivery.transports import Capture, Result
-from sendback.delivery.worker import DeliveryWorker
+from sendback.delivery.worker import DeliveryWorker, Waits
 from sendback.service.backoff import Backoff
 from sendback.store.accounts import AddAccount
-from sendback.store.outbox import ShowOutbox, TakeLeases, add_to_outbox
+from sendback.store.outbox import TakeLeases, add_to_outbox
+from sendback.store.outbox_control import ShowOutbox
 from sendback.store.store import Store, prepare_schema
 from sendback.store.values import OutboxMessage, Outcome
 from tests.conftest import NOW
 
 ACCOUNT = "000000000000"
+BACKOFF = Backoff(timedelta(seconds=60), timedelta(hours=4))
 
 
 @pytest.fixture
@@ -49,7 +51,7 @@ class Broken(Capture):
 def worker(store, clock, transport, **options):
     values = {
         "owner": "w1",
-        "backoff": Backoff(timedelta(seconds=60), timedelta(hours=4)),
+        "waits": Waits(BACKOFF, BACKOFF),
         "lease": timedelta(seconds=30),
         "in_hand": 10,
         **options,
@@ -74,6 +76,10 @@ async def queue(store, *ids):
     await store.write(lambda connection: add_to_outbox(connection, rows))
 
 
+def take(clock):
+    return TakeLeases("w2", clock.now(), clock.now(), 10, room=10, probes=10, rooms={})
+
+
 async def show(store, message_id):
     return await store.read(ShowOutbox(ACCOUNT, message_id))
 
@@ -86,7 +92,7 @@ def test_a_worker_that_wakes_after_its_lease_has_passed_marks_nothing(store, clo
         running = asyncio.create_task(first.run())
         await slow.started.wait()
         clock.advance(timedelta(hours=2))  # the first worker was asleep all that time
-        leases = await store.write(TakeLeases("w2", clock.now(), clock.now(), 10))
+        leases = await store.write(take(clock))
         assert [lease.message.message_id for lease in leases] == ["m1"]
         slow.may_end.set()
         first.stop()
@@ -107,7 +113,7 @@ def test_leases_are_renewed_while_the_worker_lives(store, clock):
         await slow.started.wait()
         clock.advance(timedelta(seconds=10))
         await asyncio.sleep(0.25)
-        assert not await store.write(TakeLeases("w2", clock.now(), clock.now(), 10))
+        assert not await store.write(take(clock))
         slow.may_end.set()
         first.stop()
         await running

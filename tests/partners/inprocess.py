@@ -17,7 +17,7 @@ from sendback.listening import Addresses, bind
 from sendback.service.setup import Applied, parse_setup
 from sendback.serving import prepare, serve
 from sendback.store.accounts import AddAccount
-from sendback.store.outbox import ListOutbox, ShowOutbox
+from sendback.store.outbox_control import ListOutbox, Selection, ShowOutbox
 from sendback.store.processing import FindProcessing
 from sendback.store.values import OutboxMessage, ProcessingState, StepRecord
 from tests.partners.clients import send_mail, ses
@@ -81,7 +81,7 @@ class Running:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(20)
 
     def outbox(self) -> list[OutboxMessage]:
-        unit = ListOutbox(self.settings.account_id, None, 1000)
+        unit = ListOutbox(Selection(self.settings.account_id), 1000)
         return list(self.call(self.app.store.read(unit)))
 
     def bounce(self, message_id: str) -> OutboxMessage:

@@ -104,6 +104,12 @@ class Postfix:
             time.sleep(0.05)
         return self.log
 
+    def change(self, name: str, value: str) -> None:
+        """Sets a parameter of main.cf while it runs."""
+        folder = self.folder / "etc"
+        subprocess.run(["postconf", "-c", folder, "-e", f"{name}={value}"], check=True)
+        self._postfix("reload")
+
     def __enter__(self) -> Self:
         self._postfix("start")
         deadline = time.monotonic() + 20

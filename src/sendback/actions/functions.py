@@ -5,9 +5,9 @@ import json
 from typing import Any
 
 from sendback.actions.aws import AwsClients, is_aws, region_of
-from sendback.actions.connector import Connector
 from sendback.actions.local_functions import LocalFunctions, is_local
 from sendback.actions.topics import is_url
+from sendback.connector import Connector, ConnectorError
 from sendback.service.ports import ActionFailedError, UnknownTargetError
 
 # SES developer guide, "Lambda action": RequestResponse has 30 seconds.
@@ -67,7 +67,10 @@ class FunctionCallers:
 
     async def _post(self, url: str, event: str) -> bytes:
         headers = {"Content-Type": "application/json"}
-        answer = await self._connector.post(url, headers, event.encode(), SECONDS)
+        try:
+            answer = await self._connector.post(url, headers, event.encode(), SECONDS)
+        except ConnectorError as error:
+            raise ActionFailedError(str(error), final=error.final) from error
         if not 200 <= answer.status < 300:  # noqa: PLR2004 - RFC 9110 §15
             raise ActionFailedError(f"{url} answered {answer.status}")
         return answer.body

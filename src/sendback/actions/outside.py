@@ -3,7 +3,6 @@
 from collections.abc import Callable
 
 from sendback.actions.aws import AwsClients
-from sendback.actions.connector import Connector
 from sendback.actions.functions import FunctionCallers
 from sendback.actions.local_functions import LocalFunctions
 from sendback.actions.mailboxes import MailboxServers
@@ -12,6 +11,7 @@ from sendback.actions.sns_message import SnsSigner
 from sendback.actions.topics import TopicPublishers
 from sendback.clock import Clock
 from sendback.config import Settings
+from sendback.connector import Connector
 from sendback.service.targets import Ports
 
 

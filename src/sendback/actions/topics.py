@@ -4,9 +4,9 @@ from datetime import timedelta
 from urllib.parse import urlsplit
 
 from sendback.actions.aws import AwsClients, is_aws, region_of
-from sendback.actions.connector import Connector
 from sendback.actions.sns_message import SnsSigner, post_body
 from sendback.clock import Clock
+from sendback.connector import Connector, ConnectorError
 from sendback.service.ports import ActionFailedError, UnknownTargetError
 
 # SNS developer guide, "HTTP/S delivery policies": three retries, 20 seconds apart; 15 s an answer.
@@ -57,7 +57,7 @@ class TopicPublishers:
         }
         try:
             answer = await self._connector.post(url, headers, post_body(value), _SECONDS)
-        except ActionFailedError as error:
+        except ConnectorError as error:
             raise ActionFailedError(str(error), final=error.final, waits=_WAITS) from error
         _judge(url, answer.status)
         return f"{url} answered {answer.status}"

@@ -2,7 +2,7 @@
 
 import asyncio
 import inspect
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
@@ -95,21 +95,29 @@ _PLACE_OPTIONS = {
 
 def on_store(command: Callable[..., None]) -> Callable[..., None]:
     """Gives a command the options that name a store and an account, as its argument `place`."""
+    return with_options(command, _PLACE_OPTIONS, "place", Place)
+
+
+def with_options(
+    command: Callable[..., None],
+    options: Mapping[str, Any],
+    name: str,
+    make: Callable[..., object],
+) -> Callable[..., None]:
+    """Gives a command more options, which reach it as one argument: what `make` makes of them."""
     signature = inspect.signature(command)
-    own = [entry for entry in signature.parameters.values() if entry.name != "place"]
+    own = [entry for entry in signature.parameters.values() if entry.name != name]
     shared = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind)
-        for name, kind in _PLACE_OPTIONS.items()
+        inspect.Parameter(option, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind)
+        for option, kind in options.items()
     ]
 
     @wraps(command)
     def run(**arguments: Any) -> None:
-        given = {name: arguments.pop(name) for name in _PLACE_OPTIONS}
-        command(**arguments, place=Place(**given))
+        given = {option: arguments.pop(option) for option in options}
+        command(**arguments, **{name: make(**given)})
 
     run.__signature__ = signature.replace(parameters=[*own, *shared])  # type: ignore[attr-defined]
-    run.__annotations__ = {
-        **{name: kind for name, kind in command.__annotations__.items() if name != "place"},
-        **_PLACE_OPTIONS,
-    }
+    own_kinds = {key: kind for key, kind in command.__annotations__.items() if key != name}
+    run.__annotations__ = {**own_kinds, **options}
     return run

@@ -1,44 +1,115 @@
-"""`sendback outbox`: the bounces, and what became of them."""
+"""`sendback outbox`: the bounces, what became of them, and how their delivery is steered."""
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from sendback.cli.failures import CommandFailedError, usage_error
-from sendback.cli.options import Json, Limit, Place, on_store
+from sendback.cli.options import Json, Limit, Place, on_store, with_options
 from sendback.cli.output import print_fields, print_rows
+from sendback.setting_texts import positive_duration
 
 if TYPE_CHECKING:
     from sendback.app import App
     from sendback.config import Settings
-    from sendback.store.values import Attempt, OutboxMessage, OutboxState
+    from sendback.store.outbox_control import Selection
+    from sendback.store.values import Attempt, Destination, OutboxMessage, OutboxState
 
-app = typer.Typer(help="Bounces, and what became of them.", no_args_is_help=True)
+app = typer.Typer(
+    help="Bounces, what became of them, and how their delivery is steered.", no_args_is_help=True
+)
 
 MessageId = Annotated[str, typer.Argument(help="The MessageId that SendBounce answered.")]
-STATES = ("queued", "delivered", "captured", "failed", "expired", "cancelled")
+MessageIds = Annotated[
+    list[str] | None, typer.Argument(metavar="[MESSAGE_ID]...", help="Which ones, by MessageId.")
+]
+Everything = Annotated[bool, typer.Option("--all", help="All that can be; without a filter.")]
+Domain = Annotated[str, typer.Argument(help="A recipient's domain, as `outbox domains` lists it.")]
+STATES = ("queued", "held", "delivered", "captured", "failed", "expired", "cancelled")
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """What the options that choose messages say."""
+
+    domain: str | None
+    recipient: str | None
+    reply: str | None
+    original: str | None
+    older_than: str | None
+    state: str | None
+
+    def selection(self, app: "App", account_id: str, ids: Sequence[str] = ()) -> "Selection":
+        from sendback.mail.address import identity_name
+        from sendback.store.outbox_control import Selection
+        from sendback.store.values import OutboxState
+
+        created_before = None
+        if self.older_than:
+            created_before = app.clock.now() - positive_duration(self.older_than)
+        return Selection(
+            account_id=account_id,
+            message_ids=tuple(ids),
+            domain=identity_name(self.domain or ""),
+            recipient=self.recipient or "",
+            reply=self.reply or "",
+            original_message_id=self.original or "",
+            created_before=created_before,
+            states=(OutboxState(self.state),) if self.state else (),
+        )
+
+    def check(self) -> "Filter":
+        if self.state is not None and self.state not in STATES:
+            raise usage_error(f"--state is one of {', '.join(STATES)}, not {self.state!r}")
+        try:
+            positive_duration(self.older_than or "1s")
+        except ValueError as error:
+            raise usage_error(f"--older-than: {error}") from None
+        return self
+
+
+_FILTER_OPTIONS = {
+    "domain": Annotated[str | None, typer.Option(help="To recipients of this domain.")],
+    "recipient": Annotated[
+        str | None, typer.Option(help="To recipients like this, with * and ?.", metavar="PATTERN")
+    ],
+    "reply": Annotated[
+        str | None, typer.Option(help="Whose last reply contains this.", metavar="TEXT")
+    ],
+    "original": Annotated[
+        str | None, typer.Option(help="For this received message.", metavar="MESSAGE_ID")
+    ],
+    "older_than": Annotated[
+        str | None, typer.Option(help="Written longer ago than this: 30m, 2d.", metavar="DURATION")
+    ],
+    "state": Annotated[str | None, typer.Option(help=f"One of {', '.join(STATES)}.")],
+}
+
+
+def choosing(command: Callable[..., None]) -> Callable[..., None]:
+    """Gives a command the options that choose messages, as its argument `chosen`."""
+    return with_options(command, _FILTER_OPTIONS, "chosen", lambda **o: Filter(**o).check())
 
 
 @app.command("list")
 @on_store
+@choosing
 def list_outbox(
-    state: Annotated[str | None, typer.Option(help=f"One of {', '.join(STATES)}.")] = None,
     limit: Limit = 50,
     as_json: Json = False,
     *,
+    chosen: Filter,
     place: Place,
 ) -> None:
-    """List bounces, the newest first."""
-    if state is not None and state not in STATES:
-        raise usage_error(f"--state is one of {', '.join(STATES)}, not {state!r}")
+    """List bounces, the newest first; options choose which."""
 
     async def work(app: "App", settings: "Settings") -> list[dict[str, Any]]:
-        from sendback.store.outbox import ListOutbox
-        from sendback.store.values import OutboxState
+        from sendback.store.outbox_control import ListOutbox
 
-        wanted = OutboxState(state) if state else None
-        found = await app.store.read(ListOutbox(settings.account_id, wanted, limit))
-        return [_row(message) for message in found]
+        selection = chosen.selection(app, settings.account_id)
+        return [_row(message) for message in await app.store.read(ListOutbox(selection, limit))]
 
     rows = place.run(work)
     columns = ("created_at", "message_id", "recipient", "state", "attempts", "last_reply")
@@ -49,7 +120,7 @@ def list_outbox(
 @on_store
 def show_outbox(
     message_id: MessageId,
-    raw: Annotated[bool, typer.Option(help="Print the bounce itself, as it is sent.")] = False,
+    raw: Annotated[bool, typer.Option(help="Print the bounce itself, as it is queued.")] = False,
     as_json: Json = False,
     *,
     place: Place,
@@ -57,7 +128,7 @@ def show_outbox(
     """Show a bounce: its state, every attempt to deliver it, and with --raw all of it."""
 
     async def work(app: "App", settings: "Settings") -> "tuple[OutboxMessage, list[Attempt]]":
-        from sendback.store.outbox import ShowOutbox
+        from sendback.store.outbox_control import ShowOutbox
 
         found = await app.store.read(ShowOutbox(settings.account_id, message_id))
         if found is None:
@@ -76,56 +147,169 @@ def show_outbox(
         return
     print_fields(fields, as_json=False)
     typer.echo()
-    print_rows(
-        rows, ("started_at", "outcome", "peer", "tls", "milliseconds", "reply"), as_json=False
-    )
+    columns = ("started_at", "outcome", "peer", "tls", "tls_policy", "milliseconds", "reply")
+    print_rows(rows, columns, as_json=False)
     typer.echo("The mail itself: add --raw")
+
+
+@app.command("summary")
+@on_store
+def summary(as_json: Json = False, *, place: Place) -> None:
+    """Count the bounces in each state."""
+
+    async def work(app: "App", settings: "Settings") -> "dict[OutboxState, int]":
+        from sendback.store.outbox_control import CountStates
+
+        return await app.store.read(CountStates(settings.account_id))
+
+    counts = {str(state): number for state, number in place.run(work).items()}
+    print_fields({state: counts.get(state, 0) for state in STATES}, as_json=as_json)
 
 
 @app.command("retry")
 @on_store
+@choosing
 def retry(
-    message_id: MessageId,
-    *,
-    place: Place,
+    message_ids: MessageIds = None, everything: Everything = False, *, chosen: Filter, place: Place
 ) -> None:
-    """Try a bounce again now: one that waits, failed, expired or was cancelled."""
+    """Try bounces again now: what waits, is held, failed, expired or was cancelled.
 
-    async def work(app: "App", settings: "Settings") -> "OutboxState | None":
-        from sendback.store.outbox import Requeue
+    They get the whole time again before they are given up, and their domains are tried at once.
+    """
+    origin = ("queued", "held", "failed", "expired", "cancelled")
+    steering = _Steering("queued", origin, "due now", "it is not sent again")
+    steering.run(place, chosen, message_ids or [], everything=everything)
 
-        now = app.clock.now()
-        unit = Requeue(settings.account_id, message_id, now, now + settings.give_up_after)
-        return await app.store.write(unit)
 
-    state = place.run(work)
-    if state is None:
-        raise _unknown(message_id)
-    if state in {"delivered", "captured"}:
-        raise CommandFailedError(f"{message_id} is {state}: it is not sent again")
-    typer.echo(f"{message_id} is due now.")
+@app.command("hold")
+@on_store
+@choosing
+def hold(
+    message_ids: MessageIds = None, everything: Everything = False, *, chosen: Filter, place: Place
+) -> None:
+    """Keep waiting bounces back until `release`; they do not expire meanwhile."""
+    steering = _Steering("held", ("queued",), "held", "only what waits can be held")
+    steering.run(place, chosen, message_ids or [], everything=everything)
+
+
+@app.command("release")
+@on_store
+@choosing
+def release(
+    message_ids: MessageIds = None, everything: Everything = False, *, chosen: Filter, place: Place
+) -> None:
+    """Let bounces go that were held."""
+    steering = _Steering("queued", ("held",), "due now", "it is not held")
+    steering.run(place, chosen, message_ids or [], everything=everything)
 
 
 @app.command("cancel")
 @on_store
+@choosing
 def cancel(
-    message_id: MessageId,
-    *,
-    place: Place,
+    message_ids: MessageIds = None, everything: Everything = False, *, chosen: Filter, place: Place
 ) -> None:
-    """Take a waiting bounce out of the queue; `retry` puts it back."""
+    """Take waiting or held bounces out of the queue; `retry` puts them back."""
+    steering = _Steering("cancelled", ("queued", "held"), "cancelled", "there is nothing to cancel")
+    steering.run(place, chosen, message_ids or [], everything=everything)
 
-    async def work(app: "App", settings: "Settings") -> "OutboxState | None":
-        from sendback.store.outbox import Cancel
 
-        return await app.store.write(Cancel(settings.account_id, message_id))
+@app.command("domains")
+@on_store
+def domains(as_json: Json = False, *, place: Place) -> None:
+    """List the domains that mail waits for, that do not answer, or that are paused."""
 
-    state = place.run(work)
-    if state is None:
-        raise _unknown(message_id)
-    if state != "queued":
-        raise CommandFailedError(f"{message_id} is {state}: there is nothing to cancel")
-    typer.echo(f"{message_id} is cancelled.")
+    async def work(app: "App", settings: "Settings") -> list[dict[str, Any]]:  # noqa: ARG001
+        from sendback.store.destinations import ListDestinations
+
+        return [_domain_row(found) for found in await app.store.read(ListDestinations())]
+
+    rows = place.run(work)
+    columns = ("domain", "waiting", "state", "failures", "next_try", "reason")
+    print_rows(rows, columns, as_json=as_json)
+
+
+@app.command("pause")
+@on_store
+def pause(domain: Domain, *, place: Place) -> None:
+    """Deliver nothing to a domain until `resume`, also what is queued later."""
+    _pause(place, domain, paused=True)
+    typer.echo(f"Nothing is delivered to {domain} until `sendback outbox resume {domain}`.")
+
+
+@app.command("resume")
+@on_store
+def resume(domain: Domain, *, place: Place) -> None:
+    """Deliver to a domain again, at once: one that was paused, or that did not answer."""
+    _pause(place, domain, paused=False)
+    typer.echo(f"Mail for {domain} is due now.")
+
+
+@dataclass(frozen=True, slots=True)
+class _Steering:
+    """A change of state: to which, from which, how it is told, and what about other states."""
+
+    state: str
+    origin: tuple[str, ...]
+    done: str
+    otherwise: str
+
+    def run(self, place: Place, chosen: Filter, ids: Sequence[str], *, everything: bool) -> None:
+        async def work(app: "App", settings: "Settings") -> int:
+            selection = chosen.selection(app, settings.account_id, ids)
+            if selection.is_everything and not everything:
+                raise usage_error("name messages, or a filter such as --domain, or --all")
+            if len(ids) == 1:
+                await self._check(app, settings, ids[0])
+            return await self._steer(app, settings, selection)
+
+        count = place.run(work)
+        if len(ids) == 1 and count:
+            typer.echo(f"{ids[0]} is {self.done}.")
+        elif len(ids) == 1:
+            typer.echo(f"{ids[0]} is left as it is: it is due, or being tried at this moment.")
+        else:
+            typer.echo(f"{count} {'message is' if count == 1 else 'messages are'} {self.done}.")
+
+    async def _check(self, app: "App", settings: "Settings", message_id: str) -> None:
+        from sendback.store.outbox_control import ShowOutbox
+
+        found = await app.store.read(ShowOutbox(settings.account_id, message_id))
+        if found is None:
+            raise _unknown(message_id)
+        state = found[0].state.value
+        if state not in self.origin:
+            raise CommandFailedError(f"{message_id} is {state}: {self.otherwise}")
+
+    async def _steer(self, app: "App", settings: "Settings", selection: "Selection") -> int:
+        from sendback.store.outbox_control import Steer
+        from sendback.store.values import OutboxState
+
+        now = app.clock.now()
+        expires_at = now + settings.give_up_after if self.state == "queued" else None
+        origin = tuple(map(OutboxState, self.origin))
+        unit = Steer(selection, origin, OutboxState(self.state), now, expires_at)
+        total = 0
+        while True:
+            changed = await app.store.write(unit)
+            total += changed.count
+            if not changed.may_be_more:
+                return total
+            typer.echo(f"{total} so far", err=True)
+
+
+def _pause(place: Place, domain: str, *, paused: bool) -> None:
+    async def work(app: "App", settings: "Settings") -> None:  # noqa: ARG001
+        from sendback.mail.address import AddressError, canonical_domain
+        from sendback.store.destinations import PauseDestination
+
+        try:
+            name = canonical_domain(domain)
+        except AddressError as error:
+            raise usage_error(str(error)) from None
+        await app.store.write(PauseDestination(name, paused, app.clock.now()))
+
+    place.run(work)
 
 
 def _unknown(message_id: str) -> CommandFailedError:
@@ -137,6 +321,7 @@ def _row(message: "OutboxMessage") -> dict[str, Any]:
         "message_id": message.message_id,
         "original_message_id": message.original_message_id,
         "created_at": message.created_at,
+        "sender": message.sender,
         "recipient": message.recipient,
         "state": message.state.value,
         "attempts": message.attempts,
@@ -152,5 +337,19 @@ def _attempt(attempt: "Attempt") -> dict[str, Any]:
         "outcome": attempt.outcome.value,
         "peer": attempt.peer,
         "tls": attempt.tls,
+        "tls_policy": attempt.tls_policy,
         "reply": attempt.reply,
+    }
+
+
+def _domain_row(found: "Destination") -> dict[str, Any]:
+    state = "paused" if found.is_paused else "failing" if found.failures else "open"
+    return {
+        "domain": found.domain,
+        "waiting": found.waiting,
+        "state": state,
+        "failures": found.failures,
+        "next_try": found.blocked_until if state == "failing" else None,
+        "since": found.changed_at,
+        "reason": found.reason,
     }

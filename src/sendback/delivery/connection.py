@@ -5,6 +5,8 @@ Everything that goes wrong with the peer, the line or the time is a `PeerError`,
 
 import asyncio
 import ssl
+from collections import deque
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, Self, TypeVar
 
@@ -15,12 +17,13 @@ T = TypeVar("T")
 
 
 class PeerError(Exception):
-    """The peer did not do its part: where, and what."""
+    """The peer did not do its part: where, and what; at which address, once that is known."""
 
-    def __init__(self, stage: Stage, reason: str) -> None:
+    def __init__(self, stage: Stage, reason: str, address: str = "") -> None:
         super().__init__(f"{stage}: {reason}")
         self.stage = stage
         self.reason = reason
+        self.address = address
 
 
 class TlsError(PeerError):
@@ -71,11 +74,12 @@ class Connection(asyncio.Protocol):
             async with asyncio.timeout(seconds):
                 await loop.create_connection(lambda: connection, host, port, **options)
         except TimeoutError:
-            raise PeerError(Stage.CONNECT, f"no connection within {seconds:g} s") from None
+            reason = f"no connection within {seconds:g} s"
+            raise PeerError(Stage.CONNECT, reason, host) from None
         except ssl.SSLError as error:
-            raise TlsError(Stage.CONNECT, _tls_reason(error)) from error
+            raise TlsError(Stage.CONNECT, _tls_reason(error), host) from error
         except OSError as error:
-            raise PeerError(Stage.CONNECT, error.strerror or str(error)) from error
+            raise PeerError(Stage.CONNECT, error.strerror or str(error), host) from error
         return connection
 
     @property
@@ -87,6 +91,16 @@ class Connection(asyncio.Protocol):
         """What TLS says about itself, where there is any."""
         found = self._transport.get_extra_info("ssl_object") if self._transport else None
         return found if isinstance(found, ssl.SSLObject) else None
+
+    @property
+    def certificates(self) -> list[bytes]:
+        """What the server sent, DER, its own first; not verified."""
+        tls: Any = self.tls
+        if tls is None:
+            return []
+        # Public only in Python 3.13.
+        chain = tls._sslobj.get_unverified_chain() or []  # noqa: SLF001
+        return [ssl.PEM_cert_to_DER_cert(certificate.public_bytes()) for certificate in chain]
 
     async def hold(self, conversation: Conversation[T]) -> T:
         """Carries a conversation out. Raises `PeerError` and what the conversation raises."""
@@ -184,6 +198,48 @@ class Connection(asyncio.Protocol):
 
 
 _UNASKED = 10
+# RFC 8305 §5: how long an address has before the next one is tried beside it.
+_HEAD_START_SECONDS = 0.5
+
+
+async def first_to_connect(
+    addresses: Sequence[str], connect: Callable[[str], Coroutine[Any, Any, Connection]]
+) -> tuple[str, Connection]:
+    """Tries the addresses in order, each with a head start; the first that connects wins.
+
+    Raises `PeerError`, the last one's.
+    """
+    waiting = deque(addresses)
+    running: dict[asyncio.Task[Connection], str] = {}
+    failure = PeerError(Stage.CONNECT, "there is no address to connect to")
+    try:
+        while waiting or running:
+            if waiting:
+                address = waiting.popleft()
+                running[asyncio.create_task(connect(address))] = address
+            timeout = _HEAD_START_SECONDS if waiting else None
+            done, _ = await asyncio.wait(
+                running, timeout=timeout, return_when=asyncio.FIRST_COMPLETED
+            )
+            for task in done:
+                address = running.pop(task)
+                error = task.exception()
+                if error is None:
+                    return address, task.result()
+                if not isinstance(error, PeerError):
+                    raise error
+                failure = error
+    finally:
+        for task in running:
+            task.cancel()
+            task.add_done_callback(_close_late)
+    raise failure
+
+
+def _close_late(task: asyncio.Task[Connection]) -> None:
+    """It connected when nobody needed it any more."""
+    if not task.cancelled() and task.exception() is None:
+        task.result().abort()
 
 
 def _tls_reason(error: ssl.SSLError) -> str:

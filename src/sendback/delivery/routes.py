@@ -1,24 +1,26 @@
 """Where a domain's mail goes: hops in the order in which they are tried, and how safe they must be.
 
-A router answers with a route. Here is the one that sends everything
-through smarthosts.
+A router answers with a route, and later says of each hop where it is. Here is the router that
+sends everything through smarthosts; the one that asks DNS is in `mx`.
 """
 
+import asyncio
+import socket
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from sendback.delivery.tls_policies import TlsPolicy, opportunistic, verified
 from sendback.setting_texts import Smarthost
 
 
-@dataclass(frozen=True, slots=True)
-class TlsPolicy:
-    """How a hop is protected: `name` for people; `required`: no delivery in clear."""
+class UnroutableError(Exception):
+    """There is no way there, or none by this hop: for ever, or only now; `str` says why."""
 
-    name: str
-    context: ssl.SSLContext
-    required: bool
+    def __init__(self, reason: str, *, is_permanent: bool) -> None:
+        super().__init__(reason)
+        self.is_permanent = is_permanent
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +33,10 @@ class Login:
 
 @dataclass(frozen=True, slots=True)
 class Hop:
-    """A server to try; its name is looked up on connecting."""
+    """A server to try."""
 
     host: str
     port: int
-    tls: TlsPolicy
     implicit_tls: bool = False
     login: Login | None = None
 
@@ -46,50 +47,78 @@ class Hop:
 
 
 @dataclass(frozen=True, slots=True)
-class Route:
-    """Hops, the first ones first. Deliveries of one `key` share connections and their limit."""
+class Location:
+    """A hop's addresses, the first ones first, and what TLS has to be there."""
 
-    key: str
+    hop: Hop
+    addresses: tuple[str, ...]
+    tls: TlsPolicy
+
+    @property
+    def key(self) -> str:
+        """Sessions of one key can be used for each other."""
+        return f"{self.hop.host}:{self.hop.port}/{self.tls.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """The hops for a domain. `is_shared`: they are the same for all domains."""
+
+    domain: str
     hops: tuple[Hop, ...]
+    is_shared: bool = False
 
 
 class Router(Protocol):
     """Finds routes."""
 
     async def route(self, domain: str) -> Route:
-        """Of a canonical domain."""
+        """Of a canonical domain. Raises `UnroutableError`."""
 
+    async def locate(self, route: Route, hop: Hop) -> Location:
+        """Raises `UnroutableError`."""
 
-def client_context(*, verify: bool) -> ssl.SSLContext:
-    """For TLS that must be valid, or opportunistic TLS (RFC 7435), which any certificate does."""
-    context = ssl.create_default_context()
-    if not verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
+    async def close(self) -> None:
+        """Closes what is kept open."""
 
 
 class RelayRouter:
     """Everything goes through the smarthosts, in their order."""
 
-    def __init__(self, smarthosts: Sequence[Smarthost], *, verify: bool) -> None:
+    def __init__(
+        self, smarthosts: Sequence[Smarthost], *, verify: bool, trust: ssl.SSLContext
+    ) -> None:
         """Credentials are only sent inside TLS with a valid certificate, or to loopback."""
-        self._route = Route("relay", tuple(_hop(host, verify=verify) for host in smarthosts))
+        self._route = Route("", tuple(map(_hop, smarthosts)), is_shared=True)
+        self._policies = {
+            hop: verified(trust) if verify or _has_secrets(smarthost) else opportunistic()
+            for hop, smarthost in zip(self._route.hops, smarthosts, strict=True)
+        }
 
     async def route(self, domain: str) -> Route:  # noqa: ARG002 - the same for all
         return self._route
 
+    async def locate(self, route: Route, hop: Hop) -> Location:  # noqa: ARG002
+        """A smarthost's name is the system's to look up; both kinds of addresses, in its order."""
+        loop = asyncio.get_running_loop()
+        try:
+            found = await loop.getaddrinfo(hop.host, hop.port, type=socket.SOCK_STREAM)
+        except OSError as error:
+            reason = f"4.4.3 {hop.host} has no address: {error.strerror}"
+            raise UnroutableError(reason, is_permanent=False) from None
+        addresses = tuple(dict.fromkeys(str(entry[4][0]) for entry in found))
+        return Location(hop, addresses, self._policies[hop])
 
-def _hop(smarthost: Smarthost, *, verify: bool) -> Hop:
-    must_verify = verify or (smarthost.username is not None and not smarthost.is_loopback)
-    policy = TlsPolicy(
-        name="verified" if must_verify else "opportunistic",
-        context=client_context(verify=must_verify),
-        required=must_verify,
-    )
+    async def close(self) -> None:
+        """There is nothing open."""
+
+
+def _has_secrets(smarthost: Smarthost) -> bool:
+    return smarthost.username is not None and not smarthost.is_loopback
+
+
+def _hop(smarthost: Smarthost) -> Hop:
     login = None
     if smarthost.username is not None and smarthost.password is not None:
         login = Login(smarthost.username, smarthost.password)
-    return Hop(
-        smarthost.host, smarthost.port, policy, implicit_tls=smarthost.implicit_tls, login=login
-    )
+    return Hop(smarthost.host, smarthost.port, smarthost.implicit_tls, login)

@@ -4,9 +4,17 @@ What a failure means is told apart here: of the host (the next one may do), or o
 """
 
 import contextlib
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sendback.delivery.connection import Connection, Patience, PeerError, TlsError
+from sendback.delivery.connection import (
+    Connection,
+    Patience,
+    PeerError,
+    TlsError,
+    first_to_connect,
+)
 from sendback.delivery.conversation import (
     Answer,
     AuthenticationError,
@@ -22,7 +30,8 @@ from sendback.delivery.conversation import (
     reset,
     transact,
 )
-from sendback.delivery.routes import Hop
+from sendback.delivery.dane import DaneError, check_chain
+from sendback.delivery.routes import Location
 from sendback.mail.address import AddressError, parse_address
 from sendback.store.values import OutboxMessage
 
@@ -30,28 +39,34 @@ from sendback.store.values import OutboxMessage
 class HostFailedError(Exception):
     """One host did not take it, another one may: where, and in whose words."""
 
-    def __init__(self, stage: Stage, reply: str) -> None:
+    def __init__(self, stage: Stage, reply: str, address: str = "") -> None:
         super().__init__(reply)
         self.stage = stage
         self.reply = reply
+        self.address = address
 
 
 @dataclass(frozen=True, slots=True)
 class SessionSettings:
-    """What this side is: its EHLO name, its patience, the address that it connects from."""
+    """What this side is: its EHLO name, its patience, the addresses that it connects from."""
 
     hostname: str
     patience: Patience
-    source_address: str | None
+    source_addresses: tuple[str, ...] = ()
+
+    def source_for(self, address: str) -> str | None:
+        """The one of the same kind; None: the system's choice."""
+        is_ipv6 = ":" in address
+        return next((own for own in self.source_addresses if (":" in own) is is_ipv6), None)
 
 
 class Session:
     """Open one with `open_session`."""
 
     def __init__(
-        self, hop: Hop, address: str, connection: Connection, capabilities: Capabilities
+        self, place: Location, address: str, connection: Connection, capabilities: Capabilities
     ) -> None:
-        self.hop = hop
+        self.place = place
         self.address = address
         self.tls = connection.tls.version() if connection.tls else None
         self._connection = connection
@@ -63,7 +78,7 @@ class Session:
 
     @property
     def peer(self) -> str:
-        return self.hop.peer(self.address)
+        return self.place.hop.peer(self.address)
 
     async def deliver(self, message: OutboxMessage) -> Answer | str:
         """The peer's answer; text when it cannot take this message at all.
@@ -85,7 +100,7 @@ class Session:
             await self._settle(answer)
         except PeerError as error:
             self._connection.abort()
-            raise HostFailedError(error.stage, str(error)) from error
+            raise HostFailedError(error.stage, str(error), self.address) from error
         return answer
 
     async def close(self) -> None:
@@ -112,57 +127,70 @@ class Session:
                 self._connection.abort()
 
 
-async def open_session(hop: Hop, address: str, settings: SessionSettings) -> Session:
-    """Raises `HostFailedError`."""
+async def open_session(
+    place: Location, addresses: Sequence[str], settings: SessionSettings
+) -> Session:
+    """With whichever of the addresses answers first. Raises `HostFailedError`."""
     try:
         try:
-            return await _open(hop, address, settings, tls=True)
+            return await _open(place, addresses, settings, tls=True)
         except TlsError:
-            if hop.tls.required or hop.implicit_tls:
+            if place.tls.required or place.hop.implicit_tls:
                 raise
             # Opportunistic TLS that fails is worth as much as none (RFC 7435 §3).
-            return await _open(hop, address, settings, tls=False)
+            return await _open(place, addresses, settings, tls=False)
     except PeerError as error:
-        raise HostFailedError(error.stage, str(error)) from error
+        raise HostFailedError(error.stage, str(error), error.address) from error
 
 
-async def _open(hop: Hop, address: str, settings: SessionSettings, *, tls: bool) -> Session:
-    connection = await Connection.open(
-        address or hop.host,
-        hop.port,
-        settings.patience,
-        local_address=settings.source_address,
-        tls=hop.tls.context if hop.implicit_tls else None,
-        server_name=hop.host,
-    )
+async def _open(
+    place: Location, addresses: Sequence[str], settings: SessionSettings, *, tls: bool
+) -> Session:
+    hop = place.hop
+
+    def connect(address: str) -> Coroutine[Any, Any, Connection]:
+        return Connection.open(
+            address,
+            hop.port,
+            settings.patience,
+            local_address=settings.source_for(address),
+            tls=place.tls.context if hop.implicit_tls else None,
+            server_name=hop.host,
+        )
+
+    address, connection = await first_to_connect(addresses, connect)
     try:
         capabilities = await connection.hold(greet(settings.hostname))
         if tls and not hop.implicit_tls:
-            capabilities = await _protect(connection, capabilities, hop, settings)
+            capabilities = await _protect(connection, capabilities, place, settings)
+        _check_certificate(connection, place)
         if hop.login is not None:
             login = authenticate(capabilities, hop.login.username, hop.login.password)
             await connection.hold(login)
     except RefusedError as error:
         connection.abort()
         answer = error.answer
-        raise HostFailedError(answer.stage, str(answer.reply)) from error
+        raise HostFailedError(answer.stage, str(answer.reply), address) from error
     except AuthenticationError as error:
         connection.abort()
-        raise HostFailedError(Stage.AUTH, str(error)) from error
+        raise HostFailedError(Stage.AUTH, str(error), address) from error
+    except PeerError as error:
+        connection.abort()
+        error.address = address
+        raise
     except BaseException:
         connection.abort()
         raise
-    return Session(hop, address, connection, capabilities)
+    return Session(place, address, connection, capabilities)
 
 
 async def _protect(
-    connection: Connection, capabilities: Capabilities, hop: Hop, settings: SessionSettings
+    connection: Connection, capabilities: Capabilities, place: Location, settings: SessionSettings
 ) -> Capabilities:
     if "STARTTLS" not in capabilities:
-        if hop.tls.required:
-            raise TlsError(
-                Stage.STARTTLS, f"the server does not offer STARTTLS, which {hop.tls.name} requires"
-            )
+        if place.tls.required:
+            reason = f"the server does not offer STARTTLS, which {place.tls.name} requires"
+            raise TlsError(Stage.STARTTLS, reason)
         return capabilities
     try:
         await connection.hold(ask_for_tls())
@@ -170,8 +198,17 @@ async def _protect(
         raise TlsError(Stage.STARTTLS, str(error.answer.reply)) from error
     except PeerError as error:
         raise TlsError(Stage.STARTTLS, error.reason) from error
-    await connection.start_tls(hop.tls.context, hop.host)
+    await connection.start_tls(place.tls.context, place.hop.host)
     return await connection.hold(hello(settings.hostname))
+
+
+def _check_certificate(connection: Connection, place: Location) -> None:
+    """Against the TLSA records, where there are any."""
+    if place.tls.tlsa:
+        try:
+            check_chain(place.tls.tlsa, connection.certificates, [place.hop.host])
+        except DaneError as error:
+            raise TlsError(Stage.STARTTLS, f"DANE: {error}") from error
 
 
 def _recipient(text: str) -> tuple[str, bool]:

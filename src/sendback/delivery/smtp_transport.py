@@ -2,36 +2,51 @@
 
 What decides: a reply of 5xx to the message is permanent, 4xx temporary. A host that cannot be
 reached, does not greet, or gives up in the middle is left for the route's next one; when none is
-left, that is temporary. The reverse-path is always null (RFC 3464 §2), and a server that refuses
-`<>` is never tried with another sender.
+left, that is temporary, and says something about the whole domain. The reverse-path is always null
+(RFC 3464 §2), and a server that refuses `<>` is never tried with another sender.
 """
 
 import asyncio
 import contextlib
-import socket
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field, replace
 
 from sendback.delivery.conversation import Answer, Stage
-from sendback.delivery.routes import Hop, Route, Router
+from sendback.delivery.refusals import fault_of, greylist_wait
+from sendback.delivery.routes import Hop, Location, Route, Router, UnroutableError
 from sendback.delivery.sessions import (
     HostFailedError,
     Session,
     SessionSettings,
     open_session,
 )
-from sendback.delivery.transports import Result
+from sendback.delivery.transports import Fault, Result
 from sendback.mail.address import AddressError, parse_address
 from sendback.store.values import OutboxMessage, Outcome
 
 # A session that nobody used for so long is closed: the peer counts it against its limits.
 _IDLE_SECONDS = 5.0
+# Of one domain that are tried in one attempt.
+_MAX_HOPS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Connections at most in all, to one host, and for one domain (None: no limit of its own).
+
+    `dead_for` is how many seconds a host that failed is left alone while there is another.
+    """
+
+    connections: int
+    per_host: int
+    per_domain: int | None
+    dead_for: float
 
 
 @dataclass
 class _Pool:
-    """The sessions of one route that nobody uses, the most recent last; how many more may be."""
+    """The sessions with one host that nobody uses, the most recent last; how many more may be."""
 
     places: asyncio.Semaphore
     idle: deque[tuple[Session, asyncio.TimerHandle]] = field(default_factory=deque)
@@ -41,25 +56,31 @@ class _Pool:
 class SmtpTransport:
     """Delivers through whatever hops the router names."""
 
-    def __init__(
-        self, router: Router, settings: SessionSettings, *, connections: int, per_route: int
-    ) -> None:
-        """`connections` at most in all, `per_route` to one route."""
+    def __init__(self, router: Router, settings: SessionSettings, limits: Limits) -> None:
         self._router = router
         self._settings = settings
-        self._places = asyncio.Semaphore(connections)
-        self._per_route = per_route
+        self._limits = limits
+        self._places = asyncio.Semaphore(limits.connections)
         self._pools: dict[str, _Pool] = {}
+        self._dead: dict[str, tuple[float, Result]] = {}
         self._closing: set[asyncio.Task[None]] = set()
+
+    @property
+    def per_domain(self) -> int | None:
+        return self._limits.per_domain
 
     async def deliver(self, message: OutboxMessage) -> Result:
         try:
             domain = parse_address(message.recipient).ascii_domain
-            route = await self._router.route(domain)
         except AddressError as error:
             return Result(Outcome.PERMANENT, "none", f"5.1.3 {error}")
-        async with self._pool(route.key) as pool:
-            return await self._deliver(pool, route, message)
+        try:
+            route = await self._router.route(domain)
+        except UnroutableError as error:
+            return _unroutable(error, "none")
+        result = await self._along(route, message)
+        # What all domains go through is no domain's fault.
+        return replace(result, fault=Fault.MESSAGE) if route.is_shared else result
 
     async def close(self) -> None:
         """Says goodbye to all peers."""
@@ -70,6 +91,102 @@ class SmtpTransport:
                 self._end(session)
         if self._closing:
             await asyncio.wait(self._closing, timeout=1)
+        await self._router.close()
+
+    # --- attempts ---------------------------------------------------------------------------
+
+    async def _along(self, route: Route, message: OutboxMessage) -> Result:
+        result: Result | None = None
+        for hop in route.hops[:_MAX_HOPS]:
+            found = await self._at(route, hop, message)
+            if found.is_settled:
+                return found
+            # A host that is there and fails says more than one that is not there.
+            if result is None or found.outcome is Outcome.TEMPORARY:
+                result = found
+        return result or Result(Outcome.TEMPORARY, "none", "4.4.4 there is no server to try")
+
+    async def _at(self, route: Route, hop: Hop, message: OutboxMessage) -> Result:
+        try:
+            place = await self._router.locate(route, hop)
+        except UnroutableError as error:
+            return replace(_unroutable(error, hop.peer("")), is_settled=False)
+        until, failure = self._dead.get(place.key, (0.0, None))
+        if failure is not None and until > asyncio.get_running_loop().time():
+            return failure
+        async with self._pool(place.key) as pool:
+            result = await self._over_kept(pool, place, message)
+            return result or await self._over_new(pool, place, message)
+
+    async def _over_kept(
+        self, pool: _Pool, place: Location, message: OutboxMessage
+    ) -> Result | None:
+        while pool.idle:
+            session, timer = pool.idle.pop()
+            timer.cancel()
+            if not session.is_open:
+                continue
+            try:
+                return await self._send(pool, session, message)
+            except HostFailedError as error:
+                if error.stage is Stage.CONTENT:  # it may have been taken: RFC 5321 §4.5.3.2.6
+                    return _failed(place, error, session.tls)
+                # It was kept for too long; a new one is asked before judging.
+        return None
+
+    async def _over_new(self, pool: _Pool, place: Location, message: OutboxMessage) -> Result:
+        result = Result(Outcome.TEMPORARY, place.hop.peer(""), "4.4.3 there is no address")
+        addresses = list(place.addresses)
+        while addresses:
+            found = await self._over_one(pool, place, addresses, message)
+            if isinstance(found, Result):
+                return found
+            result = _failed(place, found, None)
+            if result.is_settled:
+                return result
+            # Without a connection there, all of them were tried.
+            connected = found.stage is not Stage.CONNECT
+            addresses = [a for a in addresses if connected and a != found.address]
+        self._remember_dead(place, result)
+        return result
+
+    async def _over_one(
+        self, pool: _Pool, place: Location, addresses: list[str], message: OutboxMessage
+    ) -> Result | HostFailedError:
+        """With the first of the addresses that answers."""
+        session: Session | None = None
+        try:
+            session = await open_session(place, addresses, self._settings)
+            self._dead.pop(place.key, None)
+            return await self._send(pool, session, message)
+        except HostFailedError as error:
+            return error if session is None else _failed(place, error, session.tls)
+        except BaseException:
+            if session is not None:
+                session.abort()
+            raise
+
+    async def _send(self, pool: _Pool, session: Session, message: OutboxMessage) -> Result:
+        answer = await session.deliver(message)
+        self._keep(session.place.key, pool, session)
+        policy = session.place.tls.name
+        if isinstance(answer, str):
+            return Result(Outcome.PERMANENT, session.peer, answer, session.tls, policy)
+        return Result(
+            _outcome(answer),
+            session.peer,
+            str(answer.reply),
+            session.tls,
+            policy,
+            fault=fault_of(answer),
+            retry_after=greylist_wait(answer, message.attempts),
+            is_settled=not answer.reply.ends_session,
+        )
+
+    def _remember_dead(self, place: Location, result: Result) -> None:
+        now = asyncio.get_running_loop().time()
+        self._dead = {key: entry for key, entry in self._dead.items() if entry[0] > now}
+        self._dead[place.key] = (now + self._limits.dead_for, result)
 
     # --- sessions ---------------------------------------------------------------------------
 
@@ -77,7 +194,7 @@ class SmtpTransport:
     async def _pool(self, key: str) -> AsyncIterator[_Pool]:
         pool = self._pools.get(key)
         if pool is None:
-            pool = self._pools[key] = _Pool(asyncio.Semaphore(self._per_route))
+            pool = self._pools[key] = _Pool(asyncio.Semaphore(self._limits.per_host))
         pool.users += 1
         try:
             async with pool.places, self._places:
@@ -107,68 +224,6 @@ class SmtpTransport:
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
 
-    # --- attempts ---------------------------------------------------------------------------
-
-    async def _deliver(self, pool: _Pool, route: Route, message: OutboxMessage) -> Result:
-        while pool.idle:
-            session, timer = pool.idle.pop()
-            timer.cancel()
-            if not session.is_open:
-                continue
-            try:
-                return await self._send(pool, route, session, message)
-            except HostFailedError as error:
-                if error.stage is Stage.CONTENT:  # it may have been taken: RFC 5321 §4.5.3.2.6
-                    return _failed(session.hop, session.address, error, session.tls)
-                # It was kept for too long; a new one is asked before judging.
-        return await self._along(pool, route, message)
-
-    async def _along(self, pool: _Pool, route: Route, message: OutboxMessage) -> Result:
-        result: Result | None = None
-        for hop in route.hops:
-            for address in await _addresses(hop):
-                result = await self._try(pool, route, hop, address, message)
-                if result.is_settled:
-                    return result
-            if result is None:
-                result = Result(Outcome.TEMPORARY, hop.peer(""), f"4.4.3 {hop.host} has no address")
-        return result or Result(Outcome.TEMPORARY, "none", "4.4.4 there is no server to try")
-
-    async def _try(
-        self, pool: _Pool, route: Route, hop: Hop, address: str, message: OutboxMessage
-    ) -> Result:
-        session: Session | None = None
-        try:
-            session = await open_session(hop, address, self._settings)
-            return await self._send(pool, route, session, message)
-        except HostFailedError as error:
-            return _failed(hop, address, error, session.tls if session else None)
-        except BaseException:
-            if session is not None:
-                session.abort()
-            raise
-
-    async def _send(
-        self, pool: _Pool, route: Route, session: Session, message: OutboxMessage
-    ) -> Result:
-        answer = await session.deliver(message)
-        self._keep(route.key, pool, session)
-        if isinstance(answer, str):
-            return Result(Outcome.PERMANENT, session.peer, answer, session.tls)
-        outcome = _outcome(answer)
-        settled = not answer.reply.ends_session
-        return Result(outcome, session.peer, str(answer.reply), session.tls, is_settled=settled)
-
-
-async def _addresses(hop: Hop) -> Sequence[str]:
-    """A smarthost's name is the system's to look up; both kinds of addresses, in its order."""
-    loop = asyncio.get_running_loop()
-    try:
-        found = await loop.getaddrinfo(hop.host, hop.port, type=socket.SOCK_STREAM)
-    except OSError:
-        return ()
-    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
-
 
 def _outcome(answer: Answer) -> Outcome:
     if answer.reply.is_positive:
@@ -176,7 +231,22 @@ def _outcome(answer: Answer) -> Outcome:
     return Outcome.PERMANENT if answer.reply.is_permanent else Outcome.TEMPORARY
 
 
-def _failed(hop: Hop, address: str, error: HostFailedError, tls: str | None) -> Result:
+def _unroutable(error: UnroutableError, peer: str) -> Result:
+    """What DNS says for ever is about each message; what it says for now holds for all of them."""
+    if error.is_permanent:
+        return Result(Outcome.PERMANENT, peer, str(error))
+    return Result(Outcome.TEMPORARY, peer, str(error), fault=Fault.DOMAIN)
+
+
+def _failed(place: Location, error: HostFailedError, tls: str | None) -> Result:
     """Temporary: another host, another day; a wrong password waits for the operator, too."""
     settled = error.stage is Stage.CONTENT
-    return Result(Outcome.TEMPORARY, hop.peer(address), error.reply, tls, is_settled=settled)
+    return Result(
+        Outcome.TEMPORARY,
+        place.hop.peer(error.address),
+        error.reply,
+        tls,
+        place.tls.name,
+        fault=Fault.STRIKE if settled else Fault.DOMAIN,
+        is_settled=settled,
+    )

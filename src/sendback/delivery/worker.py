@@ -1,6 +1,6 @@
 """Delivery: what is queued in the outbox goes out through the transport, each attempt recorded.
 
-How leases are taken and kept: `service.leases`.
+How leases are taken and kept: `service.leases`. How much goes to one domain at once: `windows`.
 """
 
 import asyncio
@@ -8,26 +8,39 @@ import logging
 import random
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from sendback.clock import Clock
-from sendback.delivery.transports import Result, Transport
+from sendback.delivery.transports import Fault, Result, Transport
+from sendback.delivery.windows import Windows
 from sendback.service.backoff import Backoff
 from sendback.service.leases import LeaseWorker
 from sendback.store.errors import StoreUnavailableError
-from sendback.store.outbox import RecordAttempt, ReleaseLeases, RenewLeases, TakeLeases
+from sendback.store.outbox import PutBack, RecordAttempt, RenewLeases, TakeLeases
 from sendback.store.store import Store
-from sendback.store.values import Attempt, Lease, OutboxState, Outcome
+from sendback.store.values import Attempt, Block, Lease, OutboxState, Outcome
 
 log = logging.getLogger(__name__)
 
 _SETTLE_SECONDS = 1.0
+_REASON_LENGTH = 300
+# Of what is in hand, one in so many may be for domains that had failed.
+_SHARE_OF_PROBES = 8
 
 _STATES = {
     Outcome.DELIVERED: OutboxState.DELIVERED,
     Outcome.CAPTURED: OutboxState.CAPTURED,
     Outcome.PERMANENT: OutboxState.FAILED,
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Waits:
+    """How long a message waits after a failure, and how long a domain does."""
+
+    message: Backoff
+    domain: Backoff
 
 
 class OutboxDelivery:
@@ -40,38 +53,67 @@ class OutboxDelivery:
         transport: Transport,
         *,
         owner: str,
-        backoff: Backoff,
+        waits: Waits,
+        probes: int,
         chance: Callable[[], float],
     ) -> None:
+        """`probes` is how many messages may be in hand for domains that had failed."""
         self._store = store
         self._clock = clock
         self._transport = transport
         self._owner = owner
-        self._backoff = backoff
+        self._waits = waits
+        self._probes = probes
         self._chance = chance
         self._stopping = False
+        self._windows = Windows(transport.per_domain)
+        self._held: dict[str, Lease] = {}
 
     async def take(self, now: datetime, until: datetime, limit: int) -> Sequence[Lease]:
-        return await self._store.write(TakeLeases(self._owner, now, until, limit))
+        probing = sum(1 for lease in self._held.values() if lease.failures)
+        first = self._windows.first_room
+        unit = TakeLeases(
+            self._owner,
+            now,
+            until,
+            limit,
+            room=limit if first is None else first,
+            probes=min(limit, self._probes - probing),
+            rooms=self._windows.rooms(),
+        )
+        leases = await self._store.write(unit)
+        for lease in leases:
+            self._held[lease.message.message_id] = lease
+            self._windows.take(lease.message.domain)
+        return leases
 
     async def renew(self, keys: Sequence[str], until: datetime) -> None:
         await self._store.write(RenewLeases(self._owner, tuple(keys), until))
 
     async def release(self, now: datetime) -> None:
-        await self._store.write(ReleaseLeases(self._owner, now))
+        """Gives back what could not be finished: a clean shutdown loses no time."""
+        await asyncio.gather(
+            *(self._store.write(PutBack(lease, now)) for lease in self._held.values())
+        )
 
     def key(self, lease: Lease, /) -> str:
         return lease.message.message_id
 
     async def work(self, lease: Lease, /) -> None:
-        """One attempt."""
-        started_at, started = self._clock.now(), time.monotonic()
-        result = await self._attempt(lease)
-        milliseconds = round((time.monotonic() - started) * 1000)
-        attempt = Attempt(
-            started_at, milliseconds, result.outcome, result.peer, result.tls, result.reply
-        )
-        await self._record(lease, attempt, result)
+        """One attempt, unless its domain fails while it waits for its turn."""
+        domain = lease.message.domain
+        try:
+            if await self._windows.enter(domain):
+                await self._try(lease)
+            else:
+                await self._store.write(PutBack(lease, self._clock.now()))
+        except Exception:
+            del self._held[lease.message.message_id]  # its lease will end by itself
+            raise
+        else:
+            del self._held[lease.message.message_id]
+        finally:
+            self._windows.give(domain)
 
     def stop_waiting(self) -> None:
         """From now on a store that cannot write is not waited for."""
@@ -79,6 +121,32 @@ class OutboxDelivery:
 
     async def close(self) -> None:
         await self._transport.close()
+
+    async def _try(self, lease: Lease) -> None:
+        domain = lease.message.domain
+        started_at, started = self._clock.now(), time.monotonic()
+        on_wire = True
+        try:
+            result = await self._attempt(lease)
+            attempt = Attempt(
+                started_at=started_at,
+                milliseconds=round((time.monotonic() - started) * 1000),
+                outcome=result.outcome,
+                peer=result.peer,
+                tls=result.tls,
+                reply=result.reply,
+                tls_policy=result.tls_policy,
+            )
+            block = self._judge(lease, result)
+            if block is None:
+                self._windows.leave(domain)
+                on_wire = False
+            # Who waits for a place goes back to the queue only once the block is written down.
+            await self._record(lease, attempt, result, block)
+        finally:
+            if on_wire:
+                self._windows.failed(domain)
+                self._windows.leave(domain)
 
     async def _attempt(self, lease: Lease) -> Result:
         """A fault of ours is a temporary failure: seen in the outbox, tried again, backed off."""
@@ -88,19 +156,43 @@ class OutboxDelivery:
             log.exception("the delivery of %s broke", lease.message.message_id)
             return Result(Outcome.TEMPORARY, "none", f"internal error: {error!r}")
 
-    async def _record(self, lease: Lease, attempt: Attempt, result: Result) -> None:
+    def _judge(self, lease: Lease, result: Result) -> Block | None:
+        """What the result means for the domain."""
+        domain = lease.message.domain
+        if result.fault is Fault.MESSAGE:
+            self._windows.answered(domain)
+            return None
+        refuses = self._windows.strike(domain) or lease.failures > 0
+        if result.fault is Fault.STRIKE and not refuses:
+            return None
+        failures = lease.failures + 1
+        wait = self._waits.domain.wait(failures, self._chance())
+        log.warning("%s is left alone for %d s: %s", domain, wait.total_seconds(), result.reply)
+        return Block(failures, self._clock.now() + wait, result.reply[:_REASON_LENGTH])
+
+    async def _record(
+        self, lease: Lease, attempt: Attempt, result: Result, block: Block | None
+    ) -> None:
         message = lease.message
         state, due_at = _STATES.get(result.outcome), self._clock.now()
         if state is None:
-            next_try = self._backoff.next_try(
-                message.attempts + 1, due_at, message.expires_at, self._chance()
-            )
+            next_try = self._next_try(lease, due_at, result.retry_after)
             state = OutboxState.QUEUED if next_try else OutboxState.EXPIRED
             due_at = next_try or due_at
-        record = RecordAttempt(lease, attempt, state, due_at)
+        record = RecordAttempt(lease, attempt, state, due_at, block)
         if not await self._write_down(record):
             log.warning("the lease of %s had passed to another worker", message.message_id)
         log.info("%s to %s: %s, %s", message.message_id, message.recipient, state, result.reply)
+
+    def _next_try(
+        self, lease: Lease, now: datetime, retry_after: timedelta | None
+    ) -> datetime | None:
+        message = lease.message
+        if retry_after is not None:
+            return now + retry_after if now + retry_after <= message.expires_at else None
+        return self._waits.message.next_try(
+            message.attempts + 1, now, message.expires_at, self._chance()
+        )
 
     async def _write_down(self, record: RecordAttempt) -> bool:
         """Tries for as long as the lease is renewed: what the peer has said must not be lost."""
@@ -123,14 +215,15 @@ class DeliveryWorker:
         transport: Transport,
         *,
         owner: str,
-        backoff: Backoff,
+        waits: Waits,
         lease: timedelta,
         in_hand: int,
         chance: Callable[[], float] = random.random,
     ) -> None:
         """`in_hand` is how many messages it holds at most; `chance` spreads the retries."""
+        probes = max(1, in_hand // _SHARE_OF_PROBES)
         self._outbox = OutboxDelivery(
-            store, clock, transport, owner=owner, backoff=backoff, chance=chance
+            store, clock, transport, owner=owner, waits=waits, probes=probes, chance=chance
         )
         self._worker = LeaseWorker(self._outbox, clock, lease=lease, in_hand=in_hand)
         self.wake = self._worker.wake

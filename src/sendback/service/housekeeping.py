@@ -10,11 +10,13 @@ from sqlalchemy import Connection
 
 from sendback.clock import Clock
 from sendback.store.calls import forget_calls
+from sendback.store.destinations import forget_destinations
 from sendback.store.dkim_keys import forget_retired_keys
 from sendback.store.errors import StoreUnavailableError
 from sendback.store.keys import forget_expired_keys
 from sendback.store.messages import BlobsInUse, ExpireMessages
-from sendback.store.outbox import ForgetFinished
+from sendback.store.mta_sts import forget_sts_policies
+from sendback.store.outbox import ExpireWaiting, ForgetFinished
 from sendback.store.processing import ForgetProcessed
 from sendback.store.rule_sets import ForgetVersions
 from sendback.store.store import Store
@@ -51,6 +53,8 @@ class Housekeeping:
         forget_before = now - self._history
         blobs = await self._store.write(ExpireMessages(now, forget_before))
         await self._store.write(lambda connection: _forget(connection, now, forget_before))
+        while await self._store.write(ExpireWaiting(now)):
+            pass
         await asyncio.to_thread(self._store.blobs.remove, blobs)
         await self._remove_orphans()
 
@@ -67,6 +71,8 @@ class Housekeeping:
 
 def _forget(connection: Connection, now: datetime, forget_before: datetime) -> None:
     ForgetFinished(forget_before)(connection)
+    forget_destinations(connection, forget_before)
+    forget_sts_policies(connection, now)
     ForgetProcessed(forget_before)(connection)
     ForgetVersions()(connection)
     forget_calls(connection, now - _CALLS_KEPT)

@@ -33,7 +33,7 @@ class LeasedQueue(Protocol[L]):
         """Raises `StoreUnavailableError`."""
 
     async def release(self, now: datetime) -> None:
-        """Raises `StoreUnavailableError`."""
+        """Gives back all that is still held. Raises `StoreUnavailableError`."""
 
     def key(self, lease: L, /) -> str: ...
 

@@ -1,9 +1,9 @@
 """The outbox: a durable queue of what is to be delivered.
 
-How leases work: `leasing`.
+How leases work: `leasing`. Which rows are looked at for taking: `destinations`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Self
@@ -11,20 +11,35 @@ from typing import Any, Self
 from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
 from sendback.clock import from_milliseconds, to_milliseconds
+from sendback.store.destinations import (
+    add_destinations,
+    begin_probe,
+    block,
+    find_due,
+    recover,
+    touch,
+)
 from sendback.store.leasing import LeaseQueue
-from sendback.store.tables import attempts, outbox
+from sendback.store.outbox_rows import find_whole, from_row, to_content_row, to_row
+from sendback.store.tables import attempts, outbox, outbox_contents
 from sendback.store.transactions import BatchUnit
-from sendback.store.values import Attempt, Lease, OutboxMessage, OutboxState, Outcome
+from sendback.store.values import Attempt, Block, Lease, OutboxMessage, OutboxState
 
 _QUEUED = OutboxState.QUEUED.value
+_FINISHED = [
+    state.value for state in OutboxState if state not in {OutboxState.QUEUED, OutboxState.HELD}
+]
 _QUEUE = LeaseQueue(outbox, outbox.c.message_id)
+_SWEPT = 1000
+
+_HELD = (
+    outbox.c.message_id == bindparam("message"),
+    outbox.c.lease_token == bindparam("token"),
+    outbox.c.state == _QUEUED,
+)
 _MARK = (
     update(outbox)
-    .where(
-        outbox.c.message_id == bindparam("message"),
-        outbox.c.lease_token == bindparam("token"),
-        outbox.c.state == _QUEUED,
-    )
+    .where(*_HELD)
     .values(
         state=bindparam("new_state"),
         due_at=bindparam("new_due"),
@@ -33,26 +48,88 @@ _MARK = (
         lease_owner=None,
     )
 )
+_PUT_BACK = update(outbox).where(*_HELD).values(due_at=bindparam("new_due"), lease_owner=None)
+_TAKE = (
+    update(outbox)
+    .where(
+        outbox.c.message_id.in_(
+            select(outbox.c.message_id)
+            .where(
+                outbox.c.domain == bindparam("of_domain"),
+                outbox.c.state == _QUEUED,
+                outbox.c.due_at <= bindparam("now"),
+            )
+            .order_by(outbox.c.due_at)
+            .limit(bindparam("most"))
+            .with_for_update(skip_locked=True)
+            .scalar_subquery()
+        )
+    )
+    .values(
+        due_at=bindparam("until"),
+        lease_owner=bindparam("owner"),
+        lease_token=outbox.c.lease_token + 1,
+    )
+    .returning(outbox.c.message_id)
+)
 
 
 def add_to_outbox(connection: Connection, messages: Sequence[OutboxMessage]) -> None:
     """Queues new messages, due at once: for the transaction that decides to send them."""
-    if messages:
-        connection.execute(insert(outbox), [_to_row(message) for message in messages])
+    if not messages:
+        return
+    rows = [to_row(message) for message in messages]
+    connection.execute(insert(outbox), rows)
+    connection.execute(insert(outbox_contents), [to_content_row(message) for message in messages])
+    domains = {str(row["domain"]) for row in rows}
+    due_at = min(message.due_at or message.created_at for message in messages)
+    add_destinations(connection, domains, due_at)
 
 
 @dataclass(frozen=True, slots=True)
 class TakeLeases:
-    """Takes up to `limit` due rows for `owner` until `until`; the longest due come first."""
+    """Takes up to `limit` due rows for `owner` until `until`, destination by destination.
+
+    `rooms` says how many of a domain may be taken at most, `room` for all others; up to `probes`
+    messages go to domains that had failed, one each.
+    """
 
     owner: str
     now: datetime
     until: datetime
     limit: int
+    room: int
+    probes: int
+    rooms: Mapping[str, int]
 
     def __call__(self, connection: Connection, /) -> Sequence[Lease]:
-        rows = _QUEUE.take(connection, self.owner, self.now, self.until, self.limit)
-        return [Lease(_from_row(row), row.lease_token) for row in rows]
+        full = [domain for domain, room in self.rooms.items() if room <= 0]
+        failures: dict[str, int] = {}  # of each message's domain
+        for due in find_due(connection, self.now, self.limit, self.probes, full):
+            left = self.limit - len(failures)
+            if left <= 0:
+                break
+            room = 1 if due.failures else min(left, self.rooms.get(due.domain, self.room))
+            taken = self._take(connection, due.domain, room)
+            failures |= dict.fromkeys(taken, due.failures)
+            if due.failures and taken:
+                begin_probe(connection, due.domain, self.until)
+            touch(connection, [due.domain])
+        rows = find_whole(connection, failures) if failures else {}
+        return [
+            Lease(from_row(rows[key]), rows[key].lease_token, count)
+            for key, count in failures.items()
+        ]
+
+    def _take(self, connection: Connection, domain: str, most: int) -> list[str]:
+        values = {
+            "of_domain": domain,
+            "now": to_milliseconds(self.now),
+            "until": to_milliseconds(self.until),
+            "owner": self.owner,
+            "most": most,
+        }
+        return list(connection.execute(_TAKE, values).scalars())
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,32 +145,52 @@ class RenewLeases:
 
 
 @dataclass(frozen=True, slots=True)
-class ReleaseLeases:
-    """Gives back what `owner` holds and has not tried: a clean shutdown loses no time."""
+class PutBack(BatchUnit[None]):
+    """Gives back a row that was not tried, due then."""
 
-    owner: str
-    now: datetime
+    lease: Lease
+    due_at: datetime
 
-    def __call__(self, connection: Connection, /) -> int:
-        return _QUEUE.release(connection, self.owner, self.now)
+    @classmethod
+    def run_together(cls, connection: Connection, units: Sequence[Self]) -> Sequence[None]:
+        rows = [
+            {
+                "message": unit.lease.message.message_id,
+                "token": unit.lease.token,
+                "new_due": to_milliseconds(unit.due_at),
+            }
+            for unit in units
+        ]
+        connection.execute(_PUT_BACK, rows)
+        touch(connection, {unit.lease.message.domain for unit in units})
+        return [None] * len(units)
 
 
 @dataclass(frozen=True, slots=True)
 class RecordAttempt(BatchUnit[bool]):
-    """Writes an attempt down and moves the row on. Answers False when the lease had passed."""
+    """Writes an attempt down and moves the row on. Answers False when the lease had passed.
+
+    With `block`, its destination has failed; without, one that had failed answers again.
+    """
 
     lease: Lease
     attempt: Attempt
     state: OutboxState
     due_at: datetime
+    block: Block | None = None
 
     @classmethod
     def run_together(cls, connection: Connection, units: Sequence[Self]) -> Sequence[bool]:
         marked = [unit._mark(connection) for unit in units]  # noqa: SLF001 - its own class
-        rows = [unit._row() for unit, ok in zip(units, marked, strict=True) if ok]  # noqa: SLF001
-        if rows:
-            connection.execute(insert(attempts), rows)
+        written = [unit for unit, ok in zip(units, marked, strict=True) if ok]
+        if written:
+            connection.execute(insert(attempts), [unit._row() for unit in written])  # noqa: SLF001
+        _judge_destinations(connection, written)
         return marked
+
+    @property
+    def domain(self) -> str:
+        return self.lease.message.domain
 
     def _mark(self, connection: Connection) -> bool:
         values = {
@@ -116,93 +213,19 @@ class RecordAttempt(BatchUnit[bool]):
             "peer": self.attempt.peer,
             "tls": self.attempt.tls,
             "reply": self.attempt.reply,
+            "tls_policy": self.attempt.tls_policy,
         }
 
 
-@dataclass(frozen=True, slots=True)
-class ListOutbox:
-    """The newest first, of one state or of all."""
-
-    account_id: str
-    state: OutboxState | None
-    limit: int
-
-    def __call__(self, connection: Connection, /) -> Sequence[OutboxMessage]:
-        query = (
-            select(outbox)
-            .where(outbox.c.account_id == self.account_id)
-            .order_by(outbox.c.created_at.desc(), outbox.c.message_id.desc())
-            .limit(self.limit)
-        )
-        if self.state:
-            query = query.where(outbox.c.state == self.state.value)
-        return [_from_row(row) for row in connection.execute(query)]
-
-
-@dataclass(frozen=True, slots=True)
-class ShowOutbox:
-    """One message and its attempts in order, or None."""
-
-    account_id: str
-    message_id: str
-
-    def __call__(self, connection: Connection, /) -> tuple[OutboxMessage, Sequence[Attempt]] | None:
-        query = select(outbox).where(
-            outbox.c.message_id == self.message_id, outbox.c.account_id == self.account_id
-        )
-        row = connection.execute(query).first()
-        if row is None:
-            return None
-        tried = (
-            select(attempts)
-            .where(attempts.c.message_id == self.message_id)
-            .order_by(attempts.c.number)
-        )
-        return _from_row(row), [_attempt(item) for item in connection.execute(tried)]
-
-
-@dataclass(frozen=True, slots=True)
-class Requeue:
-    """Makes a message due now, with a new date to give it up; answers its state before, or None.
-
-    A captured or delivered one stays as it is: what was captured is never sent.
-    """
-
-    account_id: str
-    message_id: str
-    now: datetime
-    expires_at: datetime
-
-    def __call__(self, connection: Connection, /) -> OutboxState | None:
-        state = _state(connection, self.account_id, self.message_id)
-        if state in {None, OutboxState.CAPTURED, OutboxState.DELIVERED}:
-            return state
-        values = {
-            "state": _QUEUED,
-            "due_at": to_milliseconds(self.now),
-            "expires_at": to_milliseconds(self.expires_at),
-        }
-        # One that a worker holds is being tried at this moment; to make it due would send it twice.
-        free = (outbox.c.state != _QUEUED) | outbox.c.lease_owner.is_(None)
-        where = (outbox.c.message_id == self.message_id, free)
-        connection.execute(update(outbox).where(*where).values(values))
-        return state
-
-
-@dataclass(frozen=True, slots=True)
-class Cancel:
-    """Takes a queued message out of the queue; answers its state before, or None."""
-
-    account_id: str
-    message_id: str
-
-    def __call__(self, connection: Connection, /) -> OutboxState | None:
-        state = _state(connection, self.account_id, self.message_id)
-        if state is OutboxState.QUEUED:
-            where = outbox.c.message_id == self.message_id
-            values = {"state": OutboxState.CANCELLED.value, "lease_owner": None}
-            connection.execute(update(outbox).where(where).values(values))
-        return state
+def _judge_destinations(connection: Connection, units: Sequence[RecordAttempt]) -> None:
+    blocks = {unit.domain: (unit.block, unit.attempt.started_at) for unit in units if unit.block}
+    for domain, (what, now) in blocks.items():
+        block(connection, domain, what, now)
+    back = {unit.domain for unit in units if unit.lease.failures} - blocks.keys()
+    if back:
+        recover(connection, back, max(unit.attempt.started_at for unit in units))
+    again = {unit.domain for unit in units if unit.state is OutboxState.QUEUED}
+    touch(connection, again | back | blocks.keys())
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,61 +274,35 @@ class ForgetFinished:
     before: datetime
 
     def __call__(self, connection: Connection, /) -> int:
-        where = (outbox.c.state != _QUEUED, outbox.c.created_at < to_milliseconds(self.before))
+        where = (
+            outbox.c.state.in_(_FINISHED),
+            outbox.c.created_at < to_milliseconds(self.before),
+        )
         return connection.execute(delete(outbox).where(*where)).rowcount
 
 
+@dataclass(frozen=True, slots=True)
+class ExpireWaiting:
+    """Ends what waits for a destination that never came back: up to a thousand; answers how many.
+
+    What a worker holds is judged by the worker.
+    """
+
+    now: datetime
+
+    def __call__(self, connection: Connection, /) -> int:
+        overdue = (
+            select(outbox.c.message_id)
+            .where(
+                outbox.c.state == _QUEUED,
+                outbox.c.expires_at < to_milliseconds(self.now),
+                outbox.c.lease_owner.is_(None),
+            )
+            .limit(_SWEPT)
+        )
+        where: Any = outbox.c.message_id.in_(overdue.scalar_subquery())
+        values = {"state": OutboxState.EXPIRED.value}
+        return connection.execute(update(outbox).where(where).values(values)).rowcount
+
+
 _INTEGER = outbox.c.attempts.type
-
-
-def _state(connection: Connection, account_id: str, message_id: str) -> OutboxState | None:
-    query = select(outbox.c.state).where(
-        outbox.c.message_id == message_id, outbox.c.account_id == account_id
-    )
-    state = connection.execute(query).scalar()
-    return OutboxState(state) if state is not None else None
-
-
-def _to_row(message: OutboxMessage) -> dict[str, object]:
-    return {
-        "message_id": message.message_id,
-        "account_id": message.account_id,
-        "original_message_id": message.original_message_id,
-        "recipient": message.recipient,
-        "content": message.content,
-        "fallback": message.fallback,
-        "created_at": to_milliseconds(message.created_at),
-        "expires_at": to_milliseconds(message.expires_at),
-        "state": message.state.value,
-        "due_at": to_milliseconds(message.due_at or message.created_at),
-        "lease_token": 0,
-        "attempts": 0,
-    }
-
-
-def _from_row(row: Any) -> OutboxMessage:
-    return OutboxMessage(
-        message_id=row.message_id,
-        account_id=row.account_id,
-        original_message_id=row.original_message_id,
-        recipient=row.recipient,
-        content=row.content,
-        created_at=from_milliseconds(row.created_at),
-        expires_at=from_milliseconds(row.expires_at),
-        state=OutboxState(row.state),
-        due_at=from_milliseconds(row.due_at),
-        attempts=row.attempts,
-        last_reply=row.last_reply,
-        fallback=row.fallback,
-    )
-
-
-def _attempt(row: Any) -> Attempt:
-    return Attempt(
-        started_at=from_milliseconds(row.started_at),
-        milliseconds=row.milliseconds,
-        outcome=Outcome(row.outcome),
-        peer=row.peer,
-        tls=row.tls,
-        reply=row.reply,
-    )

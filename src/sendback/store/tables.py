@@ -16,7 +16,7 @@ from sqlalchemy import (
 metadata = MetaData()
 
 # The schema that this code is written for: the newest file in migrations/versions.
-SCHEMA_VERSION = "0003"
+SCHEMA_VERSION = "0004"
 
 accounts = Table(
     "accounts",
@@ -165,8 +165,6 @@ outbox = Table(
     Column("account_id", ForeignKey("accounts.account_id"), nullable=False),
     Column("original_message_id", String(40), nullable=False),
     Column("recipient", Text, nullable=False),
-    Column("content", LargeBinary, nullable=False),
-    Column("fallback", LargeBinary),  # for a peer without 8BITMIME, when the content needs it
     Column("created_at", BigInteger, nullable=False),
     Column("expires_at", BigInteger, nullable=False),
     Column("state", String(12), nullable=False),
@@ -176,8 +174,48 @@ outbox = Table(
     Column("lease_token", Integer, nullable=False),  # grows with each lease: the fencing token
     Column("attempts", Integer, nullable=False),
     Column("last_reply", Text),
-    Index("outbox_due", "state", "due_at"),
+    # Where it goes: the recipient's domain in canonical form.
+    Column("domain", String(255), nullable=False, server_default=""),
+    Column("sender", Text),  # the address in From
+    Column("sender_account_id", String(12)),  # whose identity that is
+    Index("outbox_due", "domain", "state", "due_at"),
     Index("outbox_by_account", "account_id", "created_at"),
+    Index("outbox_by_state", "state", "created_at"),
+    Index("outbox_by_expiry", "state", "expires_at"),
+)
+
+# Apart, because a row is written anew with each lease and each attempt.
+outbox_contents = Table(
+    "outbox_contents",
+    metadata,
+    Column("message_id", ForeignKey("outbox.message_id", ondelete="CASCADE"), primary_key=True),
+    Column("content", LargeBinary, nullable=False),
+    Column("fallback", LargeBinary),  # for a peer without 8BITMIME, when the content needs it
+)
+
+# The domains that mail is queued for: see `destinations.py`.
+destinations = Table(
+    "destinations",
+    metadata,
+    Column("domain", String(255), primary_key=True),
+    Column("due_at", BigInteger),  # when to look for due mail next; None: there is none
+    Column("failures", Integer, nullable=False),  # in a row
+    Column("blocked_until", BigInteger),
+    Column("paused", Integer, nullable=False),  # 1: by the operator
+    Column("reason", Text),
+    Column("changed_at", BigInteger),
+    Index("destinations_due", "paused", "due_at"),
+)
+
+# RFC 8461: what domains have asked for.
+mta_sts_policies = Table(
+    "mta_sts_policies",
+    metadata,
+    Column("domain", String(255), primary_key=True),
+    Column("policy_id", String(32), nullable=False),
+    Column("policy", Text, nullable=False),  # as it was fetched
+    Column("fetched_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
 )
 
 attempts = Table(
@@ -191,6 +229,7 @@ attempts = Table(
     Column("peer", Text, nullable=False),
     Column("tls", String(16)),
     Column("reply", Text, nullable=False),
+    Column("tls_policy", String(32)),
 )
 
 remembered_calls = Table(

@@ -196,6 +196,7 @@ class OutboxState(StrEnum):
     """What has become of a message that Sendback wrote."""
 
     QUEUED = "queued"
+    HELD = "held"
     DELIVERED = "delivered"
     CAPTURED = "captured"
     FAILED = "failed"
@@ -208,6 +209,8 @@ class OutboxMessage:
     """A bounce on its way, or at its end. `due_at` is when it is tried next.
 
     `fallback` is the same bounce for a peer that does not take 8-bit content, where it differs.
+    `domain` is the recipient's in canonical form: the store fills it in. `sender` is the address
+    in `From:`, and `sender_account_id` whose identity that is, where it is another account's.
     """
 
     message_id: str
@@ -222,14 +225,54 @@ class OutboxMessage:
     attempts: int = 0
     last_reply: str | None = None
     fallback: bytes | None = None
+    domain: str = ""
+    sender: str | None = None
+    sender_account_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """A worker's time-limited claim on an outbox row; the token fences off a late worker."""
+    """A worker's time-limited claim on an outbox row; the token fences off a late worker.
+
+    `failures` is how many times in a row its destination had failed: if any, this is a probe.
+    """
 
     message: OutboxMessage
     token: int
+    failures: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A destination has failed so many times in a row: nothing goes there until then."""
+
+    failures: int
+    until: datetime
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """A domain that mail goes to: how much waits, and whether it may go."""
+
+    domain: str
+    waiting: int
+    failures: int
+    blocked_until: datetime | None
+    is_paused: bool
+    reason: str | None
+    changed_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class KeptStsPolicy:
+    """A domain's MTA-STS policy as it was fetched (RFC 8461 §3.2), under the ID that it had."""
+
+    domain: str
+    policy_id: str
+    policy: str
+    fetched_at: datetime
+    expires_at: datetime
 
 
 class Outcome(StrEnum):
@@ -243,7 +286,10 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One attempt: the peer `host:port`, its TLS version if any, and what it answered."""
+    """One attempt: the peer `host[address]:port`, its TLS version if any, and what it answered.
+
+    `tls_policy` is what TLS had to be there: `opportunistic`, `dane`, ….
+    """
 
     started_at: datetime
     milliseconds: int
@@ -251,6 +297,7 @@ class Attempt:
     peer: str
     tls: str | None
     reply: str
+    tls_policy: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

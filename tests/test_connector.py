@@ -5,8 +5,7 @@ import time
 
 import pytest
 
-from sendback.actions.connector import Connector, ForbiddenAddressError
-from sendback.service.ports import ActionFailedError
+from sendback.connector import Connector, ConnectorError, ForbiddenAddressError
 from tests.partners.webhook import Webhook
 
 
@@ -46,7 +45,7 @@ def test_they_are_by_setting():
 def test_an_answer_has_its_time():
     with Webhook((200, b"", 3.0)) as hook:
         started = time.monotonic()
-        with pytest.raises(ActionFailedError, match=r"did not answer within 0\.3 s"):
+        with pytest.raises(ConnectorError, match=r"did not answer within 0\.3 s"):
             post(hook.url, allow_private=True, seconds=0.3)
         assert time.monotonic() - started < 2
 
@@ -55,7 +54,7 @@ def test_an_answer_has_its_time():
     "url", ["http://127.0.0.1:1/", "http://nowhere.invalid/", "https://127.0.0.1:1/"]
 )
 def test_nobody_there_is_tried_again(url):
-    with pytest.raises(ActionFailedError) as raised:
+    with pytest.raises(ConnectorError) as raised:
         post(url, allow_private=True)
     assert not raised.value.final
 
@@ -79,7 +78,7 @@ def test_a_certificate_is_checked():
         server.socket = context.wrap_socket(server.socket, server_side=True)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         try:
-            with pytest.raises(ActionFailedError, match=r"(?i)certificate"):
+            with pytest.raises(ConnectorError, match=r"(?i)certificate"):
                 post(f"https://localhost:{server.server_address[1]}/", allow_private=True)
         finally:
             server.shutdown()

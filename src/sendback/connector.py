@@ -8,75 +8,114 @@ peer that drips octets ends like one that is silent.
 import asyncio
 import socket
 import ssl
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import httpcore
 
 from sendback.mail.networks import is_public
-from sendback.service.ports import ActionFailedError
 
 _MAX_ANSWER = 6 * 2**20  # what Lambda allows a function to answer
 
 
-class ForbiddenAddressError(ActionFailedError):
+# Answers with a host's addresses. Raises `OSError`.
+Lookup = Callable[[str], Awaitable[Sequence[str]]]
+
+
+class ConnectorError(Exception):
+    """There is no answer. `final` when trying again would not help."""
+
+    def __init__(self, text: str, *, final: bool = False) -> None:
+        super().__init__(text)
+        self.final = final
+
+
+class ForbiddenAddressError(ConnectorError):
     """The host has only addresses that may not be connected to."""
 
 
 @dataclass(frozen=True, slots=True)
 class HttpAnswer:
-    """A status and a body."""
+    """A status, a body, and what kind of content it says that it is."""
 
     status: int
     body: bytes
+    content_type: str = ""
 
 
 class Connector:
-    """Posts to URLs over kept connections."""
+    """Asks URLs over kept connections."""
 
-    def __init__(self, *, allow_private: bool) -> None:
-        """`allow_private`: loopback, private and link-local addresses may be connected to."""
+    def __init__(
+        self,
+        *,
+        allow_private: bool,
+        trust: ssl.SSLContext | None = None,
+        lookup: Lookup | None = None,
+        max_answer: int = _MAX_ANSWER,
+    ) -> None:
+        """`allow_private`: loopback, private and link-local addresses may be connected to.
+
+        `trust` knows the authorities of HTTPS, `lookup` finds addresses: else the system's.
+        """
+        self._max_answer = max_answer
         self._pool = httpcore.AsyncConnectionPool(
-            ssl_context=ssl.create_default_context(),
+            ssl_context=trust or ssl.create_default_context(),
             max_connections=100,
             keepalive_expiry=30.0,
-            network_backend=_GuardedBackend(allow_private=allow_private),
+            network_backend=_GuardedBackend(lookup or _of_system, allow_private=allow_private),
         )
 
     async def post(
         self, url: str, headers: Mapping[str, str], content: bytes, seconds: float
     ) -> HttpAnswer:
-        """One request, answered as a whole within the time. Raises `ActionFailedError`."""
+        """Raises `ConnectorError`."""
         fields = [(name.encode("ascii"), text.encode("ascii")) for name, text in headers.items()]
         fields.append((b"content-length", str(len(content)).encode()))
-        try:
-            async with asyncio.timeout(seconds):
-                return await self._post(url, fields, content)
-        except TimeoutError:
-            raise ActionFailedError(f"{url} did not answer within {seconds:g} s") from None
-        except httpcore.UnsupportedProtocol as error:
-            raise ActionFailedError(f"{url} is no URL to post to: {error}", final=True) from None
-        except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException) as error:
-            raise ActionFailedError(f"{url}: {error!r}") from None
-        except (OSError, ssl.SSLError) as error:
-            raise ActionFailedError(f"{url}: {error}") from None
+        return await self._ask("POST", url, fields, content, seconds)
+
+    async def get(self, url: str, seconds: float) -> HttpAnswer:
+        """Raises `ConnectorError`."""
+        return await self._ask("GET", url, [(b"accept", b"*/*")], b"", seconds)
 
     async def close(self) -> None:
         await self._pool.aclose()
 
-    async def _post(
-        self, url: str, fields: list[tuple[bytes, bytes]], content: bytes
+    async def _ask(
+        self,
+        method: str,
+        url: str,
+        fields: list[tuple[bytes, bytes]],
+        content: bytes,
+        seconds: float,
+    ) -> HttpAnswer:
+        """One request, answered as a whole within the time."""
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._exchange(method, url, fields, content)
+        except TimeoutError:
+            raise ConnectorError(f"{url} did not answer within {seconds:g} s") from None
+        except httpcore.UnsupportedProtocol as error:
+            raise ConnectorError(f"{url} is no URL to ask: {error}", final=True) from None
+        except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException) as error:
+            raise ConnectorError(f"{url}: {error!r}") from None
+        except (OSError, ssl.SSLError) as error:
+            raise ConnectorError(f"{url}: {error}") from None
+
+    async def _exchange(
+        self, method: str, url: str, fields: list[tuple[bytes, bytes]], content: bytes
     ) -> HttpAnswer:
         headers = [(b"host", _host_field(httpcore.URL(url))), *fields]
-        async with self._pool.stream("POST", url, headers=headers, content=content) as answer:
+        async with self._pool.stream(method, url, headers=headers, content=content) as answer:
             body = bytearray()
             async for chunk in answer.aiter_stream():
                 body += chunk
-                if len(body) > _MAX_ANSWER:
-                    text = f"{url} answered more than {_MAX_ANSWER // 2**20} MiB"
-                    raise ActionFailedError(text)
-        return HttpAnswer(answer.status, bytes(body))
+                if len(body) > self._max_answer:
+                    raise ConnectorError(f"{url} answered more than {self._max_answer} octets")
+        kinds = (value for name, value in answer.headers if name.lower() == b"content-type")
+        kind = next(kinds, b"").decode("ascii", "replace")
+        return HttpAnswer(answer.status, bytes(body), kind)
 
 
 def _host_field(url: httpcore.URL) -> bytes:
@@ -86,7 +125,8 @@ def _host_field(url: httpcore.URL) -> bytes:
 class _GuardedBackend(httpcore.AsyncNetworkBackend):
     """Resolves, judges, and connects to the very address that was judged."""
 
-    def __init__(self, *, allow_private: bool) -> None:
+    def __init__(self, lookup: Lookup, *, allow_private: bool) -> None:
+        self._lookup = lookup
         self._allow_private = allow_private
         self._backend = httpcore.AnyIOBackend()
 
@@ -98,7 +138,7 @@ class _GuardedBackend(httpcore.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        addresses = await self._addresses(host, port)
+        addresses = await self._addresses(host)
         failure: Exception | None = None
         for address in addresses:
             try:
@@ -112,13 +152,11 @@ class _GuardedBackend(httpcore.AsyncNetworkBackend):
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
 
-    async def _addresses(self, host: str, port: int) -> list[str]:
-        loop = asyncio.get_running_loop()
+    async def _addresses(self, host: str) -> list[str]:
         try:
-            found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            addresses = await self._lookup(host)
         except OSError as error:
             raise httpcore.ConnectError(f"{host}: {error}") from error
-        addresses = [str(entry[4][0]) for entry in found]
         allowed = [address for address in addresses if self._is_allowed(address)]
         if addresses and not allowed:
             raise ForbiddenAddressError(
@@ -130,3 +168,8 @@ class _GuardedBackend(httpcore.AsyncNetworkBackend):
 
     def _is_allowed(self, address: str) -> bool:
         return self._allow_private or is_public(address)
+
+
+async def _of_system(host: str) -> Sequence[str]:
+    found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    return [str(entry[4][0]) for entry in found]

@@ -1,0 +1,185 @@
+"""MTA-STS (RFC 8461): domains that ask for verified TLS, and say of which servers.
+
+A domain has a record `_mta-sts.DOMAIN` with an ID, and a policy at an HTTPS address of its own. A
+policy is kept as long as it says, in the store, so that nobody who can forge DNS for a moment can
+make us forget it (§5.1): a record that is gone, or a policy that cannot be fetched, changes nothing
+until then.
+"""
+
+import asyncio
+import logging
+import re
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sendback.clock import Clock
+from sendback.connector import Connector, ConnectorError
+from sendback.resolver import AsyncResolver, DnsFailedError
+from sendback.store.errors import StoreUnavailableError
+from sendback.store.mta_sts import FindStsPolicy, KeepStsPolicy
+from sendback.store.store import Store
+from sendback.store.values import KeptStsPolicy
+
+log = logging.getLogger(__name__)
+
+MAX_POLICY_OCTETS = 64 * 1024  # RFC 8461 §3.3
+_MAX_AGE = 31_557_600  # §3.2: a year
+_MAX_SERVERS = 200
+_FETCH_SECONDS = 30.0
+# §3.3: a fetch that failed is not repeated at once.
+_AFTER_FAILURE = timedelta(minutes=5)
+_REMEMBERED = 10_000
+
+_ID = re.compile(r"[A-Za-z0-9]{1,32}")
+_MODES = frozenset({"enforce", "testing", "none"})
+
+
+class StsPolicyError(ValueError):
+    """The text is no policy; `str` says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class StsPolicy:
+    """What a domain asks for: `enforce`, `testing` or `none`; its servers, `*.` for one label."""
+
+    mode: str
+    servers: tuple[str, ...]
+    max_age: timedelta
+
+    @property
+    def enforces(self) -> bool:
+        return self.mode == "enforce"
+
+    def allows(self, host: str) -> bool:
+        """RFC 8461 §4.1."""
+        name = host.rstrip(".").lower()
+        _, _, parent = name.partition(".")
+        return any(server in (name, f"*.{parent}") for server in self.servers)
+
+
+def policy_id(texts: list[bytes]) -> str | None:
+    """Of the TXT records at `_mta-sts.DOMAIN`; None unless exactly one is of the kind (§3.1)."""
+    found = [text for text in texts if re.match(rb"v=STSv1\s*(;|$)", text)]
+    if len(found) != 1:
+        return None
+    for field in found[0].decode("ascii", "replace").split(";")[1:]:
+        name, equals, value = field.strip().partition("=")
+        if name.strip() == "id" and equals:
+            return value.strip() if _ID.fullmatch(value.strip()) else None
+    return None
+
+
+def parse_policy(text: str) -> StsPolicy:
+    """RFC 8461 §3.2. Unknown fields are passed over. Raises `StsPolicyError`."""
+    pairs = [
+        (name.strip(), value.strip())
+        for name, colon, value in (line.partition(":") for line in text.splitlines())
+        if colon
+    ]
+    fields = dict(reversed(pairs))  # of several, the first one counts
+    servers = tuple(value.rstrip(".").lower() for name, value in pairs if name == "mx")
+    if fields.get("version") != "STSv1":
+        raise StsPolicyError("it does not say version: STSv1")
+    mode, age = fields.get("mode", ""), fields.get("max_age", "")
+    if mode not in _MODES:
+        raise StsPolicyError(f"its mode is {mode[:20]!r}")
+    if not re.fullmatch(r"[0-9]{1,10}", age):
+        raise StsPolicyError("it has no max_age")
+    if not (servers or mode == "none") or len(servers) > _MAX_SERVERS:
+        raise StsPolicyError(f"it names {len(servers)} servers")
+    return StsPolicy(mode, servers, timedelta(seconds=min(int(age), _MAX_AGE)))
+
+
+Fetch = Callable[[str], Awaitable[str]]
+
+
+def fetcher(connector: Connector, port: int = 443) -> Fetch:
+    """Fetches a domain's policy by HTTPS (§3.3). What it answers with raises `StsPolicyError`."""
+    host_port = "" if port == 443 else f":{port}"  # noqa: PLR2004 - HTTPS
+
+    async def fetch(domain: str) -> str:
+        url = f"https://mta-sts.{domain}{host_port}/.well-known/mta-sts.txt"
+        try:
+            answer = await connector.get(url, _FETCH_SECONDS)
+        except ConnectorError as error:
+            raise StsPolicyError(str(error)) from error
+        if answer.status != 200:  # noqa: PLR2004 - §3.3: no redirects either
+            raise StsPolicyError(f"{url} answered {answer.status}")
+        if answer.content_type.partition(";")[0].strip().lower() != "text/plain":
+            raise StsPolicyError(f"{url} is no text/plain")
+        return answer.body.decode("utf-8", "replace")
+
+    return fetch
+
+
+class StsPolicies:
+    """The policies of all domains."""
+
+    def __init__(
+        self,
+        resolver: AsyncResolver,
+        store: Store,
+        clock: Clock,
+        connector: Connector,
+        port: int = 443,
+    ) -> None:
+        """`port` is where the policies are served."""
+        self._resolver = resolver
+        self._store = store
+        self._clock = clock
+        self._connector = connector
+        self._fetch = fetcher(connector, port)
+        self._failed: dict[tuple[str, str], datetime] = {}
+        self._asking: dict[str, asyncio.Task[StsPolicy | None]] = {}
+
+    async def find(self, domain: str) -> StsPolicy | None:
+        """What the domain asks for now, None for nothing."""
+        task = self._asking.get(domain)
+        if task is None:
+            task = self._asking[domain] = asyncio.create_task(self._find(domain))
+            task.add_done_callback(lambda _: self._asking.pop(domain))
+        return await asyncio.shield(task)
+
+    async def close(self) -> None:
+        await self._connector.close()
+
+    async def _find(self, domain: str) -> StsPolicy | None:
+        now = self._clock.now()
+        wanted = await self._wanted_id(domain)
+        kept = await self._kept(domain, now)
+        if wanted is None or (kept is not None and kept.policy_id == wanted):
+            return parse_policy(kept.policy) if kept else None
+        if self._failed.get((domain, wanted), now) > now:
+            return parse_policy(kept.policy) if kept else None
+        try:
+            text = await self._fetch(domain)
+            policy = parse_policy(text)
+        except StsPolicyError as error:
+            log.warning("the MTA-STS policy of %s cannot be used: %s", domain, error)
+            self._remember_failure(domain, wanted, now)
+            return parse_policy(kept.policy) if kept else None
+        await self._keep(KeptStsPolicy(domain, wanted, text, now, now + policy.max_age))
+        return policy
+
+    async def _wanted_id(self, domain: str) -> str | None:
+        try:
+            answer = await self._resolver.ask(f"_mta-sts.{domain}", "TXT")
+        except DnsFailedError:
+            return None
+        return policy_id([b"".join(record.strings) for record in answer.records])
+
+    async def _kept(self, domain: str, now: datetime) -> KeptStsPolicy | None:
+        found = await self._store.read(FindStsPolicy(domain))
+        return found if found is not None and found.expires_at > now else None
+
+    async def _keep(self, policy: KeptStsPolicy) -> None:
+        try:
+            await self._store.write(KeepStsPolicy(policy))
+        except StoreUnavailableError as error:
+            log.warning("the MTA-STS policy of %s cannot be kept: %s", policy.domain, error)
+
+    def _remember_failure(self, domain: str, wanted: str, now: datetime) -> None:
+        if len(self._failed) >= _REMEMBERED:
+            self._failed.clear()
+        self._failed[domain, wanted] = now + _AFTER_FAILURE

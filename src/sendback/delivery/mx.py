@@ -1,0 +1,191 @@
+"""Finding a domain's mail servers in DNS (RFC 5321 §5), and how safe the way to them must be.
+
+What DNS says for certain is final: no such domain (5.1.2), a null MX (RFC 7505: 5.1.10), servers
+without an address (5.4.4), a loop back to us (5.4.6). What it fails to say is asked again later.
+DNS is a stranger's word: addresses inside this network are refused (setting `private_targets`), and
+what is tried of two hundred servers is bounded.
+"""
+
+import asyncio
+import ipaddress
+import random
+import ssl
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain, zip_longest
+from typing import Any
+
+from sendback.delivery.dane import usable_records
+from sendback.delivery.mta_sts import StsPolicies, StsPolicy
+from sendback.delivery.routes import Hop, Location, Route, UnroutableError
+from sendback.delivery.tls_policies import TlsPolicy, dane, encrypted, opportunistic, verified
+from sendback.mail.networks import is_public
+from sendback.resolver import AsyncResolver, DnsAnswer, DnsFailedError
+
+_MAX_SERVERS = 20
+_MAX_ADDRESSES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class MxSettings:
+    """Of the operator: the port, this server's names, whether private addresses are allowed.
+
+    `tls` says which domains need `encrypted` or `verified` TLS: by name, `.name` for those below
+    it, `*` for all others.
+    """
+
+    port: int
+    own_names: frozenset[str]
+    allow_private: bool
+    tls: Mapping[str, str]
+
+    def tls_for(self, domain: str) -> str:
+        """The closest entry's."""
+        labels = domain.split(".")
+        below = ("." + ".".join(labels[start:]) for start in range(1, len(labels)))
+        names = chain((domain,), below, ("*",))
+        return next((self.tls[name] for name in names if name in self.tls), "opportunistic")
+
+
+@dataclass(frozen=True, slots=True)
+class MxRoute(Route):
+    """A route with what its domain asks for: MTA-STS; `is_secure`: DNSSEC proves the servers."""
+
+    sts: StsPolicy | None = None
+    is_secure: bool = False
+
+
+class MxRouter:
+    """Asks DNS for each domain."""
+
+    def __init__(
+        self,
+        resolver: AsyncResolver,
+        policies: StsPolicies | None,
+        settings: MxSettings,
+        trust: ssl.SSLContext,
+        shuffle: Callable[[list[Any]], None] = random.shuffle,
+    ) -> None:
+        """`trust` knows the authorities that certificates are verified with."""
+        self._resolver = resolver
+        self._policies = policies
+        self._settings = settings
+        self._trust = trust
+        self._shuffle = shuffle
+
+    async def route(self, domain: str) -> MxRoute:
+        if domain.startswith("["):
+            return MxRoute(domain, (Hop(_literal(domain), self._settings.port),))
+        answer = await self._ask(domain, "MX")
+        if not answer.exists:
+            raise UnroutableError(f"5.1.2 there is no domain {domain}", is_permanent=True)
+        servers = self._servers(domain, answer.records)
+        hops = tuple(Hop(name, self._settings.port) for name in servers)
+        sts = await self._policies.find(domain) if self._policies else None
+        return MxRoute(domain, hops, sts=sts, is_secure=answer.is_secure)
+
+    async def locate(self, route: Route, hop: Hop) -> Location:
+        """Raises `UnroutableError`."""
+        if not isinstance(route, MxRoute):
+            raise TypeError("this router's own routes are located")
+        addresses, is_secure = await self._addresses(hop.host)
+        tls = await self._tls(route, hop, secure=route.is_secure and is_secure)
+        return Location(hop, tuple(addresses), tls)
+
+    async def close(self) -> None:
+        if self._policies:
+            await self._policies.close()
+
+    # --- servers ----------------------------------------------------------------------------
+
+    def _servers(self, domain: str, records: Sequence[Any]) -> list[str]:
+        """In the order in which they are tried: by preference, in chance order within one."""
+        found = [(r.preference, r.exchange.to_text(omit_final_dot=True).lower()) for r in records]
+        if not found:
+            return [domain]  # RFC 5321 §5.1: the domain itself
+        if all(name in {"", "."} for _, name in found):
+            raise UnroutableError(f"5.1.10 {domain} takes no mail (null MX)", is_permanent=True)
+        found = [(preference, name) for preference, name in found if name not in {"", "."}]
+        self._shuffle(found)
+        found.sort(key=lambda entry: entry[0])
+        own = min((p for p, name in found if name in self._settings.own_names), default=None)
+        if own is not None:  # RFC 5321 §5.1: only what is closer to the goal than we are
+            found = [entry for entry in found if entry[0] < own]
+        if not found:
+            reason = f"5.4.6 mail for {domain} would come back here: this is its own MX"
+            raise UnroutableError(reason, is_permanent=True)
+        return list(dict.fromkeys(name for _, name in found))[:_MAX_SERVERS]
+
+    async def _addresses(self, host: str) -> tuple[list[str], bool]:
+        """Both kinds in turn, IPv6 first; whether DNSSEC proves them."""
+        if _is_address(host):
+            return self._allowed(host, [host]), False
+        both = await asyncio.gather(
+            self._ask(host, "AAAA"), self._ask(host, "A"), return_exceptions=True
+        )
+        answers = [answer for answer in both if isinstance(answer, DnsAnswer)]
+        kinds = [[record.address for record in answer.records] for answer in answers]
+        failure = next((answer for answer in both if isinstance(answer, BaseException)), None)
+        found = [address for pair in zip_longest(*kinds) for address in pair if address]
+        if not found:
+            if failure is not None:
+                raise failure
+            raise UnroutableError(f"5.4.4 {host} has no address", is_permanent=True)
+        is_secure = all(answer.is_secure for answer in answers if answer.records)
+        return self._allowed(host, found), is_secure and failure is None
+
+    def _allowed(self, host: str, addresses: Sequence[str]) -> list[str]:
+        allowed = [a for a in addresses if self._settings.allow_private or is_public(a)]
+        if not allowed:
+            reason = (
+                f"5.4.4 {host} is {addresses[0]}, an address of a private network, which the "
+                "setting private_targets forbids"
+            )
+            raise UnroutableError(reason, is_permanent=True)
+        return allowed[:_MAX_ADDRESSES]
+
+    # --- TLS --------------------------------------------------------------------------------
+
+    async def _tls(self, route: MxRoute, hop: Hop, *, secure: bool) -> TlsPolicy:
+        """DANE wins (RFC 8461 §2); of the setting and MTA-STS, whichever asks for more."""
+        wanted = self._settings.tls_for(route.domain)
+        if secure:
+            policy = await self._dane(hop)
+            if policy is not None:
+                return policy
+        if route.sts is not None and route.sts.enforces:
+            if not route.sts.allows(hop.host):
+                reason = f"4.7.5 the MTA-STS policy of {route.domain} does not name {hop.host}"
+                raise UnroutableError(reason, is_permanent=False)
+            return verified(self._trust, "mta-sts")
+        if wanted == "verified":
+            return verified(self._trust)
+        return encrypted() if wanted == "encrypted" else opportunistic()
+
+    async def _dane(self, hop: Hop) -> TlsPolicy | None:
+        """RFC 7672 §2.2: records that cannot be found out stop delivery, or they were no help."""
+        answer = await self._ask(f"_{hop.port}._tcp.{hop.host}", "TLSA")
+        if not answer.records or not answer.is_secure:
+            return None
+        records = usable_records(answer.records)
+        return dane(records) if records else encrypted()
+
+    async def _ask(self, name: str, kind: str) -> DnsAnswer:
+        try:
+            return await self._resolver.ask(name, kind)
+        except DnsFailedError as error:
+            raise UnroutableError(f"4.4.3 DNS: {error}", is_permanent=False) from error
+
+
+def _literal(domain: str) -> str:
+    """The address in `[192.0.2.1]` or `[IPv6:2001:db8::1]` (RFC 5321 §4.1.3)."""
+    inner = domain[1:-1]
+    return inner[5:] if inner.lower().startswith("ipv6:") else inner
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True

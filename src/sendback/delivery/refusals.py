@@ -1,0 +1,60 @@
+"""What a refusal means: for the message, for its domain, for when to come back. Pure."""
+
+import re
+from datetime import timedelta
+
+from sendback.delivery.conversation import Answer, Stage
+from sendback.delivery.transports import Fault
+
+# RFC 3463 §3: about the address, the mailbox, the content: all about this one message.
+_OF_MESSAGE = frozenset({"1", "2", "5", "6"})
+_TOO_BIG = frozenset({"3.4", "2.3"})
+_ENHANCED = re.compile(r"[245]\.(\d{1,3})\.(\d{1,3})\b")
+_GREYLISTED = re.compile(
+    r"gr[ea]y-?\s?list|temporarily (?:deferred|blocked|unavailable.*try)|try again (?:later|in)"
+    r"|please retry|come back (?:later|in)|not yet (?:authori[sz]ed|known)",
+    re.IGNORECASE,
+)
+_NAMED_WAIT = re.compile(r"\b(\d{1,5})\s*(seconds?|secs?|s|minutes?|mins?|m)\b", re.IGNORECASE)
+_USUAL_WAIT = timedelta(minutes=5)  # postgrey's default, and of most of its kind
+_SHORTEST_WAIT = timedelta(seconds=30)
+_LONGEST_WAIT = timedelta(minutes=30)
+
+
+def fault_of(answer: Answer) -> Fault:
+    """What the answer says about the domain.
+
+    Before the recipient was named, a refusal is nobody's in particular; a policy (X.7.X) or an
+    unwell system (X.3.X, X.4.X) is not about this message either. One such answer may be chance.
+    """
+    reply = answer.reply
+    if reply.is_positive:
+        return Fault.MESSAGE
+    if answer.stage is Stage.MAIL or reply.ends_session:
+        return Fault.STRIKE
+    found = _ENHANCED.match(reply.lines[0])
+    if found is None or found[1] in _OF_MESSAGE or f"{found[1]}.{found[2]}" in _TOO_BIG:
+        return Fault.MESSAGE
+    return Fault.MESSAGE if greylist_wait(answer) else Fault.STRIKE
+
+
+def greylist_wait(answer: Answer, attempts: int = 0) -> timedelta | None:
+    """When a greylisting server wants to be asked again; None when it is something else.
+
+    Such a server takes the mail once a certain time has passed, which most name. After the fifth
+    attempt it is taken for what it says no more.
+    """
+    reply = answer.reply
+    if reply.code // 100 != 4 or answer.stage in {Stage.MAIL, Stage.CONTENT}:  # noqa: PLR2004
+        return None
+    text = " ".join(reply.lines)
+    if attempts >= _PATIENCE or not _GREYLISTED.search(text):
+        return None
+    named = _NAMED_WAIT.search(text)
+    if named is None:
+        return _USUAL_WAIT
+    unit = timedelta(minutes=1) if named[2].lower().startswith("m") else timedelta(seconds=1)
+    return min(max(int(named[1]) * unit, _SHORTEST_WAIT), _LONGEST_WAIT)
+
+
+_PATIENCE = 5

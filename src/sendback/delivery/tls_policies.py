@@ -1,0 +1,59 @@
+"""What TLS has to be on the way to a server, and who says so.
+
+From the weakest: opportunistic (RFC 7435: any certificate will do, and clear text too), encrypted
+(any certificate), verified (a certificate that an authority vouches for, with the server's name):
+by a setting or by MTA-STS (RFC 8461), and DANE (RFC 7672), where DNS itself names the certificate.
+"""
+
+import ssl
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from sendback.delivery.dane import TlsaRecord
+
+
+@dataclass(frozen=True, slots=True)
+class TlsPolicy:
+    """`name` is for people; `required`: no delivery in clear; `tlsa`: what DANE lets through."""
+
+    name: str
+    context: ssl.SSLContext
+    required: bool
+    tlsa: tuple[TlsaRecord, ...] = ()
+
+
+def trusting(ca_file: Path | None) -> ssl.SSLContext:
+    """Trusts the system's authorities, and those in the file. Raises `OSError`, `ssl.SSLError`."""
+    context = ssl.create_default_context()
+    if ca_file:
+        context.load_verify_locations(ca_file)
+    return context
+
+
+@cache
+def _any_certificate() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def opportunistic(name: str = "opportunistic") -> TlsPolicy:
+    """TLS where it is offered."""
+    return TlsPolicy(name, _any_certificate(), required=False)
+
+
+def encrypted() -> TlsPolicy:
+    """TLS with any certificate."""
+    return TlsPolicy("encrypted", _any_certificate(), required=True)
+
+
+def verified(trust: ssl.SSLContext, name: str = "verified") -> TlsPolicy:
+    """TLS with a certificate that `trust` accepts for the server's name."""
+    return TlsPolicy(name, trust, required=True)
+
+
+def dane(records: tuple[TlsaRecord, ...]) -> TlsPolicy:
+    """TLS with a certificate that one of the records names."""
+    return TlsPolicy("dane", _any_certificate(), required=True, tlsa=records)

@@ -1,0 +1,119 @@
+"""How many messages may be on the wire to one domain at once, in this process.
+
+Theory of operation. A domain begins with one message at a time. Each that is answered doubles its
+window, up to the limit; a failure of the domain closes it. So a domain that does not answer costs
+one connection for one time-out, however much mail waits for it. What is in hand beyond the window
+waits for a place; when the window closes meanwhile, it is told so and goes back to the queue.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+# In hand for each message on the wire, so that no connection waits for the store.
+_AHEAD = 3
+# Refusals in a row that are not about one message: then the domain refuses everything.
+_STRIKES = 5
+_REMEMBERED = 10_000
+
+
+@dataclass(slots=True)
+class _Domain:
+    window: int = 1
+    in_hand: int = 0
+    on_wire: int = 0
+    is_closed: bool = False
+    waiters: "deque[asyncio.Future[None]]" = field(default_factory=deque)
+
+
+class Windows:
+    """The windows of all domains; with `limit` None there are none."""
+
+    def __init__(self, limit: int | None) -> None:
+        self._limit = limit
+        self._domains: dict[str, _Domain] = {}
+        self._strikes: dict[str, int] = {}
+
+    @property
+    def first_room(self) -> int | None:
+        """How many of a domain that nothing is in hand of may be taken; None: any number."""
+        return None if self._limit is None else 1
+
+    def rooms(self) -> Mapping[str, int]:
+        """How many more may be taken of each domain that something is in hand of."""
+        if self._limit is None:
+            return {}
+        return {name: self._room(domain) for name, domain in self._domains.items()}
+
+    def take(self, name: str) -> None:
+        """One more of the domain is in hand."""
+        domain = self._domains.setdefault(name, _Domain())
+        if domain.in_hand == 0:
+            domain.is_closed = False
+        domain.in_hand += 1
+
+    def give(self, name: str) -> None:
+        """One of the domain is not in hand any more."""
+        domain = self._domains[name]
+        domain.in_hand -= 1
+        if not domain.in_hand:
+            del self._domains[name]
+
+    async def enter(self, name: str) -> bool:
+        """Waits for a place on the wire; False when the domain has failed. `leave` it then."""
+        domain = self._domains[name]
+        if self._limit is not None and not domain.is_closed and domain.on_wire >= domain.window:
+            waiter = asyncio.get_running_loop().create_future()
+            domain.waiters.append(waiter)
+            try:
+                await waiter
+            except BaseException:
+                if waiter in domain.waiters:
+                    domain.waiters.remove(waiter)
+                raise
+        if domain.is_closed:
+            return False
+        domain.on_wire += 1
+        return True
+
+    def leave(self, name: str) -> None:
+        """Its place on the wire is free."""
+        domain = self._domains[name]
+        domain.on_wire -= 1
+        self._admit(domain)
+
+    def answered(self, name: str) -> None:
+        """A message got through, or was refused for what it is."""
+        self._strikes.pop(name, None)
+        domain = self._domains[name]
+        if self._limit is not None:
+            domain.window = min(domain.window * 2, self._limit)
+
+    def failed(self, name: str) -> None:
+        """The domain does not answer, or refuses everything."""
+        domain = self._domains[name]
+        domain.window, domain.is_closed = 1, True
+        self._admit(domain)
+
+    def strike(self, name: str) -> bool:
+        """A refusal that was not about the message; True when it was one too many."""
+        if len(self._strikes) >= _REMEMBERED:
+            self._strikes.clear()
+        self._strikes[name] = self._strikes.get(name, 0) + 1
+        return self._strikes[name] >= _STRIKES
+
+    def _room(self, domain: _Domain) -> int:
+        if domain.is_closed:
+            return 0
+        allowed = 1 if domain.window == 1 else domain.window * _AHEAD
+        free = allowed - domain.in_hand
+        return free if free * 3 >= allowed else 0  # larger steps, fewer transactions
+
+    def _admit(self, domain: _Domain) -> None:
+        admitted = domain.on_wire
+        while domain.waiters and (domain.is_closed or admitted < domain.window):
+            waiter = domain.waiters.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                admitted += 1

@@ -1,0 +1,191 @@
+"""Destinations: the domains that mail is queued for, each with a date to look for due mail next.
+
+Theory of operation. A worker asks for destinations that are due, never for messages: what waits for
+a domain that does not answer is not even looked at, so a million such messages cost as little as
+one. `due_at` is never later than the earliest queued message of the domain, or than the end of its
+block. A destination that failed is blocked for a growing time; then one message goes as a probe.
+Whatever moves a message's date tells the destination (`touch`); one that is visited in vain is put
+right by the visit.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, case, delete, func, insert, or_, select, update
+
+from sendback.clock import from_optional_milliseconds, to_milliseconds
+from sendback.store.leasing import QUEUED
+from sendback.store.tables import destinations, outbox
+from sendback.store.values import Block, Destination
+
+_columns = destinations.c
+_earliest = (
+    select(func.min(outbox.c.due_at))
+    .where(outbox.c.domain == bindparam("of_domain"), outbox.c.state == QUEUED)
+    .scalar_subquery()
+)
+_TOUCH = (
+    update(destinations)
+    .where(_columns.domain == bindparam("of_domain"))
+    .values(
+        due_at=case((_columns.blocked_until > _earliest, _columns.blocked_until), else_=_earliest)
+    )
+)
+_BLOCK = (
+    update(destinations)
+    .where(_columns.domain == bindparam("of_domain"))
+    .values(
+        failures=case(
+            (_columns.failures < bindparam("n"), bindparam("n")), else_=_columns.failures
+        ),
+        blocked_until=bindparam("until"),
+        reason=bindparam("why"),
+        changed_at=bindparam("at"),
+    )
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A destination with something to take: how often it failed in a row, until when it waits."""
+
+    domain: str
+    failures: int
+
+
+def find_due(
+    connection: Connection, now: datetime, limit: int, probes: int, full: Collection[str]
+) -> list[Due]:
+    """Up to `limit` that work, up to `probes` that had failed; none of `full`."""
+    found: list[Due] = []
+    for which, most in ((_columns.failures == 0, limit), (_columns.failures > 0, probes)):
+        query = (
+            select(_columns.domain, _columns.failures)
+            .where(_columns.paused == 0, _columns.due_at <= to_milliseconds(now), which)
+            .order_by(_columns.due_at)
+            .limit(most)
+            .with_for_update(skip_locked=True)
+        )
+        if full:
+            query = query.where(_columns.domain.not_in(full))
+        if most > 0:
+            found += [Due(row.domain, row.failures) for row in connection.execute(query)]
+    return found
+
+
+def touch(connection: Connection, domains: Collection[str]) -> None:
+    """Brings their dates up to date."""
+    if domains:
+        connection.execute(_TOUCH, [{"of_domain": domain} for domain in sorted(domains)])
+
+
+def add_destinations(connection: Connection, domains: Collection[str], due_at: datetime) -> None:
+    """For messages that have just been queued, due then."""
+    query = select(_columns.domain, _columns.due_at).where(_columns.domain.in_(domains))
+    known = {row.domain: row.due_at for row in connection.execute(query)}
+    due = to_milliseconds(due_at)
+    new = [
+        {"domain": domain, "due_at": due, "failures": 0, "paused": 0}
+        for domain in domains
+        if domain not in known
+    ]
+    if new:
+        connection.execute(insert(destinations), new)
+    touch(connection, [name for name, date in known.items() if date is None or date > due])
+
+
+def begin_probe(connection: Connection, domain: str, until: datetime) -> None:
+    """No other probe before then."""
+    where, values = _columns.domain == domain, {"blocked_until": to_milliseconds(until)}
+    connection.execute(update(destinations).where(where).values(values))
+
+
+def block(connection: Connection, domain: str, block: Block, now: datetime) -> None:
+    """It failed so many times in a row; nothing goes there before the block ends."""
+    values = {
+        "of_domain": domain,
+        "n": block.failures,
+        "until": to_milliseconds(block.until),
+        "why": block.reason,
+        "at": to_milliseconds(now),
+    }
+    connection.execute(_BLOCK, values)
+
+
+def recover(connection: Connection, domains: Collection[str], now: datetime) -> None:
+    """They answer again."""
+    values: dict[str, Any] = {
+        "failures": 0,
+        "blocked_until": None,
+        "reason": None,
+        "changed_at": to_milliseconds(now),
+    }
+    connection.execute(update(destinations).where(_columns.domain.in_(domains)).values(values))
+
+
+def unblock(connection: Connection, domains: Collection[str]) -> None:
+    """May be probed now."""
+    where = (_columns.domain.in_(domains), _columns.blocked_until.is_not(None))
+    connection.execute(update(destinations).where(*where).values(blocked_until=None))
+
+
+@dataclass(frozen=True, slots=True)
+class PauseDestination:
+    """Stops all delivery to a domain, also of what is queued later, or lets it go on."""
+
+    domain: str
+    paused: bool
+    now: datetime
+
+    def __call__(self, connection: Connection, /) -> None:
+        values = {"paused": int(self.paused), "changed_at": to_milliseconds(self.now)}
+        if not self.paused:
+            values["blocked_until"] = None  # type: ignore[assignment]
+        where = _columns.domain == self.domain
+        changed = connection.execute(update(destinations).where(where).values(values)).rowcount
+        if not changed and self.paused:
+            connection.execute(
+                insert(destinations), {"domain": self.domain, "failures": 0, **values}
+            )
+        touch(connection, [self.domain])
+
+
+@dataclass(frozen=True, slots=True)
+class ListDestinations:
+    """The domains that mail waits for, are blocked or paused, by name; how much waits."""
+
+    def __call__(self, connection: Connection, /) -> Sequence[Destination]:
+        waiting = (
+            select(outbox.c.domain, func.count().label("waiting"))
+            .where(outbox.c.state == QUEUED)
+            .group_by(outbox.c.domain)
+            .subquery()
+        )
+        query = (
+            select(destinations, func.coalesce(waiting.c.waiting, 0).label("waiting"))
+            .outerjoin(waiting, waiting.c.domain == _columns.domain)
+            .where(or_(waiting.c.waiting > 0, _columns.failures > 0, _columns.paused == 1))
+            .order_by(_columns.domain)
+        )
+        return [_from_row(row) for row in connection.execute(query)]
+
+
+def forget_destinations(connection: Connection, before: datetime) -> int:
+    """Deletes those without mail that are neither paused nor lately blocked; answers how many."""
+    old = or_(_columns.failures == 0, _columns.changed_at < to_milliseconds(before))
+    where = (_columns.paused == 0, _columns.due_at.is_(None), old)
+    return connection.execute(delete(destinations).where(*where)).rowcount
+
+
+def _from_row(row: Any) -> Destination:
+    return Destination(
+        domain=row.domain,
+        waiting=row.waiting,
+        failures=row.failures,
+        blocked_until=from_optional_milliseconds(row.blocked_until),
+        is_paused=bool(row.paused),
+        reason=row.reason,
+        changed_at=from_optional_milliseconds(row.changed_at),
+    )

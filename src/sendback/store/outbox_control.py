@@ -1,0 +1,179 @@
+"""Looking at the outbox and steering it: what an operator does."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Select, func, select, update
+
+from sendback.clock import from_milliseconds, to_milliseconds
+from sendback.store.destinations import touch, unblock
+from sendback.store.outbox_rows import WHOLE, from_row
+from sendback.store.tables import attempts, outbox
+from sendback.store.values import Attempt, OutboxMessage, OutboxState, Outcome
+
+_CHUNK = 1000
+_FREE = outbox.c.lease_owner.is_(None) | (outbox.c.state != OutboxState.QUEUED.value)
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which of an account's messages are meant: those for which all that is given holds.
+
+    `recipient` is a pattern with `*` and `?`; `reply` is text that the last reply contains.
+    """
+
+    account_id: str
+    message_ids: tuple[str, ...] = ()
+    domain: str = ""
+    recipient: str = ""
+    reply: str = ""
+    original_message_id: str = ""
+    created_before: datetime | None = None
+    states: tuple[OutboxState, ...] = ()
+
+    @property
+    def is_everything(self) -> bool:
+        return self == Selection(self.account_id, states=self.states)
+
+    def where(self) -> list[Any]:
+        columns = outbox.c
+        found: list[Any] = [columns.account_id == self.account_id]
+        if self.message_ids:
+            found.append(columns.message_id.in_(self.message_ids))
+        if self.domain:
+            found.append(columns.domain == self.domain)
+        if self.recipient:
+            found.append(columns.recipient.like(_like(self.recipient), escape="\\"))
+        if self.reply:
+            found.append(columns.last_reply.contains(self.reply, autoescape=True))
+        if self.original_message_id:
+            found.append(columns.original_message_id == self.original_message_id)
+        if self.created_before:
+            found.append(columns.created_at < to_milliseconds(self.created_before))
+        if self.states:
+            found.append(columns.state.in_([state.value for state in self.states]))
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class ListOutbox:
+    """The newest first."""
+
+    selection: Selection
+    limit: int
+
+    def __call__(self, connection: Connection, /) -> Sequence[OutboxMessage]:
+        query = (
+            WHOLE.where(*self.selection.where())
+            .order_by(outbox.c.created_at.desc(), outbox.c.message_id.desc())
+            .limit(self.limit)
+        )
+        return [from_row(row) for row in connection.execute(query)]
+
+
+@dataclass(frozen=True, slots=True)
+class ShowOutbox:
+    """One message and its attempts in order, or None."""
+
+    account_id: str
+    message_id: str
+
+    def __call__(self, connection: Connection, /) -> tuple[OutboxMessage, Sequence[Attempt]] | None:
+        query = WHOLE.where(
+            outbox.c.message_id == self.message_id, outbox.c.account_id == self.account_id
+        )
+        row = connection.execute(query).first()
+        if row is None:
+            return None
+        tried = (
+            select(attempts)
+            .where(attempts.c.message_id == self.message_id)
+            .order_by(attempts.c.number)
+        )
+        return from_row(row), [_attempt(item) for item in connection.execute(tried)]
+
+
+@dataclass(frozen=True, slots=True)
+class CountStates:
+    """How many of an account's messages are in each state that any is in."""
+
+    account_id: str
+
+    def __call__(self, connection: Connection, /) -> dict[OutboxState, int]:
+        query = (
+            select(outbox.c.state, func.count())
+            .where(outbox.c.account_id == self.account_id)
+            .group_by(outbox.c.state)
+        )
+        return {OutboxState(state): count for state, count in connection.execute(query)}
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """How many messages were changed, and whether to go on: a step takes a thousand."""
+
+    count: int
+    may_be_more: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Steer:
+    """Moves up to a thousand selected messages from `origin` states to a state; repeat while more.
+
+    To `queued` makes them due now, with a new date to give them up, and lets their domains be
+    tried. What a worker holds at this moment is left alone: it is being tried.
+    """
+
+    selection: Selection
+    origin: tuple[OutboxState, ...]
+    state: OutboxState
+    now: datetime
+    expires_at: datetime | None = None
+
+    def __call__(self, connection: Connection, /) -> Changed:
+        rows = connection.execute(self._query()).all()
+        if not rows:
+            return Changed(0, may_be_more=False)
+        values: dict[str, Any] = {"state": self.state.value}
+        if self.state is OutboxState.QUEUED:
+            values["due_at"] = to_milliseconds(self.now)
+        if self.expires_at is not None:
+            values["expires_at"] = to_milliseconds(self.expires_at)
+        chosen = outbox.c.message_id.in_([row.message_id for row in rows])
+        connection.execute(update(outbox).where(chosen).values(values))
+        domains = {row.domain for row in rows}
+        if self.state is OutboxState.QUEUED:
+            unblock(connection, domains)
+        touch(connection, domains)
+        return Changed(len(rows), may_be_more=len(rows) == _CHUNK)
+
+    def _query(self) -> Select[Any]:
+        origin = [state.value for state in self.origin]
+        query = select(outbox.c.message_id, outbox.c.domain).where(
+            *self.selection.where(), outbox.c.state.in_(origin), _FREE
+        )
+        if self.state in self.origin:  # to be made due: what is due already is not found again
+            due = (outbox.c.state != self.state.value) | (
+                outbox.c.due_at > to_milliseconds(self.now)
+            )
+            query = query.where(due)
+        return query.limit(_CHUNK)
+
+
+def _like(pattern: str) -> str:
+    escaped = pattern.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+    return escaped.replace("*", "%").replace("?", "_")
+
+
+def _attempt(row: Any) -> Attempt:
+    return Attempt(
+        started_at=from_milliseconds(row.started_at),
+        milliseconds=row.milliseconds,
+        outcome=Outcome(row.outcome),
+        peer=row.peer,
+        tls=row.tls,
+        reply=row.reply,
+        tls_policy=row.tls_policy,
+    )
