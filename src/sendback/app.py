@@ -65,7 +65,7 @@ from sendback.verdicts.judge import MailJudge
 from sendback.verdicts.scanners import Clamd, Rspamd
 
 # A host that failed is left alone for so long while there is another.
-_DEAD_SECONDS = 30.0
+_DEAD_FOR = timedelta(seconds=30)
 # A domain that failed is probed at least this often.
 _LONGEST_BLOCK = timedelta(hours=1)
 
@@ -383,7 +383,7 @@ def _transport(settings: Settings, store: Store, clock: Clock) -> Transport:
         connections=settings.delivery_connections,
         per_host=settings.delivery_host_connections,
         per_domain=settings.delivery_domain_connections if outbound.by_mx else None,
-        dead_for=min(_DEAD_SECONDS, settings.retry_first.total_seconds()),
+        dead_for=min(_DEAD_FOR, settings.retry_first),
     )
     trust = _trust(settings)
     router: Router
@@ -392,7 +392,7 @@ def _transport(settings: Settings, store: Store, clock: Clock) -> Transport:
     else:
         verify = settings.relay_tls == "verify"
         router = RelayRouter(outbound.smarthosts, verify=verify, trust=trust)
-    return SmtpTransport(router, session, limits)
+    return SmtpTransport(router, session, limits, clock)
 
 
 def _mx_router(settings: Settings, store: Store, clock: Clock, trust: ssl.SSLContext) -> MxRouter:

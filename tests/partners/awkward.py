@@ -93,14 +93,16 @@ class Awkward:
             self.open -= 1
 
     def _session(self, connection: Any) -> None:
-        if not self._answer(connection, "greeting"):
+        if not self._answer(connection, "greeting") or not self._talk(connection):
             return
-        going = True
-        while going:
-            with connection.makefile("rb") as reader:
-                going = self._commands(connection, reader)
-            if going:  # STARTTLS
-                connection = self._tls.wrap_socket(connection, server_side=True)  # type: ignore[union-attr]
+        # STARTTLS
+        with self._tls.wrap_socket(connection, server_side=True) as protected:  # type: ignore[union-attr]
+            self._connections.append(protected)
+            self._talk(protected)
+
+    def _talk(self, connection: Any) -> bool:
+        with connection.makefile("rb") as reader:
+            return self._commands(connection, reader)
 
     def _commands(self, connection: Any, reader: Any) -> bool:
         """Whether the session goes on in TLS."""

@@ -5,21 +5,26 @@ import struct
 import threading
 from typing import Any, Self
 
+import dns.exception
 import dns.flags
 import dns.message
 import dns.rcode
 import dns.rdatatype
 import dns.rrset
 
+from tests.partners.postfix import free_port
+
 
 class DnsServer:
     """`zone` has a line a record: `name TTL IN type value`. It counts the questions.
 
     A name with the label `servfail` fails, `silent` gets no answer, `garbage` gets octets that are
-    no message.
+    no message. Answers about the names in `secure` and what is below them say that DNSSEC proves
+    them.
     """
 
-    def __init__(self, zone: str) -> None:
+    def __init__(self, zone: str, secure: tuple[str, ...] = ()) -> None:
+        self._secure = tuple(f"{name}." for name in secure)
         self._records: dict[tuple[str, str], list[str]] = {}
         self._names: set[str] = set()
         self.questions: list[tuple[str, str]] = []
@@ -32,7 +37,7 @@ class DnsServer:
         class Udp(socketserver.BaseRequestHandler):
             def handle(self) -> None:
                 data, sock = self.request
-                answer = outer._answer(data)
+                answer = outer._answer(data, by_udp=True)
                 if answer is not None:
                     sock.sendto(answer, self.client_address)
 
@@ -43,8 +48,8 @@ class DnsServer:
                 if answer is not None:
                     self.request.sendall(struct.pack("!H", len(answer)) + answer)
 
-        self._udp = socketserver.ThreadingUDPServer(("127.0.0.1", 0), Udp)
-        self.port = self._udp.server_address[1]
+        self.port = free_port()
+        self._udp = socketserver.ThreadingUDPServer(("127.0.0.1", self.port), Udp)
         self._tcp = socketserver.ThreadingTCPServer(("127.0.0.1", self.port), Tcp)
 
     def put(self, name: str, kind: str, *values: str) -> None:
@@ -60,7 +65,7 @@ class DnsServer:
     def address(self) -> str:
         return f"127.0.0.1:{self.port}"
 
-    def _answer(self, data: bytes) -> bytes | None:
+    def _answer(self, data: bytes, *, by_udp: bool = False) -> bytes | None:
         query = dns.message.from_wire(data)
         (question,) = query.question
         name, kind = question.name.to_text().lower(), dns.rdatatype.to_text(question.rdtype)
@@ -76,9 +81,16 @@ class DnsServer:
             response.set_rcode(dns.rcode.SERVFAIL)
             return bytes(response.to_wire())
         response.answer = self._rrsets(name, kind)
+        if any(name == own or name.endswith(f".{own}") for own in self._secure):
+            response.flags |= dns.flags.AD
         if not response.answer and name not in self._names:
             response.set_rcode(dns.rcode.NXDOMAIN)
-        return bytes(response.to_wire())
+        try:
+            return bytes(response.to_wire(max_size=max(512, query.payload) if by_udp else 65535))
+        except dns.exception.TooBig:
+            response.answer = []
+            response.flags |= dns.flags.TC  # to be asked for by TCP
+            return bytes(response.to_wire())
 
     def _rrsets(self, name: str, kind: str) -> list[Any]:
         """What the name has, along its CNAMEs."""

@@ -45,12 +45,14 @@ class _Controller(Controller):
 class Listener:
     """Answers each message as `replies` say, one after the other, then with 250."""
 
-    def __init__(self, *replies: str, port: int | None = None, **options: Any) -> None:
+    def __init__(
+        self, *replies: str, host: str = "127.0.0.1", port: int | None = None, **options: Any
+    ) -> None:
         self.messages: queue.Queue[Delivered] = queue.Queue()
         self.port = port or free_port()
         self._replies = list(replies)
         self._controller = _Controller(
-            self, "127.0.0.1", self.port, server_hostname="mx.sender.example", **options
+            self, host, self.port, server_hostname="mx.sender.example", **options
         )
 
     async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:

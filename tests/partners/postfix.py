@@ -1,6 +1,8 @@
 """A Postfix of its own: own configuration, queue and ports, Debian's binaries."""
 
+import contextlib
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -70,8 +72,14 @@ def is_usable() -> bool:
 
 
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return int(free.getsockname()[1])
+    """One that nobody listens on, on any address.
+
+    Below the ports that the system gives to clients: one of those might take it meanwhile.
+    """
+    while True:
+        port = random.randint(10_000, 32_000)
+        with contextlib.suppress(OSError), socket.create_server(("", port)):
+            return port
 
 
 class Postfix:

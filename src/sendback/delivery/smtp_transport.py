@@ -11,7 +11,9 @@ import contextlib
 from collections import deque
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 
+from sendback.clock import Clock
 from sendback.delivery.conversation import Answer, Stage
 from sendback.delivery.refusals import fault_of, greylist_wait
 from sendback.delivery.routes import Hop, Location, Route, Router, UnroutableError
@@ -35,13 +37,13 @@ _MAX_HOPS = 10
 class Limits:
     """Connections at most in all, to one host, and for one domain (None: no limit of its own).
 
-    `dead_for` is how many seconds a host that failed is left alone while there is another.
+    `dead_for` is how long a host that failed is left alone while there is another.
     """
 
     connections: int
     per_host: int
     per_domain: int | None
-    dead_for: float
+    dead_for: timedelta
 
 
 @dataclass
@@ -56,13 +58,16 @@ class _Pool:
 class SmtpTransport:
     """Delivers through whatever hops the router names."""
 
-    def __init__(self, router: Router, settings: SessionSettings, limits: Limits) -> None:
+    def __init__(
+        self, router: Router, settings: SessionSettings, limits: Limits, clock: Clock
+    ) -> None:
         self._router = router
+        self._clock = clock
         self._settings = settings
         self._limits = limits
         self._places = asyncio.Semaphore(limits.connections)
         self._pools: dict[str, _Pool] = {}
-        self._dead: dict[str, tuple[float, Result]] = {}
+        self._dead: dict[str, tuple[datetime, Result]] = {}
         self._closing: set[asyncio.Task[None]] = set()
 
     @property
@@ -111,9 +116,10 @@ class SmtpTransport:
             place = await self._router.locate(route, hop)
         except UnroutableError as error:
             return replace(_unroutable(error, hop.peer("")), is_settled=False)
-        until, failure = self._dead.get(place.key, (0.0, None))
-        if failure is not None and until > asyncio.get_running_loop().time():
-            return failure
+        if place.key in self._dead:
+            until, failure = self._dead[place.key]
+            if until > self._clock.now():
+                return failure
         async with self._pool(place.key) as pool:
             result = await self._over_kept(pool, place, message)
             return result or await self._over_new(pool, place, message)
@@ -184,7 +190,7 @@ class SmtpTransport:
         )
 
     def _remember_dead(self, place: Location, result: Result) -> None:
-        now = asyncio.get_running_loop().time()
+        now = self._clock.now()
         self._dead = {key: entry for key, entry in self._dead.items() if entry[0] > now}
         self._dead[place.key] = (now + self._limits.dead_for, result)
 

@@ -1,0 +1,159 @@
+"""DANE and required TLS: which certificates a server may show."""
+
+import pytest
+
+from sendback.delivery.dane import DaneError, TlsaRecord, check_chain
+from sendback.store.outbox_control import ShowOutbox
+from tests.partners.authority import Authority
+from tests.partners.awkward import Awkward
+from tests.partners.dns_server import DnsServer
+from tests.partners.postfix import free_port
+
+ZONE = """\
+a.example. 300 IN MX 0 mx.a.example.
+mx.a.example. 300 IN A 127.0.0.2
+b.example. 300 IN MX 0 mx.b.example.
+mx.b.example. 300 IN A 127.0.0.2
+"""
+
+
+@pytest.fixture
+def authority(tmp_path):
+    return Authority(tmp_path)
+
+
+@pytest.fixture
+def dns():
+    with DnsServer(ZONE, secure=("a.example",)) as server:
+        yield server
+
+
+@pytest.fixture
+def bounced(running, dns, authority):
+    """Bounces to ann@DOMAIN, whose server shows the certificate; answers the attempt and it."""
+
+    def start(issued, *tlsa, domain="a.example", **flags):
+        port = free_port()
+        dns.put(f"_{port}._tcp.mx.{domain}", "TLSA", *tlsa)
+        server = running(
+            send_bounce_rate="0", outbound="mx", dns=dns.address, mx_port=str(port),
+            private_targets="true", tls_ca_file=str(authority.file), delivery_timeout="2s", **flags,
+        )  # fmt: skip
+        server.ses().verify_domain_identity(Domain="example.com")
+        tls = issued.context() if issued else None
+        with Awkward(host="127.0.0.2", port=port, tls=tls) as peer:
+            answer = server.ses().send_bounce(
+                OriginalMessageId=server.send_mail(sender=f"ann@{domain}"),
+                BounceSender="mailer-daemon@example.com",
+                BouncedRecipientInfoList=[
+                    {"Recipient": "bob@example.com", "BounceType": "DoesNotExist"}
+                ],
+            )
+            found = server.bounce(answer["MessageId"])
+        unit = ShowOutbox("000000000000", found.message_id)
+        (attempt,) = server.call(server.app.store.read(unit))[1]
+        assert bool(peer.contents) is (found.state == "delivered")
+        return found.state.value, attempt.tls_policy, attempt.reply
+
+    return start
+
+
+@pytest.mark.parametrize("selector", [0, 1])
+@pytest.mark.parametrize("matching", [0, 1, 2])
+@pytest.mark.parametrize("usage", [2, 3])
+def test_the_right_certificate(bounced, authority, usage, selector, matching):
+    issued = authority.issue("mx.a.example")
+    found = bounced(issued, issued.tlsa(usage, selector, matching))
+    assert found[:2] == ("delivered", "dane")
+
+
+@pytest.mark.parametrize("usage", [2, 3])
+def test_a_wrong_certificate_is_refused(bounced, authority, tmp_path, usage):
+    shown = Authority(tmp_path, "Other").issue("mx.a.example")
+    state, policy, reply = bounced(shown, authority.issue("mx.a.example").tlsa(usage, 1, 1))
+    assert (state, policy) == ("queued", "dane")
+    assert "DANE: no TLSA record matches the certificate" in reply
+
+
+def test_one_of_several_records_is_enough(bounced, authority):
+    issued, other = authority.issue("mx.a.example"), authority.issue("mx.a.example")
+    found = bounced(issued, other.tlsa(3, 1, 1), issued.tlsa(3, 1, 1), other.tlsa(3, 0, 2))
+    assert found[:2] == ("delivered", "dane")
+
+
+def test_with_dane_ee_neither_name_nor_date_counts(bounced, authority):
+    issued = authority.issue("elsewhere.example", days=-5)
+    assert bounced(issued, issued.tlsa(3, 1, 1))[0] == "delivered"
+
+
+@pytest.mark.parametrize("names", [("elsewhere.example",), ("mx.a.example",)])
+def test_with_dane_ta_both_count(bounced, authority, names):
+    issued = authority.issue(*names, days=-5 if names == ("mx.a.example",) else 30)
+    state, _, reply = bounced(issued, issued.tlsa(2, 0, 1))
+    assert state == "queued"
+    assert "the certificate is not valid for mx.a.example" in reply
+
+
+def test_unusable_records_still_ask_for_tls(bounced, authority, tmp_path):
+    issued = Authority(tmp_path, "Other").issue("elsewhere.example")
+    found = bounced(issued, issued.tlsa(1, 1, 1), f"3 9 1 {64 * chr(48)}", "0 0 9 00")
+    assert found[:2] == ("delivered", "encrypted")
+
+
+@pytest.mark.parametrize("record", ["dane", "unusable"])
+def test_without_starttls_nothing_is_delivered(bounced, authority, record):
+    issued = authority.issue("mx.a.example")
+    tlsa = issued.tlsa(3 if record == "dane" else 1, 1, 1)
+    state, _, reply = bounced(None, tlsa)
+    assert state == "queued"
+    assert "does not offer STARTTLS" in reply
+
+
+def test_records_that_dnssec_does_not_prove_mean_nothing(bounced, authority):
+    issued = authority.issue("mx.b.example")
+    found = bounced(
+        issued, authority.issue("mx.b.example").tlsa(3, 1, 1), domain="b.example", mta_sts="false"
+    )
+    assert found[:2] == ("delivered", "opportunistic")
+
+
+def test_nor_do_they_from_a_resolver_that_is_not_trusted(bounced, authority):
+    issued = authority.issue("mx.a.example")
+    other = authority.issue("mx.a.example").tlsa(3, 1, 1)
+    assert bounced(issued, other, dnssec="false")[:2] == ("delivered", "opportunistic")
+
+
+def test_records_that_cannot_be_found_out_stop_delivery(bounced, authority, dns, monkeypatch):
+    issued = authority.issue("mx.a.example")
+    real = dns._answer
+
+    def fail(data, **options):
+        return data[:2] + b"\xff" * 40 if b"_tcp" in data else real(data, **options)
+
+    monkeypatch.setattr(dns, "_answer", fail)
+    state, _, reply = bounced(issued)
+    assert state == "queued"
+    assert reply.startswith("4.4.3 DNS: _")
+
+
+@pytest.mark.parametrize(
+    ("names", "level", "state"),
+    [
+        (("mx.b.example",), "verified", "delivered"),
+        (("elsewhere.example",), "verified", "queued"),
+        (("elsewhere.example",), "encrypted", "delivered"),
+        ((), "encrypted", "queued"),
+        ((), "opportunistic", "delivered"),
+    ],
+)
+def test_tls_by_setting(bounced, authority, names, level, state):
+    issued = authority.issue(*names) if names else None
+    found = bounced(issued, domain="b.example", delivery_tls=f"b.example={level}")
+    assert found[:2] == (state, level)
+
+
+def test_chains_from_outside_are_only_judged():
+    record = TlsaRecord(3, 1, 1, b"x" * 32)
+    for chain in ([], [b""], [b"\x30\x03\x02\x01\x00"], [b"\xff" * 100]):
+        with pytest.raises(DaneError):
+            check_chain([record], chain, ["mx.a.example"])
