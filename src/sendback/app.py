@@ -48,6 +48,7 @@ from sendback.service.rule_sets import RuleSets
 from sendback.service.sealing import Sealing, SecretError
 from sendback.service.sending import Sending
 from sendback.service.setup import SetupService
+from sendback.service.signing import Signing
 from sendback.service.steps import Steps
 from sendback.service.targets import BUCKET, FUNCTION, MAILBOX, TOPIC, Targets
 from sendback.service.verification import Verification
@@ -101,7 +102,7 @@ class App:
         self.delivery = DeliveryWorker(
             self.store,
             self.clock,
-            _transport(settings, self.store, self.clock),
+            _transport(settings, self.store, self.clock, self.sealing),
             owner=self._owner,
             waits=Waits(
                 Backoff(settings.retry_first, settings.retry_longest),
@@ -370,7 +371,7 @@ def _trust(settings: Settings) -> ssl.SSLContext:
         raise SettingError("tls_ca_file", value, "the settings", allowed) from None
 
 
-def _transport(settings: Settings, store: Store, clock: Clock) -> Transport:
+def _transport(settings: Settings, store: Store, clock: Clock, sealing: Sealing) -> Transport:
     outbound: Outbound = settings.outbound
     if outbound.captures:
         return Capture()
@@ -392,7 +393,7 @@ def _transport(settings: Settings, store: Store, clock: Clock) -> Transport:
     else:
         verify = settings.relay_tls == "verify"
         router = RelayRouter(outbound.smarthosts, verify=verify, trust=trust)
-    return SmtpTransport(router, session, limits, clock)
+    return SmtpTransport(router, session, limits, clock, Signing(store, clock, sealing).sign)
 
 
 def _mx_router(settings: Settings, store: Store, clock: Clock, trust: ssl.SSLContext) -> MxRouter:

@@ -1,6 +1,6 @@
 """A certificate authority of the test's own."""
 
-import datetime
+import datetime as dt
 import ssl
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-_DAY = datetime.timedelta(days=1)
+_DAY = dt.timedelta(days=1)
 
 
 class Authority:
@@ -60,7 +60,7 @@ class Authority:
         return Issued(file, certificate, self.certificate)
 
     def _builder(self, subject: x509.Name, key: Any, days: int = 30) -> x509.CertificateBuilder:
-        now = datetime.datetime.now(datetime.UTC)
+        now = dt.datetime.now(dt.UTC)
         return (
             x509.CertificateBuilder()
             .subject_name(subject)

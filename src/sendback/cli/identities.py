@@ -47,7 +47,9 @@ def list_identities(
 @on_store
 def verify(
     name: Name,
-    dkim: Annotated[bool, typer.Option(help="Make DKIM keys for the domain too.")] = False,
+    dkim: Annotated[
+        bool, typer.Option(help="Make DKIM keys for the domain too, and sign.")
+    ] = False,
     as_json: Json = False,
     *,
     place: Place,
@@ -64,6 +66,7 @@ def verify(
         await ask(account_id, name)
         if dkim:
             await app.identities.verify_dkim(account_id, name)
+            await app.identity_attributes.set_dkim_enabled(account_id, name, enabled=True)
         return _row((await app.identities.find(account_id, [name]))[name])
 
     print_fields(place.run(work, may_create=True), as_json=as_json)

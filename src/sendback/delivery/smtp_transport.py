@@ -9,7 +9,7 @@ left, that is temporary, and says something about the whole domain. The reverse-
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -26,6 +26,9 @@ from sendback.delivery.sessions import (
 from sendback.delivery.transports import Fault, Result
 from sendback.mail.address import AddressError, parse_address
 from sendback.store.values import OutboxMessage, Outcome
+
+# Puts DKIM signatures on a message.
+Sign = Callable[[OutboxMessage], Awaitable[OutboxMessage]]
 
 # A session that nobody used for so long is closed: the peer counts it against its limits.
 _IDLE_SECONDS = 5.0
@@ -59,10 +62,11 @@ class SmtpTransport:
     """Delivers through whatever hops the router names."""
 
     def __init__(
-        self, router: Router, settings: SessionSettings, limits: Limits, clock: Clock
+        self, router: Router, settings: SessionSettings, limits: Limits, clock: Clock, sign: Sign
     ) -> None:
         self._router = router
         self._clock = clock
+        self._sign = sign
         self._settings = settings
         self._limits = limits
         self._places = asyncio.Semaphore(limits.connections)
@@ -83,7 +87,7 @@ class SmtpTransport:
             route = await self._router.route(domain)
         except UnroutableError as error:
             return _unroutable(error, "none")
-        result = await self._along(route, message)
+        result = await self._along(route, await self._sign(message))
         # What all domains go through is no domain's fault.
         return replace(result, fault=Fault.MESSAGE) if route.is_shared else result
 

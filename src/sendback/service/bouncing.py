@@ -293,6 +293,8 @@ class Bouncing:
             fallback=fallback,
             created_at=now,
             expires_at=now + self._give_up_after,
+            sender=str(request.sender_address),
+            sender_account_id=request.sender_arn.account_id if request.sender_arn else None,
         )
 
 

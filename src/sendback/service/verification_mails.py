@@ -110,4 +110,5 @@ class VerificationMails:
             content=message.as_bytes(),
             created_at=now,
             expires_at=now + self._settings.give_up_after,
+            sender=str(sender.address),
         )

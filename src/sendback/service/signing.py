@@ -1,0 +1,145 @@
+"""Which DKIM keys sign a message, ready for use.
+
+Theory of operation. The keys are those of the closest domain that covers the sender's address, is
+published and is enabled (SES API: SetIdentityDkimEnabled; an address's own setting wins over its
+domain's). They belong to the account whose identity the sender is. What the store says holds for a
+minute; an opened key is kept as long as it is used, because opening one costs more than signing.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection
+
+from sendback.clock import Clock
+from sendback.mail.address import AddressError, parse_address
+from sendback.mail.covering import covering_names
+from sendback.mail.dkim import SigningKey, sign
+from sendback.service.dkim import ED25519, belongs_to
+from sendback.service.sealing import Sealing, SecretError
+from sendback.store.dkim_keys import find_dkim_keys
+from sendback.store.errors import StoreUnavailableError
+from sendback.store.identity_checks import find_checks
+from sendback.store.identity_settings import DEFAULTS, FindSettings
+from sendback.store.store import Store
+from sendback.store.values import (
+    CheckKind,
+    DkimKey,
+    DkimKeyState,
+    OutboxMessage,
+    VerificationStatus,
+)
+
+log = logging.getLogger(__name__)
+
+_HOLDS = timedelta(minutes=1)
+_REMEMBERED = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class FindSigningKeys:
+    """The active keys for an address of an account, perhaps none."""
+
+    account_id: str
+    address: str
+    names: tuple[str, ...]  # that cover it, the closest first
+
+    def __call__(self, connection: Connection, /) -> Sequence[DkimKey]:
+        domains = tuple(name for name in self.names if "@" not in name)
+        active = [
+            key
+            for key in find_dkim_keys(connection, self.account_id, domains)
+            if key.state is DkimKeyState.ACTIVE
+        ]
+        having = {key.domain for key in active}
+        if not having:
+            return []
+        proved = {
+            check.identity
+            for check in find_checks(connection, self.account_id, tuple(having))
+            if check.kind is CheckKind.DKIM and check.status is VerificationStatus.SUCCESS
+        }
+        settings = FindSettings(self.account_id, self.names)(connection)
+        domain = next((name for name in domains if name in having & proved), None)
+        if domain is None:
+            return []
+        own = settings.get(self.address, settings.get(domain, DEFAULTS))
+        return [key for key in active if key.domain == domain] if own.dkim_enabled else []
+
+
+class Signing:
+    """Signs what goes out."""
+
+    def __init__(self, store: Store, clock: Clock, sealing: Sealing) -> None:
+        self._store = store
+        self._clock = clock
+        self._sealing = sealing
+        self._found: dict[tuple[str, str], tuple[datetime, tuple[SigningKey, ...]]] = {}
+        self._opened: dict[str, SigningKey] = {}
+
+    async def sign(self, message: OutboxMessage) -> OutboxMessage:
+        """The message with its signatures; as it is when there is no key for its sender."""
+        if message.sender is None:
+            return message
+        account_id = message.sender_account_id or message.account_id
+        keys = await self._keys(account_id, message.sender)
+        if not keys:
+            return message
+        now = self._clock.now()
+        content = sign(message.content, keys, now) + message.content
+        fallback = message.fallback
+        if fallback is not None:
+            fallback = sign(fallback, keys, now) + fallback
+        return replace(message, content=content, fallback=fallback)
+
+    async def _keys(self, account_id: str, sender: str) -> tuple[SigningKey, ...]:
+        now = self._clock.now()
+        until, keys = self._found.get((account_id, sender), (now, ()))
+        if until > now:
+            return keys
+        try:
+            keys = await self._find(account_id, sender)
+        except (StoreUnavailableError, SecretError) as error:
+            log.warning("mail of %s is not signed: %s", sender, error)
+            keys = ()
+        if len(self._found) >= _REMEMBERED:
+            self._found.clear()
+            self._opened.clear()
+        self._found[account_id, sender] = (now + _HOLDS, keys)
+        return keys
+
+    async def _find(self, account_id: str, sender: str) -> tuple[SigningKey, ...]:
+        try:
+            address = parse_address(sender)
+        except AddressError:
+            return ()
+        unit = FindSigningKeys(account_id, address.key, tuple(covering_names(address)))
+        return tuple(self._open(key) for key in await self._store.read(unit) if key.sealed_key)
+
+    def _open(self, key: DkimKey) -> SigningKey:
+        found = self._opened.get(key.selector)
+        if found is None:
+            name = belongs_to(key.account_id, key.domain, key.selector)
+            private = self._sealing.open(key.sealed_key or b"", name)
+            algorithm = f"{key.algorithm}-sha256"
+            make = signer(private, ed25519=key.algorithm == ED25519)
+            found = SigningKey(key.domain, key.selector, algorithm, make)
+            self._opened[key.selector] = found
+        return found
+
+
+def signer(private: bytes, *, ed25519: bool) -> Callable[[bytes], bytes]:
+    """What signs with a private key (PKCS 8, DER)."""
+    from cryptography.hazmat.primitives import hashes  # noqa: PLC0415 - 8 MB
+    from cryptography.hazmat.primitives.asymmetric import padding  # noqa: PLC0415
+    from cryptography.hazmat.primitives.serialization import load_der_private_key  # noqa: PLC0415
+
+    # It was made here and comes out of authenticated encryption: to check it again costs 35 ms.
+    key: Any = load_der_private_key(private, None, unsafe_skip_rsa_key_validation=True)
+    if ed25519:
+        return lambda octets: bytes(key.sign(octets))
+    scheme, algorithm = padding.PKCS1v15(), hashes.SHA256()
+    return lambda octets: bytes(key.sign(octets, scheme, algorithm))

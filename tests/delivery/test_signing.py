@@ -1,0 +1,137 @@
+"""DKIM signatures on what is delivered: by whose keys, and when none."""
+
+import json
+
+import dkim
+import pytest
+
+from sendback.service.records import wanted_records
+from tests.partners.listener import Listener
+
+OTHER = "111111111111"
+
+
+@pytest.fixture
+def sending(running):
+    """A server that relays to a listener; answers it and a function that bounces and verifies."""
+    with Listener() as listener:
+        server = running(send_bounce_rate="0", outbound=listener.url, dkim_ed25519="true")
+        server.ses().verify_domain_identity(Domain="example.com")
+
+        def verified(sender="mailer-daemon@example.com", client=None, **arguments):
+            """The d= and a= tags of each signature, all of which must be good."""
+            mail = server.send_mail()
+            (client or server.ses()).send_bounce(
+                OriginalMessageId=mail,
+                BounceSender=sender,
+                BouncedRecipientInfoList=[
+                    {"Recipient": "bob@example.com", "BounceType": "DoesNotExist"}
+                ],
+                **arguments,
+            )
+            content = listener.next().content
+            verifier = dkim.DKIM(content)
+            found = []
+            for number in range(content.count(b"DKIM-Signature:")):
+                assert verifier.verify(number, dnsfunc=lambda name, timeout=5: published(name))
+                fields = verifier.signature_fields
+                found.append((fields[b"d"].decode(), fields[b"a"].decode()))
+            return found
+
+        records = {}
+
+        def published(name):
+            return records.get(name.decode().rstrip("."))
+
+        def publish(domain, account_id="000000000000"):
+            app = server.app
+            found = server.call(
+                wanted_records(app.store, account_id, domain, server.settings.hostname)
+            )
+            for record in found:
+                records[record.name] = record.value.encode()
+
+        server.verified, server.publish = verified, publish
+        yield server
+
+
+def make_keys(server, domain="example.com"):
+    server.ses().verify_domain_dkim(Domain=domain)
+    server.ses().set_identity_dkim_enabled(Identity=domain, DkimEnabled=True)
+    server.publish(domain)
+
+
+BOTH = [("example.com", "rsa-sha256"), ("example.com", "ed25519-sha256")]
+
+
+def test_by_the_domains_keys(sending):
+    make_keys(sending)
+    assert sorted(sending.verified()) == sorted(BOTH)
+
+
+def test_without_keys_nothing_is_signed(sending):
+    assert sending.verified() == []
+
+
+def test_where_signing_is_off_nothing_is_signed(sending):
+    """As in SES, where keys alone do not sign yet."""
+    sending.ses().verify_domain_dkim(Domain="example.com")
+    assert sending.verified() == []
+    sending.ses().set_identity_dkim_enabled(Identity="example.com", DkimEnabled=False)
+    assert sending.verified() == []
+
+
+def test_an_address_has_a_setting_of_its_own(sending):
+    make_keys(sending)
+    ses = sending.ses()
+    ses.verify_email_identity(EmailAddress="mailer-daemon@example.com")
+    ses.set_identity_dkim_enabled(Identity="mailer-daemon@example.com", DkimEnabled=False)
+    assert sending.verified() == []
+    assert len(sending.verified("postmaster@example.com")) == 2
+
+
+def test_a_subdomain_is_signed_for_by_its_parent(sending):
+    make_keys(sending)
+    assert {domain for domain, _ in sending.verified("x@mail.example.com")} == {"example.com"}
+
+
+def test_the_closest_domain_signs(sending):
+    make_keys(sending)
+    sending.ses().verify_domain_identity(Domain="mail.example.com")
+    make_keys(sending, "mail.example.com")
+    assert {domain for domain, _ in sending.verified("x@mail.example.com")} == {"mail.example.com"}
+
+
+def test_after_a_rotation_the_reserve_signs(sending, clock):
+    make_keys(sending)
+    assert len(sending.verified()) == 2
+    sending.call(sending.app.identities.rotate_dkim("000000000000", "example.com"))
+    sending.publish("example.com")
+    sending.app.delivery._outbox._transport._sign.__self__._found.clear()
+    assert len(sending.verified()) == 2
+
+
+def test_a_sender_of_another_account_is_signed_for_by_that_account(sending):
+    other = sending.ses_of(OTHER, "root")
+    other.verify_domain_identity(Domain="elsewhere.example")
+    other.verify_domain_dkim(Domain="elsewhere.example")
+    other.set_identity_dkim_enabled(Identity="elsewhere.example", DkimEnabled=True)
+    sending.publish("elsewhere.example", OTHER)
+    arn = f"arn:aws:ses:us-east-1:{OTHER}:identity/elsewhere.example"
+    other.put_identity_policy(
+        Identity="elsewhere.example",
+        PolicyName="p",
+        Policy=json.dumps(
+            {
+                "Version": "2012-10-17",
+                "Statement": {
+                    "Effect": "Allow",
+                    "Principal": {"AWS": "000000000000"},
+                    "Action": "ses:SendBounce",
+                    "Resource": arn,
+                },
+            }
+        ),
+    )
+    found = sending.verified("mailer-daemon@elsewhere.example", BounceSenderArn=arn)
+    assert {domain for domain, _ in found} == {"elsewhere.example"}
