@@ -411,7 +411,7 @@ def _mx_router(settings: Settings, store: Store, clock: Clock, trust: ssl.SSLCon
     if settings.mta_sts:
         connector = Connector(
             allow_private=settings.allows_private_targets,
-            trust=trust,
+            trust=_trust(settings),  # of its own: HTTP puts its ALPN into it
             lookup=resolver.addresses,
             max_answer=MAX_POLICY_OCTETS,
         )

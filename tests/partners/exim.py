@@ -24,10 +24,10 @@ primary_hostname = mx.sender.example
 spool_directory = {folder}/spool
 log_file_path = {folder}/log/%slog
 daemon_smtp_ports = {port}
-local_interfaces = 127.0.0.1
+local_interfaces = {host}
 smtputf8_advertise_hosts = *
 dsn_advertise_hosts = *
-tls_advertise_hosts =
+{tls}
 disable_ipv6 = true
 keep_environment =
 never_users =
@@ -68,23 +68,42 @@ def is_usable() -> bool:
 
 
 class Exim:
-    """Bounces mail for example.com, and passes all other mail on to 127.0.0.1:`relay`."""
+    """Bounces mail for example.com, and passes all other mail on to 127.0.0.1:`relay`.
 
-    def __init__(self, relay: int) -> None:
+    `tls` is a PEM file with a key and a chain.
+    """
+
+    def __init__(
+        self, relay: int, *, host: str = "127.0.0.1", port: int = 0, tls: Path | None = None
+    ) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="sendback-exim-"))
         self.folder.chmod(0o755)
-        self.port = free_port()
+        self.host = host
+        self.port = port or free_port()
         for name in ("spool", "log"):
             (self.folder / name).mkdir()
             shutil.chown(self.folder / name, USER)
         self._config = self.folder / "exim.conf"
+        offered = "tls_advertise_hosts ="
+        if tls is not None:
+            offered = f"tls_advertise_hosts = *\ntls_certificate = {tls}\ntls_privatekey = {tls}"
         values = {"binary": BINARY, "folder": self.folder, "port": self.port, "relay": relay}
+        values |= {"host": host, "tls": offered}
         self._config.write_text(_CONFIG.format(**values))
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def log(self) -> str:
         return "".join(file.read_text() for file in sorted((self.folder / "log").iterdir()))
+
+    def wait_for_log(self, text: str, seconds: float = 20.0) -> str:
+        """Answers the log once the text stands in it."""
+        deadline = time.monotonic() + seconds
+        while text not in self.log:
+            if time.monotonic() > deadline:
+                raise AssertionError(f"Exim did not log {text!r}:\n{self.log}")
+            time.sleep(0.05)
+        return self.log
 
     def __enter__(self) -> Self:
         self._process = subprocess.Popen(
@@ -95,7 +114,7 @@ class Exim:
         deadline = time.monotonic() + 20
         while True:
             try:
-                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+                socket.create_connection((self.host, self.port), timeout=1).close()
             except OSError:
                 if time.monotonic() > deadline:
                     raise RuntimeError(f"Exim did not start:\n{self.log}") from None

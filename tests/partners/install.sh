@@ -46,6 +46,35 @@ if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null && [ ! -x $exim/usr/sbin/
     id Debian-exim >/dev/null 2>&1 || useradd --system --no-create-home Debian-exim
 fi
 
+# What is run from a folder: servers that the machine's own services must not become.
+unpack() {
+    local folder=tests/partners/fetched/$1
+    [ -d "$folder/usr" ] && return
+    mkdir -p "$folder"
+    (cd "$folder" && shift && apt-get "$@" download -q "${folder##*/}" && dpkg -x ./*.deb .)
+}
+if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    [ -d tests/partners/fetched/unbound/usr ] || apt-get update -q
+    unpack nsd && unpack unbound
+    # OpenSMTPD 6 cannot do TLS with OpenSSL 3 (OpenSMTPD issue 1171): newer ones are in backports.
+    if [ ! -d tests/partners/fetched/opensmtpd/usr ]; then
+        . /etc/os-release
+        apt=$(mktemp -d)
+        mkdir -p "$apt/lists/partial"
+        uri=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' | head -1)
+        key=/usr/share/keyrings/debian-archive-keyring.gpg
+        echo "deb [signed-by=$key] $uri $VERSION_CODENAME-backports main" >"$apt/sources"
+        options=(-o "Dir::Etc::sourcelist=$apt/sources" -o Dir::Etc::sourceparts=-
+            -o "Dir::State::lists=$apt/lists")
+        apt-get "${options[@]}" update -q && unpack opensmtpd "${options[@]}" || unpack opensmtpd
+    fi
+    DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends \
+        dns-root-data libevent-2.1-7 libfstrm0 libprotobuf-c1
+    for user in opensmtpd opensmtpq; do
+        id $user >/dev/null 2>&1 || useradd --system --no-create-home $user
+    done
+fi
+
 # flufl.bounce's own test data, which only its source distribution has.
 fetched=tests/partners/fetched
 version=$(sed -n 's/^flufl-bounce==\([0-9.]*\).*/\1/p' requirements-dev.lock)

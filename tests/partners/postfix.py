@@ -30,15 +30,15 @@ mynetworks = 127.0.0.0/8
 mydestination =
 local_recipient_maps =
 alias_maps =
-relay_domains = sender.example
-transport_maps = inline:{{ sender.example=discard: }}
+relay_domains = {domain}
+transport_maps = inline:{{ {domain}={onward} }}
 smtputf8_enable = yes
 smtpd_client_connection_count_limit = 0
 {extra}
 """
 
 _MASTER = """\
-127.0.0.1:{port} inet n - n - - smtpd
+{host}:{port} inet n - n - - smtpd
 pickup unix n - n 60 1 pickup
 cleanup unix n - n - 0 cleanup
 qmgr unix n - n 300 1 qmgr
@@ -83,17 +83,28 @@ def free_port() -> int:
 
 
 class Postfix:
-    """Takes mail for sender.example and throws it away, writing its log."""
+    """Takes mail for a domain and throws it away, or passes it on, writing its log."""
 
-    def __init__(self, extra: str = "") -> None:
+    def __init__(
+        self,
+        extra: str = "",
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        domain: str = "sender.example",
+        onward: str = "discard:",
+    ) -> None:
         # pytest's folders are closed to the user that Postfix runs as.
         self.folder = Path(tempfile.mkdtemp(prefix="sendback-postfix-"))
         self.folder.chmod(0o755)
-        self.port = free_port()
+        self.host = host
+        self.port = port or free_port()
         config = self.folder / "etc"
         config.mkdir()
-        (config / "main.cf").write_text(_MAIN.format(folder=self.folder, extra=extra))
-        (config / "master.cf").write_text(_MASTER.format(port=self.port))
+        values = {"folder": self.folder, "host": host, "port": self.port, "extra": extra}
+        values |= {"domain": domain, "onward": onward}
+        (config / "main.cf").write_text(_MAIN.format(**values))
+        (config / "master.cf").write_text(_MASTER.format(**values))
         for name in ("queue", "data"):
             (self.folder / name).mkdir()
         shutil.chown(self.folder / "data", "postfix")
@@ -123,7 +134,7 @@ class Postfix:
         deadline = time.monotonic() + 20
         while True:
             try:
-                with socket.create_connection(("127.0.0.1", self.port), timeout=1) as connection:
+                with socket.create_connection((self.host, self.port), timeout=1) as connection:
                     if connection.recv(3) == b"220":
                         return self
             except OSError:
