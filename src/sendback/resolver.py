@@ -25,6 +25,8 @@ _FAILURE_SECONDS = 10.0  # for which a name that failed is not asked again
 _LONGEST_CACHED_SECONDS = 3600.0
 _NOTHING_SECONDS = 60.0  # for which the answer that there is nothing is kept
 _UDP_OCTETS = 1232
+# More at once would overrun a resolver's socket, and each lost question costs a time-out.
+_AT_ONCE = 50
 
 Servers = Sequence[tuple[str, int]]
 
@@ -112,6 +114,7 @@ class AsyncResolver:
         self._resolver: Any = None
         self._cache: OrderedDict[tuple[str, str], tuple[float, DnsAnswer | str]] = OrderedDict()
         self._asking: dict[tuple[str, str], asyncio.Task[DnsAnswer]] = {}
+        self._places = asyncio.Semaphore(_AT_ONCE)
 
     @property
     def is_trusted(self) -> bool:
@@ -153,9 +156,10 @@ class AsyncResolver:
 
     async def _ask(self, name: str, kind: str) -> DnsAnswer:
         try:
-            answer = await self._made().resolve(
-                name, kind, search=False, raise_on_no_answer=False, lifetime=self._seconds
-            )
+            async with self._places:
+                answer = await self._made().resolve(
+                    name, kind, search=False, raise_on_no_answer=False, lifetime=self._seconds
+                )
         except dns.resolver.NXDOMAIN:
             return self._keep((name, kind), _NOTHING_SECONDS, DnsAnswer((), False, False))
         except (dns.exception.DNSException, OSError, ValueError, EOFError) as error:

@@ -1,4 +1,4 @@
-"""Real DNS: NSD with a signed zone and one that is not, and Unbound that validates in front of it."""
+"""Real DNS: NSD with a signed zone and a plain one, and Unbound that validates before it."""
 
 import shutil
 import socket

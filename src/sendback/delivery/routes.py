@@ -9,10 +9,15 @@ import socket
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
+from time import monotonic
 from typing import Protocol
 
 from sendback.delivery.tls_policies import TlsPolicy, opportunistic, verified
 from sendback.setting_texts import Smarthost
+
+
+# For which a smarthost's addresses are good: the system tells no TTL.
+_LOCATED_SECONDS = 5.0
 
 
 class UnroutableError(Exception):
@@ -90,6 +95,7 @@ class RelayRouter:
     ) -> None:
         """Credentials are only sent inside TLS with a valid certificate, or to loopback."""
         self._route = Route("", tuple(map(_hop, smarthosts)), is_shared=True)
+        self._located: dict[Hop, tuple[float, Location]] = {}
         self._policies = {
             hop: verified(trust) if verify or _has_secrets(smarthost) else opportunistic()
             for hop, smarthost in zip(self._route.hops, smarthosts, strict=True)
@@ -100,6 +106,13 @@ class RelayRouter:
 
     async def locate(self, route: Route, hop: Hop) -> Location:  # noqa: ARG002
         """A smarthost's name is the system's to look up; both kinds of addresses, in its order."""
+        until, place = self._located.get(hop, (0.0, None))
+        if place is None or until < monotonic():
+            place = await self._look_up(hop)
+            self._located[hop] = (monotonic() + _LOCATED_SECONDS, place)
+        return place
+
+    async def _look_up(self, hop: Hop) -> Location:
         loop = asyncio.get_running_loop()
         try:
             found = await loop.getaddrinfo(hop.host, hop.port, type=socket.SOCK_STREAM)

@@ -32,6 +32,8 @@ Sign = Callable[[OutboxMessage], Awaitable[OutboxMessage]]
 
 # A session that nobody used for so long is closed: the peer counts it against its limits.
 _IDLE_SECONDS = 5.0
+# Of the connections, one in so many may be kept while nobody uses it.
+_SHARE_OF_IDLE = 4
 # Of one domain that are tried in one attempt.
 _MAX_HOPS = 10
 
@@ -72,6 +74,7 @@ class SmtpTransport:
         self._places = asyncio.Semaphore(limits.connections)
         self._pools: dict[str, _Pool] = {}
         self._dead: dict[str, tuple[datetime, Result]] = {}
+        self._idle: dict[Session, tuple[str, _Pool, asyncio.TimerHandle]] = {}
         self._closing: set[asyncio.Task[None]] = set()
 
     @property
@@ -98,6 +101,7 @@ class SmtpTransport:
             for session, timer in pool.idle:
                 timer.cancel()
                 self._end(session)
+        self._idle.clear()
         if self._closing:
             await asyncio.wait(self._closing, timeout=1)
         await self._router.close()
@@ -134,6 +138,7 @@ class SmtpTransport:
         while pool.idle:
             session, timer = pool.idle.pop()
             timer.cancel()
+            del self._idle[session]
             if not session.is_open:
                 continue
             try:
@@ -223,9 +228,16 @@ class SmtpTransport:
         loop = asyncio.get_running_loop()
         timer = loop.call_later(_IDLE_SECONDS, self._expire, key, pool, session)
         pool.idle.append((session, timer))
+        self._idle[session] = (key, pool, timer)
+        if len(self._idle) > self._limits.connections // _SHARE_OF_IDLE + 1:
+            oldest = next(iter(self._idle))
+            oldest_key, oldest_pool, timer = self._idle[oldest]
+            timer.cancel()
+            self._expire(oldest_key, oldest_pool, oldest)
 
     def _expire(self, key: str, pool: _Pool, session: Session) -> None:
         pool.idle = deque(entry for entry in pool.idle if entry[0] is not session)
+        del self._idle[session]
         self._end(session)
         self._drop_if_empty(key, pool)
 

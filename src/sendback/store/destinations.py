@@ -16,14 +16,14 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, case, delete, func, insert, or_, select, update
 
 from sendback.clock import from_optional_milliseconds, to_milliseconds
-from sendback.store.leasing import QUEUED
+from sendback.store.outbox_rows import IS_QUEUED
 from sendback.store.tables import destinations, outbox
 from sendback.store.values import Block, Destination
 
 _columns = destinations.c
 _earliest = (
     select(func.min(outbox.c.due_at))
-    .where(outbox.c.domain == bindparam("of_domain"), outbox.c.state == QUEUED)
+    .where(outbox.c.domain == bindparam("of_domain"), IS_QUEUED)
     .scalar_subquery()
 )
 _TOUCH = (
@@ -159,7 +159,7 @@ class ListDestinations:
     def __call__(self, connection: Connection, /) -> Sequence[Destination]:
         waiting = (
             select(outbox.c.domain, func.count().label("waiting"))
-            .where(outbox.c.state == QUEUED)
+            .where(IS_QUEUED)
             .group_by(outbox.c.domain)
             .subquery()
         )

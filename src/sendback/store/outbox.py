@@ -20,26 +20,20 @@ from sendback.store.destinations import (
     touch,
 )
 from sendback.store.leasing import LeaseQueue
-from sendback.store.outbox_rows import find_whole, from_row, to_content_row, to_row
+from sendback.store.outbox_rows import IS_QUEUED, find_whole, from_row, to_content_row, to_row
 from sendback.store.tables import attempts, outbox, outbox_contents
 from sendback.store.transactions import BatchUnit
 from sendback.store.values import Attempt, Block, Lease, OutboxMessage, OutboxState
 
-_QUEUED = OutboxState.QUEUED.value
 _FINISHED = [
     state.value for state in OutboxState if state not in {OutboxState.QUEUED, OutboxState.HELD}
 ]
 _QUEUE = LeaseQueue(outbox, outbox.c.message_id)
 _SWEPT = 1000
 
-_HELD = (
-    outbox.c.message_id == bindparam("message"),
-    outbox.c.lease_token == bindparam("token"),
-    outbox.c.state == _QUEUED,
-)
 _MARK = (
     update(outbox)
-    .where(*_HELD)
+    .where(outbox.c.message_id == bindparam("message"))
     .values(
         state=bindparam("new_state"),
         due_at=bindparam("new_due"),
@@ -48,7 +42,11 @@ _MARK = (
         lease_owner=None,
     )
 )
-_PUT_BACK = update(outbox).where(*_HELD).values(due_at=bindparam("new_due"), lease_owner=None)
+_PUT_BACK = (
+    update(outbox)
+    .where(outbox.c.message_id == bindparam("message"))
+    .values(due_at=bindparam("new_due"), lease_owner=None)
+)
 _TAKE = (
     update(outbox)
     .where(
@@ -56,7 +54,7 @@ _TAKE = (
             select(outbox.c.message_id)
             .where(
                 outbox.c.domain == bindparam("of_domain"),
-                outbox.c.state == _QUEUED,
+                IS_QUEUED,
                 outbox.c.due_at <= bindparam("now"),
             )
             .order_by(outbox.c.due_at)
@@ -153,15 +151,14 @@ class PutBack(BatchUnit[None]):
 
     @classmethod
     def run_together(cls, connection: Connection, units: Sequence[Self]) -> Sequence[None]:
+        held = _still_held(connection, [unit.lease for unit in units])
         rows = [
-            {
-                "message": unit.lease.message.message_id,
-                "token": unit.lease.token,
-                "new_due": to_milliseconds(unit.due_at),
-            }
-            for unit in units
+            {"message": unit.lease.message.message_id, "new_due": to_milliseconds(unit.due_at)}
+            for unit, is_held in zip(units, held, strict=True)
+            if is_held
         ]
-        connection.execute(_PUT_BACK, rows)
+        if rows:
+            connection.execute(_PUT_BACK, rows)
         touch(connection, {unit.lease.message.domain for unit in units})
         return [None] * len(units)
 
@@ -181,27 +178,26 @@ class RecordAttempt(BatchUnit[bool]):
 
     @classmethod
     def run_together(cls, connection: Connection, units: Sequence[Self]) -> Sequence[bool]:
-        marked = [unit._mark(connection) for unit in units]  # noqa: SLF001 - its own class
-        written = [unit for unit, ok in zip(units, marked, strict=True) if ok]
+        held = _still_held(connection, [unit.lease for unit in units])
+        written = [unit for unit, is_held in zip(units, held, strict=True) if is_held]
         if written:
+            connection.execute(_MARK, [unit._mark() for unit in written])  # noqa: SLF001
             connection.execute(insert(attempts), [unit._row() for unit in written])  # noqa: SLF001
         _judge_destinations(connection, written)
-        return marked
+        return held
 
     @property
     def domain(self) -> str:
         return self.lease.message.domain
 
-    def _mark(self, connection: Connection) -> bool:
-        values = {
+    def _mark(self) -> dict[str, object]:
+        return {
             "message": self.lease.message.message_id,
-            "token": self.lease.token,
             "new_state": self.state.value,
             "new_due": to_milliseconds(self.due_at),
             "number": self.lease.message.attempts + 1,
             "reply": self.attempt.reply,
         }
-        return connection.execute(_MARK, values).rowcount == 1
 
     def _row(self) -> dict[str, object]:
         return {
@@ -215,6 +211,17 @@ class RecordAttempt(BatchUnit[bool]):
             "reply": self.attempt.reply,
             "tls_policy": self.attempt.tls_policy,
         }
+
+
+def _still_held(connection: Connection, leases: Sequence[Lease]) -> list[bool]:
+    """Whether each lease is still the row's last one: not taken over, held back or cancelled."""
+    query = (
+        select(outbox.c.message_id, outbox.c.lease_token)
+        .where(outbox.c.message_id.in_([lease.message.message_id for lease in leases]), IS_QUEUED)
+        .with_for_update()
+    )
+    tokens = {row.message_id: row.lease_token for row in connection.execute(query)}
+    return [tokens.get(lease.message.message_id) == lease.token for lease in leases]
 
 
 def _judge_destinations(connection: Connection, units: Sequence[RecordAttempt]) -> None:
@@ -294,7 +301,7 @@ class ExpireWaiting:
         overdue = (
             select(outbox.c.message_id)
             .where(
-                outbox.c.state == _QUEUED,
+                IS_QUEUED,
                 outbox.c.expires_at < to_milliseconds(self.now),
                 outbox.c.lease_owner.is_(None),
             )

@@ -3,12 +3,15 @@
 from collections.abc import Collection
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, literal_column, select
 
 from sendback.clock import from_milliseconds, to_milliseconds
 from sendback.mail.address import AddressError, parse_address
 from sendback.store.tables import outbox, outbox_contents
 from sendback.store.values import OutboxMessage, OutboxState
+
+# Written out, not bound: else the indexes of what waits are not used.
+IS_QUEUED = outbox.c.state == literal_column("'queued'")
 
 # Rows with their contents.
 WHOLE = select(outbox, outbox_contents.c.content, outbox_contents.c.fallback).join(

@@ -34,9 +34,12 @@ def upgrade() -> None:
     )
     op.add_column("outbox", sa.Column("sender", sa.Text(), nullable=True))
     op.add_column("outbox", sa.Column("sender_account_id", sa.String(length=12), nullable=True))
-    op.create_index("outbox_due", "outbox", ["domain", "state", "due_at"])
-    op.create_index("outbox_by_state", "outbox", ["state", "created_at"])
-    op.create_index("outbox_by_expiry", "outbox", ["state", "expires_at"])
+    queued = sa.text("state = 'queued'")
+    for name, columns in (("due", ["domain", "due_at"]), ("by_expiry", ["expires_at"])):
+        op.create_index(
+            f"outbox_{name}", "outbox", columns, sqlite_where=queued, postgresql_where=queued
+        )
+    op.create_index("outbox_by_age", "outbox", ["created_at"])
     op.add_column("attempts", sa.Column("tls_policy", sa.String(length=32), nullable=True))
     _destinations()
     op.create_table(
