@@ -297,7 +297,7 @@ def check_settings(settings: Settings) -> None:
     _human_part(settings)
     _verification_sender(settings)
     _tls(settings)
-    _trust(settings)
+    trust_of(settings)
 
 
 def _smtp_settings(settings: Settings) -> SmtpSettings:
@@ -362,7 +362,7 @@ def _in_hand(settings: Settings) -> int:
     return min(settings.delivery_connections, settings.delivery_host_connections) * 4
 
 
-def _trust(settings: Settings) -> ssl.SSLContext:
+def trust_of(settings: Settings) -> ssl.SSLContext:
     """The authorities that certificates of peers are verified with. Raises `SettingError`."""
     try:
         return trusting(settings.tls_ca_file)
@@ -386,17 +386,17 @@ def _transport(settings: Settings, store: Store, clock: Clock, sealing: Sealing)
         per_domain=settings.delivery_domain_connections if outbound.by_mx else None,
         dead_for=min(_DEAD_FOR, settings.retry_first),
     )
-    trust = _trust(settings)
     router: Router
     if outbound.by_mx:
-        router = _mx_router(settings, store, clock, trust)
+        router = mx_router(settings, store, clock)
     else:
         verify = settings.relay_tls == "verify"
-        router = RelayRouter(outbound.smarthosts, verify=verify, trust=trust)
+        router = RelayRouter(outbound.smarthosts, verify=verify, trust=trust_of(settings))
     return SmtpTransport(router, session, limits, clock, Signing(store, clock, sealing).sign)
 
 
-def _mx_router(settings: Settings, store: Store, clock: Clock, trust: ssl.SSLContext) -> MxRouter:
+def mx_router(settings: Settings, store: Store, clock: Clock) -> MxRouter:
+    """Finds mail servers as the settings say. Raises `SettingError`."""
     servers = None if isinstance(settings.dns, str) else settings.dns
     trusted = None if settings.dnssec == "auto" else settings.dnssec == "true"
     seconds = settings.dns_budget.total_seconds()
@@ -411,12 +411,12 @@ def _mx_router(settings: Settings, store: Store, clock: Clock, trust: ssl.SSLCon
     if settings.mta_sts:
         connector = Connector(
             allow_private=settings.allows_private_targets,
-            trust=_trust(settings),  # of its own: HTTP puts its ALPN into it
+            trust=trust_of(settings),  # of its own: HTTP puts its ALPN into it
             lookup=resolver.addresses,
             max_answer=MAX_POLICY_OCTETS,
         )
         policies = StsPolicies(resolver, store, clock, connector)
-    return MxRouter(resolver, policies, mx_settings, trust)
+    return MxRouter(resolver, policies, mx_settings, trust_of(settings))
 
 
 def _defaults(settings: Settings) -> dict[str, str]:

@@ -15,6 +15,7 @@ from sendback.cli import (
     config,
     database,
     demo,
+    doctor,
     dsn,
     identities,
     keys,
@@ -42,6 +43,7 @@ app = typer.Typer(
 app.command("serve")(serve.serve)
 app.command("demo")(demo.demo)
 app.command("bounce")(bounce.bounce)
+app.command("doctor")(doctor.doctor)
 app.add_typer(messages.app, name="messages")
 app.add_typer(outbox.app, name="outbox")
 app.add_typer(rules.app, name="rules")

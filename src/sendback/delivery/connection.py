@@ -4,6 +4,7 @@ Everything that goes wrong with the peer, the line or the time is a `PeerError`,
 """
 
 import asyncio
+import os
 import ssl
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
@@ -79,7 +80,8 @@ class Connection(asyncio.Protocol):
         except ssl.SSLError as error:
             raise TlsError(Stage.CONNECT, _tls_reason(error), host) from error
         except OSError as error:
-            raise PeerError(Stage.CONNECT, error.strerror or str(error), host) from error
+            reason = os.strerror(error.errno) if error.errno else str(error)
+            raise PeerError(Stage.CONNECT, reason, host) from error
         return connection
 
     @property

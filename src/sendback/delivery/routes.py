@@ -15,7 +15,6 @@ from typing import Protocol
 from sendback.delivery.tls_policies import TlsPolicy, opportunistic, verified
 from sendback.setting_texts import Smarthost
 
-
 # For which a smarthost's addresses are good: the system tells no TTL.
 _LOCATED_SECONDS = 5.0
 

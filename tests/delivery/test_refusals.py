@@ -1,0 +1,68 @@
+"""What a refusal means for the message, for its domain, and for when to come back."""
+
+from datetime import timedelta
+
+import pytest
+
+from sendback.delivery.conversation import Answer, Stage
+from sendback.delivery.refusals import fault_of, greylist_wait
+from sendback.delivery.replies import Reply
+from sendback.delivery.transports import Fault
+
+
+def answer(text, stage=Stage.RCPT):
+    code, _, rest = text.partition(" ")
+    return Answer(stage, Reply(int(code), tuple(rest.split("|"))))
+
+
+@pytest.mark.parametrize(
+    ("text", "stage", "fault"),
+    [
+        ("250 2.0.0 Ok", Stage.CONTENT, Fault.MESSAGE),
+        ("550 5.1.1 no such user", Stage.RCPT, Fault.MESSAGE),
+        ("550 no such user", Stage.RCPT, Fault.MESSAGE),
+        ("452 4.2.2 mailbox full", Stage.RCPT, Fault.MESSAGE),
+        ("552 5.3.4 message too big", Stage.CONTENT, Fault.MESSAGE),
+        ("554 5.6.0 broken content", Stage.CONTENT, Fault.MESSAGE),
+        ("550 5.5.1 what", Stage.RCPT, Fault.MESSAGE),
+        ("554 5.7.1 your address is on a list", Stage.RCPT, Fault.STRIKE),
+        ("451 4.3.0 our database is away", Stage.RCPT, Fault.STRIKE),
+        ("452 4.3.1 no space", Stage.CONTENT, Fault.STRIKE),
+        ("451 4.4.1 no route", Stage.RCPT, Fault.STRIKE),
+        ("550 go away", Stage.MAIL, Fault.STRIKE),
+        ("501 5.1.7 no null sender here", Stage.MAIL, Fault.STRIKE),
+        ("421 4.7.0 too many connections", Stage.RCPT, Fault.STRIKE),
+        ("450 4.7.1 Greylisted, try again later", Stage.RCPT, Fault.MESSAGE),
+    ],
+)
+def test_faults(text, stage, fault):
+    assert fault_of(answer(text, stage)) is fault
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("450 4.2.0 <ann@a.example>: Recipient address rejected: Greylisted", 300),
+        ("450 4.7.1 Greylisting in action, please try again in 300 seconds", 300),
+        ("451 4.7.1 Greylisting in effect, please come back later", 300),
+        ("450 4.2.0 graylisted: retry in 12 minutes", 720),
+        ("451 4.7.1 Try again in 10 mins|http://example.com/greylist", 600),
+        ("450 greylisted, wait 5s", 30),
+        ("450 greylisted, wait 90000 seconds", 1800),
+        ("450 4.7.1 You are temporarily deferred", 300),
+        ("450 4.2.1 mailbox busy", None),
+        ("451 4.3.0 database is away", None),
+        ("550 5.7.1 Greylisted for ever", None),
+    ],
+)
+def test_greylisting(text, seconds):
+    found = greylist_wait(answer(text))
+    assert found == (None if seconds is None else timedelta(seconds=seconds))
+
+
+def test_one_that_says_so_for_ever_is_backed_off_like_others():
+    assert greylist_wait(answer("450 greylisted"), attempts=5) is None
+
+
+def test_only_while_the_recipient_is_judged():
+    assert greylist_wait(answer("450 greylisted", Stage.MAIL)) is None

@@ -1,0 +1,284 @@
+"""The outbox: what is taken, in which order, and how destinations hold it back."""
+
+from datetime import timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlalchemy import create_engine, select
+
+from sendback.store.destinations import ListDestinations, PauseDestination
+from sendback.store.outbox import (
+    ExpireWaiting,
+    ForgetFinished,
+    PutBack,
+    RecordAttempt,
+    TakeLeases,
+    add_to_outbox,
+)
+from sendback.store.outbox_control import CountStates, ListOutbox, Selection, Steer
+from sendback.store.tables import destinations, metadata, outbox
+from sendback.store.values import Attempt, Block, OutboxMessage, OutboxState, Outcome
+from tests.conftest import NOW
+
+ACCOUNT = "000000000000"
+LEASE = timedelta(seconds=30)
+
+
+@pytest.fixture
+def connection():
+    yield from opened()
+
+
+def opened():
+    engine = create_engine("sqlite://")
+    metadata.create_all(engine)
+    with engine.connect() as found:
+        yield found
+    engine.dispose()
+
+
+def add(connection, *recipients, now=NOW, lasts=timedelta(days=5)):
+    start = connection.execute(select(outbox)).all()
+    messages = [
+        OutboxMessage(
+            message_id=f"m{len(start) + number}",
+            account_id=ACCOUNT,
+            original_message_id="o1",
+            recipient=recipient,
+            content=b"x",
+            created_at=now,
+            expires_at=now + lasts,
+        )
+        for number, recipient in enumerate(recipients)
+    ]
+    add_to_outbox(connection, messages)
+
+
+def take(connection, now=NOW, limit=100, room=100, probes=10, rooms=None):
+    unit = TakeLeases("w", now, now + LEASE, limit, room, probes, rooms or {})
+    return unit(connection)
+
+
+def ids(leases):
+    return [lease.message.message_id for lease in leases]
+
+
+def record(connection, lease, state, due_at=NOW, block=None):
+    outcome = Outcome.DELIVERED if state is OutboxState.DELIVERED else Outcome.TEMPORARY
+    attempt = Attempt(NOW, 1, outcome, "peer", None, "words")
+    return RecordAttempt(lease, attempt, state, due_at, block)(connection)
+
+
+def test_room_is_for_each_domain(connection):
+    add(connection, *["a@a.example"] * 5, *["b@b.example"] * 5, "c@c.example")
+    found = take(connection, room=2, rooms={"b.example": 0})
+    assert sorted(lease.message.domain for lease in found) == ["a.example"] * 2 + ["c.example"]
+    assert ids(take(connection, room=9, limit=4)) == ["m2", "m3", "m4", "m5"]
+
+
+def test_what_is_taken_is_not_taken_again_before_its_lease_ends(connection):
+    add(connection, "a@a.example", "a@a.example")
+    assert len(take(connection)) == 2
+    assert take(connection, NOW + LEASE - timedelta(seconds=1)) == []
+    assert len(take(connection, NOW + LEASE)) == 2
+
+
+def test_a_blocked_domain_is_not_looked_at_and_then_probed(connection):
+    add(connection, *["a@a.example"] * 3)
+    first, second, third = take(connection)
+    until = NOW + timedelta(minutes=1)
+    block = Block(1, until, "no answer")
+    assert record(connection, first, OutboxState.QUEUED, NOW, block)
+    for lease in (second, third):
+        PutBack(lease, NOW)(connection)
+    add(connection, "a@a.example")
+    assert take(connection, until - timedelta(seconds=1)) == []
+    (probe,) = take(connection, until)
+    assert probe.failures == 1
+    assert take(connection, until + LEASE / 2) == []  # one at a time
+    record(connection, probe, OutboxState.DELIVERED)
+    assert len(take(connection, until)) == 3
+
+
+def test_only_so_many_probes(connection):
+    names = [f"a@d{n}.example" for n in range(5)]
+    add(connection, *names)
+    for lease in take(connection):
+        record(connection, lease, OutboxState.QUEUED, NOW, Block(1, NOW, "no answer"))
+    assert len(take(connection, probes=2)) == 2
+    assert take(connection, probes=0) == []
+
+
+def test_failures_do_not_count_down(connection):
+    add(connection, "a@a.example", "a@a.example")
+    first, second = take(connection)
+    record(connection, first, OutboxState.QUEUED, NOW, Block(3, NOW, "x"))
+    record(connection, second, OutboxState.QUEUED, NOW, Block(1, NOW, "x"))
+    (found,) = ListDestinations()(connection)
+    assert (found.failures, found.waiting, found.reason) == (3, 2, "x")
+
+
+def test_a_late_worker_marks_nothing(connection):
+    add(connection, "a@a.example")
+    (first,) = take(connection)
+    (second,) = take(connection, NOW + LEASE)
+    assert not record(connection, first, OutboxState.DELIVERED)
+    PutBack(first, NOW)(connection)
+    assert take(connection, NOW + LEASE) == []
+    assert record(connection, second, OutboxState.DELIVERED)
+
+
+def test_a_paused_domain_waits_whatever_is_queued_later(connection):
+    add(connection, "a@a.example")
+    for domain in ("a.example", "b.example"):  # one with mail, one without
+        PauseDestination(domain, True, NOW)(connection)
+    add(connection, "a@a.example", "b@b.example", "c@c.example")
+    assert [lease.message.domain for lease in take(connection)] == ["c.example"]
+    PauseDestination("a.example", False, NOW)(connection)
+    assert len(take(connection)) == 2
+    (found,) = [d for d in ListDestinations()(connection) if d.is_paused]
+    assert (found.domain, found.waiting) == ("b.example", 1)
+
+
+def steer(connection, state, origin, **chosen):
+    unit = Steer(Selection(ACCOUNT, **chosen), origin, state, NOW, NOW + timedelta(days=5))
+    return unit(connection).count
+
+
+QUEUED, HELD, CANCELLED = OutboxState.QUEUED, OutboxState.HELD, OutboxState.CANCELLED
+
+
+def test_holding_and_releasing(connection):
+    add(connection, "a@a.example", "b@a.example", "c@c.example")
+    assert steer(connection, HELD, (QUEUED,), domain="a.example") == 2
+    assert ids(take(connection)) == ["m2"]
+    assert steer(connection, HELD, (QUEUED,)) == 0  # the third one is being tried
+    assert steer(connection, QUEUED, (HELD,), recipient="b@*") == 1
+    assert ids(take(connection)) == ["m1"]
+    assert steer(connection, CANCELLED, (QUEUED, HELD), message_ids=("m0",)) == 1
+    assert CountStates(ACCOUNT)(connection) == {QUEUED: 2, CANCELLED: 1}
+
+
+def test_retrying_unblocks_the_domain(connection):
+    add(connection, "a@a.example")
+    (lease,) = take(connection)
+    later = NOW + timedelta(hours=1)
+    record(connection, lease, QUEUED, later, Block(1, later, "x"))
+    assert take(connection) == []
+    assert steer(connection, QUEUED, (QUEUED,)) == 1
+    assert ids(take(connection)) == ["m0"]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "found"),
+    [
+        ({}, {"m0", "m1", "m2"}),
+        ({"recipient": "*@b.example"}, {"m1"}),
+        ({"recipient": "a_b@*"}, {"m2"}),
+        ({"recipient": "?@a.example"}, {"m0"}),
+        ({"recipient": "%"}, set()),
+        ({"domain": "b.example"}, {"m1"}),
+        ({"message_ids": ("m0", "m2", "x")}, {"m0", "m2"}),
+        ({"reply": "wor"}, {"m0"}),
+        ({"reply": "w%s"}, set()),
+        ({"original_message_id": "o2"}, set()),
+        ({"created_before": NOW}, set()),
+        ({"states": (OutboxState.DELIVERED,)}, {"m0"}),
+    ],
+)
+def test_selections(connection, chosen, found):
+    add(connection, "a@a.example", "b@b.example", "a_b@c.example")
+    leases = take(connection, rooms={"b.example": 0, "c.example": 0})
+    record(connection, leases[0], OutboxState.DELIVERED)
+    selected = ListOutbox(Selection(ACCOUNT, **chosen), 10)(connection)
+    assert {message.message_id for message in selected} == found
+    assert ListOutbox(Selection("1" * 12, **chosen), 10)(connection) == []
+
+
+def test_what_waits_too_long_expires_and_what_is_old_goes(connection):
+    add(connection, "a@a.example", "a@a.example", lasts=timedelta(hours=1))
+    add(connection, "b@b.example")
+    (held,) = take(connection, limit=1)
+    late = NOW + timedelta(hours=2)
+    assert ExpireWaiting(late)(connection) == 1
+    assert CountStates(ACCOUNT)(connection) == {QUEUED: 2, OutboxState.EXPIRED: 1}
+    record(connection, held, OutboxState.DELIVERED)
+    assert ForgetFinished(late)(connection) == 2
+    assert CountStates(ACCOUNT)(connection) == {QUEUED: 1}
+
+
+_DOMAINS = ["a.example", "b.example", "c.example"]
+_STEP = st.tuples(
+    st.sampled_from(["add", "take", "deliver", "retry", "block", "back", "wait", "pause", "hold"]),
+    st.sampled_from(_DOMAINS),
+    st.integers(1, 3),
+)
+
+
+class Play:
+    """Steps of an operator, a worker and time, each a method."""
+
+    def __init__(self, connection):
+        self.connection, self.now, self.held = connection, NOW, []
+
+    def add(self, domain, number):
+        add(self.connection, *[f"x@{domain}"] * number, now=self.now)
+
+    def take(self, _, number):
+        self.held += take(self.connection, self.now, limit=number, room=2)
+
+    def wait(self, _, number):
+        self.now += timedelta(seconds=20 * number)
+
+    def pause(self, domain, number):
+        PauseDestination(domain, number == 1, self.now)(self.connection)
+
+    def hold(self, domain, number):
+        state, origin = (HELD, QUEUED) if number == 1 else (QUEUED, HELD)
+        Steer(Selection(ACCOUNT, domain=domain), (origin,), state, self.now)(self.connection)
+
+    def back(self, _, __):
+        for lease in self._next():
+            PutBack(lease, self.now)(self.connection)
+
+    def deliver(self, _, __):
+        for lease in self._next():
+            record(self.connection, lease, OutboxState.DELIVERED, self.now)
+
+    def retry(self, _, number):
+        for lease in self._next():
+            record(self.connection, lease, QUEUED, self.now + timedelta(seconds=30 * number))
+
+    def block(self, _, number):
+        until = self.now + timedelta(seconds=30 * number)
+        for lease in self._next():
+            record(self.connection, lease, QUEUED, until, Block(number, until, "x"))
+
+    def _next(self):
+        first, self.held = self.held[:1], self.held[1:]
+        return first
+
+
+@given(st.lists(_STEP, max_size=25))
+def test_no_destination_sleeps_over_due_mail(steps):
+    """Whatever happens, a destination's date is never later than its mail's or its block's end."""
+    for connection in opened():
+        play = Play(connection)
+        for step, domain, number in steps:
+            getattr(play, step)(domain, number)
+            check_dates(connection)
+
+
+def check_dates(connection):
+    rows = connection.execute(select(destinations)).all()
+    for row in rows:
+        dues = connection.execute(
+            select(outbox.c.due_at).where(outbox.c.domain == row.domain, outbox.c.state == "queued")
+        ).scalars()
+        earliest = min(dues, default=None)
+        if earliest is not None:
+            assert row.due_at is not None
+            assert row.due_at <= max(earliest, row.blocked_until or 0)
+    known = {row.domain for row in rows}
+    assert set(connection.execute(select(outbox.c.domain)).scalars()) <= known
