@@ -15,10 +15,10 @@ from pathlib import Path
 
 from tests.partners.dns_server import DnsServer
 from tests.partners.postfix import free_port
+from tests.partners.queue import fill
 from tests.partners.sendback import Sendback
 
 from bench.common import count, folder
-from bench.delivery import fill
 
 DOMAINS, DEAD, MESSAGES = 1000, 50, 10_000
 _SINK, _DEAD = "127.0.0.2", "127.0.0.3"

@@ -11,8 +11,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from tests.partners.queue import ACCOUNT
+
 from bench.common import folder
-from bench.delivery import ACCOUNT
 from sendback.ids import RandomIds
 from sendback.store.accounts import AddAccount
 from sendback.store.outbox import RecordAttempt, TakeLeases, add_to_outbox

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from tests.partners.clients import MAIL, send_mail, ses
+from tests.partners.queue import fill
 from tests.partners.sendback import Sendback, run_cli
 
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
@@ -142,6 +143,30 @@ def test_outbox_retry_and_cancel(tmp_path):
         assert server.json("outbox", "show", bounce_id)["state"] == "cancelled"
         server.run("outbox", "retry", bounce_id)
         _wait_for_attempts(server, bounce_id, 3)
+
+
+def test_steering_the_queue(tmp_path):
+    """Holding, releasing, pausing, cancelling: on a store whose server does not run."""
+    place = Sendback(tmp_path)
+    place.run("identities", "verify", "example.com")  # makes the store
+    names = ("a@a.example", "b@a.example", "c@c.example")
+    fill(place.data_dir, names)
+    assert place.run("outbox", "hold", "--domain", "A.Example").stdout == "2 messages are held.\n"
+    assert place.json("outbox", "summary") == {
+        "queued": 1, "held": 2, "delivered": 0, "captured": 0, "failed": 0, "expired": 0,
+        "cancelled": 0,
+    }  # fmt: skip
+    assert "1 message is due now" in place.run("outbox", "release", "--recipient", "b*").stdout
+    place.run("outbox", "pause", "c.example")
+    (row,) = [r for r in place.json("outbox", "domains") if r["domain"] == "c.example"]
+    assert (row["state"], row["waiting"]) == ("paused", 1)
+    assert "due now" in place.run("outbox", "resume", "c.example").stdout
+    assert "3 messages are cancelled" in place.run("outbox", "cancel", "--all").stdout
+    nothing = place.run("outbox", "cancel", check=False)
+    assert nothing.returncode == 2
+    assert "--all" in nothing.stderr
+    odd = place.run("outbox", "list", "--older-than", "soon", check=False)
+    assert odd.returncode == 2
 
 
 def _wait_for_attempts(server, bounce_id, number):

@@ -2,6 +2,7 @@
 
 import asyncio
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -125,6 +126,7 @@ class Play:
         assert (domain.in_hand if domain else 0) == self.held
 
 
+@pytest.mark.fuzz
 @given(_STEPS)
 def test_never_more_on_the_wire_than_the_window_allows(steps):
     async def story():

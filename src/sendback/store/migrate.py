@@ -11,8 +11,8 @@ from sendback.store.store import schema_version
 _MIGRATIONS = Path(__file__).parent / "migrations"
 
 
-def upgrade_schema(url: str) -> tuple[str | None, str | None]:
-    """Runs what migrations are missing; answers the version before and after."""
+def upgrade_schema(url: str, version: str = "head") -> tuple[str | None, str | None]:
+    """Runs what migrations are missing up to a version; answers the version before and after."""
     engine = open_engine(url, writes=True)
     try:
         with engine.begin() as connection:
@@ -20,7 +20,7 @@ def upgrade_schema(url: str) -> tuple[str | None, str | None]:
             config = Config()
             config.set_main_option("script_location", str(_MIGRATIONS))
             config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+            command.upgrade(config, version)
             return before, schema_version(connection)
     finally:
         engine.dispose()

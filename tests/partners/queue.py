@@ -1,0 +1,50 @@
+"""Filling an outbox directly, as SendBounce would have."""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from sendback.ids import RandomIds
+from sendback.store.accounts import AddAccount
+from sendback.store.outbox import add_to_outbox
+from sendback.store.store import Store, prepare_schema
+from sendback.store.values import OutboxMessage
+
+ACCOUNT = "000000000000"
+_CONTENT = b"From: mailer-daemon@example.com\r\nSubject: x\r\n\r\n" + (b"x" * 78 + b"\r\n") * 62
+_CHUNK = 1000
+
+
+def fill(data_dir: Path, recipients: Sequence[str], sender: str | None = None) -> None:
+    """Queues a bounce of 5 KB for each, in the store of the data directory."""
+    data_dir.mkdir(exist_ok=True)
+    url = f"sqlite:///{data_dir / 'sendback.db'}"
+    prepare_schema(url)
+    asyncio.run(_fill(Store(url, data_dir), recipients, sender))
+
+
+async def _fill(store: Store, recipients: Sequence[str], sender: str | None) -> None:
+    now, ids = datetime.now(UTC), RandomIds()
+    await store.write(AddAccount(ACCOUNT, now))
+    for start in range(0, len(recipients), _CHUNK):
+        messages = [
+            OutboxMessage(
+                message_id=ids.outbound_message(now),
+                account_id=ACCOUNT,
+                original_message_id="x",
+                recipient=recipient,
+                content=_CONTENT,
+                created_at=now,
+                expires_at=now + timedelta(days=5),
+                sender=sender,
+            )
+            for recipient in recipients[start : start + _CHUNK]
+        ]
+
+        def add(connection: Any, rows: Sequence[OutboxMessage] = messages) -> None:
+            add_to_outbox(connection, rows)
+
+        await store.write(add)
+    store.close()
