@@ -163,7 +163,7 @@ class AsyncResolver:
         except dns.resolver.NXDOMAIN:
             return self._keep((name, kind), _NOTHING_SECONDS, DnsAnswer((), False, False))
         except (dns.exception.DNSException, OSError, ValueError, EOFError) as error:
-            reason = f"{name} {kind}: {str(error) or type(error).__name__}"
+            reason = f"{name} {kind}: {_in_words(error)}"
             self._remember((name, kind), _FAILURE_SECONDS, reason)
             raise DnsFailedError(reason) from error
         is_secure = self.is_trusted and bool(answer.response.flags & dns.flags.AD)
@@ -200,6 +200,16 @@ def _set_up(resolver: dns.resolver.BaseResolver, servers: Servers | None) -> Non
             dns.nameserver.Do53Nameserver(address, port) for address, port in servers
         ]
     resolver.timeout = _QUERY_SECONDS
+
+
+def _in_words(error: Exception) -> str:
+    """Shorter than dnspython, which tells of each server and each attempt."""
+    if isinstance(error, dns.resolver.LifetimeTimeout):
+        return "no answer in time"
+    if isinstance(error, dns.resolver.NoNameservers):
+        codes = {str(entry[3]) for entry in error.kwargs.get("errors", ())}
+        return f"the servers answer {', '.join(sorted(codes)) or 'nothing'}"
+    return str(error) or type(error).__name__
 
 
 def _is_loopback(server: Any) -> bool:

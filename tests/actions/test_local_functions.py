@@ -8,9 +8,9 @@ import time
 import pytest
 
 from sendback.actions.aws import AwsClients
-from sendback.actions.connector import Connector
 from sendback.actions.functions import FunctionCallers
 from sendback.actions.local_functions import LocalFunctions
+from sendback.connector import Connector
 from sendback.service.ports import ActionFailedError, UnknownTargetError
 from tests.conftest import need
 from tests.partners.webhook import Webhook

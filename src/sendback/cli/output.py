@@ -12,6 +12,10 @@ from typing import Any
 
 import typer
 
+_SHORT = 19  # a date
+_NARROWEST = 8
+_GAP = 3
+
 
 def print_rows(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, as_json: bool) -> None:
     """A table with these columns; as JSON, all that the rows hold."""
@@ -26,14 +30,36 @@ def print_rows(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, as_
     from rich.table import Table
     from rich.text import Text
 
+    # Not cut to 80 columns when it is read by a program after all.
+    console = Console(width=None if sys.stdout.isatty() else 240)
+    cells = [[printable(row.get(column)) for column in columns] for row in rows]
+    whole = _kept_whole(columns, cells, console.width)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
-        # An ID is there to be copied: it stays in one piece, whatever else is folded.
-        table.add_column(column.replace("_", " "), overflow="fold", no_wrap=column.endswith("_id"))
-    for row in rows:
-        table.add_row(*(Text(printable(row.get(column))) for column in columns))
-    # Not cut to 80 columns when it is read by a program after all.
-    Console(width=None if sys.stdout.isatty() else 240).print(table)
+        table.add_column(column.replace("_", " "), overflow="fold", no_wrap=column in whole)
+    for line in cells:
+        table.add_row(*map(Text, line))
+    console.print(table)
+
+
+def _kept_whole(
+    columns: Sequence[str], cells: Sequence[Sequence[str]], width: int
+) -> frozenset[str]:
+    """The columns that are not folded: IDs, which are there to be copied, and short ones.
+
+    As long as enough of the terminal is left for the others.
+    """
+    widths = {
+        column: max(len(column), *(len(line[number]) for line in cells))
+        for number, column in enumerate(columns)
+    }
+    whole = {column for column in columns if column.endswith("_id")}
+    for column in sorted(columns, key=lambda name: widths[name]):
+        taken = sum(widths[name] + _GAP for name in whole | {column})
+        folded = len(columns) - len(whole | {column})
+        if widths[column] <= _SHORT and taken + folded * _NARROWEST <= width:
+            whole.add(column)
+    return frozenset(whole)
 
 
 def print_fields(fields: Mapping[str, Any], *, as_json: bool) -> None:
