@@ -185,3 +185,34 @@ def test_more_messages_than_it_holds_are_all_delivered_once(store, clock):
         assert sorted(slow.delivered) == sorted(ids)
 
     asyncio.run(story())
+
+
+class Partly(Slow):
+    """Slow for some of its messages."""
+
+    async def deliver(self, message):
+        if message.message_id.startswith("slow"):
+            return await super().deliver(message)
+        self.delivered.append(message.message_id)
+        return Result(Outcome.DELIVERED, "peer", "250 ok")
+
+
+def test_what_takes_long_does_not_keep_the_rest_waiting(store, clock):
+    """Seven of eight in hand are slow: the others go through one by one."""
+
+    async def story():
+        await queue(store, *(f"slow{number}" for number in range(7)))
+        transport = Partly()
+        first = worker(store, clock, transport, in_hand=8)
+        running = asyncio.create_task(first.run())
+        await transport.started.wait()
+        await queue(store, *(f"m{number}" for number in range(5)))
+        first.wake()
+        async with asyncio.timeout(10):
+            while len(transport.delivered) < 5:
+                await asyncio.sleep(0.01)
+        transport.may_end.set()
+        first.stop()
+        await running
+
+    asyncio.run(story())

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 # In hand for each message on the wire, so that no connection waits for the store.
-_AHEAD = 3
+_AHEAD = 2
 # Refusals in a row that are not about one message: then the domain refuses everything.
 _STRIKES = 5
 _REMEMBERED = 10_000

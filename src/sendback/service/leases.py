@@ -9,6 +9,7 @@ import contextlib
 import logging
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from time import monotonic
 from typing import Generic, Protocol, TypeVar
 
 from sendback.clock import Clock
@@ -19,6 +20,7 @@ log = logging.getLogger(__name__)
 # How long a row queued by another process may wait to be seen.
 POLL_SECONDS = 1.0
 _LONGEST_FINISH = 10.0
+_STEP_SECONDS = 0.1
 
 L = TypeVar("L")
 
@@ -54,6 +56,7 @@ class LeaseWorker(Generic[L]):
         self._wake = asyncio.Event()
         self._held: dict[str, asyncio.Task[None]] = {}
         self._reserved = 0
+        self._taken_at = 0.0
         self._stopping = False
 
     @property
@@ -103,8 +106,11 @@ class LeaseWorker(Generic[L]):
     async def _take(self) -> bool:
         """Takes what there is and room for; answers whether there may be more to take now."""
         room = self.room
-        if room < max(1, self._in_hand // 4):  # larger steps, fewer transactions
+        # Larger steps, fewer transactions; but what takes long must not keep the rest waiting.
+        few = room < self._in_hand // 4 and monotonic() - self._taken_at < _STEP_SECONDS
+        if room <= 0 or few:
             return False
+        self._taken_at = monotonic()
         self._reserved += room
         leases: Sequence[L] = ()
         try:
