@@ -3,7 +3,6 @@
 import os
 import socket
 import ssl
-from datetime import timedelta
 from functools import cached_property
 
 from sqlalchemy import Connection, text
@@ -14,21 +13,11 @@ from sendback.api.dispatch import Dispatcher
 from sendback.api.services import Services
 from sendback.clock import Clock, SystemClock
 from sendback.config import SettingError, Settings
-from sendback.connector import Connector
-from sendback.delivery.connection import Patience
-from sendback.delivery.mta_sts import MAX_POLICY_OCTETS, StsPolicies
-from sendback.delivery.mx import MxRouter, MxSettings
-from sendback.delivery.routes import RelayRouter, Router
-from sendback.delivery.sessions import SessionSettings
-from sendback.delivery.smtp_transport import Limits as DeliveryLimits
-from sendback.delivery.smtp_transport import SmtpTransport
-from sendback.delivery.tls_policies import trusting
-from sendback.delivery.transports import Capture, Transport
-from sendback.delivery.worker import DeliveryWorker, Waits
+from sendback.delivery.outbound import delivery_worker, trust_of
 from sendback.dsn.texts import TextsError, builtin_texts, parse_texts
 from sendback.ids import IdMaker, RandomIds
 from sendback.mail.address import AddressError, Mailbox, parse_mailbox
-from sendback.resolver import AsyncResolver, Resolver
+from sendback.resolver import Resolver
 from sendback.service.acceptance import Acceptance, CompiledRuleSets
 from sendback.service.accounts import Accounts
 from sendback.service.authorization import Authorization
@@ -55,7 +44,7 @@ from sendback.service.verification import Verification
 from sendback.service.verification_links import Links
 from sendback.service.verification_mails import MailSettings, VerificationMails
 from sendback.service.verification_templates import VerificationTemplates
-from sendback.setting_texts import Listen, Outbound
+from sendback.setting_texts import Listen
 from sendback.smtp.protocol import Limits
 from sendback.smtp.server import SmtpServer, SmtpSettings
 from sendback.smtp.tls import server_context
@@ -64,11 +53,6 @@ from sendback.store.installation import Remember
 from sendback.store.store import Store
 from sendback.verdicts.judge import MailJudge
 from sendback.verdicts.scanners import Clamd, Rspamd
-
-# A host that failed is left alone for so long while there is another.
-_DEAD_FOR = timedelta(seconds=30)
-# A domain that failed is probed at least this often.
-_LONGEST_BLOCK = timedelta(hours=1)
 
 
 class App:
@@ -99,18 +83,8 @@ class App:
         )
         self.verification = self._verification()
         self.housekeeping = Housekeeping(self.store, self.clock, settings.history)
-        self.delivery = DeliveryWorker(
-            self.store,
-            self.clock,
-            _transport(settings, self.store, self.clock, self.sealing),
-            owner=self._owner,
-            waits=Waits(
-                Backoff(settings.retry_first, settings.retry_longest),
-                Backoff(settings.retry_first, min(settings.retry_longest, _LONGEST_BLOCK)),
-            ),
-            lease=settings.lease,
-            in_hand=_in_hand(settings),
-        )
+        signing = Signing(self.store, self.clock, self.sealing)
+        self.delivery = delivery_worker(settings, self.store, self.clock, signing.sign, self._owner)
         self.identities = Identities(
             self.store,
             self.clock,
@@ -353,70 +327,6 @@ def _resolver(settings: Settings, *, cached: bool) -> Resolver | None:
     if settings.dns == "off":
         return None
     return Resolver(None if isinstance(settings.dns, str) else settings.dns, cached=cached)
-
-
-def _in_hand(settings: Settings) -> int:
-    """Messages taken from the outbox at a time: no connection is to wait for the store."""
-    if settings.outbound.by_mx:
-        return settings.delivery_connections * 2
-    return min(settings.delivery_connections, settings.delivery_host_connections) * 4
-
-
-def trust_of(settings: Settings) -> ssl.SSLContext:
-    """The authorities that certificates of peers are verified with. Raises `SettingError`."""
-    try:
-        return trusting(settings.tls_ca_file)
-    except (ssl.SSLError, OSError) as error:
-        value, allowed = str(settings.tls_ca_file), f"PEM certificates: {error}"
-        raise SettingError("tls_ca_file", value, "the settings", allowed) from None
-
-
-def _transport(settings: Settings, store: Store, clock: Clock, sealing: Sealing) -> Transport:
-    outbound: Outbound = settings.outbound
-    if outbound.captures:
-        return Capture()
-    session = SessionSettings(
-        hostname=settings.hostname,
-        patience=Patience(settings.delivery_timeout.total_seconds()),
-        source_addresses=settings.source_address,
-    )
-    limits = DeliveryLimits(
-        connections=settings.delivery_connections,
-        per_host=settings.delivery_host_connections,
-        per_domain=settings.delivery_domain_connections if outbound.by_mx else None,
-        dead_for=min(_DEAD_FOR, settings.retry_first),
-    )
-    router: Router
-    if outbound.by_mx:
-        router = mx_router(settings, store, clock)
-    else:
-        verify = settings.relay_tls == "verify"
-        router = RelayRouter(outbound.smarthosts, verify=verify, trust=trust_of(settings))
-    return SmtpTransport(router, session, limits, clock, Signing(store, clock, sealing).sign)
-
-
-def mx_router(settings: Settings, store: Store, clock: Clock) -> MxRouter:
-    """Finds mail servers as the settings say. Raises `SettingError`."""
-    servers = None if isinstance(settings.dns, str) else settings.dns
-    trusted = None if settings.dnssec == "auto" else settings.dnssec == "true"
-    seconds = settings.dns_budget.total_seconds()
-    resolver = AsyncResolver(servers, trusted=trusted, seconds=seconds)
-    mx_settings = MxSettings(
-        port=settings.mx_port,
-        own_names=frozenset({settings.hostname.lower()}),
-        allow_private=settings.allows_private_targets,
-        tls=settings.delivery_tls,
-    )
-    policies = None
-    if settings.mta_sts:
-        connector = Connector(
-            allow_private=settings.allows_private_targets,
-            trust=trust_of(settings),  # of its own: HTTP puts its ALPN into it
-            lookup=resolver.addresses,
-            max_answer=MAX_POLICY_OCTETS,
-        )
-        policies = StsPolicies(resolver, store, clock, connector)
-    return MxRouter(resolver, policies, mx_settings, trust_of(settings))
 
 
 def _defaults(settings: Settings) -> dict[str, str]:

@@ -112,10 +112,14 @@ class Connector:
             async for chunk in answer.aiter_stream():
                 body += chunk
                 if len(body) > self._max_answer:
-                    raise ConnectorError(f"{url} answered more than {self._max_answer} octets")
+                    raise ConnectorError(f"{url} answered more than {_size(self._max_answer)}")
         kinds = (value for name, value in answer.headers if name.lower() == b"content-type")
         kind = next(kinds, b"").decode("ascii", "replace")
         return HttpAnswer(answer.status, bytes(body), kind)
+
+
+def _size(octets: int) -> str:
+    return f"{octets // 2**20} MiB" if octets >= 2**20 else f"{octets // 2**10} KiB"
 
 
 def _host_field(url: httpcore.URL) -> bytes:

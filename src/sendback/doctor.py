@@ -16,7 +16,7 @@ from typing import Any
 
 import dns.reversename
 
-from sendback.app import App, mx_router, trust_of
+from sendback.app import App
 from sendback.delivery.connection import Connection, Patience, PeerError
 from sendback.delivery.conversation import (
     Capabilities,
@@ -26,10 +26,11 @@ from sendback.delivery.conversation import (
     hello,
     quit_session,
 )
+from sendback.delivery.outbound import async_resolver, mx_router, trust_of
 from sendback.delivery.routes import UnroutableError
 from sendback.mail.envelope import Client, ReversePath
 from sendback.mail.networks import is_public
-from sendback.resolver import AsyncResolver, DnsFailedError, Resolver
+from sendback.resolver import DnsFailedError, Resolver
 from sendback.service.dkim import is_published
 from sendback.service.processing import Examined
 from sendback.store.dkim_keys import FindDkimKeys
@@ -79,8 +80,7 @@ class Doctor:
         self._probe = probe
         self._outside = outside
         servers = None if isinstance(app.settings.dns, str) else app.settings.dns
-        trusted = None if app.settings.dnssec == "auto" else app.settings.dnssec == "true"
-        self._resolver = AsyncResolver(servers, trusted=trusted, seconds=_SECONDS)
+        self._resolver = async_resolver(app.settings, _SECONDS)
         self._sync = Resolver(servers, cached=False)
 
     async def examine(self) -> Findings:

@@ -138,6 +138,11 @@ class AsyncResolver:
             task.add_done_callback(lambda _: self._asking.pop(key))
         return await asyncio.shield(task)
 
+    def close(self) -> None:
+        """Gives up what is being asked."""
+        for task in self._asking.values():
+            task.cancel()
+
     async def addresses(self, host: str) -> list[str]:
         """Of both kinds, IPv6 first. Raises `OSError` when there are none, or nobody says."""
         answers = await asyncio.gather(

@@ -40,6 +40,7 @@ def test_the_later_source_wins_and_is_named(tmp_path):
     ("text", "outbound"),
     [
         ("capture", Outbound()),
+        ("mx", Outbound(by_mx=True)),
         ("smtp://relay.example", Outbound((Smarthost("relay.example", 25),))),
         ("smtp://127.0.0.1:2500", Outbound((Smarthost("127.0.0.1", 2500),))),
         ("smtp://[::1]:2500", Outbound((Smarthost("::1", 2500),))),
@@ -57,6 +58,21 @@ def test_ways_out(text, outbound):
     assert settings(outbound=text).outbound == outbound
 
 
+def test_delivery_by_mx():
+    found = settings(
+        outbound="mx",
+        delivery_tls="Bank.example=verified, .gov.example=encrypted,*=opportunistic",
+        source_address="192.0.2.1, 2001:db8::1",
+    )
+    assert (str(found.outbound), found.outbound.captures) == ("mx", False)
+    assert found.delivery_tls == {
+        "bank.example": "verified", ".gov.example": "encrypted", "*": "opportunistic",
+    }  # fmt: skip
+    assert found.source_address == ("192.0.2.1", "2001:db8::1")
+    assert not found.allows_private_targets
+    assert not found.verifies_at_once
+
+
 def test_a_password_is_never_printed():
     assert str(settings(outbound="smtp://u:p@relay.example").outbound) == (
         "smtp://u:***@relay.example:25"
@@ -66,7 +82,14 @@ def test_a_password_is_never_printed():
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("outbound", "mx"),
+        ("outbound", "mx,smtp://relay"),
+        ("mx_port", "0"),
+        ("delivery_tls", "a.example"),
+        ("delivery_tls", "a.example=strict"),
+        ("delivery_tls", "a b=verified"),
+        ("dnssec", "maybe"),
+        ("source_address", "192.0.2.1,192.0.2.2"),
+        ("tls_ca_file", "/nowhere"),
         ("outbound", "http://relay"),
         ("outbound", "smtp://"),
         ("outbound", "smtp://user@relay"),
@@ -118,7 +141,8 @@ def test_an_unknown_setting_in_the_file_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("flags", "environment", "words"),
     [
-        (("--outbound", "mx"), {}, ("outbound", "'mx'", "flag", "not built yet")),
+        (("--outbound", "dns"), {}, ("outbound", "'dns'", "flag", "write capture, mx, or smtp")),
+        (("--outbound", "mx"), {"SENDBACK_DNS": "off"}, ("dns", "'off'", "needs DNS: system")),
         ((), {"SENDBACK_WORKERS": "no"}, ("workers", "'no'", "environment", "1 to 256")),
         (("--http-listen", "0.0.0.0:1"), {}, ("http_listen", "loopback", "keys create")),
         (("--http-listen", "192.0.2.1:0"), {"SENDBACK_DEVELOPMENT_KEY": "0"}, ("http_listen",)),

@@ -86,12 +86,19 @@ def test_with_dane_ee_neither_name_nor_date_counts(bounced, authority):
     assert bounced(issued, issued.tlsa(3, 1, 1))[0] == "delivered"
 
 
+@pytest.mark.parametrize("name", ["mx.a.example", "a.example"])
+def test_with_dane_ta_the_servers_name_or_the_domains_will_do(bounced, authority, name):
+    """RFC 7672 §3.2.2."""
+    issued = authority.issue(name)
+    assert bounced(issued, issued.tlsa(2, 0, 1))[:2] == ("delivered", "dane")
+
+
 @pytest.mark.parametrize("names", [("elsewhere.example",), ("mx.a.example",)])
 def test_with_dane_ta_both_count(bounced, authority, names):
     issued = authority.issue(*names, days=-5 if names == ("mx.a.example",) else 30)
     state, _, reply = bounced(issued, issued.tlsa(2, 0, 1))
     assert state == "queued"
-    assert "the certificate is not valid for mx.a.example" in reply
+    assert "the certificate is not valid for mx.a.example or a.example" in reply
 
 
 def test_unusable_records_still_ask_for_tls(bounced, authority, tmp_path):

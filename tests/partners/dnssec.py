@@ -1,10 +1,8 @@
 """Real DNS: NSD with a signed zone and a plain one, and Unbound that validates before it."""
 
 import shutil
-import socket
 import subprocess
 import tempfile
-import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Self
@@ -19,6 +17,7 @@ import dns.zone
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.partners.postfix import free_port
+from tests.partners.waiting import wait_for_port
 
 _FETCHED = Path(__file__).parent / "fetched"
 NSD = _FETCHED / "nsd/usr/sbin/nsd"
@@ -129,16 +128,8 @@ class Dnssec:
         ):
             with (self.folder / "out").open("ab") as out:
                 self._processes.append(subprocess.Popen(command, stdout=out, stderr=out))
-        deadline = time.monotonic() + 20
         for port in (self._authority, self.port):
-            while True:
-                try:
-                    socket.create_connection(("127.0.0.1", port), timeout=1).close()
-                    break
-                except OSError:
-                    if time.monotonic() > deadline:
-                        raise RuntimeError(self._logs()) from None
-                    time.sleep(0.05)
+            wait_for_port("127.0.0.1", port, self._logs)
         return self
 
     def _logs(self) -> str:

@@ -6,7 +6,6 @@ The packages of Postfix and Exim exclude each other, so `install.sh` unpacks Exi
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Self
 
 from tests.partners.postfix import free_port
+from tests.partners.waiting import wait_for_port, wait_for_text
 
 BINARY = Path(__file__).parent / "fetched/exim/usr/sbin/exim4"
 USER = "Debian-exim"  # compiled in
@@ -98,12 +98,7 @@ class Exim:
 
     def wait_for_log(self, text: str, seconds: float = 20.0) -> str:
         """Answers the log once the text stands in it."""
-        deadline = time.monotonic() + seconds
-        while text not in self.log:
-            if time.monotonic() > deadline:
-                raise AssertionError(f"Exim did not log {text!r}:\n{self.log}")
-            time.sleep(0.05)
-        return self.log
+        return wait_for_text(lambda: self.log, text, seconds)
 
     def __enter__(self) -> Self:
         self._process = subprocess.Popen(
@@ -111,16 +106,8 @@ class Exim:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        deadline = time.monotonic() + 20
-        while True:
-            try:
-                socket.create_connection((self.host, self.port), timeout=1).close()
-            except OSError:
-                if time.monotonic() > deadline:
-                    raise RuntimeError(f"Exim did not start:\n{self.log}") from None
-                time.sleep(0.05)
-            else:
-                return self
+        wait_for_port(self.host, self.port, lambda: self.log)
+        return self
 
     def __exit__(self, *_: object) -> None:
         if self._process is not None:

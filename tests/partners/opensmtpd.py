@@ -6,12 +6,12 @@ Its spool is where it was built to be, so that only one can run on a machine.
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 import tempfile
-import time
 from pathlib import Path
 from typing import Self
+
+from tests.partners.waiting import wait_for_port, wait_for_text
 
 BINARY = Path(__file__).parent / "fetched/opensmtpd/usr/sbin/smtpd"
 
@@ -58,12 +58,7 @@ class OpenSmtpd:
 
     def wait_for_log(self, text: str, seconds: float = 20.0) -> str:
         """Answers the log once the text stands in it."""
-        deadline = time.monotonic() + seconds
-        while text not in self.log:
-            if time.monotonic() > deadline:
-                raise AssertionError(f"OpenSMTPD did not log {text!r}:\n{self.log}")
-            time.sleep(0.05)
-        return self.log
+        return wait_for_text(lambda: self.log, text, seconds)
 
     def __enter__(self) -> Self:
         shutil.rmtree("/var/spool/smtpd", ignore_errors=True)  # what an earlier one left behind
@@ -74,16 +69,8 @@ class OpenSmtpd:
             self._process = subprocess.Popen(
                 [BINARY, "-d", "-f", self.folder / "smtpd.conf"], stdout=log, stderr=log
             )
-        deadline = time.monotonic() + 20
-        while True:
-            try:
-                socket.create_connection((self.host, self.port), timeout=1).close()
-            except OSError:
-                if time.monotonic() > deadline or self._process.poll() is not None:
-                    raise RuntimeError(f"OpenSMTPD did not start:\n{self.log}") from None
-                time.sleep(0.05)
-            else:
-                return self
+        wait_for_port(self.host, self.port, lambda: self.log)
+        return self
 
     def __exit__(self, *_: object) -> None:
         if self._process is not None:

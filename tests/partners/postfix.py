@@ -11,6 +11,8 @@ import time
 from pathlib import Path
 from typing import Self
 
+from tests.partners.waiting import wait_for_text
+
 BINARY = Path("/usr/sbin/postfix")
 
 _MAIN = """\
@@ -116,12 +118,7 @@ class Postfix:
 
     def wait_for_log(self, text: str, seconds: float = 20.0) -> str:
         """Answers the log once the text stands in it."""
-        deadline = time.monotonic() + seconds
-        while text not in self.log:
-            if time.monotonic() > deadline:
-                raise AssertionError(f"Postfix did not log {text!r}:\n{self.log}")
-            time.sleep(0.05)
-        return self.log
+        return wait_for_text(lambda: self.log, text, seconds)
 
     def change(self, name: str, value: str) -> None:
         """Sets a parameter of main.cf while it runs."""

@@ -32,6 +32,11 @@ class TlsaRecord:
         known = self.selector in {0, 1} and self.matching in {0, 1, 2}
         return known and self.usage in {_DANE_TA, _DANE_EE} and bool(self.data)
 
+    @property
+    def checks_names(self) -> bool:
+        """RFC 7672 §3.1.1: with DANE-EE the key alone is proof."""
+        return self.usage == _DANE_TA
+
 
 def usable_records(records: Sequence[Any]) -> tuple[TlsaRecord, ...]:
     """Of dnspython's TLSA rdata."""
@@ -56,7 +61,7 @@ def check_chain(
         raise DaneError(f"a certificate cannot be read: {error}") from None
     reasons = []
     for record in records:
-        if record.usage == _DANE_EE:
+        if not record.checks_names:
             if _matches(record, certificates[0]):
                 return
             continue
@@ -82,7 +87,7 @@ def _anchor_reason(record: TlsaRecord, chain: Sequence[Any], names: Sequence[str
         try:
             verifier.verify(chain[0], list(chain[1:]))
         except verification.VerificationError as error:
-            reason = f"the certificate is not valid for {name}: {error}"
+            reason = f"the certificate is not valid for {' or '.join(names)}: {error}"
         else:
             return None
     return reason

@@ -30,6 +30,7 @@ _FETCH_SECONDS = 30.0
 # §3.3: a fetch that failed is not repeated at once.
 _AFTER_FAILURE = timedelta(minutes=5)
 _REMEMBERED = 10_000
+_HOLDS = timedelta(minutes=1)  # for which nobody is asked again
 
 _ID = re.compile(r"[A-Za-z0-9]{1,32}")
 _MODES = frozenset({"enforce", "testing", "none"})
@@ -131,17 +132,28 @@ class StsPolicies:
         self._connector = connector
         self._fetch = fetcher(connector, port)
         self._failed: dict[tuple[str, str], datetime] = {}
+        self._found: dict[str, tuple[datetime, StsPolicy | None]] = {}
         self._asking: dict[str, asyncio.Task[StsPolicy | None]] = {}
 
     async def find(self, domain: str) -> StsPolicy | None:
         """What the domain asks for now, None for nothing."""
+        now = self._clock.now()
+        until, policy = self._found.get(domain, (now, None))
+        if until > now:
+            return policy
         task = self._asking.get(domain)
         if task is None:
             task = self._asking[domain] = asyncio.create_task(self._find(domain))
             task.add_done_callback(lambda _: self._asking.pop(domain))
-        return await asyncio.shield(task)
+        policy = await asyncio.shield(task)
+        if len(self._found) >= _REMEMBERED:
+            self._found.clear()
+        self._found[domain] = (now + _HOLDS, policy)
+        return policy
 
     async def close(self) -> None:
+        for task in self._asking.values():
+            task.cancel()
         await self._connector.close()
 
     async def _find(self, domain: str) -> StsPolicy | None:

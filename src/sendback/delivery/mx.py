@@ -93,6 +93,7 @@ class MxRouter:
         return Location(hop, tuple(addresses), tls)
 
     async def close(self) -> None:
+        self._resolver.close()
         if self._policies:
             await self._policies.close()
 
@@ -150,7 +151,7 @@ class MxRouter:
         """DANE wins (RFC 8461 §2); of the setting and MTA-STS, whichever asks for more."""
         wanted = self._settings.tls_for(route.domain)
         if secure:
-            policy = await self._dane(hop)
+            policy = await self._dane(route, hop)
             if policy is not None:
                 return policy
         if route.sts is not None and route.sts.enforces:
@@ -162,13 +163,17 @@ class MxRouter:
             return verified(self._trust)
         return encrypted() if wanted == "encrypted" else opportunistic()
 
-    async def _dane(self, hop: Hop) -> TlsPolicy | None:
+    async def _dane(self, route: MxRoute, hop: Hop) -> TlsPolicy | None:
         """RFC 7672 §2.2: records that cannot be found out stop delivery, or they were no help."""
         answer = await self._ask(f"_{hop.port}._tcp.{hop.host}", "TLSA")
         if not answer.records or not answer.is_secure:
             return None
         records = usable_records(answer.records)
-        return dane(records) if records else encrypted()
+        if not records:
+            return encrypted()
+        # Only an authority's certificates are looked at for names: else sessions can be shared.
+        names = (hop.host, route.domain) if any(record.checks_names for record in records) else ()
+        return dane(records, tuple(dict.fromkeys(names)))
 
     async def _ask(self, name: str, kind: str) -> DnsAnswer:
         try:

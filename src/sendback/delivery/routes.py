@@ -61,7 +61,8 @@ class Location:
     @property
     def key(self) -> str:
         """Sessions of one key can be used for each other."""
-        return f"{self.hop.host}:{self.hop.port}/{self.tls.name}"
+        names = ",".join(self.tls.names)
+        return f"{self.hop.host}:{self.hop.port}/{self.tls.name}/{names}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -206,7 +206,7 @@ def _check_certificate(connection: Connection, place: Location) -> None:
     """Against the TLSA records, where there are any."""
     if place.tls.tlsa:
         try:
-            check_chain(place.tls.tlsa, connection.certificates, [place.hop.host])
+            check_chain(place.tls.tlsa, connection.certificates, place.tls.names)
         except DaneError as error:
             raise TlsError(Stage.STARTTLS, f"DANE: {error}") from error
 

@@ -15,12 +15,16 @@ from sendback.delivery.dane import TlsaRecord
 
 @dataclass(frozen=True, slots=True)
 class TlsPolicy:
-    """`name` is for people; `required`: no delivery in clear; `tlsa`: what DANE lets through."""
+    """`name` is for people; `required`: no delivery in clear; `tlsa`: what DANE lets through.
+
+    `names` are those of which DANE's certificates must have one, where names count.
+    """
 
     name: str
     context: ssl.SSLContext
     required: bool
     tlsa: tuple[TlsaRecord, ...] = ()
+    names: tuple[str, ...] = ()
 
 
 def trusting(ca_file: Path | None) -> ssl.SSLContext:
@@ -54,6 +58,6 @@ def verified(trust: ssl.SSLContext, name: str = "verified") -> TlsPolicy:
     return TlsPolicy(name, trust, required=True)
 
 
-def dane(records: tuple[TlsaRecord, ...]) -> TlsPolicy:
-    """TLS with a certificate that one of the records names."""
-    return TlsPolicy("dane", _any_certificate(), required=True, tlsa=records)
+def dane(records: tuple[TlsaRecord, ...], names: tuple[str, ...]) -> TlsPolicy:
+    """TLS with a certificate that one of the records names (RFC 7672 §3.2.2 for `names`)."""
+    return TlsPolicy("dane", _any_certificate(), required=True, tlsa=records, names=names)

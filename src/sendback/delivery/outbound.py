@@ -1,0 +1,112 @@
+"""The delivery that the settings ask for: its worker, its way out, its router."""
+
+import ssl
+from datetime import timedelta
+
+from sendback.clock import Clock
+from sendback.config import SettingError, Settings
+from sendback.connector import Connector
+from sendback.delivery.connection import Patience
+from sendback.delivery.mta_sts import MAX_POLICY_OCTETS, StsPolicies
+from sendback.delivery.mx import MxRouter, MxSettings
+from sendback.delivery.routes import RelayRouter, Router
+from sendback.delivery.sessions import SessionSettings
+from sendback.delivery.smtp_transport import Limits, Sign, SmtpTransport
+from sendback.delivery.tls_policies import trusting
+from sendback.delivery.transports import Capture, Transport
+from sendback.delivery.worker import DeliveryWorker, Waits
+from sendback.resolver import AsyncResolver
+from sendback.service.backoff import Backoff
+from sendback.store.store import Store
+
+# A host that failed is left alone for so long while there is another.
+_DEAD_FOR = timedelta(seconds=30)
+# A domain that failed is probed at least this often.
+_LONGEST_BLOCK = timedelta(hours=1)
+
+
+def delivery_worker(
+    settings: Settings, store: Store, clock: Clock, sign: Sign, owner: str
+) -> DeliveryWorker:
+    """Raises `SettingError`."""
+    longest_block = min(settings.retry_longest, _LONGEST_BLOCK)
+    return DeliveryWorker(
+        store,
+        clock,
+        _transport(settings, store, clock, sign),
+        owner=owner,
+        waits=Waits(
+            message=Backoff(settings.retry_first, settings.retry_longest),
+            domain=Backoff(settings.retry_first, longest_block),
+        ),
+        lease=settings.lease,
+        in_hand=_in_hand(settings),
+    )
+
+
+def mx_router(settings: Settings, store: Store, clock: Clock) -> MxRouter:
+    """Finds mail servers as the settings say. Raises `SettingError`."""
+    resolver = async_resolver(settings, settings.dns_budget.total_seconds())
+    mx_settings = MxSettings(
+        port=settings.mx_port,
+        own_names=frozenset({settings.hostname.lower()}),
+        allow_private=settings.allows_private_targets,
+        tls=settings.delivery_tls,
+    )
+    policies = None
+    if settings.mta_sts:
+        connector = Connector(
+            allow_private=settings.allows_private_targets,
+            trust=trust_of(settings),  # of its own: HTTP puts its ALPN into it
+            lookup=resolver.addresses,
+            max_answer=MAX_POLICY_OCTETS,
+        )
+        policies = StsPolicies(resolver, store, clock, connector)
+    return MxRouter(resolver, policies, mx_settings, trust_of(settings))
+
+
+def async_resolver(settings: Settings, seconds: float) -> AsyncResolver:
+    """Asks the DNS servers of the settings; a question may take so many seconds."""
+    servers = None if isinstance(settings.dns, str) else settings.dns
+    trusted = None if settings.dnssec == "auto" else settings.dnssec == "true"
+    return AsyncResolver(servers, trusted=trusted, seconds=seconds)
+
+
+def trust_of(settings: Settings) -> ssl.SSLContext:
+    """The authorities that certificates of peers are verified with. Raises `SettingError`."""
+    try:
+        return trusting(settings.tls_ca_file)
+    except (ssl.SSLError, OSError) as error:
+        value, allowed = str(settings.tls_ca_file), f"PEM certificates: {error}"
+        raise SettingError("tls_ca_file", value, "the settings", allowed) from None
+
+
+def _transport(settings: Settings, store: Store, clock: Clock, sign: Sign) -> Transport:
+    outbound = settings.outbound
+    if outbound.captures:
+        return Capture()
+    router: Router
+    if outbound.by_mx:
+        router = mx_router(settings, store, clock)
+    else:
+        verify = settings.relay_tls == "verify"
+        router = RelayRouter(outbound.smarthosts, verify=verify, trust=trust_of(settings))
+    session = SessionSettings(
+        hostname=settings.hostname,
+        patience=Patience(settings.delivery_timeout.total_seconds()),
+        source_addresses=settings.source_address,
+    )
+    limits = Limits(
+        connections=settings.delivery_connections,
+        per_host=settings.delivery_host_connections,
+        per_domain=settings.delivery_domain_connections if outbound.by_mx else None,
+        dead_for=min(_DEAD_FOR, settings.retry_first),
+    )
+    return SmtpTransport(router, session, limits, clock, sign)
+
+
+def _in_hand(settings: Settings) -> int:
+    """Messages taken from the outbox at a time: no connection is to wait for the store."""
+    if settings.outbound.by_mx:
+        return settings.delivery_connections * 2
+    return min(settings.delivery_connections, settings.delivery_host_connections) * 4
