@@ -116,6 +116,11 @@ def run(settings: Settings, ready_file: Path | None, announce: Callable[[Address
             "owners of addresses reach this server",
             settings.http_listen,
         )
+    if settings.outbound.by_mx and "." not in settings.hostname:
+        log.warning(
+            "others refuse mail from a server that calls itself %s: set hostname to a full name",
+            settings.hostname,
+        )
     sockets, addresses = bind(settings)
 
     def ready() -> None:

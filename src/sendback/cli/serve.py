@@ -28,8 +28,8 @@ def serve(
     outbound: Annotated[
         str | None,
         typer.Option(
-            help="capture keeps bounces here and sends nothing; smtp://[USER:PASSWORD@]HOST:PORT "
-            "sends them through that relay. (mx is to come.)",
+            help="capture keeps bounces here and sends nothing; mx sends them to each domain's "
+            "mail servers, smtp://[USER:PASSWORD@]HOST:PORT through that relay.",
             show_default="capture",
         ),
     ] = None,
@@ -77,14 +77,18 @@ def serve(
 def _announce(loaded: LoadedSettings, addresses: "Addresses") -> None:
     settings = loaded.settings
     key = "test / test (loopback only)" if settings.development_key else "sendback keys create"
-    kept = "kept here, never sent: sendback outbox list"
+    way_out = f"sent through {settings.outbound}"
+    if settings.outbound.captures:
+        way_out = "kept here, never sent: sendback outbox list"
+    elif settings.outbound.by_mx:
+        way_out = "sent to each domain's mail servers: sendback doctor"
     endpoint = f"http://{addresses.http}"
     typer.echo(
         f"""Sendback serves.
 
   SES API     {endpoint}   region {settings.region}, account {settings.account_id}
   SMTP        {addresses.smtp}
-  bounces     {kept if settings.outbound.captures else f"sent through {settings.outbound}"}
+  bounces     {way_out}
   data        {settings.data_dir.absolute()}
   access key  {key}
 
