@@ -271,7 +271,8 @@ def check_settings(settings: Settings) -> None:
     _human_part(settings)
     _verification_sender(settings)
     _tls(settings)
-    trust_of(settings)
+    if settings.tls_ca_file:
+        trust_of(settings)
 
 
 def _smtp_settings(settings: Settings) -> SmtpSettings:

@@ -32,6 +32,9 @@ half-null.example. 300 IN MX 0 .
 half-null.example. 300 IN MX 10 second.mx.example.
 text.example. 300 IN TXT "no server here"
 gone.example. 300 IN MX 10 nowhere.mx.example.
+odd.example. 300 IN MX 10 a\\032b\\013\\010c.mx.example.
+half-odd.example. 300 IN MX 5 *.mx.example.
+half-odd.example. 300 IN MX 10 second.mx.example.
 bad.example. 300 IN MX 10 x.servfail.example.
 half-bad.example. 300 IN MX 10 x.servfail.example.
 half-bad.example. 300 IN MX 20 second.mx.example.
@@ -116,6 +119,7 @@ def test_of_our_own_place_in_the_list_only_what_is_before_it(dns):
         ("ours.example", "5.4.6 mail for ours.example would come back here", True),
         ("text.example", "5.4.4 text.example has no address", True),
         ("gone.example", "5.4.4 nowhere.mx.example has no address", True),
+        ("odd.example", "5.4.4 the MX of odd.example is no host name: a\\032b\\013\\010c", True),
         ("inside.example", "5.4.4 loop.mx.example is 127.0.0.1, an address of a private", True),
         ("[127.0.0.1]", "5.4.4 127.0.0.1 is 127.0.0.1, an address of a private network", True),
         ("servfail.example", "4.4.3 DNS: servfail.example MX: ", False),
@@ -134,6 +138,10 @@ def test_no_way_there(dns, domain, reason, is_permanent):
 
 def test_a_null_mx_beside_others_is_passed_over(dns):
     assert hosts(dns, "half-null.example") == ["second.mx.example"]
+
+
+def test_what_is_no_host_name_is_passed_over(dns):
+    assert hosts(dns, "half-odd.example") == ["second.mx.example"]
 
 
 def test_both_kinds_of_addresses_in_turn(dns):
@@ -253,6 +261,16 @@ def test_the_next_server_when_the_first_is_not_there(by_mx, dns):
         second.next()
         assert server.bounce(message_id).state == "delivered"
         assert attempts(server, message_id)[0].peer.startswith("m1.a.example[127.0.0.3]")
+
+
+def test_by_ipv6(by_mx, dns):
+    put_domain(dns, "a.example", "::1")
+    with Listener(host="::1", port=by_mx.port) as first:
+        server, bounce = by_mx()
+        message_id = bounce("ann@a.example")
+        first.next()
+        assert server.bounce(message_id).state == "delivered"
+        assert attempts(server, message_id)[0].peer == f"m0.a.example[::1]:{by_mx.port}"
 
 
 @pytest.mark.parametrize("misdeed", [lambda _: b"554 5.3.2 no\r\n", lambda _: None])

@@ -19,6 +19,7 @@ from sendback.delivery.dane import usable_records
 from sendback.delivery.mta_sts import StsPolicies, StsPolicy
 from sendback.delivery.routes import Hop, Location, Route, UnroutableError
 from sendback.delivery.tls_policies import TlsPolicy, dane, encrypted, opportunistic, verified
+from sendback.mail.address import AddressError, parse_domain
 from sendback.mail.networks import is_public
 from sendback.resolver import AsyncResolver, DnsAnswer, DnsFailedError
 
@@ -101,12 +102,15 @@ class MxRouter:
 
     def _servers(self, domain: str, records: Sequence[Any]) -> list[str]:
         """In the order in which they are tried: by preference, in chance order within one."""
-        found = [(r.preference, r.exchange.to_text(omit_final_dot=True).lower()) for r in records]
-        if not found:
+        if not records:
             return [domain]  # RFC 5321 §5.1: the domain itself
-        if all(name in {"", "."} for _, name in found):
+        pairs = [(r.preference, r.exchange.to_text(omit_final_dot=True)) for r in records]
+        if all(name in {"", "."} for _, name in pairs):
             raise UnroutableError(f"5.1.10 {domain} takes no mail (null MX)", is_permanent=True)
-        found = [(preference, name) for preference, name in found if name not in {"", "."}]
+        found = [(preference, name.lower()) for preference, name in pairs if _is_host_name(name)]
+        if not found:
+            reason = f"5.4.4 the MX of {domain} is no host name: {pairs[0][1][:80]}"
+            raise UnroutableError(reason, is_permanent=True)
         self._shuffle(found)
         found.sort(key=lambda entry: entry[0])
         own = min((p for p, name in found if name in self._settings.own_names), default=None)
@@ -186,6 +190,14 @@ def _literal(domain: str) -> str:
     """The address in `[192.0.2.1]` or `[IPv6:2001:db8::1]` (RFC 5321 §4.1.3)."""
     inner = domain[1:-1]
     return inner[5:] if inner.lower().startswith("ipv6:") else inner
+
+
+def _is_host_name(text: str) -> bool:
+    """DNS lets a name have any octets; a server's has letters, digits, and hyphens."""
+    try:
+        return bool(text) and parse_domain(text) == text.lower()
+    except AddressError:
+        return False
 
 
 def _is_address(host: str) -> bool:
