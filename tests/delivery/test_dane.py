@@ -107,6 +107,12 @@ def test_unusable_records_still_ask_for_tls(bounced, authority, tmp_path):
     assert found[:2] == ("delivered", "encrypted")
 
 
+def test_unusable_records_ask_for_no_less_than_the_setting(bounced, authority):
+    issued = authority.issue("elsewhere.example")
+    found = bounced(issued, issued.tlsa(1, 1, 1), delivery_tls="a.example=verified")
+    assert found[:2] == ("queued", "verified")
+
+
 @pytest.mark.parametrize("record", ["dane", "unusable"])
 def test_without_starttls_nothing_is_delivered(bounced, authority, record):
     issued = authority.issue("mx.a.example")

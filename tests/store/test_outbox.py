@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import create_engine, select
 
+from sendback.clock import to_milliseconds
 from sendback.store.destinations import ListDestinations, PauseDestination
 from sendback.store.outbox import (
     ExpireWaiting,
@@ -75,6 +76,15 @@ def test_room_is_for_each_domain(connection):
     found = take(connection, room=2, rooms={"b.example": 0})
     assert sorted(lease.message.domain for lease in found) == ["a.example"] * 2 + ["c.example"]
     assert len(take(connection, room=9, limit=4)) == 4
+
+
+def test_all_domains_get_their_turn(connection):
+    """Also when one has more than can ever be taken, and had it first."""
+    add(connection, *["a@a.example"] * 50, now=NOW - timedelta(hours=1))
+    add(connection, *["b@b.example"] * 5, *["c@c.example"] * 5)
+    moments = [NOW + timedelta(seconds=number) for number in (1, 2, 3)]
+    found = [take(connection, moment, limit=2, room=2)[0].message.domain for moment in moments]
+    assert sorted(found) == ["a.example", "b.example", "c.example"]
 
 
 def test_what_is_taken_is_not_taken_again_before_its_lease_ends(connection):
@@ -263,15 +273,15 @@ class Play:
 @pytest.mark.fuzz
 @given(st.lists(_STEP, max_size=25))
 def test_no_destination_sleeps_over_due_mail(steps):
-    """Whatever happens, a destination's date is never later than its mail's or its block's end."""
+    """Whatever happens, its date is never later than its mail's, its block's end, or now."""
     for connection in opened():
         play = Play(connection)
         for step, domain, number in steps:
             getattr(play, step)(domain, number)
-            check_dates(connection)
+            check_dates(connection, play.now)
 
 
-def check_dates(connection):
+def check_dates(connection, now):
     rows = connection.execute(select(destinations)).all()
     for row in rows:
         dues = connection.execute(
@@ -280,6 +290,6 @@ def check_dates(connection):
         earliest = min(dues, default=None)
         if earliest is not None:
             assert row.due_at is not None
-            assert row.due_at <= max(earliest, row.blocked_until or 0)
+            assert row.due_at <= max(earliest, row.blocked_until or 0, to_milliseconds(now))
     known = {row.domain for row in rows}
     assert set(connection.execute(select(outbox.c.domain)).scalars()) <= known

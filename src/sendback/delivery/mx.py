@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from itertools import chain, zip_longest
 from typing import Any
 
-from sendback.delivery.dane import usable_records
+from sendback.delivery.dane import TlsaRecord, usable_records
 from sendback.delivery.mta_sts import StsPolicies, StsPolicy
 from sendback.delivery.routes import Hop, Location, Route, UnroutableError
 from sendback.delivery.tls_policies import TlsPolicy, dane, encrypted, opportunistic, verified
@@ -152,38 +152,42 @@ class MxRouter:
     # --- TLS --------------------------------------------------------------------------------
 
     async def _tls(self, route: MxRoute, hop: Hop, *, secure: bool) -> TlsPolicy:
-        """DANE wins (RFC 8461 §2); of the setting and MTA-STS, whichever asks for more."""
-        wanted = self._settings.tls_for(route.domain)
-        if secure:
-            policy = await self._dane(route, hop)
-            if policy is not None:
-                return policy
+        """DANE wins (RFC 8461 §2); of all others, whichever asks for most."""
+        records = await self._tlsa(hop) if secure else None
+        if records:
+            return _dane(route, hop, records)
         if route.sts is not None and route.sts.enforces:
             if not route.sts.allows(hop.host):
                 reason = f"4.7.5 the MTA-STS policy of {route.domain} does not name {hop.host}"
                 raise UnroutableError(reason, is_permanent=False)
             return verified(self._trust, "mta-sts")
+        wanted = self._settings.tls_for(route.domain)
         if wanted == "verified":
             return verified(self._trust)
-        return encrypted() if wanted == "encrypted" else opportunistic()
+        # RFC 7672 §2.2: records that cannot be used still promise TLS.
+        return opportunistic() if records is None and wanted == "opportunistic" else encrypted()
 
-    async def _dane(self, route: MxRoute, hop: Hop) -> TlsPolicy | None:
-        """RFC 7672 §2.2: records that cannot be found out stop delivery, or they were no help."""
+    async def _tlsa(self, hop: Hop) -> tuple[TlsaRecord, ...] | None:
+        """The usable ones, perhaps none of those there are; None where there are none.
+
+        RFC 7672 §2.2: what cannot be found out stops delivery, or it would be no help.
+        """
         answer = await self._ask(f"_{hop.port}._tcp.{hop.host}", "TLSA")
         if not answer.records or not answer.is_secure:
             return None
-        records = usable_records(answer.records)
-        if not records:
-            return encrypted()
-        # Only an authority's certificates are looked at for names: else sessions can be shared.
-        names = (hop.host, route.domain) if any(record.checks_names for record in records) else ()
-        return dane(records, tuple(dict.fromkeys(names)))
+        return usable_records(answer.records)
 
     async def _ask(self, name: str, kind: str) -> DnsAnswer:
         try:
             return await self._resolver.ask(name, kind)
         except DnsFailedError as error:
             raise UnroutableError(f"4.4.3 DNS: {error}", is_permanent=False) from error
+
+
+def _dane(route: MxRoute, hop: Hop, records: tuple[TlsaRecord, ...]) -> TlsPolicy:
+    """Only an authority's certificates are looked at for names: else sessions can be shared."""
+    names = (hop.host, route.domain) if any(record.checks_names for record in records) else ()
+    return dane(records, tuple(dict.fromkeys(names)))
 
 
 def _literal(domain: str) -> str:

@@ -3,7 +3,8 @@
 Theory of operation. A worker asks for destinations that are due, never for messages: what waits for
 a domain that does not answer is not even looked at, so a million such messages cost as little as
 one. `due_at` is never later than the earliest queued message of the domain, or than the end of its
-block. A destination that failed is blocked for a growing time; then one message goes as a probe.
+block; one that was visited has its date moved to that moment, so that all get their turn. A
+destination that failed is blocked for a growing time; then one message goes as a probe.
 Whatever moves a message's date tells the destination (`touch`); one that is visited in vain is put
 right by the visit.
 """
@@ -30,7 +31,11 @@ _TOUCH = (
     update(destinations)
     .where(_columns.domain == bindparam("of_domain"))
     .values(
-        due_at=case((_columns.blocked_until > _earliest, _columns.blocked_until), else_=_earliest)
+        due_at=case(
+            (_columns.blocked_until > _earliest, _columns.blocked_until),
+            (_earliest < bindparam("floor"), bindparam("floor")),
+            else_=_earliest,
+        )
     )
 )
 _BLOCK = (
@@ -75,10 +80,14 @@ def find_due(
     return found
 
 
-def touch(connection: Connection, domains: Collection[str]) -> None:
-    """Brings their dates up to date."""
+def touch(
+    connection: Connection, domains: Collection[str], visited_at: datetime | None = None
+) -> None:
+    """Brings their dates up to date. One that was visited goes behind those that were not yet."""
+    floor = to_milliseconds(visited_at) if visited_at else 0
     if domains:
-        connection.execute(_TOUCH, [{"of_domain": domain} for domain in sorted(domains)])
+        rows = [{"of_domain": domain, "floor": floor} for domain in sorted(domains)]
+        connection.execute(_TOUCH, rows)
 
 
 def add_destinations(connection: Connection, domains: Collection[str], due_at: datetime) -> None:

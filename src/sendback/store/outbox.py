@@ -112,7 +112,7 @@ class TakeLeases:
             failures |= dict.fromkeys(taken, due.failures)
             if due.failures and taken:
                 begin_probe(connection, due.domain, self.until)
-            touch(connection, [due.domain])
+            touch(connection, [due.domain], self.now)
         rows = find_whole(connection, failures) if failures else {}
         return [
             Lease(from_row(rows[key]), rows[key].lease_token, count)
