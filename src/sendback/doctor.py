@@ -26,8 +26,15 @@ from sendback.delivery.conversation import (
     hello,
     quit_session,
 )
-from sendback.delivery.outbound import async_resolver, mx_router, trust_of
-from sendback.delivery.routes import UnroutableError
+from sendback.delivery.outbound import (
+    async_resolver,
+    mx_router,
+    relay_router,
+    session_settings,
+    trust_of,
+)
+from sendback.delivery.routes import Hop, Location, RelayRouter, Route, UnroutableError
+from sendback.delivery.sessions import HostFailedError, open_session
 from sendback.mail.envelope import Client, ReversePath
 from sendback.mail.networks import is_public
 from sendback.resolver import DnsFailedError, Resolver
@@ -95,7 +102,7 @@ class Doctor:
         for domain in await self._domains():
             found += await self._try(domain, partial(self._domain, domain))
         found += await self._try("DNSSEC", self._dnssec)
-        found += await self._try("port 25 out", self._port_25)
+        found += await self._try("way out", self._way_out)
         return found
 
     async def _try(self, check: str, examine: Callable[[], Awaitable[Findings]]) -> Findings:
@@ -255,11 +262,35 @@ class Doctor:
             return [Finding("DNSSEC", Verdict.ADVICE, "the resolver does not validate", advice)]
         return [Finding("DNSSEC", Verdict.GOOD, "the resolver validates: DANE is used")]
 
-    async def _port_25(self) -> Findings:
-        check = "port 25 out"
+    async def _way_out(self) -> Findings:
         if not self._outside:
             found = "nothing is sent while outbound captures; --outside tries it"
-            return [Finding(check, Verdict.SKIPPED, found)]
+            return [Finding("port 25 out", Verdict.SKIPPED, found)]
+        if self._app.settings.outbound.smarthosts:
+            return await self._relays()
+        return await self._port_25()
+
+    async def _relays(self) -> Findings:
+        """Whether each takes our connection, TLS and password."""
+        router = relay_router(self._app.settings)
+        route = await router.route("")
+        return [await self._relay(router, route, hop) for hop in route.hops]
+
+    async def _relay(self, router: RelayRouter, route: Route, hop: Hop) -> Finding:
+        check = f"relay {hop.host}:{hop.port}"
+        try:
+            place = await router.locate(route, hop)
+            settings = session_settings(self._app.settings, _SECONDS)
+            session = await open_session(place, place.addresses, settings)
+        except (UnroutableError, HostFailedError) as error:
+            advice = "look at the setting outbound, and at what the relay asks for"
+            return Finding(check, Verdict.PROBLEM, str(error), advice)
+        await session.close()
+        password = ", the password is good" if hop.login else ""
+        return Finding(check, Verdict.GOOD, f"{session.tls or 'without TLS'}{password}")
+
+    async def _port_25(self) -> Findings:
+        check = "port 25 out"
         settings = self._app.settings
         router = mx_router(settings, self._app.store, self._app.clock)
         try:
@@ -280,7 +311,7 @@ class Doctor:
             return [answers, Finding("TLS out", Verdict.ADVICE, f"{peer} does not offer STARTTLS")]
         return [answers, Finding("TLS out", Verdict.GOOD, f"{peer}: {tls}, certificate verified")]
 
-    async def _greet(self, place: Any) -> tuple[Capabilities, str | None]:
+    async def _greet(self, place: Location) -> tuple[Capabilities, str | None]:
         """What the server offers, and its TLS version with a certificate that is verified."""
         source = next(iter(self._app.settings.source_address), None)
         connection = await Connection.open(

@@ -3,10 +3,12 @@
 import json
 
 import pytest
+from aiosmtpd.smtp import AuthResult
 
 from tests.partners.authority import Authority
 from tests.partners.awkward import Awkward
 from tests.partners.dns_server import DnsServer
+from tests.partners.listener import Listener
 from tests.partners.sendback import run_cli
 
 HOST = "mx.here.example"
@@ -103,6 +105,21 @@ def test_a_port_that_is_blocked(doctor):
     assert (verdict, code) == ("problem", 1)
     assert told == "mx.there.example[127.0.0.2]:1: connect: Connection refused"
     assert "many networks block port 25" in advice
+
+
+def test_relays_are_tried_with_their_passwords(doctor):
+    with Listener(
+        authenticator=lambda *a: AuthResult(success=a[-1].password == b"p", handled=False),
+        auth_required=True,
+        auth_require_tls=False,
+    ) as relay:
+        good, bad = (f"smtp://u:{word}@127.0.0.1:{relay.port}" for word in "px")
+        check = f"relay 127.0.0.1:{relay.port}"
+        found, _ = doctor("--address", "192.0.2.1", outbound=good)
+        assert found[check][:2] == ("good", "without TLS, the password is good")
+        found, code = doctor("--address", "192.0.2.1", outbound=bad)
+    assert (found[check][0], code) == ("problem", 1)
+    assert "535" in found[check][1]
 
 
 def test_dns_that_does_not_answer(doctor):

@@ -65,6 +65,17 @@ def mx_router(settings: Settings, store: Store, clock: Clock) -> MxRouter:
     return MxRouter(resolver, policies, mx_settings, trust_of(settings))
 
 
+def relay_router(settings: Settings) -> RelayRouter:
+    """Names the relays of the settings. Raises `SettingError`."""
+    verify = settings.relay_tls == "verify"
+    return RelayRouter(settings.outbound.smarthosts, verify=verify, trust=trust_of(settings))
+
+
+def session_settings(settings: Settings, seconds: float) -> SessionSettings:
+    """What this side is; a command may take so many seconds, unless the RFC says less."""
+    return SessionSettings(settings.hostname, Patience(seconds), settings.source_address)
+
+
 def async_resolver(settings: Settings, seconds: float) -> AsyncResolver:
     """Asks the DNS servers of the settings; a question may take so many seconds."""
     servers = None if isinstance(settings.dns, str) else settings.dns
@@ -85,23 +96,16 @@ def _transport(settings: Settings, store: Store, clock: Clock, sign: Sign) -> Tr
     outbound = settings.outbound
     if outbound.captures:
         return Capture()
-    router: Router
+    router: Router = relay_router(settings)
     if outbound.by_mx:
         router = mx_router(settings, store, clock)
-    else:
-        verify = settings.relay_tls == "verify"
-        router = RelayRouter(outbound.smarthosts, verify=verify, trust=trust_of(settings))
-    session = SessionSettings(
-        hostname=settings.hostname,
-        patience=Patience(settings.delivery_timeout.total_seconds()),
-        source_addresses=settings.source_address,
-    )
     limits = Limits(
         connections=settings.delivery_connections,
         per_host=settings.delivery_host_connections,
         per_domain=settings.delivery_domain_connections if outbound.by_mx else None,
         dead_for=min(_DEAD_FOR, settings.retry_first),
     )
+    session = session_settings(settings, settings.delivery_timeout.total_seconds())
     return SmtpTransport(router, session, limits, clock, sign)
 
 
