@@ -83,8 +83,10 @@ class App:
         )
         self.verification = self._verification()
         self.housekeeping = Housekeeping(self.store, self.clock, settings.history)
-        signing = Signing(self.store, self.clock, self.sealing)
-        self.delivery = delivery_worker(settings, self.store, self.clock, signing.sign, self._owner)
+        self.signing = Signing(self.store, self.clock, self.sealing)
+        self.delivery = delivery_worker(
+            settings, self.store, self.clock, self.signing.sign, self._owner
+        )
         self.identities = Identities(
             self.store,
             self.clock,
@@ -260,6 +262,7 @@ class App:
         return True
 
     def close(self) -> None:
+        self.signing.close()
         self.store.close()
 
 

@@ -162,6 +162,8 @@ def test_steering_the_queue(tmp_path):
     assert (row["state"], row["waiting"]) == ("paused", 1)
     assert "due now" in place.run("outbox", "resume", "c.example").stdout
     assert "3 messages are cancelled" in place.run("outbox", "cancel", "--all").stdout
+    assert "0 messages" in place.run("outbox", "retry", "--all").stdout
+    assert "3 messages" in place.run("outbox", "retry", "--all", "--state", "cancelled").stdout
     nothing = place.run("outbox", "cancel", check=False)
     assert nothing.returncode == 2
     assert "--all" in nothing.stderr

@@ -20,7 +20,7 @@ MISDEEDS = {
     "flood": flood,
     "endless": endless_reply,
     "closes": lambda _: None,
-    "half a line": drip(3),
+    "half a line": drip(1.5),
     "4xx": lambda _: b"451 4.3.0 not now\r\n",
     "421": lambda _: b"421 4.3.2 closing\r\n",
     "5xx": lambda _: b"550 5.7.1 never\r\n",

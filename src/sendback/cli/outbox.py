@@ -172,11 +172,14 @@ def summary(as_json: Json = False, *, place: Place) -> None:
 def retry(
     message_ids: MessageIds = None, everything: Everything = False, *, chosen: Filter, place: Place
 ) -> None:
-    """Try bounces again now: what waits, is held, failed, expired or was cancelled.
+    """Try bounces again now: those named, whatever became of them, or those that wait.
 
-    They get the whole time again before they are given up, and their domains are tried at once.
+    Of the others with --state: held, failed, expired, cancelled. They get the whole time again
+    before they are given up, and their domains are tried at once.
     """
-    origin = ("queued", "held", "failed", "expired", "cancelled")
+    origin: tuple[str, ...] = ("queued", "held", "failed", "expired", "cancelled")
+    if not message_ids and chosen.state is None:
+        origin = ("queued",)  # what once failed or was cancelled is not sent by a wide filter
     steering = _Steering("queued", origin, "due now", "it is not sent again")
     steering.run(place, chosen, message_ids or [], everything=everything)
 

@@ -4,10 +4,14 @@ Theory of operation. The keys are those of the closest domain that covers the se
 published and is enabled (SES API: SetIdentityDkimEnabled; an address's own setting wins over its
 domain's). They belong to the account whose identity the sender is. What the store says holds for a
 minute; an opened key is kept as long as it is used, because opening one costs more than signing.
+Signing is done in threads of its own: OpenSSL lets go of the interpreter meanwhile.
 """
 
+import asyncio
 import logging
+import os
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -79,6 +83,11 @@ class Signing:
         self._sealing = sealing
         self._found: dict[tuple[str, str], tuple[datetime, tuple[SigningKey, ...]]] = {}
         self._opened: dict[str, SigningKey] = {}
+        self._threads = ThreadPoolExecutor(os.cpu_count() or 1, "signing")
+
+    def close(self) -> None:
+        """Ends the threads."""
+        self._threads.shutdown()
 
     async def sign(self, message: OutboxMessage) -> OutboxMessage:
         """The message with its signatures; as it is when there is no key for its sender."""
@@ -88,12 +97,8 @@ class Signing:
         keys = await self._keys(account_id, message.sender)
         if not keys:
             return message
-        now = self._clock.now()
-        content = sign(message.content, keys, now) + message.content
-        fallback = message.fallback
-        if fallback is not None:
-            fallback = sign(fallback, keys, now) + fallback
-        return replace(message, content=content, fallback=fallback)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, _signed, message, keys, self._clock.now())
 
     async def _keys(self, account_id: str, sender: str) -> tuple[SigningKey, ...]:
         now = self._clock.now()
@@ -129,6 +134,14 @@ class Signing:
             found = SigningKey(key.domain, key.selector, algorithm, make)
             self._opened[key.selector] = found
         return found
+
+
+def _signed(message: OutboxMessage, keys: Sequence[SigningKey], now: datetime) -> OutboxMessage:
+    content = sign(message.content, keys, now) + message.content
+    fallback = message.fallback
+    if fallback is not None:
+        fallback = sign(fallback, keys, now) + fallback
+    return replace(message, content=content, fallback=fallback)
 
 
 def signer(private: bytes, *, ed25519: bool) -> Callable[[bytes], bytes]:
