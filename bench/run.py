@@ -3,7 +3,19 @@
 import shutil
 import sys
 
-from bench import dsn, receive, rules, send_bounce, signatures, start, whole_way
+from bench import (
+    dead_domains,
+    delivery,
+    dkim_signing,
+    dsn,
+    queue,
+    receive,
+    rules,
+    send_bounce,
+    signatures,
+    start,
+    whole_way,
+)
 from bench.common import machine
 
 if __name__ == "__main__":
@@ -11,6 +23,18 @@ if __name__ == "__main__":
     if missing := [tool for tool in tools if shutil.which(tool) is None]:
         sys.exit(f"missing: {', '.join(missing)} (Debian: apt-get install postfix wrk)")
     print(machine())
-    for module in (start, dsn, rules, signatures, receive, send_bounce, whole_way):
+    for module in (
+        start,
+        dsn,
+        dkim_signing,
+        rules,
+        signatures,
+        receive,
+        send_bounce,
+        delivery,
+        dead_domains,
+        queue,
+        whole_way,
+    ):
         print()
         module.main()

@@ -149,6 +149,20 @@ def test_records_that_cannot_be_found_out_stop_delivery(bounced, authority, dns,
     assert reply.startswith("4.4.3 DNS: _")
 
 
+def test_addresses_of_one_kind_that_cannot_be_found_out_do_not_turn_dane_off(
+    bounced, authority, dns, monkeypatch
+):
+    issued, real = authority.issue("mx.a.example"), dns._answer
+
+    def fail(data, **options):
+        is_aaaa = b"\x02mx\x01a\x07example\x00\x00\x1c" in data
+        return data[:2] + b"\xff" * 40 if is_aaaa else real(data, **options)
+
+    monkeypatch.setattr(dns, "_answer", fail)
+    found = bounced(issued, authority.issue("mx.a.example").tlsa(3, 1, 1), dns_budget="2s")
+    assert found[:2] == ("queued", "dane")
+
+
 @pytest.mark.parametrize(
     ("names", "level", "state"),
     [

@@ -122,7 +122,11 @@ class MxRouter:
         return list(dict.fromkeys(name for _, name in found))[:_MAX_SERVERS]
 
     async def _addresses(self, host: str) -> tuple[list[str], bool]:
-        """Both kinds in turn, IPv6 first; whether DNSSEC proves them."""
+        """Both kinds in turn, IPv6 first; whether DNSSEC proves them.
+
+        When one kind cannot be found out, the other one will do, and is as secure as it is: or
+        whoever can drop a question could turn DANE off.
+        """
         if _is_address(host):
             return self._allowed(host, [host]), False
         both = await asyncio.gather(
@@ -137,7 +141,7 @@ class MxRouter:
                 raise failure
             raise UnroutableError(f"5.4.4 {host} has no address", is_permanent=True)
         is_secure = all(answer.is_secure for answer in answers if answer.records)
-        return self._allowed(host, found), is_secure and failure is None
+        return self._allowed(host, found), is_secure
 
     def _allowed(self, host: str, addresses: Sequence[str]) -> list[str]:
         allowed = [a for a in addresses if self._settings.allow_private or is_public(a)]
