@@ -39,7 +39,7 @@ format: setup
 	$(BIN)/ruff check --fix .
 
 test: lint partners
-	$(BIN)/pytest -n auto --dist loadfile
+	$(BIN)/pytest -n auto
 
 # Postfix, swaks and the like, where root and apt-get allow.
 partners:

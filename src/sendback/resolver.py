@@ -40,12 +40,13 @@ class DnsAnswer:
     """The records of a name (dnspython's rdata), perhaps none.
 
     `exists` is False when there is no such name. `is_secure`: DNSSEC proves it, says a resolver
-    that is trusted (RFC 4035 §3.2.3).
+    that is trusted (RFC 4035 §3.2.3). `name` is what the name was an alias of, or itself.
     """
 
     records: tuple[Any, ...]
     exists: bool
     is_secure: bool
+    name: str = ""
 
 
 class Resolver:
@@ -174,7 +175,8 @@ class AsyncResolver:
         is_secure = self.is_trusted and bool(answer.response.flags & dns.flags.AD)
         records = tuple(answer.rrset or ())
         seconds = answer.expiration - time() if records else _NOTHING_SECONDS
-        return self._keep((name, kind), seconds, DnsAnswer(records, True, is_secure))
+        canonical = answer.canonical_name.to_text(omit_final_dot=True).lower()
+        return self._keep((name, kind), seconds, DnsAnswer(records, True, is_secure, canonical))
 
     def _keep(self, key: tuple[str, str], seconds: float, answer: DnsAnswer) -> DnsAnswer:
         self._remember(key, min(seconds, _LONGEST_CACHED_SECONDS), answer)

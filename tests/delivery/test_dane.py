@@ -12,6 +12,8 @@ from tests.partners.postfix import free_port
 ZONE = """\
 a.example. 300 IN MX 0 mx.a.example.
 mx.a.example. 300 IN A 127.0.0.2
+alias.a.example. 300 IN MX 0 mx.alias.a.example.
+mx.alias.a.example. 300 IN CNAME mx.a.example.
 b.example. 300 IN MX 0 mx.b.example.
 mx.b.example. 300 IN A 127.0.0.2
 """
@@ -32,9 +34,9 @@ def dns():
 def bounced(running, dns, authority):
     """Bounces to ann@DOMAIN, whose server shows the certificate; answers the attempt and it."""
 
-    def start(issued, *tlsa, domain="a.example", **flags):
+    def start(issued, *tlsa, domain="a.example", at="", **flags):
         port = free_port()
-        dns.put(f"_{port}._tcp.mx.{domain}", "TLSA", *tlsa)
+        dns.put(f"_{port}._tcp.{at or 'mx.' + domain}", "TLSA", *tlsa)
         server = running(
             send_bounce_rate="0", outbound="mx", dns=dns.address, mx_port=str(port),
             private_targets="true", tls_ca_file=str(authority.file), delivery_timeout="2s", **flags,
@@ -65,6 +67,20 @@ def test_the_right_certificate(bounced, authority, usage, selector, matching):
     issued = authority.issue("mx.a.example")
     found = bounced(issued, issued.tlsa(usage, selector, matching))
     assert found[:2] == ("delivered", "dane")
+
+
+def test_a_server_by_another_name(bounced, authority, dns):
+    """RFC 7672 §2.2.2: the records are those of the name that it is an alias of."""
+    issued = authority.issue("mx.a.example")
+    found = bounced(issued, issued.tlsa(2, 1, 1), domain="alias.a.example", at="mx.a.example")
+    assert found[:2] == ("delivered", "dane")
+
+
+def test_a_server_by_another_name_with_records_of_its_own(bounced, authority):
+    issued = authority.issue("mx.alias.a.example")
+    assert bounced(issued, issued.tlsa(2, 1, 1), domain="alias.a.example")[:2] == (
+        "delivered", "dane",
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("usage", [2, 3])

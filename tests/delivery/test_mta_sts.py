@@ -171,6 +171,17 @@ def test_a_policy_is_fetched_once_and_kept(asking, policy_server):
     assert len(policy_server.asked) == 1
 
 
+def test_a_policy_is_fetched_again_well_before_it_ends(asking, policy_server, clock):
+    """So that nobody who can hold DNS back at the end of its time can make it end."""
+    asking()
+    clock.advance(timedelta(hours=13))
+    assert asking(locate=True) == "mta-sts"
+    assert len(policy_server.asked) == 2
+    clock.advance(timedelta(hours=23))
+    policy_server.status = 500
+    assert asking(locate=True) == "mta-sts"
+
+
 def test_a_new_id_brings_a_new_policy(asking, policy_server, dns):
     asking()
     policy_server.body = POLICY.replace("enforce", "testing").encode()

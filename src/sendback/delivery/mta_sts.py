@@ -29,6 +29,7 @@ _MAX_SERVERS = 200
 _FETCH_SECONDS = 30.0
 # §3.3: a fetch that failed is not repeated at once.
 _AFTER_FAILURE = timedelta(minutes=5)
+_REFRESHED = timedelta(days=1)
 _REMEMBERED = 10_000
 _HOLDS = timedelta(minutes=1)  # for which nobody is asked again
 
@@ -160,7 +161,8 @@ class StsPolicies:
         now = self._clock.now()
         wanted = await self._wanted_id(domain)
         kept = await self._kept(domain, now)
-        if wanted is None or (kept is not None and kept.policy_id == wanted):
+        is_current = kept is not None and kept.policy_id == wanted and not _is_old(kept, now)
+        if wanted is None or is_current:
             return parse_policy(kept.policy) if kept else None
         if self._failed.get((domain, wanted), now) > now:
             return parse_policy(kept.policy) if kept else None
@@ -195,3 +197,8 @@ class StsPolicies:
         if len(self._failed) >= _REMEMBERED:
             self._failed.clear()
         self._failed[domain, wanted] = now + _AFTER_FAILURE
+
+
+def _is_old(kept: KeptStsPolicy, now: datetime) -> bool:
+    """RFC 8461 §5.1: fetched again well before it ends, or it could be made to end."""
+    return now - kept.fetched_at > min(_REFRESHED, (kept.expires_at - kept.fetched_at) / 2)

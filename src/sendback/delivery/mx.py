@@ -56,6 +56,22 @@ class MxRoute(Route):
     is_secure: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A host's addresses; its names, if DNSSEC proves them: what it is an alias of comes first."""
+
+    addresses: tuple[str, ...]
+    names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Tlsa:
+    """The TLSA records of a name that can be used, perhaps none of those there are."""
+
+    name: str
+    records: tuple[TlsaRecord, ...]
+
+
 class MxRouter:
     """Asks DNS for each domain."""
 
@@ -89,9 +105,9 @@ class MxRouter:
         """Raises `UnroutableError`."""
         if not isinstance(route, MxRoute):
             raise TypeError("this router's own routes are located")
-        addresses, is_secure = await self._addresses(hop.host)
-        tls = await self._tls(route, hop, secure=route.is_secure and is_secure)
-        return Location(hop, tuple(addresses), tls)
+        found = await self._addresses(hop.host)
+        names = found.names if route.is_secure else ()
+        return Location(hop, found.addresses, await self._tls(route, hop, names))
 
     async def close(self) -> None:
         self._resolver.close()
@@ -121,14 +137,14 @@ class MxRouter:
             raise UnroutableError(reason, is_permanent=True)
         return list(dict.fromkeys(name for _, name in found))[:_MAX_SERVERS]
 
-    async def _addresses(self, host: str) -> tuple[list[str], bool]:
-        """Both kinds in turn, IPv6 first; whether DNSSEC proves them.
+    async def _addresses(self, host: str) -> _Found:
+        """Both kinds in turn, IPv6 first.
 
         When one kind cannot be found out, the other one will do, and is as secure as it is: or
         whoever can drop a question could turn DANE off.
         """
         if _is_address(host):
-            return self._allowed(host, [host]), False
+            return _Found(self._allowed(host, [host]))
         both = await asyncio.gather(
             self._ask(host, "AAAA"), self._ask(host, "A"), return_exceptions=True
         )
@@ -140,10 +156,11 @@ class MxRouter:
             if failure is not None:
                 raise failure
             raise UnroutableError(f"5.4.4 {host} has no address", is_permanent=True)
-        is_secure = all(answer.is_secure for answer in answers if answer.records)
-        return self._allowed(host, found), is_secure
+        used = [answer for answer in answers if answer.records]
+        names = (*(answer.name for answer in used), host) if all(a.is_secure for a in used) else ()
+        return _Found(self._allowed(host, found), tuple(dict.fromkeys(names)))
 
-    def _allowed(self, host: str, addresses: Sequence[str]) -> list[str]:
+    def _allowed(self, host: str, addresses: Sequence[str]) -> tuple[str, ...]:
         allowed = [a for a in addresses if self._settings.allow_private or is_public(a)]
         if not allowed:
             reason = (
@@ -151,15 +168,15 @@ class MxRouter:
                 "setting private_targets forbids"
             )
             raise UnroutableError(reason, is_permanent=True)
-        return allowed[:_MAX_ADDRESSES]
+        return tuple(allowed[:_MAX_ADDRESSES])
 
     # --- TLS --------------------------------------------------------------------------------
 
-    async def _tls(self, route: MxRoute, hop: Hop, *, secure: bool) -> TlsPolicy:
+    async def _tls(self, route: MxRoute, hop: Hop, names: Sequence[str]) -> TlsPolicy:
         """DANE wins (RFC 8461 §2); of all others, whichever asks for most."""
-        records = await self._tlsa(hop) if secure else None
-        if records:
-            return _dane(route, hop, records)
+        found = await self._tlsa(hop.port, names)
+        if found is not None and found.records:
+            return _dane(route, found)
         if route.sts is not None and route.sts.enforces:
             if not route.sts.allows(hop.host):
                 reason = f"4.7.5 the MTA-STS policy of {route.domain} does not name {hop.host}"
@@ -169,17 +186,18 @@ class MxRouter:
         if wanted == "verified":
             return verified(self._trust)
         # RFC 7672 §2.2: records that cannot be used still promise TLS.
-        return opportunistic() if records is None and wanted == "opportunistic" else encrypted()
+        return opportunistic() if found is None and wanted == "opportunistic" else encrypted()
 
-    async def _tlsa(self, hop: Hop) -> tuple[TlsaRecord, ...] | None:
-        """The usable ones, perhaps none of those there are; None where there are none.
+    async def _tlsa(self, port: int, names: Sequence[str]) -> _Tlsa | None:
+        """At the first of the names that has any; None where none has.
 
         RFC 7672 §2.2: what cannot be found out stops delivery, or it would be no help.
         """
-        answer = await self._ask(f"_{hop.port}._tcp.{hop.host}", "TLSA")
-        if not answer.records or not answer.is_secure:
-            return None
-        return usable_records(answer.records)
+        for name in names:
+            answer = await self._ask(f"_{port}._tcp.{name}", "TLSA")
+            if answer.records and answer.is_secure:
+                return _Tlsa(name, usable_records(answer.records))
+        return None
 
     async def _ask(self, name: str, kind: str) -> DnsAnswer:
         try:
@@ -188,10 +206,11 @@ class MxRouter:
             raise UnroutableError(f"4.4.3 DNS: {error}", is_permanent=False) from error
 
 
-def _dane(route: MxRoute, hop: Hop, records: tuple[TlsaRecord, ...]) -> TlsPolicy:
+def _dane(route: MxRoute, found: _Tlsa) -> TlsPolicy:
     """Only an authority's certificates are looked at for names: else sessions can be shared."""
-    names = (hop.host, route.domain) if any(record.checks_names for record in records) else ()
-    return dane(records, tuple(dict.fromkeys(names)))
+    checks = any(record.checks_names for record in found.records)
+    names = dict.fromkeys((found.name, route.domain)) if checks else ()
+    return dane(found.records, found.name, tuple(names))
 
 
 def _literal(domain: str) -> str:

@@ -61,7 +61,7 @@ class Location:
     @property
     def key(self) -> str:
         """Sessions of one key can be used for each other."""
-        names = ",".join(self.tls.names)
+        names = ",".join((self.tls.server_name, *self.tls.names))
         return f"{self.hop.host}:{self.hop.port}/{self.tls.name}/{names}"
 
 

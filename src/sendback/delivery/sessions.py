@@ -198,7 +198,7 @@ async def _protect(
         raise TlsError(Stage.STARTTLS, str(error.answer.reply)) from error
     except PeerError as error:
         raise TlsError(Stage.STARTTLS, error.reason) from error
-    await connection.start_tls(place.tls.context, place.hop.host)
+    await connection.start_tls(place.tls.context, place.tls.server_name or place.hop.host)
     return await connection.hold(hello(settings.hostname))
 
 

@@ -17,7 +17,8 @@ from sendback.delivery.dane import TlsaRecord
 class TlsPolicy:
     """`name` is for people; `required`: no delivery in clear; `tlsa`: what DANE lets through.
 
-    `names` are those of which DANE's certificates must have one, where names count.
+    `names` are those of which DANE's certificates must have one, where names count;
+    `server_name` is whom TLS asks for (SNI), where that is not the host's own name.
     """
 
     name: str
@@ -25,6 +26,7 @@ class TlsPolicy:
     required: bool
     tlsa: tuple[TlsaRecord, ...] = ()
     names: tuple[str, ...] = ()
+    server_name: str = ""
 
 
 def trusting(ca_file: Path | None) -> ssl.SSLContext:
@@ -58,6 +60,7 @@ def verified(trust: ssl.SSLContext, name: str = "verified") -> TlsPolicy:
     return TlsPolicy(name, trust, required=True)
 
 
-def dane(records: tuple[TlsaRecord, ...], names: tuple[str, ...]) -> TlsPolicy:
-    """TLS with a certificate that one of the records names (RFC 7672 §3.2.2 for `names`)."""
-    return TlsPolicy("dane", _any_certificate(), required=True, tlsa=records, names=names)
+def dane(records: tuple[TlsaRecord, ...], server_name: str, names: tuple[str, ...]) -> TlsPolicy:
+    """TLS with a certificate that one of the records names (RFC 7672 §3.2.2, §8.1)."""
+    context = _any_certificate()
+    return TlsPolicy("dane", context, True, tlsa=records, names=names, server_name=server_name)
