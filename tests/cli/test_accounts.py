@@ -233,6 +233,7 @@ def test_records_checking_and_rotating(tmp_path):
             "domain": "Success",
             "dkim": "Success",
         }
+        assert "not signed" in run("sign", "example.com", "--off").stdout
         keys = json.loads(run("rotate-dkim", "example.com", "--json").stdout)
         assert sorted(key["state"] for key in keys) == ["active", "retired", "standby"]
         done = run("rotate-dkim", "example.com", check=False)

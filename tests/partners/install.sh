@@ -68,8 +68,9 @@ if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
             -o "Dir::State::lists=$apt/lists")
         apt-get "${options[@]}" update -q && unpack opensmtpd "${options[@]}" || unpack opensmtpd
     fi
-    DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends \
-        dns-root-data libevent-2.1-7 libfstrm0 libprotobuf-c1
+    libraries=(dns-root-data libevent-2.1-7 libfstrm0 libprotobuf-c1)
+    dpkg -s "${libraries[@]}" >/dev/null 2>&1 ||
+        DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends "${libraries[@]}"
     for user in opensmtpd opensmtpq; do
         id $user >/dev/null 2>&1 || useradd --system --no-create-home $user
     done

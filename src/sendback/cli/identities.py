@@ -120,6 +120,23 @@ def check(name: Name, as_json: Json = False, *, place: Place) -> None:
         raise typer.Exit(1)
 
 
+@app.command("sign")
+@on_store
+def sign(
+    name: Name,
+    on: Annotated[bool, typer.Option("--on/--off", help="Whether to sign.")] = True,
+    *,
+    place: Place,
+) -> None:
+    """Sign what is sent from a domain, or from one address of it, with the domain's DKIM keys."""
+
+    async def work(app: "App", settings: "Settings") -> None:
+        await app.identity_attributes.set_dkim_enabled(settings.account_id, name, enabled=on)
+
+    place.run(work)
+    typer.echo(f"Mail from {name} is {'signed' if on else 'not signed'}, within a minute.")
+
+
 @app.command("rotate-dkim")
 @on_store
 def rotate_dkim(name: Name, as_json: Json = False, *, place: Place) -> None:

@@ -267,6 +267,11 @@ class _Steering:
             return await self._steer(app, settings, selection)
 
         count = place.run(work)
+        self._tell(ids, count)
+        if self.state == "queued" and (paused := place.run(_paused)):
+            typer.echo(f"Nothing goes to {', '.join(paused)} before `sendback outbox resume`.")
+
+    def _tell(self, ids: Sequence[str], count: int) -> None:
         if len(ids) == 1 and count:
             typer.echo(f"{ids[0]} is {self.done}.")
         elif len(ids) == 1:
@@ -299,6 +304,14 @@ class _Steering:
             if not changed.may_be_more:
                 return total
             typer.echo(f"{total} so far", err=True)
+
+
+async def _paused(app: "App", settings: "Settings") -> list[str]:  # noqa: ARG001
+    """The domains that the operator has paused and that mail waits for."""
+    from sendback.store.destinations import ListDestinations
+
+    found = await app.store.read(ListDestinations())
+    return [entry.domain for entry in found if entry.is_paused and entry.waiting]
 
 
 def _pause(place: Place, domain: str, *, paused: bool) -> None:
