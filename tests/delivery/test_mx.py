@@ -263,6 +263,18 @@ def test_the_next_server_when_the_first_is_not_there(by_mx, dns):
         assert attempts(server, message_id)[0].peer.startswith("m1.a.example[127.0.0.3]")
 
 
+def test_when_no_server_answers_all_of_them_are_told_of(by_mx, dns):
+    put_domain(dns, "a.example", "127.0.0.2", "127.0.0.3")
+    with Awkward("greeting", lambda _: b"421 4.3.2 no\r\n", host="127.0.0.3", port=by_mx.port):
+        server, bounce = by_mx()
+        message_id = bounce("ann@a.example")
+        wait_for(lambda: server.bounce(message_id).attempts)
+        (attempt,) = attempts(server, message_id)
+    assert attempt.peer == f"m1.a.example[127.0.0.3]:{by_mx.port}"
+    first = f"m0.a.example[127.0.0.2]:{by_mx.port}: connect: Connection refused"
+    assert attempt.reply == f"421 4.3.2 no; also {first}"
+
+
 def test_by_ipv6(by_mx, dns):
     put_domain(dns, "a.example", "::1")
     with Listener(host="::1", port=by_mx.port) as first:

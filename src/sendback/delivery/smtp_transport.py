@@ -34,6 +34,7 @@ Sign = Callable[[OutboxMessage], Awaitable[OutboxMessage]]
 _IDLE_SECONDS = 5.0
 # Of the connections, one in so many may be kept while nobody uses it.
 _SHARE_OF_IDLE = 4
+_REPLY_LENGTH = 1000
 # Of one domain that are tried in one attempt.
 _MAX_HOPS = 10
 
@@ -109,15 +110,17 @@ class SmtpTransport:
     # --- attempts ---------------------------------------------------------------------------
 
     async def _along(self, route: Route, message: OutboxMessage) -> Result:
-        result: Result | None = None
+        failures: list[Result] = []
         for hop in route.hops[:_MAX_HOPS]:
             found = await self._at(route, hop, message)
             if found.is_settled:
                 return found
-            # A host that is there and fails says more than one that is not there.
-            if result is None or found.outcome is Outcome.TEMPORARY:
-                result = found
-        return result or Result(Outcome.TEMPORARY, "none", "4.4.4 there is no server to try")
+            failures.append(found)
+        if not failures:
+            return Result(Outcome.TEMPORARY, "none", "4.4.4 there is no server to try")
+        # A host that is there and fails says more than one that is not there.
+        told = next((f for f in reversed(failures) if f.outcome is Outcome.TEMPORARY), failures[-1])
+        return replace(told, reply=_of_all(told, failures))
 
     async def _at(self, route: Route, hop: Hop, message: OutboxMessage) -> Result:
         try:
@@ -245,6 +248,12 @@ class SmtpTransport:
         task = asyncio.create_task(session.close())
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
+
+
+def _of_all(told: Result, failures: list[Result]) -> str:
+    """The reply, and what the other servers of the route had to say."""
+    others = [f"{f.peer}: {f.reply}" for f in failures if f is not told]
+    return "; also ".join([told.reply, *others])[:_REPLY_LENGTH]
 
 
 def _outcome(answer: Answer) -> Outcome:
