@@ -5,6 +5,7 @@ domains whose messages are due later.
 """
 
 import asyncio
+import itertools
 import tempfile
 import time
 from datetime import UTC, datetime, timedelta
@@ -76,12 +77,16 @@ async def _measure(store: Store) -> float:
     return (time.perf_counter() - start) / MEASURED * 1e6
 
 
+# IDs begin with the time, and messages come one after the other: a tenth of a millisecond apart.
+_moments = (_NOW + timedelta(microseconds=100 * number) for number in itertools.count())
+
+
 async def _add(store: Store, recipients: list[str], due_at: datetime, chunk: int = _CHUNK) -> None:
     ids = RandomIds()
     for start in range(0, len(recipients), chunk):
         messages = [
             OutboxMessage(
-                message_id=ids.outbound_message(_NOW),
+                message_id=ids.outbound_message(next(_moments)),
                 account_id=ACCOUNT,
                 original_message_id="x",
                 recipient=recipient,
