@@ -3,13 +3,16 @@
 import asyncio
 import base64
 import subprocess
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 
 from sendback.mail.address import parse_address
+from sendback.mail.dkim import SigningKey
+from sendback.mail.dkim import sign as sign_mail
 from sendback.mail.envelope import Client, ReversePath
 from sendback.receipt.verdicts import Verdict
 from sendback.resolver import DnsFailedError, Resolver
@@ -152,6 +155,21 @@ def test_dkim_passes(judge, sign):
         "s1",
     )
     assert status(found, "dkim") is Verdict.PASS
+
+
+def test_dkim_by_ed25519(judge, dns):
+    """RFC 8463: receivers are to know it."""
+    key = ed25519.Ed25519PrivateKey.generate()
+    public = key.public_key().public_bytes(
+        serialization.Encoding.Raw, serialization.PublicFormat.Raw
+    )
+    text = "v=DKIM1; k=ed25519; p=" + base64.b64encode(public).decode()
+    dns.put("ed._domainkey.sender.example", "TXT", f'"{text}"')
+    signing = SigningKey("sender.example", "ed", "ed25519-sha256", key.sign)
+    mail = MAIL % b"sender.example"
+    signed = sign_mail(mail, [signing], datetime(2026, 3, 1, tzinfo=UTC)) + mail
+    assert [s.result for s in judge(signed).dkim] == ["pass"]
+    assert status(judge(signed.replace(b"Friday", b"Monday")), "dkim") is Verdict.FAIL
 
 
 def test_dkim_of_a_changed_mail_fails(judge, sign):
