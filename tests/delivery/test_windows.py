@@ -9,19 +9,58 @@ from hypothesis import strategies as st
 from sendback.delivery.windows import Windows
 
 
+def pass_one(windows, name="a.example"):
+    """One message goes through."""
+    windows.take(name)
+    assert asyncio.run(windows.enter(name))
+    windows.leave(name)
+    windows.answered(name)
+    windows.give(name)
+
+
 def test_a_domain_begins_with_one_and_doubles():
-    windows = Windows(10)
-    rooms = []
+    windows, rooms = Windows(10), []
     for _ in range(6):
-        windows.take("a.example")
-        rooms.append(windows.rooms()["a.example"])
-        asyncio.run(windows.enter("a.example"))
-        windows.leave("a.example")
-        windows.answered("a.example")
-        windows.take("a.example")  # so that it stays known
-        windows.give("a.example")
-    assert rooms[0] == 0
-    assert windows._domains["a.example"].window == 10
+        rooms.append(windows.rooms().get("a.example", windows.first_room))
+        pass_one(windows)
+    assert rooms == [1, 4, 8, 16, 20, 20]  # twice the window: 1, 2, 4, 8, 10, 10
+
+
+def test_a_domain_that_answers_fast_has_more_in_hand():
+    """As much as it answers in half a second, within limits."""
+    moment = [1.0]
+    windows = Windows(10, lambda: moment[0])
+    for _ in range(50):
+        moment[0] += 0.01  # a hundred a second
+        pass_one(windows)
+    assert 45 <= windows.rooms()["a.example"] <= 55
+    for _ in range(1000):
+        moment[0] += 0.0001
+        pass_one(windows)
+    assert windows.rooms()["a.example"] == 200
+    for _ in range(10):
+        moment[0] += 2
+        pass_one(windows)
+    assert windows.rooms()["a.example"] == 20
+
+
+def test_a_domain_that_failed_begins_anew():
+    windows = Windows(10)
+    for _ in range(5):
+        pass_one(windows)
+    windows.take("a.example")
+    asyncio.run(windows.enter("a.example"))
+    windows.failed("a.example")
+    windows.leave("a.example")
+    windows.give("a.example")
+    assert "a.example" not in windows.rooms()
+
+
+def test_not_more_domains_are_remembered_than_a_thousand():
+    windows = Windows(10)
+    for number in range(1100):
+        pass_one(windows, f"d{number}.example")
+    assert len(windows.rooms()) == 1000
 
 
 def test_without_a_limit_there_are_none():
