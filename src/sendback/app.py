@@ -330,7 +330,7 @@ def _verification_sender(settings: Settings) -> Mailbox:
 def _resolver(settings: Settings, *, cached: bool) -> Resolver | None:
     if settings.dns == "off":
         return None
-    return Resolver(None if isinstance(settings.dns, str) else settings.dns, cached=cached)
+    return Resolver(settings.dns_servers, cached=cached)
 
 
 def _defaults(settings: Settings) -> dict[str, str]:

@@ -311,6 +311,11 @@ class Settings:
         return self.private_targets == "true"
 
     @property
+    def dns_servers(self) -> tuple[tuple[str, int], ...] | None:
+        """(address, port) of each; None: the system's."""
+        return None if isinstance(self.dns, str) else self.dns
+
+    @property
     def verifies_at_once(self) -> bool:
         if self.verification == "auto":
             return self.outbound.captures

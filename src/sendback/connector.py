@@ -14,7 +14,7 @@ from typing import Any
 
 import httpcore
 
-from sendback.mail.networks import is_public
+from sendback.mail.networks import PrivateAddressError, permitted
 
 _MAX_ANSWER = 6 * 2**20  # what Lambda allows a function to answer
 
@@ -161,17 +161,10 @@ class _GuardedBackend(httpcore.AsyncNetworkBackend):
             addresses = await self._lookup(host)
         except OSError as error:
             raise httpcore.ConnectError(f"{host}: {error}") from error
-        allowed = [address for address in addresses if self._is_allowed(address)]
-        if addresses and not allowed:
-            raise ForbiddenAddressError(
-                f"{host} is {addresses[0]}, an address of a private network, which "
-                "the setting private_targets forbids",
-                final=True,
-            )
-        return allowed
-
-    def _is_allowed(self, address: str) -> bool:
-        return self._allow_private or is_public(address)
+        try:
+            return permitted(host, addresses, allow_private=self._allow_private)
+        except PrivateAddressError as error:
+            raise ForbiddenAddressError(str(error), final=True) from error
 
 
 async def _of_system(host: str) -> Sequence[str]:

@@ -86,9 +86,8 @@ class Doctor:
         self._addresses = tuple(addresses)
         self._probe = probe
         self._outside = outside
-        servers = None if isinstance(app.settings.dns, str) else app.settings.dns
         self._resolver = async_resolver(app.settings, _SECONDS)
-        self._sync = Resolver(servers, cached=False)
+        self._sync = Resolver(app.settings.dns_servers, cached=False)
 
     async def examine(self) -> Findings:
         """All findings, in the order in which they are to be read."""
@@ -227,8 +226,7 @@ class Doctor:
         found = []
         for key in active:
             answer = await self._resolver.ask(key.record_name, "TXT")
-            texts = [b"".join(record.strings) for record in answer.records]
-            if is_published(texts, key):
+            if is_published(answer.texts, key):
                 found.append(Finding(check, Verdict.GOOD, f"{key.algorithm} key is published"))
             else:
                 advice = f"publish what `sendback identities records {domain}` prints"
@@ -241,7 +239,7 @@ class Doctor:
         check = f"DMARC of {domain}"
         for name in dict.fromkeys((domain, organization(domain))):
             answer = await self._resolver.ask(f"_dmarc.{name}", "TXT")
-            texts = [b"".join(r.strings).decode("ascii", "replace") for r in answer.records]
+            texts = [text.decode("ascii", "replace") for text in answer.texts]
             records = [text for text in texts if text.startswith("v=DMARC1")]
             if records:
                 aligned = organization(self._hostname) == organization(domain)

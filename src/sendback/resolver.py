@@ -8,10 +8,10 @@ delivery as a temporary failure.
 import asyncio
 import ipaddress
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from time import monotonic, time
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import dns.exception
 import dns.flags
@@ -30,6 +30,9 @@ _AT_ONCE = 50
 
 Servers = Sequence[tuple[str, int]]
 
+K = TypeVar("K")
+V = TypeVar("V")
+
 
 class DnsFailedError(Exception):
     """The answer could not be found out: time-out, SERVFAIL, a broken answer, no resolver."""
@@ -47,6 +50,31 @@ class DnsAnswer:
     exists: bool
     is_secure: bool
     name: str = ""
+
+    @property
+    def texts(self) -> list[bytes]:
+        """TXT records, each with its strings joined."""
+        return [_joined(record) for record in self.records]
+
+
+class InFlight(Generic[K, V]):
+    """What is being found out: who asks for it meanwhile shares the answer, or the failure."""
+
+    def __init__(self) -> None:
+        self._tasks: dict[K, asyncio.Task[V]] = {}
+
+    async def share(self, key: K, find: Callable[[], Coroutine[Any, Any, V]]) -> V:
+        """What `find` answers. Who is cancelled while waiting does not stop it for the others."""
+        task = self._tasks.get(key)
+        if task is None:
+            task = self._tasks[key] = asyncio.create_task(find())
+            task.add_done_callback(lambda _: self._tasks.pop(key))
+        return await asyncio.shield(task)
+
+    def close(self) -> None:
+        """Gives all of it up."""
+        for task in self._tasks.values():
+            task.cancel()
 
 
 class Resolver:
@@ -83,7 +111,7 @@ class Resolver:
 
     def texts(self, name: str, seconds: float) -> list[bytes]:
         """TXT records, each with its strings joined (RFC 7208 §3.3, RFC 6376 §3.6.2.2)."""
-        return [b"".join(record.strings) for record in self.query(name, "TXT", seconds)]
+        return [_joined(record) for record in self.query(name, "TXT", seconds)]
 
     def _made(self) -> dns.resolver.Resolver:
         if self._resolver is None:
@@ -114,7 +142,7 @@ class AsyncResolver:
         self._seconds = seconds
         self._resolver: Any = None
         self._cache: OrderedDict[tuple[str, str], tuple[float, DnsAnswer | str]] = OrderedDict()
-        self._asking: dict[tuple[str, str], asyncio.Task[DnsAnswer]] = {}
+        self._asking: InFlight[tuple[str, str], DnsAnswer] = InFlight()
         self._places = asyncio.Semaphore(_AT_ONCE)
 
     @property
@@ -133,31 +161,35 @@ class AsyncResolver:
             if isinstance(found, str):
                 raise DnsFailedError(found)
             return found
-        task = self._asking.get(key)
-        if task is None:
-            task = self._asking[key] = asyncio.create_task(self._ask(*key))
-            task.add_done_callback(lambda _: self._asking.pop(key))
-        return await asyncio.shield(task)
+        return await self._asking.share(key, lambda: self._ask(*key))
 
     def close(self) -> None:
         """Gives up what is being asked."""
-        for task in self._asking.values():
-            task.cancel()
+        self._asking.close()
+
+    async def both_kinds(self, host: str) -> list[DnsAnswer]:
+        """Of AAAA and A, in this order, what could be found out.
+
+        Raises `DnsFailedError` when one kind could not and the other has nothing.
+        """
+        both = await asyncio.gather(
+            self.ask(host, "AAAA"), self.ask(host, "A"), return_exceptions=True
+        )
+        answers = [answer for answer in both if isinstance(answer, DnsAnswer)]
+        failure = next((answer for answer in both if isinstance(answer, BaseException)), None)
+        if failure is not None and not any(answer.records for answer in answers):
+            raise failure
+        return answers
 
     async def addresses(self, host: str) -> list[str]:
         """Of both kinds, IPv6 first. Raises `OSError` when there are none, or nobody says."""
-        answers = await asyncio.gather(
-            self.ask(host, "AAAA"), self.ask(host, "A"), return_exceptions=True
-        )
-        found = [
-            str(record.address)
-            for answer in answers
-            if isinstance(answer, DnsAnswer)
-            for record in answer.records
-        ]
+        try:
+            answers = await self.both_kinds(host)
+        except DnsFailedError as error:
+            raise OSError(str(error)) from error
+        found = [str(record.address) for answer in answers for record in answer.records]
         if not found:
-            failures = [str(answer) for answer in answers if isinstance(answer, BaseException)]
-            raise OSError(failures[0] if failures else f"{host} has no address")
+            raise OSError(f"{host} has no address")
         return found
 
     async def _ask(self, name: str, kind: str) -> DnsAnswer:
@@ -199,6 +231,11 @@ class AsyncResolver:
             resolver.use_edns(0, 0, _UDP_OCTETS)
             self._resolver = resolver
         return self._resolver
+
+
+def _joined(record: Any) -> bytes:
+    """RFC 7208 §3.3, RFC 6376 §3.6.2.2."""
+    return b"".join(record.strings)
 
 
 def _set_up(resolver: dns.resolver.BaseResolver, servers: Servers | None) -> None:

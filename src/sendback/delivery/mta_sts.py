@@ -6,16 +6,14 @@ make us forget it (§5.1): a record that is gone, or a policy that cannot be fet
 until then.
 """
 
-import asyncio
 import logging
 import re
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from sendback.clock import Clock
 from sendback.connector import Connector, ConnectorError
-from sendback.resolver import AsyncResolver, DnsFailedError
+from sendback.resolver import AsyncResolver, DnsFailedError, InFlight
 from sendback.store.errors import StoreUnavailableError
 from sendback.store.mta_sts import FindStsPolicy, KeepStsPolicy
 from sendback.store.store import Store
@@ -93,28 +91,6 @@ def parse_policy(text: str) -> StsPolicy:
     return StsPolicy(mode, servers, timedelta(seconds=min(int(age), _MAX_AGE)))
 
 
-Fetch = Callable[[str], Awaitable[str]]
-
-
-def fetcher(connector: Connector, port: int = 443) -> Fetch:
-    """Fetches a domain's policy by HTTPS (§3.3). What it answers with raises `StsPolicyError`."""
-    host_port = "" if port == 443 else f":{port}"  # noqa: PLR2004 - HTTPS
-
-    async def fetch(domain: str) -> str:
-        url = f"https://mta-sts.{domain}{host_port}/.well-known/mta-sts.txt"
-        try:
-            answer = await connector.get(url, _FETCH_SECONDS)
-        except ConnectorError as error:
-            raise StsPolicyError(str(error)) from error
-        if answer.status != 200:  # noqa: PLR2004 - §3.3: no redirects either
-            raise StsPolicyError(f"{url} answered {answer.status}")
-        if answer.content_type.partition(";")[0].strip().lower() != "text/plain":
-            raise StsPolicyError(f"{url} is no text/plain")
-        return answer.body.decode("utf-8", "replace")
-
-    return fetch
-
-
 class StsPolicies:
     """The policies of all domains."""
 
@@ -131,10 +107,10 @@ class StsPolicies:
         self._store = store
         self._clock = clock
         self._connector = connector
-        self._fetch = fetcher(connector, port)
+        self._port = "" if port == 443 else f":{port}"  # noqa: PLR2004 - HTTPS
         self._failed: dict[tuple[str, str], datetime] = {}
         self._found: dict[str, tuple[datetime, StsPolicy | None]] = {}
-        self._asking: dict[str, asyncio.Task[StsPolicy | None]] = {}
+        self._asking: InFlight[str, StsPolicy | None] = InFlight()
 
     async def find(self, domain: str) -> StsPolicy | None:
         """What the domain asks for now, None for nothing."""
@@ -142,37 +118,31 @@ class StsPolicies:
         until, policy = self._found.get(domain, (now, None))
         if until > now:
             return policy
-        task = self._asking.get(domain)
-        if task is None:
-            task = self._asking[domain] = asyncio.create_task(self._find(domain))
-            task.add_done_callback(lambda _: self._asking.pop(domain))
-        policy = await asyncio.shield(task)
+        policy = await self._asking.share(domain, lambda: self._find(domain))
         if len(self._found) >= _REMEMBERED:
             self._found.clear()
         self._found[domain] = (now + _HOLDS, policy)
         return policy
 
     async def close(self) -> None:
-        for task in self._asking.values():
-            task.cancel()
+        self._asking.close()
         await self._connector.close()
 
     async def _find(self, domain: str) -> StsPolicy | None:
         now = self._clock.now()
         wanted = await self._wanted_id(domain)
         kept = await self._kept(domain, now)
+        known = parse_policy(kept.policy) if kept else None
         is_current = kept is not None and kept.policy_id == wanted and not _is_old(kept, now)
-        if wanted is None or is_current:
-            return parse_policy(kept.policy) if kept else None
-        if self._failed.get((domain, wanted), now) > now:
-            return parse_policy(kept.policy) if kept else None
+        if wanted is None or is_current or self._failed.get((domain, wanted), now) > now:
+            return known
         try:
             text = await self._fetch(domain)
             policy = parse_policy(text)
         except StsPolicyError as error:
             log.warning("the MTA-STS policy of %s cannot be used: %s", domain, error)
             self._remember_failure(domain, wanted, now)
-            return parse_policy(kept.policy) if kept else None
+            return known
         await self._keep(KeptStsPolicy(domain, wanted, text, now, now + policy.max_age))
         return policy
 
@@ -181,7 +151,20 @@ class StsPolicies:
             answer = await self._resolver.ask(f"_mta-sts.{domain}", "TXT")
         except DnsFailedError:
             return None
-        return policy_id([b"".join(record.strings) for record in answer.records])
+        return policy_id(answer.texts)
+
+    async def _fetch(self, domain: str) -> str:
+        """By HTTPS (RFC 8461 §3.3). Raises `StsPolicyError`."""
+        url = f"https://mta-sts.{domain}{self._port}/.well-known/mta-sts.txt"
+        try:
+            answer = await self._connector.get(url, _FETCH_SECONDS)
+        except ConnectorError as error:
+            raise StsPolicyError(str(error)) from error
+        if answer.status != 200:  # noqa: PLR2004 - §3.3: no redirects either
+            raise StsPolicyError(f"{url} answered {answer.status}")
+        if answer.content_type.partition(";")[0].strip().lower() != "text/plain":
+            raise StsPolicyError(f"{url} is no text/plain")
+        return answer.body.decode("utf-8", "replace")
 
     async def _kept(self, domain: str, now: datetime) -> KeptStsPolicy | None:
         found = await self._store.read(FindStsPolicy(domain))

@@ -6,11 +6,10 @@ DNS is a stranger's word: addresses inside this network are refused (setting `pr
 what is tried of two hundred servers is bounded.
 """
 
-import asyncio
 import ipaddress
 import random
 import ssl
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, zip_longest
 from typing import Any
@@ -20,7 +19,7 @@ from sendback.delivery.mta_sts import StsPolicies, StsPolicy
 from sendback.delivery.routes import Hop, Location, Route, UnroutableError
 from sendback.delivery.tls_policies import TlsPolicy, dane, encrypted, opportunistic, verified
 from sendback.mail.address import AddressError, parse_domain
-from sendback.mail.networks import is_public
+from sendback.mail.networks import PrivateAddressError, permitted
 from sendback.resolver import AsyncResolver, DnsAnswer, DnsFailedError
 
 _MAX_SERVERS = 20
@@ -81,14 +80,12 @@ class MxRouter:
         policies: StsPolicies | None,
         settings: MxSettings,
         trust: ssl.SSLContext,
-        shuffle: Callable[[list[Any]], None] = random.shuffle,
     ) -> None:
         """`trust` knows the authorities that certificates are verified with."""
         self._resolver = resolver
         self._policies = policies
         self._settings = settings
         self._trust = trust
-        self._shuffle = shuffle
 
     async def route(self, domain: str) -> MxRoute:
         if domain.startswith("["):
@@ -127,7 +124,7 @@ class MxRouter:
         if not found:
             reason = f"5.4.4 the MX of {domain} is no host name: {pairs[0][1][:80]}"
             raise UnroutableError(reason, is_permanent=True)
-        self._shuffle(found)
+        random.shuffle(found)
         found.sort(key=lambda entry: entry[0])
         own = min((p for p, name in found if name in self._settings.own_names), default=None)
         if own is not None:  # RFC 5321 §5.1: only what is closer to the goal than we are
@@ -144,31 +141,25 @@ class MxRouter:
         whoever can drop a question could turn DANE off.
         """
         if _is_address(host):
-            return _Found(self._allowed(host, [host]))
-        both = await asyncio.gather(
-            self._ask(host, "AAAA"), self._ask(host, "A"), return_exceptions=True
-        )
-        answers = [answer for answer in both if isinstance(answer, DnsAnswer)]
+            return _Found(self._permitted(host, [host]))
+        try:
+            answers = await self._resolver.both_kinds(host)
+        except DnsFailedError as error:
+            raise _dns_failed(error) from error
         kinds = [[record.address for record in answer.records] for answer in answers]
-        failure = next((answer for answer in both if isinstance(answer, BaseException)), None)
         found = [address for pair in zip_longest(*kinds) for address in pair if address]
         if not found:
-            if failure is not None:
-                raise failure
             raise UnroutableError(f"5.4.4 {host} has no address", is_permanent=True)
         used = [answer for answer in answers if answer.records]
         names = (*(answer.name for answer in used), host) if all(a.is_secure for a in used) else ()
-        return _Found(self._allowed(host, found), tuple(dict.fromkeys(names)))
+        return _Found(self._permitted(host, found), tuple(dict.fromkeys(names)))
 
-    def _allowed(self, host: str, addresses: Sequence[str]) -> tuple[str, ...]:
-        allowed = [a for a in addresses if self._settings.allow_private or is_public(a)]
-        if not allowed:
-            reason = (
-                f"5.4.4 {host} is {addresses[0]}, an address of a private network, which the "
-                "setting private_targets forbids"
-            )
-            raise UnroutableError(reason, is_permanent=True)
-        return tuple(allowed[:_MAX_ADDRESSES])
+    def _permitted(self, host: str, addresses: Sequence[str]) -> tuple[str, ...]:
+        try:
+            found = permitted(host, addresses, allow_private=self._settings.allow_private)
+        except PrivateAddressError as error:
+            raise UnroutableError(f"5.4.4 {error}", is_permanent=True) from error
+        return tuple(found[:_MAX_ADDRESSES])
 
     # --- TLS --------------------------------------------------------------------------------
 
@@ -203,7 +194,11 @@ class MxRouter:
         try:
             return await self._resolver.ask(name, kind)
         except DnsFailedError as error:
-            raise UnroutableError(f"4.4.3 DNS: {error}", is_permanent=False) from error
+            raise _dns_failed(error) from error
+
+
+def _dns_failed(error: DnsFailedError) -> UnroutableError:
+    return UnroutableError(f"4.4.3 DNS: {error}", is_permanent=False)
 
 
 def _dane(route: MxRoute, found: _Tlsa) -> TlsPolicy:

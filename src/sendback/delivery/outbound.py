@@ -78,9 +78,8 @@ def session_settings(settings: Settings, seconds: float) -> SessionSettings:
 
 def async_resolver(settings: Settings, seconds: float) -> AsyncResolver:
     """Asks the DNS servers of the settings; a question may take so many seconds."""
-    servers = None if isinstance(settings.dns, str) else settings.dns
     trusted = None if settings.dnssec == "auto" else settings.dnssec == "true"
-    return AsyncResolver(servers, trusted=trusted, seconds=seconds)
+    return AsyncResolver(settings.dns_servers, trusted=trusted, seconds=seconds)
 
 
 def trust_of(settings: Settings) -> ssl.SSLContext:
@@ -96,9 +95,7 @@ def _transport(settings: Settings, store: Store, clock: Clock, sign: Sign) -> Tr
     outbound = settings.outbound
     if outbound.captures:
         return Capture()
-    router: Router = relay_router(settings)
-    if outbound.by_mx:
-        router = mx_router(settings, store, clock)
+    router: Router = mx_router(settings, store, clock) if outbound.by_mx else relay_router(settings)
     limits = Limits(
         connections=settings.delivery_connections,
         per_host=settings.delivery_host_connections,
