@@ -1,6 +1,7 @@
 """`sendback doctor`: what stands between this server and other people's inboxes."""
 
 import ipaddress
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -56,17 +57,7 @@ def doctor(
 
     found = place.run(work, may_create=True)
     if as_json:
-        print_json(
-            [
-                {
-                    "check": f.check,
-                    "verdict": f.verdict.value,
-                    "found": f.found,
-                    "advice": f.advice,
-                }
-                for f in found
-            ]
-        )
+        print_json([asdict(finding) for finding in found])
     else:
         _print(found)
     if any(finding.verdict == "problem" for finding in found):

@@ -258,17 +258,18 @@ class _Steering:
     otherwise: str
 
     def run(self, place: Place, chosen: Filter, ids: Sequence[str], *, everything: bool) -> None:
-        async def work(app: "App", settings: "Settings") -> int:
+        async def work(app: "App", settings: "Settings") -> tuple[int, list[str]]:
             selection = chosen.selection(app, settings.account_id, ids)
             if selection.is_everything and not everything:
                 raise usage_error("name messages, or a filter such as --domain, or --all")
             if len(ids) == 1:
                 await self._check(app, settings, ids[0])
-            return await self._steer(app, settings, selection)
+            count = await self._steer(app, settings, selection)
+            return count, await _paused(app) if self.state == "queued" else []
 
-        count = place.run(work)
+        count, paused = place.run(work)
         self._tell(ids, count)
-        if self.state == "queued" and (paused := place.run(_paused)):
+        if paused:
             typer.echo(f"Nothing goes to {', '.join(paused)} before `sendback outbox resume`.")
 
     def _tell(self, ids: Sequence[str], count: int) -> None:
@@ -306,7 +307,7 @@ class _Steering:
             typer.echo(f"{total} so far", err=True)
 
 
-async def _paused(app: "App", settings: "Settings") -> list[str]:  # noqa: ARG001
+async def _paused(app: "App") -> list[str]:
     """The domains that the operator has paused and that mail waits for."""
     from sendback.store.destinations import ListDestinations
 

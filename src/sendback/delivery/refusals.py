@@ -8,7 +8,7 @@ from sendback.delivery.transports import Fault
 
 # RFC 3463 §3: about the address, the mailbox, the content: all about this one message.
 _OF_MESSAGE = frozenset({"1", "2", "5", "6"})
-_TOO_BIG = frozenset({"3.4", "2.3"})
+_TOO_BIG = "3.4"
 _ENHANCED = re.compile(r"[245]\.(\d{1,3})\.(\d{1,3})\b")
 _GREYLISTED = re.compile(
     r"gr[ea]y-?\s?list|temporarily (?:deferred|blocked|unavailable.*try)|try again (?:later|in)"
@@ -19,6 +19,7 @@ _NAMED_WAIT = re.compile(r"\b(\d{1,5})\s*(seconds?|secs?|s|minutes?|mins?|m)\b",
 _USUAL_WAIT = timedelta(minutes=5)  # postgrey's default, and of most of its kind
 _SHORTEST_WAIT = timedelta(seconds=30)
 _LONGEST_WAIT = timedelta(minutes=30)
+_PATIENCE = 5
 
 
 def fault_of(answer: Answer) -> Fault:
@@ -33,7 +34,7 @@ def fault_of(answer: Answer) -> Fault:
     if answer.stage is Stage.MAIL or reply.ends_session:
         return Fault.STRIKE
     found = _ENHANCED.match(reply.lines[0])
-    if found is None or found[1] in _OF_MESSAGE or f"{found[1]}.{found[2]}" in _TOO_BIG:
+    if found is None or found[1] in _OF_MESSAGE or f"{found[1]}.{found[2]}" == _TOO_BIG:
         return Fault.MESSAGE
     return Fault.MESSAGE if greylist_wait(answer) else Fault.STRIKE
 
@@ -55,6 +56,3 @@ def greylist_wait(answer: Answer, attempts: int = 0) -> timedelta | None:
         return _USUAL_WAIT
     unit = timedelta(minutes=1) if named[2].lower().startswith("m") else timedelta(seconds=1)
     return min(max(int(named[1]) * unit, _SHORTEST_WAIT), _LONGEST_WAIT)
-
-
-_PATIENCE = 5

@@ -57,7 +57,7 @@ class _Pool:
     """The sessions with one host that nobody uses, the most recent last; how many more may be."""
 
     places: asyncio.Semaphore
-    idle: deque[tuple[Session, asyncio.TimerHandle]] = field(default_factory=deque)
+    idle: deque[Session] = field(default_factory=deque)
     users: int = 0
 
 
@@ -75,7 +75,7 @@ class SmtpTransport:
         self._places = asyncio.Semaphore(limits.connections)
         self._pools: dict[str, _Pool] = {}
         self._dead: dict[str, tuple[datetime, Result]] = {}
-        self._idle: dict[Session, tuple[str, _Pool, asyncio.TimerHandle]] = {}
+        self._idle: dict[Session, asyncio.TimerHandle] = {}  # of all pools, the oldest first
         self._closing: set[asyncio.Task[None]] = set()
 
     @property
@@ -97,12 +97,11 @@ class SmtpTransport:
 
     async def close(self) -> None:
         """Says goodbye to all peers."""
-        pools, self._pools = self._pools, {}
-        for pool in pools.values():
-            for session, timer in pool.idle:
-                timer.cancel()
-                self._end(session)
+        for session, timer in self._idle.items():
+            timer.cancel()
+            self._end(session)
         self._idle.clear()
+        self._pools.clear()
         if self._closing:
             await asyncio.wait(self._closing, timeout=1)
         await self._router.close()
@@ -139,9 +138,8 @@ class SmtpTransport:
         self, pool: _Pool, place: Location, message: OutboxMessage
     ) -> Result | None:
         while pool.idle:
-            session, timer = pool.idle.pop()
-            timer.cancel()
-            del self._idle[session]
+            session = pool.idle.pop()
+            self._idle.pop(session).cancel()
             if not session.is_open:
                 continue
             try:
@@ -186,7 +184,7 @@ class SmtpTransport:
 
     async def _send(self, pool: _Pool, session: Session, message: OutboxMessage) -> Result:
         answer = await session.deliver(message)
-        self._keep(session.place.key, pool, session)
+        self._keep(pool, session)
         policy = session.place.tls.name
         if isinstance(answer, str):
             return Result(Outcome.PERMANENT, session.peer, answer, session.tls, policy)
@@ -225,24 +223,21 @@ class SmtpTransport:
         if not pool.users and not pool.idle and self._pools.get(key) is pool:
             del self._pools[key]
 
-    def _keep(self, key: str, pool: _Pool, session: Session) -> None:
+    def _keep(self, pool: _Pool, session: Session) -> None:
         if not session.is_open:
             return
         loop = asyncio.get_running_loop()
-        timer = loop.call_later(_IDLE_SECONDS, self._expire, key, pool, session)
-        pool.idle.append((session, timer))
-        self._idle[session] = (key, pool, timer)
+        self._idle[session] = loop.call_later(_IDLE_SECONDS, self._expire, pool, session)
+        pool.idle.append(session)
         if len(self._idle) > self._limits.connections // _SHARE_OF_IDLE + 1:
             oldest = next(iter(self._idle))
-            oldest_key, oldest_pool, timer = self._idle[oldest]
-            timer.cancel()
-            self._expire(oldest_key, oldest_pool, oldest)
+            self._expire(self._pools[oldest.place.key], oldest)
 
-    def _expire(self, key: str, pool: _Pool, session: Session) -> None:
-        pool.idle = deque(entry for entry in pool.idle if entry[0] is not session)
-        del self._idle[session]
+    def _expire(self, pool: _Pool, session: Session) -> None:
+        self._idle.pop(session).cancel()
+        pool.idle.remove(session)
         self._end(session)
-        self._drop_if_empty(key, pool)
+        self._drop_if_empty(session.place.key, pool)
 
     def _end(self, session: Session) -> None:
         task = asyncio.create_task(session.close())

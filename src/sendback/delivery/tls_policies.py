@@ -45,9 +45,9 @@ def _any_certificate() -> ssl.SSLContext:
     return context
 
 
-def opportunistic(name: str = "opportunistic") -> TlsPolicy:
+def opportunistic() -> TlsPolicy:
     """TLS where it is offered."""
-    return TlsPolicy(name, _any_certificate(), required=False)
+    return TlsPolicy("opportunistic", _any_certificate(), required=False)
 
 
 def encrypted() -> TlsPolicy:
