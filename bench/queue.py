@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from tests.partners.queue import ACCOUNT
+from tests.partners.queue import ACCOUNT, a_bounce
 
 from bench.common import folder
 from sendback.ids import RandomIds
@@ -85,14 +85,11 @@ async def _add(store: Store, recipients: list[str], due_at: datetime, chunk: int
     ids = RandomIds()
     for start in range(0, len(recipients), chunk):
         messages = [
-            OutboxMessage(
-                message_id=ids.outbound_message(next(_moments)),
-                account_id=ACCOUNT,
-                original_message_id="x",
-                recipient=recipient,
+            a_bounce(
+                ids.outbound_message(next(_moments)),
+                recipient,
+                _NOW,
                 content=b"x" * 200,
-                created_at=_NOW,
-                expires_at=_NOW + timedelta(days=5),
                 due_at=due_at,
             )
             for recipient in recipients[start : start + chunk]

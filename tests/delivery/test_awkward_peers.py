@@ -4,7 +4,6 @@ import re
 
 import pytest
 
-from sendback.store.outbox_control import ShowOutbox
 from tests.partners.awkward import Awkward, drip, endless_reply, flood
 from tests.partners.waiting import wait_for
 
@@ -32,14 +31,7 @@ def bouncing(running):
     def start(peer, **flags):
         server = running(send_bounce_rate="0", outbound=peer.url, delivery_timeout="1s", **flags)
         server.ses().verify_domain_identity(Domain="example.com")
-        answer = server.ses().send_bounce(
-            OriginalMessageId=server.send_mail(),
-            BounceSender="mailer-daemon@example.com",
-            BouncedRecipientInfoList=[
-                {"Recipient": "bob@example.com", "BounceType": "DoesNotExist"}
-            ],
-        )
-        return server, server.bounce(answer["MessageId"])
+        return server, server.bounce(server.send_bounce())
 
     return start
 
@@ -72,7 +64,7 @@ def test_misdeeds(bouncing, misdeed, stage, extensions):
             assert re.match("451 4.3.0 not now|550 5.7.1 never", found.last_reply)
         if stage != "content" and extensions is not CHUNKED and expected != "delivered":
             assert all(not content for content in peer.contents)
-    (attempt,) = server.call(server.app.store.read(ShowOutbox("000000000000", found.message_id)))[1]
+    (attempt,) = server.attempts(found.message_id)
     assert attempt.peer == f"127.0.0.1:{peer.port}"
 
 

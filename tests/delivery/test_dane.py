@@ -3,7 +3,6 @@
 import pytest
 
 from sendback.delivery.dane import DaneError, TlsaRecord, check_chain
-from sendback.store.outbox_control import ShowOutbox
 from tests.partners.authority import Authority
 from tests.partners.awkward import Awkward
 from tests.partners.dns_server import DnsServer
@@ -44,16 +43,8 @@ def bounced(running, dns, authority):
         server.ses().verify_domain_identity(Domain="example.com")
         tls = issued.context() if issued else None
         with Awkward(host="127.0.0.2", port=port, tls=tls) as peer:
-            answer = server.ses().send_bounce(
-                OriginalMessageId=server.send_mail(sender=f"ann@{domain}"),
-                BounceSender="mailer-daemon@example.com",
-                BouncedRecipientInfoList=[
-                    {"Recipient": "bob@example.com", "BounceType": "DoesNotExist"}
-                ],
-            )
-            found = server.bounce(answer["MessageId"])
-        unit = ShowOutbox("000000000000", found.message_id)
-        (attempt,) = server.call(server.app.store.read(unit))[1]
+            found = server.bounce(server.send_bounce(sender=f"ann@{domain}"))
+        (attempt,) = server.attempts(found.message_id)
         assert bool(peer.contents) is (found.state == "delivered")
         return found.state.value, attempt.tls_policy, attempt.reply
 

@@ -62,11 +62,10 @@ def dns():
         yield server
 
 
-def router(dns, *, allow_private=False, tls=None, shuffle=None, trusted=False):
+def router(dns, *, allow_private=False, tls=None, trusted=False):
     resolver = AsyncResolver([("127.0.0.1", dns.port)], trusted=trusted, seconds=1.0)
     settings = MxSettings(25, frozenset({"mx.here.example"}), allow_private, tls or {})
-    options = {"shuffle": shuffle} if shuffle else {}
-    return MxRouter(resolver, None, settings, trusting(None), **options)
+    return MxRouter(resolver, None, settings, trusting(None))
 
 
 def hosts(dns, domain, **options):
@@ -208,17 +207,7 @@ def by_mx(running, dns):
         server = running(**settings)
         server.ses().verify_domain_identity(Domain="example.com")
 
-        def bounce(sender):
-            answer = server.ses().send_bounce(
-                OriginalMessageId=server.send_mail(sender=sender),
-                BounceSender="mailer-daemon@example.com",
-                BouncedRecipientInfoList=[
-                    {"Recipient": "bob@example.com", "BounceType": "DoesNotExist"}
-                ],
-            )
-            return answer["MessageId"]
-
-        return server, bounce
+        return server, lambda sender: server.send_bounce(sender=sender)
 
     start.port = port
     return start
@@ -230,10 +219,6 @@ def put_domain(dns, domain, *addresses):
     for n, address in enumerate(addresses):
         kind = "AAAA" if ":" in address else "A"
         dns.put(f"m{n}.{domain}", kind, address)
-
-
-def attempts(server, message_id):
-    return server.call(server.app.store.read(ShowOutbox("000000000000", message_id)))[1]
 
 
 def destinations(server):
@@ -248,7 +233,7 @@ def test_a_bounce_reaches_the_first_server(by_mx, dns):
         message_id = bounce("ann@a.example")
         assert first.next().recipients == ["ann@a.example"]
         assert server.bounce(message_id).state == "delivered"
-        (attempt,) = attempts(server, message_id)
+        (attempt,) = server.attempts(message_id)
     assert attempt.peer == f"m0.a.example[127.0.0.2]:{by_mx.port}"
     assert attempt.tls_policy == "opportunistic"
 
@@ -260,7 +245,7 @@ def test_the_next_server_when_the_first_is_not_there(by_mx, dns):
         message_id = bounce("ann@a.example")
         second.next()
         assert server.bounce(message_id).state == "delivered"
-        assert attempts(server, message_id)[0].peer.startswith("m1.a.example[127.0.0.3]")
+        assert server.attempts(message_id)[0].peer.startswith("m1.a.example[127.0.0.3]")
 
 
 def test_when_no_server_answers_all_of_them_are_told_of(by_mx, dns):
@@ -269,7 +254,7 @@ def test_when_no_server_answers_all_of_them_are_told_of(by_mx, dns):
         server, bounce = by_mx()
         message_id = bounce("ann@a.example")
         wait_for(lambda: server.bounce(message_id).attempts)
-        (attempt,) = attempts(server, message_id)
+        (attempt,) = server.attempts(message_id)
     assert attempt.peer == f"m1.a.example[127.0.0.3]:{by_mx.port}"
     first = f"m0.a.example[127.0.0.2]:{by_mx.port}: connect: Connection refused"
     assert attempt.reply == f"421 4.3.2 no; also {first}"
@@ -282,7 +267,7 @@ def test_by_ipv6(by_mx, dns):
         message_id = bounce("ann@a.example")
         first.next()
         assert server.bounce(message_id).state == "delivered"
-        assert attempts(server, message_id)[0].peer == f"m0.a.example[::1]:{by_mx.port}"
+        assert server.attempts(message_id)[0].peer == f"m0.a.example[::1]:{by_mx.port}"
 
 
 @pytest.mark.parametrize("misdeed", [lambda _: b"554 5.3.2 no\r\n", lambda _: None])
@@ -316,7 +301,7 @@ def test_an_address_that_is_silent_costs_half_a_second(by_mx, dns):
             message_id = bounce("ann@a.example")
             second.next()
             wait_for(lambda: server.bounce(message_id).state == "delivered")
-            (attempt,) = attempts(server, message_id)
+            (attempt,) = server.attempts(message_id)
         assert attempt.peer.startswith("m.a.example[127.0.0.3]")
         assert attempt.milliseconds < 5000
     finally:

@@ -12,7 +12,6 @@ import pytest
 from aiosmtpd.smtp import AuthResult
 
 from sendback.dsn import parse
-from sendback.store.outbox_control import ShowOutbox
 from tests.partners.listener import Listener
 from tests.partners.postfix import free_port
 from tests.partners.waiting import wait_for
@@ -28,25 +27,9 @@ def bouncing(running):
         server = running(send_bounce_rate="0", outbound=url, **flags)
         server.ses().verify_domain_identity(Domain="example.com")
 
-        def bounce(**mail):
-            answer = server.ses().send_bounce(
-                OriginalMessageId=server.send_mail(**mail),
-                BounceSender="mailer-daemon@example.com",
-                BouncedRecipientInfoList=[
-                    {"Recipient": "bob@example.com", "BounceType": "DoesNotExist"}
-                ],
-            )
-            return answer["MessageId"]
-
-        return server, bounce
+        return server, server.send_bounce
 
     return start
-
-
-def attempts(server, message_id):
-    found = server.call(server.app.store.read(ShowOutbox(ACCOUNT, message_id)))
-    assert found is not None
-    return found[1]
 
 
 def test_the_bounce_arrives_with_a_null_reverse_path(bouncing):
@@ -58,7 +41,7 @@ def test_the_bounce_arrives_with_a_null_reverse_path(bouncing):
         assert parse(arrived.content).header_value("Message-ID") == f"<{message_id}@mx.example.com>"
         found = server.bounce(message_id)
     assert (found.state, found.last_reply) == ("delivered", "250 2.0.0 Ok")
-    (attempt,) = attempts(server, message_id)
+    (attempt,) = server.attempts(message_id)
     assert (attempt.outcome, attempt.peer) == ("delivered", f"127.0.0.1:{listener.port}")
 
 
@@ -83,7 +66,7 @@ def test_a_temporary_refusal_is_tried_again_and_recorded(bouncing, clock):
         clock.advance(timedelta(seconds=73))
         assert listener.next().recipients == ["ann@sender.example"]
         wait_for(lambda: server.bounce(message_id).state == "delivered")
-    outcomes = [attempt.outcome for attempt in attempts(server, message_id)]
+    outcomes = [attempt.outcome for attempt in server.attempts(message_id)]
     assert outcomes == ["temporary", "delivered"]
 
 
@@ -132,7 +115,7 @@ def test_nobody_listening_is_temporary(bouncing):
     server, bounce = bouncing(f"smtp://127.0.0.1:{free_port()}")
     waiting = server.bounce(bounce())
     assert (waiting.state, waiting.attempts) == ("queued", 1)
-    assert attempts(server, waiting.message_id)[0].outcome == "temporary"
+    assert server.attempts(waiting.message_id)[0].outcome == "temporary"
 
 
 @pytest.mark.parametrize(
@@ -211,7 +194,7 @@ def test_starttls_is_used_when_it_is_offered(bouncing, tmp_path):
         message_id = bounce()
         listener.next()
         wait_for(lambda: server.bounce(message_id).state == "delivered")
-    assert attempts(server, message_id)[0].tls == "TLSv1.3"
+    assert server.attempts(message_id)[0].tls == "TLSv1.3"
 
 
 # aiosmtpd leaves its side of the failed handshake to the garbage collector.

@@ -18,17 +18,9 @@ def sending(running):
         server = running(send_bounce_rate="0", outbound=listener.url, dkim_ed25519="true")
         server.ses().verify_domain_identity(Domain="example.com")
 
-        def verified(sender="mailer-daemon@example.com", client=None, **arguments):
+        def verified(sender="mailer-daemon@example.com", **arguments):
             """The d= and a= tags of each signature, all of which must be good."""
-            mail = server.send_mail()
-            (client or server.ses()).send_bounce(
-                OriginalMessageId=mail,
-                BounceSender=sender,
-                BouncedRecipientInfoList=[
-                    {"Recipient": "bob@example.com", "BounceType": "DoesNotExist"}
-                ],
-                **arguments,
-            )
+            server.send_bounce(bounce_sender=sender, arguments=arguments)
             content = listener.next().content
             verifier = dkim.DKIM(content)
             found = []

@@ -12,10 +12,10 @@ from sendback.store.accounts import AddAccount
 from sendback.store.outbox import TakeLeases, add_to_outbox
 from sendback.store.outbox_control import ShowOutbox
 from sendback.store.store import Store, prepare_schema
-from sendback.store.values import OutboxMessage, Outcome
+from sendback.store.values import Outcome
 from tests.conftest import NOW
+from tests.partners.queue import ACCOUNT, a_bounce
 
-ACCOUNT = "000000000000"
 BACKOFF = Backoff(timedelta(seconds=60), timedelta(hours=4))
 
 
@@ -61,18 +61,7 @@ def worker(store, clock, transport, **options):
 
 async def queue(store, *ids):
     await store.write(AddAccount(ACCOUNT, NOW))
-    rows = [
-        OutboxMessage(
-            message_id=message_id,
-            account_id=ACCOUNT,
-            original_message_id="o1",
-            recipient="ann@sender.example",
-            content=b"x",
-            created_at=NOW,
-            expires_at=NOW + timedelta(days=5),
-        )
-        for message_id in ids
-    ]
+    rows = [a_bounce(message_id, "ann@sender.example", NOW) for message_id in ids]
     await store.write(lambda connection: add_to_outbox(connection, rows))
 
 

@@ -16,7 +16,6 @@ import pytest
 
 from sendback.clock import SystemClock
 from sendback.service.records import wanted_records
-from sendback.store.outbox_control import ShowOutbox
 from tests.conftest import need
 from tests.partners import dnssec, exim, opensmtpd, postfix
 from tests.partners.authority import Authority
@@ -73,19 +72,13 @@ class World:
         return signed, unsigned
 
     def bounce(self, domain):
-        answer = self.server.ses().send_bounce(
-            OriginalMessageId=self.server.send_mail(
-                sender=f"ann@{domain}", recipients=("bob@sendback.example",)
-            ),
-            BounceSender="Mail Delivery Subsystem <mailer-daemon@sendback.example>",
-            BouncedRecipientInfoList=[
-                {"Recipient": "bob@sendback.example", "BounceType": "DoesNotExist"}
-            ],
+        message_id = self.server.send_bounce(
+            sender=f"ann@{domain}",
+            recipient="bob@sendback.example",
+            bounce_sender="Mail Delivery Subsystem <mailer-daemon@sendback.example>",
         )
-        message = self.server.bounce(answer["MessageId"])
-        wait_for(lambda: self.server.bounce(answer["MessageId"]).attempts, 20)
-        unit = ShowOutbox(ACCOUNT, message.message_id)
-        return self.server.call(self.server.app.store.read(unit))
+        wait_for(lambda: self.server.bounce(message_id).attempts, 20)
+        return self.server.bounce(message_id), self.server.attempts(message_id)
 
     def dkim(self, content):
         """What dkimpy says of each signature: algorithm and result."""

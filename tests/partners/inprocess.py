@@ -19,7 +19,7 @@ from sendback.serving import prepare, serve
 from sendback.store.accounts import AddAccount
 from sendback.store.outbox_control import ListOutbox, Selection, ShowOutbox
 from sendback.store.processing import FindProcessing
-from sendback.store.values import OutboxMessage, ProcessingState, StepRecord
+from sendback.store.values import Attempt, OutboxMessage, ProcessingState, StepRecord
 from tests.partners.clients import send_mail, ses
 
 T = TypeVar("T")
@@ -79,6 +79,31 @@ class Running:
     def call(self, work: Coroutine[Any, Any, T]) -> T:
         """Runs a coroutine on the server's event loop."""
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(20)
+
+    def send_bounce(
+        self,
+        *,
+        bounce_sender: str = "mailer-daemon@example.com",
+        recipient: str = "bob@example.com",
+        client: Any = None,
+        arguments: dict[str, Any] | None = None,
+        **mail: Any,
+    ) -> str:
+        """Sends a mail to the recipient, bounces it, and answers the bounce's MessageId."""
+        answer = (client or self.ses()).send_bounce(
+            OriginalMessageId=self.send_mail(recipients=(recipient,), **mail),
+            BounceSender=bounce_sender,
+            BouncedRecipientInfoList=[{"Recipient": recipient, "BounceType": "DoesNotExist"}],
+            **(arguments or {}),
+        )
+        return str(answer["MessageId"])
+
+    def attempts(self, message_id: str) -> list[Attempt]:
+        """What was tried to deliver a bounce, in order."""
+        unit = ShowOutbox(self.settings.account_id, message_id)
+        found = self.call(self.app.store.read(unit))
+        assert found is not None, message_id
+        return list(found[1])
 
     def outbox(self) -> list[OutboxMessage]:
         unit = ListOutbox(Selection(self.settings.account_id), 1000)

@@ -17,6 +17,19 @@ _CONTENT = b"From: mailer-daemon@example.com\r\nSubject: x\r\n\r\n" + (b"x" * 78
 _CHUNK = 1000
 
 
+def a_bounce(message_id: str, recipient: str, now: datetime, **changes: Any) -> OutboxMessage:
+    """As SendBounce would queue it then; it has five days."""
+    values = {
+        "account_id": ACCOUNT,
+        "original_message_id": "o1",
+        "content": b"x",
+        "created_at": now,
+        "expires_at": now + timedelta(days=5),
+        **changes,
+    }
+    return OutboxMessage(message_id=message_id, recipient=recipient, **values)
+
+
 def fill(data_dir: Path, recipients: Sequence[str], sender: str | None = None) -> None:
     """Queues a bounce of 5 KB for each, in the store of the data directory."""
     data_dir.mkdir(exist_ok=True)
@@ -30,16 +43,7 @@ async def _fill(store: Store, recipients: Sequence[str], sender: str | None) -> 
     await store.write(AddAccount(ACCOUNT, now))
     for start in range(0, len(recipients), _CHUNK):
         messages = [
-            OutboxMessage(
-                message_id=ids.outbound_message(now),
-                account_id=ACCOUNT,
-                original_message_id="x",
-                recipient=recipient,
-                content=_CONTENT,
-                created_at=now,
-                expires_at=now + timedelta(days=5),
-                sender=sender,
-            )
+            a_bounce(ids.outbound_message(now), recipient, now, content=_CONTENT, sender=sender)
             for recipient in recipients[start : start + _CHUNK]
         ]
 

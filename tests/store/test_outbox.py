@@ -19,10 +19,10 @@ from sendback.store.outbox import (
 )
 from sendback.store.outbox_control import CountStates, ListOutbox, Selection, Steer
 from sendback.store.tables import destinations, metadata, outbox
-from sendback.store.values import Attempt, Block, OutboxMessage, OutboxState, Outcome
+from sendback.store.values import Attempt, Block, OutboxState, Outcome
 from tests.conftest import NOW
+from tests.partners.queue import ACCOUNT, a_bounce
 
-ACCOUNT = "000000000000"
 LEASE = timedelta(seconds=30)
 
 
@@ -42,15 +42,7 @@ def opened():
 def add(connection, *recipients, now=NOW, lasts=timedelta(days=5)):
     start = connection.execute(select(outbox)).all()
     messages = [
-        OutboxMessage(
-            message_id=f"m{len(start) + number}",
-            account_id=ACCOUNT,
-            original_message_id="o1",
-            recipient=recipient,
-            content=b"x",
-            created_at=now,
-            expires_at=now + lasts,
-        )
+        a_bounce(f"m{len(start) + number}", recipient, now, expires_at=now + lasts)
         for number, recipient in enumerate(recipients)
     ]
     add_to_outbox(connection, messages)
