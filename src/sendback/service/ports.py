@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Protocol
 
+from sendback.service.content import Content
+
 
 class ActionFailedError(Exception):
     """An action did not work. `str` is for people.
@@ -35,8 +37,11 @@ class Objects(Protocol):
     async def check(self, target: str, bucket: str) -> None:
         """Raises `UnknownTargetError`, `ActionFailedError`."""
 
-    async def put(self, target: str, bucket: str, key: str, content: bytes) -> str:
-        """Durably; answers where it is, for people. Raises `ActionFailedError`."""
+    async def put(self, target: str, bucket: str, key: str, content: Content) -> str:
+        """Store the content durably, whole or not at all; return where it is, for people.
+
+        Raises `ActionFailedError`, `ContentGoneError`.
+        """
 
 
 class Topics(Protocol):
@@ -66,9 +71,10 @@ class Mailboxes(Protocol):
     """Where WorkMail and Connect actions hand mail over."""
 
     async def deliver(
-        self, target: str, sender: str, recipients: Sequence[str], content: bytes
+        self, target: str, sender: str, recipients: Sequence[str], content: Content
     ) -> str:
-        """`sender` is empty for the null reverse-path. Answers what the server said.
+        """Hand the mail over and return the server's reply.
 
-        Raises `ActionFailedError`.
+        `sender` is empty for the null reverse-path. Raises `ActionFailedError`,
+        `ContentGoneError`.
         """
