@@ -9,6 +9,7 @@ field is read as people write.
 import base64
 import json
 import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -34,7 +35,7 @@ SUBJECT = "Amazon SES Email Receipt Notification"
 MAX_HEADER_OCTETS = 10 * 1024  # of headers in a notification
 MAX_CONTENT_OCTETS = 150 * 1024  # of content in a notification
 
-# Of one field in commonHeaders: a thousand addresses fit. The rest of the field is left out there.
+# Of all fields of one name in commonHeaders: a thousand addresses fit. The rest is left out there.
 MAX_COMMON_OCTETS = 64 * 1024
 
 # JSON allows them, UTF-8, XML and SQS do not: lone surrogates, U+FFFE, U+FFFF.
@@ -137,16 +138,23 @@ def _common(mail: MailView) -> dict[str, Any]:
     """Fields that are there and say something; encoded words (RFC 2047) are decoded."""
     common: dict[str, Any] = {"returnPath": mail.source}
     for key, name in _LISTS.items():
-        addresses = [
-            address for value in field_values(mail.header, name) for address in _addresses(value)
-        ]
+        values = _bounded(field_values(mail.header, name))
+        addresses = [address for value in values for address in _addresses(value)]
         if addresses:
             common[key] = addresses
     for key, name in _TEXTS.items():
-        values = field_values(mail.header, name)
-        if values:
-            common[key] = decode_words(_text(values[0][:MAX_COMMON_OCTETS]))
+        for value in _bounded(field_values(mail.header, name)[:1]):
+            common[key] = decode_words(_text(value))
     return common
+
+
+def _bounded(values: Sequence[bytes]) -> Iterator[bytes]:
+    left = MAX_COMMON_OCTETS
+    for value in values:
+        if left <= 0:
+            return
+        yield value[:left]
+        left -= len(value) + 1
 
 
 def _addresses(value: bytes) -> list[str]:
@@ -155,7 +163,7 @@ def _addresses(value: bytes) -> list[str]:
     A field without any address is returned as it stands (`undisclosed-recipients:;`), unless there
     is nothing in it.
     """
-    text = _text(value[:MAX_COMMON_OCTETS])
+    text = _text(value)
     entries = read_address_list(text)
     if any("@" in entry.address for entry in entries):
         return [_mailbox(entry) for entry in entries]
