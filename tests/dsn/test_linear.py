@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
-from sendback.dsn import NotADsnError, check, parse
+from sendback.dsn import DsnError, NotADsnError, check, parse
+from sendback.dsn.fields import check_value
 from sendback.dsn.mime import is_field
 from tests.dsn.test_parse import HEADER, HTML, MESSAGE, REPORT_TYPE, TYPE, of_report
 from tests.steps import assert_linear
@@ -116,3 +117,16 @@ def test_the_counter_sees_what_is_quadratic():
     """Or all of the above would prove nothing."""
     with pytest.raises(AssertionError):
         assert_linear(lambda n: [is_field(b"") for _ in range(n * n)], int, 160, 1_000_000)
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["x" + " " * 2_000_000, " " * 2_000_000 + "x", "x " * 1_000_000, "x" + " \t" * 1_000_000 + "x"],
+    ids=["blanks behind", "blanks before", "words", "blanks between"],
+)
+def test_a_field_is_checked_in_linear_time(value):
+    """What is quadratic in two million octets does not end within the test's time limit."""
+    try:
+        check_value("Diagnostic-Code", value)
+    except DsnError as error:
+        assert "fold" in error.rule
