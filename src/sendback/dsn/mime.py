@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from sendback.dsn.content_types import ContentType, parse_content_type
+from sendback.mail.charsets import decode_charset
 
 MAX_DEPTH = 20
 MAX_PARTS = 1000
@@ -26,32 +27,6 @@ _FIELD_NAME = re.compile(rb"[!-9;-~]++")
 _NOT_BASE64 = bytes(
     set(range(256)) - set(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/")
 )
-_SURROGATE = re.compile("[\ud800-\udfff]")
-
-# Python's codecs by the names that mail uses, in lower case and without punctuation. No other is
-# tried: some of Python's are no charsets (unicode_escape, zlib, punycode, which is quadratic).
-_CHARSETS: Mapping[str, str] = {
-    **dict.fromkeys(("utf8", "unicode11utf8", "usascii", "ascii", "ansix341968", "646"), "utf-8"),
-    **dict.fromkeys(("utf7", "unicode11utf7"), "utf-7"),
-    **{f"utf16{kind}": f"utf-16{kind}" for kind in ("", "le", "be")},
-    **{f"iso8859{number}": f"iso8859-{number}" for number in (*range(1, 12), 13, 14, 15, 16)},
-    **{f"iso8859{number}{kind}": f"iso8859-{number}" for number in (6, 8) for kind in "ei"},
-    **{f"latin{number}": f"latin{number}" for number in range(1, 11)},
-    **{f"windows{number}": f"cp{number}" for number in (874, *range(1250, 1259))},
-    **{f"cp{number}": f"cp{number}" for number in (437, 850, 852, 866, 932, 949, 950, 1251, 1252)},
-    **dict.fromkeys(("iso2022jp", "csiso2022jp"), "iso2022_jp_ext"),
-    **dict.fromkeys(("shiftjis", "sjis", "xsjis", "windows31j", "ms932"), "cp932"),
-    **dict.fromkeys(("eucjp", "xeucjp", "ujis"), "euc_jp"),
-    **dict.fromkeys(("euckr", "ksc56011987", "ksc5601", "uhc"), "cp949"),
-    **dict.fromkeys(("gb2312", "gbk", "gb18030", "cp936", "euccn", "xgbk"), "gb18030"),
-    **dict.fromkeys(("big5", "big5hkscs", "cnbig5"), "big5hkscs"),
-    "iso2022kr": "iso2022_kr",
-    "hzgb2312": "hz",
-    "koi8r": "koi8-r",
-    "koi8u": "koi8-u",
-    "tis620": "tis-620",
-    "macintosh": "mac-roman",
-}
 
 Fields = tuple[tuple[str, str], ...]
 
@@ -215,15 +190,6 @@ def decode_transfer(octets: bytes, encoding: str) -> bytes:
             digits = digits[:-1]
         return a2b_base64(digits + b"=" * (-len(digits) % 4))
     return octets
-
-
-def decode_charset(octets: bytes, charset: str) -> str | None:
-    """Return the text, U+FFFD for what is no character; None when the charset is not known."""
-    name = charset.partition("(")[0].partition("*")[0].lower()
-    codec = _CHARSETS.get("".join(c for c in name[:40] if c.isascii() and c.isalnum()))
-    if codec is None:
-        return None
-    return _SURROGATE.sub("\ufffd", octets.decode(codec, "replace"))
 
 
 # --- parts ----------------------------------------------------------------------------------
