@@ -40,6 +40,7 @@ from sendback.mail.envelope import Client, ReversePath
 from sendback.mail.networks import is_public
 from sendback.mail.printable import printable
 from sendback.resolver import DnsFailedError, Resolver
+from sendback.service.content import Content, MailToCheck
 from sendback.service.dkim import is_published
 from sendback.store.dkim_keys import FindDkimKeys
 from sendback.store.identities import ListIdentities
@@ -165,8 +166,9 @@ class Doctor:
 
     def _spf_of(self, address: str) -> Finding:
         client = Client(ip=address, helo=self._hostname)
-        budget = Budget(self._sync, _SECONDS)
-        result = check_spf(client, ReversePath(None), budget, _log).result
+        now = self._app.clock.now()
+        mail = MailToCheck("doctor", client, ReversePath(None), now, Content(b"", b"", 0))
+        result = check_spf(mail, Budget(self._sync, _SECONDS), _log).result
         check = f"SPF of HELO from {address}"
         if result == "pass":
             return Finding(check, Verdict.GOOD, "pass")

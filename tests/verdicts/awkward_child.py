@@ -42,18 +42,16 @@ DEEDS = {
 
 
 def awkward(name, check):
-    def wrapped(*arguments):
-        reverse_path = getattr(arguments[0], "reverse_path", None) or arguments[1]
-        local = getattr(getattr(reverse_path, "address", None), "local", "")
-        prefix, _, deed = f"-{local}".rpartition("-")
+    def wrapped(mail, budget, note):
+        prefix, _, deed = f"-{mail.reverse_path.address.local}".rpartition("-")
         if prefix.strip("-") == name:
             DEEDS.get(deed, lambda: None)()
-        return check(*arguments)
+        return check(mail, budget, note)
 
     return wrapped
 
 
-spf.check_spf = awkward("", spf.check_spf)
-dkim.check_dkim = awkward("dkim", dkim.check_dkim)
-
-child.main()
+if __name__ == "__main__":
+    spf.check_spf = awkward("", spf.check_spf)
+    dkim.check_dkim = awkward("dkim", dkim.check_dkim)
+    child.main()

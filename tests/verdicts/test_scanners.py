@@ -56,7 +56,7 @@ def clamd(tmp_path_factory):
         process = subprocess.Popen(
             ["clamd", f"--config-file={config}"], stdout=log, stderr=subprocess.STDOUT
         )
-    wait_for(lambda: listens(port), 30)
+    wait_for(lambda: listens(port), 90)
     yield f"127.0.0.1:{port}", f"{folder}/clamd.sock"
     process.kill()
     process.wait()
@@ -81,7 +81,7 @@ def rspamd(tmp_path_factory):
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    wait_for(lambda: listens(port), 30)
+    wait_for(lambda: listens(port), 90)
     yield f"http://127.0.0.1:{port}"
     process.terminate()
     process.wait()

@@ -14,6 +14,7 @@ from sendback.resolver import DnsFailedError
 from sendback.verdicts.look_ups import Budget, is_dns_name
 from sendback.verdicts.spf import MAX_RECORD_OCTETS, MAX_TERM_OCTETS, MAX_TERMS, check_spf
 from tests.partners.steps import steps
+from tests.verdicts.mails import mail_to_check
 
 # RFC 7208 §4.6.4: ten terms that ask, ten names of each MX or PTR, the domain itself, %{p}.
 MAX_QUERIES = 10 * 11 + 1 + 11
@@ -54,7 +55,8 @@ def check(
     notes = []
     local, _, domain = sender.rpartition("@")
     path = ReversePath(Address(local, domain) if sender else None)
-    found = check_spf(Client(ip, helo), path, Budget(zone, seconds), notes.append)
+    mail = mail_to_check(b"", Client(ip, helo), path)
+    found = check_spf(mail, Budget(zone, seconds), notes.append)
     return found.result, zone.asked, notes
 
 

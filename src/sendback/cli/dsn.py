@@ -167,7 +167,7 @@ def _bounce(given: dict[str, Any]) -> "Bounce":
     header = header_section(original)
     return Bounce(
         sender=given["from"],
-        to=parse_address(given["to"]),
+        to=parse_address(given["to"], any_dots=True),
         date=_date(given.get("date")) or now,
         message_id=given.get("message_id") or f"{RandomIds().outbound_message(now)}@{host}",
         report=_report(given, host),
@@ -207,7 +207,7 @@ def _recipient(item: dict[str, Any]) -> "RecipientFields":
     original = item.get("original_recipient")
     remote = item.get("remote_mta")
     return RecipientFields(
-        final_recipient=parse_address(item["recipient"]),
+        final_recipient=parse_address(item["recipient"], any_dots=True),
         action=Action(item.get("action", "failed")),
         status=item.get("status") or (reason.status if reason else ""),
         original_recipient=OriginalRecipient(*original.split(";", 1)) if original else None,

@@ -198,8 +198,10 @@ def _envelope(sender: str, recipients: list[str], ip: str, helo: str, tls: bool)
     from sendback.mail.envelope import Client, Envelope, Recipient, ReversePath
 
     try:
-        reverse_path = ReversePath(parse_address(sender) if sender.strip("<>") else None)
-        parsed = tuple(Recipient(parse_address(text)) for text in recipients)
+        reverse_path = ReversePath(
+            parse_address(sender, any_dots=True) if sender.strip("<>") else None
+        )
+        parsed = tuple(Recipient(parse_address(text, any_dots=True)) for text in recipients)
     except AddressError as error:
         raise usage_error(str(error)) from None
     return Envelope(Client(ip, helo, "TLSv1.3" if tls else None), reverse_path, parsed)

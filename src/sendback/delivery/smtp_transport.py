@@ -84,7 +84,7 @@ class SmtpTransport:
 
     async def deliver(self, message: OutboxMessage) -> Result:
         try:
-            domain = parse_address(message.recipient).ascii_domain
+            domain = parse_address(message.recipient, any_dots=True).ascii_domain
         except AddressError as error:
             return Result(Outcome.PERMANENT, "none", f"5.1.3 {error}")
         try:

@@ -15,6 +15,7 @@ from pathlib import Path
 from sendback.mail.envelope import Client, ReversePath
 
 CHUNK_OCTETS = 256 * 1024
+_MAX_HELO = 255
 
 
 class ContentGoneError(Exception):
@@ -136,3 +137,9 @@ class MailToCheck:
     reverse_path: ReversePath
     received_at: datetime
     content: Content
+
+    @property
+    def sender_domain(self) -> str:
+        """The domain that SPF is about: of MAIL FROM, or HELO (RFC 7208 §2.3, §2.4)."""
+        address = self.reverse_path.address
+        return address.ascii_domain if address else self.client.helo[:_MAX_HELO]

@@ -10,7 +10,7 @@ import hmac
 import logging
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from time import monotonic
 
@@ -52,8 +52,8 @@ class Signer:
     """A caller, and what only the verifier of signatures may see."""
 
     caller: Caller
-    secret: str
-    token_hash: str | None = None
+    secret: str = field(repr=False)
+    token_hash: str | None = field(default=None, repr=False)
     expires_at: datetime | None = None
 
     def has_token(self, token: str | None) -> bool:
@@ -68,8 +68,8 @@ class IssuedKey:
     """A new key with its secret, which is shown this once."""
 
     key: AccessKey
-    secret: str
-    session_token: str | None = None
+    secret: str = field(repr=False)
+    session_token: str | None = field(default=None, repr=False)
 
 
 class Keys:

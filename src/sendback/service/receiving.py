@@ -10,7 +10,8 @@ from typing import Protocol
 from sendback.clock import Clock
 from sendback.ids import IdMaker
 from sendback.mail.envelope import Envelope
-from sendback.mail.headers import header_section, is_cut_off, trace_fields
+from sendback.mail.headers import HeaderReading, count_fields, read_header, trace_fields
+from sendback.mail.loops import MAX_RECEIVED
 from sendback.service.spool import INLINE_OCTETS, Spool
 from sendback.store.messages import AddMessages
 from sendback.store.processing import ProcessingLease, processing_id
@@ -26,6 +27,10 @@ MAX_HEADER_OCTETS = INLINE_OCTETS
 
 class HeaderTooLargeError(Exception):
     """The header section is larger than a bounce could return."""
+
+
+class HopLimitError(Exception):
+    """The message has passed so many servers that it goes round in a circle (RFC 5321 §6.3)."""
 
 
 class Handover(Protocol):
@@ -73,15 +78,13 @@ class Receiving:
         `receivers` has the accounts of each of the envelope's recipients: every account gets the
         message with its own recipients only, and its active rule set, as it is now, is what the
         message will be processed by. Raises `StoreUnavailableError`, `OSError`,
-        `HeaderTooLargeError`; nothing is kept then.
+        `HeaderTooLargeError`, `HopLimitError`; nothing is kept then.
         """
         now = self._clock.now()
         message_id = self._ids.received_message(now)
-        beginning = content.first(MAX_HEADER_OCTETS)
-        header = header_section(beginning)
-        if content.size > len(beginning) and is_cut_off(beginning, header):
-            raise HeaderTooLargeError
-        body = await self._body(content, len(header), message_id)
+        reading = _read_header(content)
+        header = reading.header
+        body = await self._body(content, reading, message_id)
         accounts = {receiver.account_id: receiver for group in receivers for receiver in group}
         messages = []
         for account in sorted(accounts):
@@ -94,7 +97,7 @@ class Receiving:
                     received_at=now,
                     expires_at=now + self._retention,
                     envelope=own,
-                    size=len(whole_header) + content.size - len(header),
+                    size=len(whole_header) + len(reading.gap) + content.size - reading.octets,
                     header=whole_header,
                 )
             )
@@ -141,12 +144,23 @@ class Receiving:
         for message, processing in ours:
             self._handover.take_over(ProcessingLease(processing, 1), message, body)
 
-    async def _body(self, content: Spool, header_size: int, message_id: str) -> Body:
+    async def _body(self, content: Spool, reading: HeaderReading, message_id: str) -> Body:
         if content.size <= INLINE_OCTETS:
-            return Body(content.first(INLINE_OCTETS)[header_size:])
-        file = content.rest(header_size)
-        await asyncio.to_thread(self._store.blobs.keep, message_id, file)
+            return Body(reading.gap + content.first(INLINE_OCTETS)[reading.octets :])
+        file = content.rest(reading.octets)
+        await asyncio.to_thread(self._store.blobs.keep, message_id, file, reading.gap)
         return Body(None, message_id)
+
+
+def _read_header(content: Spool) -> HeaderReading:
+    """Raise `HeaderTooLargeError`, `HopLimitError`."""
+    beginning = content.first(MAX_HEADER_OCTETS)
+    reading = read_header(beginning, is_whole=content.size <= len(beginning))
+    if reading is None or len(reading.header) > MAX_HEADER_OCTETS:
+        raise HeaderTooLargeError
+    if count_fields(reading.header, "Received") > MAX_RECEIVED:
+        raise HopLimitError
+    return reading
 
 
 def _for_account(

@@ -7,7 +7,7 @@ from sendback.clock import Clock
 from sendback.mail.address import Address
 from sendback.mail.covering import covering_names
 from sendback.mail.envelope import Envelope
-from sendback.mail.headers import header_section
+from sendback.mail.headers import read_header
 from sendback.mail.loops import reason_for_silence
 from sendback.receipt.events import object_key
 from sendback.receipt.filters import is_admitted
@@ -88,13 +88,13 @@ class Rehearsing:
             if answers[str(entry.address)].startswith("250")
         ]
         plan = make_plan(rules, accepted)
-        header = header_section(content)
+        header, body = _read(content)
         mail = MailToCheck(
             name="the mail",
             client=envelope.client,
             reverse_path=envelope.reverse_path,
             received_at=self._clock.now(),
-            content=Content(header, content[len(header) :], len(content) - len(header)),
+            content=Content(header, body, len(body)),
         )
         scan = any(planned.rule.scan_enabled for planned in plan)
         found = await self._authenticator.authenticate(mail, scan=scan)
@@ -132,6 +132,14 @@ class Rehearsing:
         name = "Notice" if isinstance(task, Notice) else ACTION_TYPES[type(task)]
         recipients = tuple(str(address) for address in planned.recipients)
         return RehearsedStep(planned.rule.name, name, recipients, text)
+
+
+def _read(content: bytes) -> tuple[bytes, bytes]:
+    """The header section and the body, read as they are when a message is received."""
+    reading = read_header(content, is_whole=True)
+    if reading is None:  # a whole mail has an end
+        raise ValueError("the header section does not end")
+    return reading.header, reading.gap + content[reading.octets :]
 
 
 def _steps(plan: Plan) -> Sequence[Step]:

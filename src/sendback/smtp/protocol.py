@@ -35,7 +35,8 @@ MAX_OUTPUT = 64 * 1024
 _LONGEST = max(MAX_LINES.values())
 
 _TEXT = re.compile(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029]*")
-_HELO = re.compile(r"[!-~]{1,255}")
+_GREETING = re.compile(rb"(?:EHLO|HELO) ", re.IGNORECASE)
+_MAX_HELO = 255
 
 
 @lru_cache(maxsize=16)
@@ -292,7 +293,8 @@ class SmtpMachine:
         if not line.endswith(b"\r\n") or b"\r" in line[:-2]:
             raise CommandError(replies.BARE_LINE_FEED)
         try:
-            text = line[:-2].decode()
+            # RFC 5321 §4.1.4: no mail is refused for a client's name, whatever its charset.
+            text = line[:-2].decode(errors="replace" if _GREETING.match(line) else "strict")
         except UnicodeDecodeError:
             raise CommandError(replies.NOT_TEXT) from None
         if not _TEXT.fullmatch(text):
@@ -341,7 +343,7 @@ class SmtpMachine:
         self._reply(_ehlo_reply(self._hostname, self._limits.content, offers_tls=offers_tls))
 
     def _greet(self, argument: str) -> None:
-        if not _HELO.fullmatch(argument):
+        if not 0 < len(argument) <= _MAX_HELO:
             raise CommandError(replies.BAD_PARAMETER)
         self._helo = argument
         self._start_over()

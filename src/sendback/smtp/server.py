@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from sendback.service.acceptance import Acceptance, Refusal
-from sendback.service.receiving import HeaderTooLargeError, Receiving
+from sendback.service.receiving import HeaderTooLargeError, HopLimitError, Receiving
 from sendback.service.spool import Spool
 from sendback.smtp import protocol, replies
 from sendback.smtp.protocol import Limits, SmtpMachine
@@ -301,6 +301,8 @@ class SmtpConnection(asyncio.Protocol):
             return replies.NO_STORAGE
         except HeaderTooLargeError:
             return replies.HEADER_TOO_LARGE
+        except HopLimitError:
+            return replies.TOO_MANY_HOPS
 
     async def _start_tls(self) -> None:
         machine = self._require_machine()

@@ -19,11 +19,12 @@ class Blobs:
         self._kept.mkdir(parents=True, exist_ok=True)
         self.spool_directory.mkdir(parents=True, exist_ok=True)
 
-    def keep(self, name: str, body: IO[bytes]) -> None:
-        """Copies the rest of `body` to `name`, durably. Raises `OSError`."""
+    def keep(self, name: str, body: IO[bytes], prefix: bytes = b"") -> None:
+        """Write `prefix` and the rest of `body` to `name`, durably. Raise `OSError`."""
         partial = self._kept / f".{name}.partial"
         try:
             with partial.open("wb") as file:
+                file.write(prefix)
                 while chunk := body.read(1 << 20):
                     file.write(chunk)
                 file.flush()

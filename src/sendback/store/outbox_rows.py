@@ -22,7 +22,7 @@ WHOLE = select(outbox, outbox_contents.c.content, outbox_contents.c.fallback).jo
 def destination_of(recipient: str) -> str:
     """The recipient's domain in canonical form; empty when it is no address."""
     try:
-        return parse_address(recipient).ascii_domain
+        return parse_address(recipient, any_dots=True).ascii_domain
     except AddressError:
         return ""
 

@@ -1,51 +1,73 @@
 """DMARC by `receipt.dmarc`. Synchronous: it waits for DNS."""
 
+from collections.abc import Sequence
+from contextlib import suppress
 from functools import cache
-from typing import Any
 
 from publicsuffixlist import PublicSuffixList
 
-from sendback.mail.address import AddressError, canonical_domain, parse_address
-from sendback.mail.headers import field_values
-from sendback.receipt.dmarc import choose_record, evaluate
+from sendback.mail.authors import read_authors
+from sendback.receipt.dmarc import (
+    DmarcRecord,
+    choose_record,
+    evaluate,
+    evaluate_several,
+    has_record,
+    requested_policy,
+)
 from sendback.receipt.verdicts import DkimResult, DmarcResult, SpfResult
 from sendback.resolver import DnsFailedError
 from sendback.verdicts.look_ups import Budget
+
+MAX_AUTHORS = 10  # whose policies are looked up; several fail in any case
+MAX_LABEL, MAX_NAME = 63, 253  # octets, RFC 1035 §2.3.4
 
 
 def check_dmarc(
     header: bytes, spf_result: SpfResult, dkim_results: tuple[DkimResult, ...], budget: Budget
 ) -> DmarcResult:
-    """RFC 7489 §6.6. Several authors, or several From fields, are what no policy can pass."""
-    domains = author_domains(header)
-    if not domains:
-        return DmarcResult()
-    if len(domains) > 1:
-        return DmarcResult("fail", domains[0], "none")
-    domain = domains[0]
+    """RFC 7489 §6.6. A From that names nobody must not do better than one that fails (§6.6.1)."""
+    authors = read_authors(header)
+    if not authors.is_readable:
+        return DmarcResult("fail" if authors.has_field else "none")
+    if not authors.domains:
+        return DmarcResult("none")  # an address literal has no policy
+    domain = authors.domains[0]
+    if len(authors.domains) > 1 or authors.has_literal:
+        return evaluate_several(authors.domains, _policies(authors.domains, budget))
     try:
-        record = _record(domain, budget)
-        is_own = record is not None
-        parent = organization(domain)
-        if record is None and parent != domain:
-            record = _record(parent, budget)
+        record, is_own = _record(domain, budget)
     except DnsFailedError:
         return DmarcResult("temperror", domain)
     return evaluate(domain, record, spf_result, dkim_results, organization, record_is_own=is_own)
 
 
-def author_domains(header: bytes) -> list[str]:
-    """The domains of all addresses in all From fields, in order, each once."""
-    from email.utils import getaddresses  # noqa: PLC0415 - of the standard library's heavy ones
+def _policies(domains: Sequence[str], budget: Budget) -> set[str]:
+    """What the owners of these domains ask for, as far as it can be found out."""
+    found: set[str] = set()
+    for domain in domains[:MAX_AUTHORS]:
+        with suppress(DnsFailedError):
+            record, is_own = _record(domain, budget)
+            if record is not None:
+                found.add(requested_policy(record, is_own=is_own))
+    return found
 
-    values = [value.decode("utf-8", "replace") for value in field_values(header, "From")]
-    domains: dict[str, None] = {}
-    for _, text in getaddresses(values):
-        try:
-            domains[parse_address(text).ascii_domain] = None
-        except AddressError:
-            continue
-    return list(domains)
+
+def _record(domain: str, budget: Budget) -> tuple[DmarcRecord | None, bool]:
+    """Return the record that applies, and whether it is the domain's own (RFC 7489 §6.6.3)."""
+    texts = _texts(domain, budget)
+    parent = organization(domain)
+    if has_record(texts) or parent == domain:
+        return choose_record(texts), True
+    return choose_record(_texts(parent, budget)), False
+
+
+def _texts(domain: str, budget: Budget) -> list[str]:
+    """A name that DNS cannot hold has no records."""
+    name = f"_dmarc.{domain}"
+    if len(name) > MAX_NAME or any(len(label) > MAX_LABEL for label in name.split(".")):
+        return []
+    return [text.decode("utf-8", "replace") for text in budget.texts(name)]
 
 
 def organization(domain: str) -> str:
@@ -56,8 +78,3 @@ def organization(domain: str) -> str:
 @cache
 def _suffixes() -> PublicSuffixList:
     return PublicSuffixList(only_icann=False)
-
-
-def _record(domain: str, budget: Budget) -> Any:
-    texts = budget.texts(f"_dmarc.{canonical_domain(domain)}")
-    return choose_record([text.decode("utf-8", "replace") for text in texts])

@@ -5,8 +5,8 @@ DNS and reads the body.
 """
 
 import hashlib
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
@@ -30,73 +30,102 @@ from sendback.service.content import ContentGoneError, MailToCheck
 from sendback.verdicts.look_ups import Budget
 
 
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """A result other than `pass`, and the reason."""
+
+    result: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Keyed:
+    """A signature with its key."""
+
+    signature: Signature
+    key: KeyRecord
+
+
 def check_dkim(
     mail: MailToCheck, budget: Budget, note: Callable[[str], None]
 ) -> tuple[DkimResult, ...]:
-    """Return the result of each signature, up to five (RFC 6376).
+    """Return the result of each signature, up to five, in the steps of RFC 6376 §6.1.
 
     `note` is called with what explains a result other than `pass`.
     """
     message = DkimMail(mail.content.header)
     found = message.signatures(mail.received_at)
-    usable = [entry for entry in found if isinstance(entry, Signature)]
+    keyed = [_find_key(entry, budget) for entry in found]
+    body_hashes = _hash_bodies(mail, [entry for entry in keyed if isinstance(entry, _Keyed)])
+    results = []
+    for signature, entry in zip(found, keyed, strict=True):
+        outcome = _verify(message, entry, body_hashes) if isinstance(entry, _Keyed) else entry
+        if outcome is not None:
+            name = f"d={signature.domain} s={signature.selector}"
+            note(f"dkim {outcome.result} of {name}: {outcome.reason}")
+        result = "pass" if outcome is None else outcome.result
+        results.append(DkimResult(result, signature.domain, signature.selector))
+    return tuple(results)
+
+
+def _find_key(entry: Signature | UnusableSignature, budget: Budget) -> _Keyed | _Failure:
+    if isinstance(entry, UnusableSignature):
+        return _Failure("permerror", entry.reason)
     try:
-        body_hashes = hash_bodies({entry.body_form for entry in usable}, _body(mail))
+        return _Keyed(entry, read_key(budget.texts(entry.key_name), entry))
+    except UnusableError as error:
+        return _Failure("permerror", str(error))
+    except DnsFailedError as error:
+        return _Failure("temperror", f"DNS: {error}")
+
+
+def _hash_bodies(mail: MailToCheck, keyed: Sequence[_Keyed]) -> Mapping[BodyForm, bytes] | _Failure:
+    """Read the body once, and only for signatures that have a key."""
+    try:
+        return hash_bodies({entry.signature.body_form for entry in keyed}, _body(mail))
     except (OSError, ContentGoneError) as error:
-        note(f"dkim temperror: the body cannot be read: {error}")
-        return tuple(DkimResult("temperror", entry.domain, entry.selector) for entry in found)
-    return tuple(_result(message, entry, body_hashes, budget, note) for entry in found)
+        return _Failure("temperror", f"the body cannot be read: {error}")
 
 
-def _body(mail: MailToCheck) -> Any:
+def _body(mail: MailToCheck) -> Iterator[bytes]:
     """The body's octets, without the empty line before it."""
     chunks = mail.content.body_chunks()
     yield next(chunks, b"").removeprefix(b"\r\n")
     yield from chunks
 
 
-def _result(
-    message: DkimMail,
-    entry: Signature | UnusableSignature,
-    body_hashes: dict[BodyForm, bytes],
-    budget: Budget,
-    note: Callable[[str], None],
-) -> DkimResult:
-    result, reason = "pass", ""
-    try:
-        if isinstance(entry, UnusableSignature):
-            raise UnusableError(entry.reason)
-        result, reason = _verify(message, entry, body_hashes, budget)
-    except UnusableError as error:
-        result, reason = "permerror", str(error)
-    except DnsFailedError as error:
-        result, reason = "temperror", f"DNS: {error}"
-    except Exception as error:  # noqa: BLE001 - one signature must not cost the others' results
-        result, reason = "temperror", f"internal error: {error!r}"
-    if reason:
-        note(f"dkim {result} of d={entry.domain} s={entry.selector}: {reason}")
-    return DkimResult(result, entry.domain, entry.selector)
-
-
 def _verify(
-    message: DkimMail, signature: Signature, body_hashes: dict[BodyForm, bytes], budget: Budget
-) -> tuple[str, str]:
-    """Return the result and, unless it is `pass`, the reason.
+    message: DkimMail, entry: _Keyed, body_hashes: Mapping[BodyForm, bytes] | _Failure
+) -> _Failure | None:
+    """Return None when the signature verifies."""
+    if isinstance(body_hashes, _Failure):
+        return body_hashes
+    try:
+        reason = _difference(message, entry, body_hashes)
+    except UnusableError as error:
+        return _Failure("permerror", str(error))
+    except Exception as error:  # noqa: BLE001 - one signature must not cost the others' results
+        return _Failure("temperror", f"internal error: {error!r}")
+    if not reason:
+        return None
+    if entry.key.is_testing:  # RFC 6376 §3.6.1, t=y: as if it were not signed
+        return _Failure("neutral", f"{reason}; the domain is testing")
+    return _Failure("fail", reason)
 
-    Raises `UnusableError`, `DnsFailedError`.
+
+def _difference(message: DkimMail, entry: _Keyed, body_hashes: Mapping[BodyForm, bytes]) -> str:
+    """Return what was not signed; nothing when the signature verifies.
+
+    Raises `UnusableError`.
     """
+    signature = entry.signature
     body_hash = body_hashes.get(signature.body_form)
     if body_hash is None:
         raise UnusableError("l= is more than the body has")
     if body_hash != signature.body_hash:
-        return "fail", "the body was changed"
+        return "the body was changed"
     octets = message.signed_octets(signature)
-    key = read_key(budget.texts(signature.key_name), signature)
-    if _verifies(key, signature.signature, octets):
-        return "pass", ""
-    if key.is_testing:  # RFC 6376 §3.6.1, t=y: as if it were not signed
-        return "neutral", "the signature does not verify; the domain is testing"
-    return "fail", "the signature does not verify"
+    return "" if _verifies(entry.key, signature.signature, octets) else "it does not verify"
 
 
 def _verifies(key: KeyRecord, signature: bytes, octets: bytes) -> bool:

@@ -21,9 +21,6 @@ Results = Mapping[Method, Result]
 _SHARES: dict[Method, float] = {"dkim": 0.4, "spf": 0.6, "dmarc": 1.0}
 METHODS = tuple(_SHARES)
 
-# What a method's result is when it could not be found out.
-FAILED: Results = {"dkim": UNKNOWN.dkim, "spf": UNKNOWN.spf, "dmarc": UNKNOWN.dmarc}
-
 # Is given a method, its result, and the lines that explain it.
 Report = Callable[[Method, Result, list[str]], None]
 
@@ -45,14 +42,27 @@ def authenticate(
             results[method] = _run(method, mail, results, budget, notes.append)
         except Exception as error:  # noqa: BLE001 - the other methods go on
             notes.append(f"{method} broke: {error!r}")
-            results[method] = FAILED[method]
+            results[method] = failed(method, mail)
         seconds -= budget.used
         report(method, results[method], notes)
 
 
-def as_verdicts(results: Results) -> Verdicts:
+def failed(method: Method, mail: MailToCheck) -> Result:
+    """Return a method's result when it could not be found out."""
+    match method:
+        case "spf":
+            return SpfResult("temperror", mail.sender_domain)
+        case "dkim":
+            return UNKNOWN.dkim
+        case "dmarc":
+            return UNKNOWN.dmarc
+
+
+def as_verdicts(results: Results, mail: MailToCheck) -> Verdicts:
     """Return the verdicts of the three methods; a method without a result has failed."""
-    spf, dkim, dmarc = (results.get(method, FAILED[method]) for method in ("spf", "dkim", "dmarc"))
+    spf, dkim, dmarc = (
+        results.get(method, failed(method, mail)) for method in ("spf", "dkim", "dmarc")
+    )
     if isinstance(spf, SpfResult) and isinstance(dkim, tuple) and isinstance(dmarc, DmarcResult):
         return Verdicts(spf=spf, dkim=dkim, dmarc=dmarc)
     raise TypeError("a result of another method")
@@ -74,9 +84,17 @@ def _run(
         case "spf":
             from sendback.verdicts.spf import check_spf  # noqa: PLC0415
 
-            return check_spf(mail.client, mail.reverse_path, budget, note)
+            return check_spf(mail, budget, note)
         case "dmarc":
-            from sendback.verdicts.authentication import check_dmarc  # noqa: PLC0415
+            return _check_dmarc(mail, as_verdicts(results, mail), budget)
 
-            known = as_verdicts(results)
-            return check_dmarc(mail.content.header, known.spf, known.dkim, budget)
+
+def _check_dmarc(mail: MailToCheck, known: Verdicts, budget: Budget) -> DmarcResult:
+    from sendback.verdicts.authentication import check_dmarc  # noqa: PLC0415
+
+    found = check_dmarc(mail.content.header, known.spf, known.dkim, budget)
+    if found.result != "fail" or known.dkim != UNKNOWN.dkim:
+        return found
+    # DKIM was given up: one of the signatures may be the author's.
+    dkim = (DkimResult("temperror", found.domain),)
+    return check_dmarc(mail.content.header, known.spf, dkim, budget)

@@ -28,7 +28,7 @@ from sendback.verdicts.frames import (
     read_answer,
     write_request,
 )
-from sendback.verdicts.methods import FAILED, METHODS, Method, Result, as_verdicts
+from sendback.verdicts.methods import METHODS, Method, Result, as_verdicts, failed
 
 log = logging.getLogger(__name__)
 
@@ -109,7 +109,7 @@ class VerdictProcesses:
             await self._work(progress)
         except (TimeoutError, _StartError) as error:
             log.warning("%s is not authenticated: %s", mail.name, error)
-        return as_verdicts(progress.results)
+        return as_verdicts(progress.results, mail)
 
     async def close(self) -> None:
         """End all processes, whatever they are working on."""
@@ -145,7 +145,7 @@ class VerdictProcesses:
                 await self._run(process, progress)
             except _LostError as error:
                 method = next(name for name in METHODS if name not in progress.results)
-                progress.results[method] = FAILED[method]
+                progress.results[method] = failed(method, progress.mail)
                 log.warning("%s of %s is given up: %s", method, progress.mail.name, error)
             finally:
                 process.kill("it was for one mail")

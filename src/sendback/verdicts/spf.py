@@ -11,9 +11,9 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-from sendback.mail.envelope import Client, ReversePath
 from sendback.receipt.verdicts import SPF_VERDICTS, SpfResult
 from sendback.resolver import DnsFailedError
+from sendback.service.content import MailToCheck
 from sendback.verdicts.look_ups import Budget, is_dns_name
 
 with warnings.catch_warnings():
@@ -65,23 +65,20 @@ class _LookUps:
         return [_value(kind, record) for record in records]
 
 
-def check_spf(
-    client: Client, reverse_path: ReversePath, budget: Budget, note: Callable[[str], None]
-) -> SpfResult:
-    """Return the result for MAIL FROM, or for HELO when that is null (RFC 7208 §2.4).
+def check_spf(mail: MailToCheck, budget: Budget, note: Callable[[str], None]) -> SpfResult:
+    """Return the result for MAIL FROM, or for HELO when that is null.
 
     `note` is called with what explains a permanent or temporary error. Never raises.
     """
-    helo = client.helo[:_MAX_HELO]
-    address = reverse_path.address
-    sender = address.with_ascii_domain if address else f"postmaster@{helo}"
-    domain = address.ascii_domain if address else helo
+    domain, helo = mail.sender_domain, mail.client.helo[:_MAX_HELO]
     if not is_dns_name(domain) or "." not in domain or domain.startswith("["):
         return SpfResult("none", domain)  # RFC 7208 §4.3
+    address = mail.reverse_path.address
+    sender = address.with_ascii_domain if address else f"postmaster@{helo}"
+    ip = mail.client.ip.removeprefix("IPv6:")
     _current.look_ups = _LookUps(budget)
     try:
-        query = _Query(client.ip.removeprefix("IPv6:"), sender, helo, timeout=20, querytime=0)
-        result, _, explanation = query.check()
+        result, _, explanation = _Query(ip, sender, helo, timeout=20, querytime=0).check()
     except Exception as error:  # noqa: BLE001 - whatever pyspf makes of a hostile record
         result, explanation = "permerror", repr(error)
     finally:
