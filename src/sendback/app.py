@@ -169,13 +169,15 @@ class App:
     def mail_checks(self) -> MailChecks:
         """What finds the verdicts. Close it: it may have started processes."""
         settings = self.settings
-        processes = VerdictProcesses(
-            settings.dns_servers,
-            processes=settings.verdict_processes,
-            seconds=settings.dns_budget.total_seconds(),
-        )
+        processes = None
+        if settings.dns != "off":
+            processes = VerdictProcesses(
+                settings.dns_servers,
+                processes=settings.verdict_processes,
+                seconds=settings.dns_budget.total_seconds(),
+            )
         return MailChecks(
-            None if settings.dns == "off" else processes,
+            processes,
             Rspamd(settings.rspamd) if settings.rspamd else None,
             Clamd(settings.clamd) if settings.clamd else None,
         )

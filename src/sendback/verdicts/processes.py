@@ -264,8 +264,9 @@ class _Process:
         request = Request(number, progress.mail, seconds, dict(progress.results))
         stdin = _stdin(self._process)
         try:
-            stdin.write(write_request(request))
-            with contextlib.suppress(ConnectionError):  # `done` has the reason
+            # If the pipe is closed, `done` will have the reason. uvloop raises RuntimeError.
+            with contextlib.suppress(ConnectionError, RuntimeError):
+                stdin.write(write_request(request))
                 await stdin.drain()
             await done
         finally:
