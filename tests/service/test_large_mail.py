@@ -17,6 +17,10 @@ MEGABYTE = 2**20
 SIZE = 12 * MEGABYTE
 LINE = b"x" * 70 + b"\r\n"
 HEADER = b"From: ann@sender.example\r\nSubject: large\r\n"
+ZONE = """
+sender.example. 300 IN TXT "v=spf1 ip4:127.0.0.1 -all"
+s._domainkey.sender.example. 300 IN TXT "v=DKIM1; p=YQ=="
+"""
 COMMANDS = ("HELO x", "MAIL FROM:<ann@sender.example>", "RCPT TO:<b@example.com>", "DATA")
 DELIVER = (
     '{ ConnectAction = { InstanceARN = "arn:aws:connect:us-east-1:000000000000:instance/'
@@ -108,7 +112,7 @@ def test_a_large_mail_is_authenticated_where_it_is(ruled, tmp_path):
         b"DKIM-Signature: v=1; a=rsa-sha256; c=relaxed/relaxed; d=sender.example; s=s; h=from; "
         b"bh=YQ==; b=YQ==\r\n"
     )
-    with DnsServer('sender.example. 300 IN TXT "v=spf1 ip4:127.0.0.1 -all"\n') as dns:
+    with DnsServer(ZONE) as dns:
         targets = {"buckets": f"directory:{tmp_path}/mail"}
         server = ruled(([], [STORE]), targets=targets, dns=dns.address)
         ids = []
@@ -191,7 +195,7 @@ def test_a_body_that_is_gone_fails_for_good_and_the_rest_goes_on(ruled, tmp_path
 
 def test_a_body_that_is_gone_before_the_verdicts(ruled, tmp_path, clock):
     """They are not known, which is not the same as none: PROCESSING_FAILED."""
-    with DnsServer('sender.example. 300 IN TXT "v=spf1 ip4:127.0.0.1 -all"\n') as dns:
+    with DnsServer(ZONE) as dns:
         with Webhook((500, b"", 0.0)) as hook:
             signature = (
                 b"DKIM-Signature: v=1; a=rsa-sha256; d=sender.example; s=s; h=from; bh=YQ==; "
