@@ -237,7 +237,7 @@ class App:
             "AWS_DEFAULT_REGION": region,
         }
         has_key = self.settings.development_key and account_id == self.settings.account_id
-        if has_key and "AWS_ACCESS_KEY_ID" not in os.environ:
+        if has_key:  # the setting function_environment can name other credentials
             environment |= {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
         return environment
 

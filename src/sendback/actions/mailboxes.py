@@ -4,10 +4,11 @@ The mail keeps its reverse-path and goes to the rule's recipients: it is passed 
 """
 
 from collections.abc import Sequence
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult
 
 import aiosmtplib
 
+from sendback.redaction import shown_url, shown_wrong, split_url
 from sendback.service.ports import ActionFailedError, UnknownTargetError
 
 _SECONDS = 60.0
@@ -23,9 +24,8 @@ class MailboxServers:
     async def deliver(
         self, target: str, sender: str, recipients: Sequence[str], content: bytes
     ) -> str:
-        url = urlsplit(target)
-        if url.scheme != "smtp" or not url.hostname:
-            raise UnknownTargetError(f"{target!r} is no SMTP server: write smtp://HOST:PORT")
+        url = _server(target)
+        shown = shown_url(target)
         try:
             _, answer = await aiosmtplib.send(
                 content,
@@ -43,10 +43,22 @@ class MailboxServers:
                 f"{entry.recipient}: {entry.code} {entry.message}" for entry in refusals
             )
             final = all(entry.code >= _PERMANENT for entry in refusals)
-            raise ActionFailedError(f"{target} answered {text}", final=final) from error
+            raise ActionFailedError(f"{shown} answered {text}", final=final) from error
         except aiosmtplib.SMTPResponseException as error:
-            text = f"{target} answered {error.code} {error.message}"
+            text = f"{shown} answered {error.code} {error.message}"
             raise ActionFailedError(text, final=error.code >= _PERMANENT) from error
         except (aiosmtplib.SMTPException, OSError) as error:
-            raise ActionFailedError(f"{target}: {error}") from error
-        return f"{target} answered {answer}"
+            raise ActionFailedError(f"{shown}: {error}") from error
+        return f"{shown} answered {answer}"
+
+
+def _server(target: str) -> SplitResult:
+    """Return the parts of the server's URL. Raises `UnknownTargetError`."""
+    try:
+        url = split_url(target)
+        if url.scheme == "smtp" and url.hostname:
+            return url
+    except ValueError:
+        pass
+    shown = shown_wrong(target)
+    raise UnknownTargetError(f"{shown} is no SMTP server: write smtp://HOST:PORT")

@@ -5,7 +5,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sendback.cli.failures import usage_error
 from sendback.cli.options import ConfigFile, Database, DataDir, load_settings
+from sendback.cli.output import say
 from sendback.config import LoadedSettings
 
 if TYPE_CHECKING:
@@ -68,6 +70,8 @@ def serve(
         hostname=hostname,
         log_level=log_level,
     )
+    if ready_file is not None and not ready_file.absolute().parent.is_dir():
+        raise usage_error(f"--ready-file: there is no directory {ready_file.absolute().parent}")
     from sendback.serving import run
 
     code = run(loaded.settings, ready_file, lambda addresses: _announce(loaded, addresses))
@@ -83,7 +87,7 @@ def _announce(loaded: LoadedSettings, addresses: "Addresses") -> None:
     elif settings.outbound.by_mx:
         way_out = "sent to each domain's mail servers: sendback doctor"
     endpoint = f"http://{addresses.http}"
-    typer.echo(
+    say(
         f"""Sendback serves.
 
   SES API     {endpoint}   region {settings.region}, account {settings.account_id}

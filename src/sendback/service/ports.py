@@ -9,9 +9,13 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Protocol
 
+from sendback.mail.printable import printable
+
+_SHOWN = 1000  # characters of what a partner said, which may be megabytes
+
 
 class ActionFailedError(Exception):
-    """An action did not work. `str` is for people.
+    """An action did not work. `str` is for people: one line of visible characters.
 
     `final` when trying again would not help; `waits` when the partner's protocol says after which
     waits to try again (and no more often), in place of the usual growing ones.
@@ -20,7 +24,7 @@ class ActionFailedError(Exception):
     def __init__(
         self, text: str, *, final: bool = False, waits: Sequence[timedelta] | None = None
     ) -> None:
-        super().__init__(text)
+        super().__init__(printable(text, _SHOWN))
         self.final = final
         self.waits = waits
 
