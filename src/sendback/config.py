@@ -333,6 +333,11 @@ class Settings:
     def database_url(self) -> str:
         return self.database or f"sqlite:///{self.data_dir.absolute() / 'sendback.db'}"
 
+    @property
+    def database_file(self) -> Path:
+        """The file of the SQLite database."""
+        return Path(self.database_url.removeprefix("sqlite:///"))
+
 
 @dataclass(frozen=True, slots=True)
 class LoadedSettings:

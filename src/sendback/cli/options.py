@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+import os
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from functools import wraps
@@ -72,6 +73,7 @@ class Place:
         from sendback.app import App
         from sendback.store.store import prepare_schema
 
+        os.umask(0o077)  # what is written here (mail, keys) is nobody else's to read
         settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         prepare_schema(settings.database_url)
 

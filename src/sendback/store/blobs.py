@@ -9,15 +9,22 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO
 
+from sendback.store.errors import StoreUnavailableError
+
 
 class Blobs:
     """The blob store in `directory`."""
 
     def __init__(self, directory: Path) -> None:
+        """Raises `StoreUnavailableError`."""
         self._kept = directory / "blobs"
         self.spool_directory = directory / "spool"
-        self._kept.mkdir(parents=True, exist_ok=True)
-        self.spool_directory.mkdir(parents=True, exist_ok=True)
+        for folder in (self._kept, self.spool_directory):
+            try:
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            except OSError as error:
+                text = f"the directory {folder} cannot be made: {error.strerror}"
+                raise StoreUnavailableError(text) from error
 
     def keep(self, name: str, body: IO[bytes]) -> None:
         """Copies the rest of `body` to `name`, durably. Raises `OSError`."""
