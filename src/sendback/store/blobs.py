@@ -45,6 +45,10 @@ class Blobs:
         """Raises `FileNotFoundError`."""
         return (self._kept / name).read_bytes()
 
+    def has(self, name: str) -> bool:
+        """Whether there is a blob of that name."""
+        return (self._kept / name).is_file()
+
     def remove(self, names: Iterable[str]) -> None:
         for name in names:
             (self._kept / name).unlink(missing_ok=True)

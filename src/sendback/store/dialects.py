@@ -8,7 +8,7 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Engine, create_engine, event
+from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
@@ -76,6 +76,16 @@ def reason_unavailable(error: BaseException, url: URL) -> str | None:
     if advice is None:
         return None
     return f"the database {url.database}: {error.orig}: {advice.replace('FILE', str(url.database))}"
+
+
+def integrity_problems(connection: Connection, limit: int) -> list[str]:
+    """Return what the database finds wrong with itself, up to `limit` lines of each kind."""
+    found = connection.exec_driver_sql(f"PRAGMA integrity_check({limit})").scalars()
+    problems = [str(line) for line in found if line != "ok"]
+    for row in connection.exec_driver_sql("PRAGMA foreign_key_check").fetchmany(limit):
+        table, row_id, parent, _ = row
+        problems.append(f"row {row_id} of {table} names a row of {parent} that is not there")
+    return problems
 
 
 def _configure_sqlite(engine: Engine, begin: str) -> None:
