@@ -147,6 +147,12 @@ class Settings:
     action_give_up_after: timedelta = _setting(
         "4h", reading.positive_duration, "When an action is given up and recorded as expired."
     )
+    function_failure: str = _setting(
+        "continue",
+        reading.choice("continue", "stop"),
+        "What a function counts as that decides and cannot be called: continue (as SES), or stop, "
+        "the end of the rule set.",
+    )
     check_targets: bool = _setting(
         "true",
         reading.flag,

@@ -9,6 +9,7 @@ from sendback.delivery.transports import Capture, Result
 from sendback.delivery.worker import DeliveryWorker, Waits
 from sendback.service.backoff import Backoff
 from sendback.store.accounts import AddAccount
+from sendback.store.leasing import Term
 from sendback.store.outbox import TakeLeases, add_to_outbox
 from sendback.store.outbox_control import ShowOutbox
 from sendback.store.store import Store, prepare_schema
@@ -66,7 +67,8 @@ async def queue(store, *ids):
 
 
 def take(clock):
-    return TakeLeases("w2", clock.now(), clock.now(), 10, room=10, probes=10, rooms={})
+    term = Term("w2", clock.now(), clock.now())
+    return TakeLeases(term, 10, room=10, probes=10, rooms={})
 
 
 async def show(store, message_id):

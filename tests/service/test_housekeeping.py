@@ -71,7 +71,7 @@ def test_a_sweep_that_breaks_does_not_end_the_sweeping(clock):
 
     async def story():
         broken = Broken()
-        task = asyncio.create_task(Housekeeping(broken, clock, timedelta(days=14)).run())
+        task = asyncio.create_task(Housekeeping(broken, clock, timedelta(days=14), owner="w").run())
         await asyncio.sleep(0.05)
         assert broken.calls == 1
         assert not task.done()

@@ -27,9 +27,10 @@ def differences(database):
 
 def tables(tmp_path, name):
     connection = sqlite3.connect(tmp_path / name)
-    rows = connection.execute("SELECT type, name, tbl_name FROM sqlite_master").fetchall()
+    rows = connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_master").fetchall()
     connection.close()
-    return sorted(rows)
+    # An index is compared with its condition; a migrated table's text has grown.
+    return sorted((kind, name, table, kind == "index" and sql) for kind, name, table, sql in rows)
 
 
 def test_migrations_and_tables_agree(tmp_path):

@@ -5,7 +5,8 @@ a sweep, which leaves young files alone: their commit may still be on its way.
 """
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -53,11 +54,20 @@ class Blobs:
         for name in names:
             (self._kept / name).unlink(missing_ok=True)
 
-    def older_than(self, unix_time: float) -> Iterator[str]:
-        """The names of files that were last written before then."""
-        for path in self._kept.iterdir():
-            if path.stat().st_mtime < unix_time:
-                yield path.name
+    def older_than(self, unix_time: float) -> Generator[str, None, None]:
+        """The names of files that were last written before then, also of those left unfinished."""
+        with os.scandir(self._kept) as entries:
+            for entry in entries:
+                with suppress(FileNotFoundError):
+                    if entry.stat().st_mtime < unix_time:
+                        yield entry.name
+
+    def empty_spool(self, unix_time: float) -> None:
+        """Remove what a crash left in the spool before then: files there have no names for long."""
+        for path in self.spool_directory.iterdir():
+            with suppress(FileNotFoundError):
+                if path.stat().st_mtime < unix_time:
+                    path.unlink()
 
     def _sync_directory(self) -> None:
         descriptor = os.open(self._kept, os.O_RDONLY)
