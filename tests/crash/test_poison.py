@@ -1,4 +1,4 @@
-"""Rows that kill their worker: after a few times they are set aside and listed, all others are done.
+"""Rows that kill their worker: after a few times they are set aside, all others are done.
 
 The worker is killed for real, by SIGKILL, at the moment when it works on the row: by a function
 that it calls, by the mail server that it delivers to, by the DNS server that it asks.

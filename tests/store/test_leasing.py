@@ -185,7 +185,7 @@ def due_at(queue, name):
 
 
 def die(queue, name, now):
-    """A worker takes the row, as a suspect if that is what it is, and dies; returns when it is due."""
+    """A worker takes the row, perhaps as a suspect, and dies; returns when it is due again."""
     lease = queue.take(now).get(name) or queue.suspect(now)
     assert queue.name(lease) == name
     return now + timedelta(milliseconds=due_at(queue, name) - to_milliseconds(now))
@@ -397,8 +397,8 @@ def test_dropping_leaves_alone_what_is_being_worked_on():
 def test_only_the_guilty_are_set_aside(kind, events, guilty):
     """Workers come and go; the guilty row kills its worker whenever it is worked on.
 
-    Whatever happens to the workers otherwise, up to two further deaths, no innocent row is held, and
-    in the end the guilty one is, and all others are done.
+    Whatever happens to the workers otherwise, up to two further deaths, no innocent row is held,
+    and in the end the guilty one is, and all others are done.
     """
     for queue in opened(kind):
         names = [f"r{number}" for number in range(8)]
