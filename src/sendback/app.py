@@ -192,16 +192,19 @@ class App:
         )
 
     @cached_property
+    def steps(self) -> Steps:
+        """What carries the tasks of rules out."""
+        hostname = self.settings.hostname
+        return Steps(self.outside.ports, self.targets, self.bouncing, self.clock, hostname)
+
+    @cached_property
     def processing(self) -> ProcessingWorker:
         settings = self.settings
-        steps = Steps(
-            self.outside.ports, self.targets, self.bouncing, self.clock, settings.hostname
-        )
         parts = ProcessingParts(
             store=self.store,
             clock=self.clock,
             rule_sets=self.compiled,
-            steps=steps,
+            steps=self.steps,
             judge=self.judge,
             bouncing=self.bouncing,
             backoff=Backoff(settings.action_retry_first, settings.action_retry_longest),

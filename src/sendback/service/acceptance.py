@@ -74,6 +74,10 @@ class CompiledRuleSets:
         )
         self._loading: InFlight[str, CompiledRules] = InFlight()
 
+    def forget(self) -> None:
+        """Drop what is compiled: rules are loaded from the store anew."""
+        self._known.clear()
+
     async def get(self, version: str) -> CompiledRules:
         """Raises `VersionMissingError`, `StoreUnavailableError`."""
         found: CompiledRules | None = self._known.get(version)

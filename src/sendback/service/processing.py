@@ -196,6 +196,7 @@ class ProcessingWorker:
         )
         self.run = self._worker.run
         self.stop = self._worker.stop
+        self.wake = self._worker.wake
 
     def reserve(self) -> tuple[str, datetime] | None:
         """See `receiving.Handover`."""
