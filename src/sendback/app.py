@@ -1,5 +1,6 @@
 """Puts the parts together: the only module that knows everything. `serving` runs them."""
 
+import asyncio
 import os
 import socket
 import ssl
@@ -82,10 +83,19 @@ class App:
             settings.account_id if settings.development_key else None,
         )
         self.verification = self._verification()
-        self.housekeeping = Housekeeping(self.store, self.clock, settings.history)
+        self.housekeeping = Housekeeping(
+            self.store, self.clock, settings.history, owner=self._owner
+        )
         self.signing = Signing(self.store, self.clock, self.sealing)
+        # Of the rows that have broken workers, one at a time is worked on, whatever its queue.
+        self._suspects = asyncio.Lock()
         self.delivery = delivery_worker(
-            settings, self.store, self.clock, self.signing.sign, self._owner
+            settings,
+            self.store,
+            self.clock,
+            self.signing.sign,
+            owner=self._owner,
+            suspects=self._suspects,
         )
         self.identities = Identities(
             self.store,
@@ -158,7 +168,13 @@ class App:
     @cached_property
     def identity_checks(self) -> IdentityChecks:
         resolver = _resolver(self.settings, cached=False)
-        return IdentityChecks(self.store, self.clock, resolver, hostname=self.settings.hostname)
+        return IdentityChecks(
+            self.store,
+            self.clock,
+            resolver,
+            hostname=self.settings.hostname,
+            suspects=self._suspects,
+        )
 
     @cached_property
     def compiled(self) -> CompiledRuleSets:
@@ -176,24 +192,28 @@ class App:
         )
 
     @cached_property
+    def steps(self) -> Steps:
+        """What carries the tasks of rules out."""
+        hostname = self.settings.hostname
+        return Steps(self.outside.ports, self.targets, self.bouncing, self.clock, hostname)
+
+    @cached_property
     def processing(self) -> ProcessingWorker:
         settings = self.settings
-        steps = Steps(
-            self.outside.ports, self.targets, self.bouncing, self.clock, settings.hostname
-        )
         parts = ProcessingParts(
             store=self.store,
             clock=self.clock,
             rule_sets=self.compiled,
-            steps=steps,
+            steps=self.steps,
             judge=self.judge,
             bouncing=self.bouncing,
             backoff=Backoff(settings.action_retry_first, settings.action_retry_longest),
             give_up_after=settings.action_give_up_after,
             lease=settings.lease,
             owner=self._owner,
+            fails_closed=settings.function_failure == "stop",
         )
-        return ProcessingWorker(parts, in_hand=settings.processing_tasks)
+        return ProcessingWorker(parts, in_hand=settings.processing_tasks, suspects=self._suspects)
 
     @cached_property
     def acceptance(self) -> Acceptance:

@@ -174,6 +174,12 @@ class Settings:
     action_give_up_after: timedelta = _setting(
         "4h", reading.positive_duration, "When an action is given up and recorded as expired."
     )
+    function_failure: str = _setting(
+        "continue",
+        reading.choice("continue", "stop"),
+        "What a function counts as that decides and cannot be called: continue (as SES), or stop, "
+        "the end of the rule set.",
+    )
     check_targets: bool = _setting(
         "true",
         reading.flag,
@@ -369,6 +375,11 @@ class Settings:
     @property
     def database_url(self) -> str:
         return self.database or f"sqlite:///{self.data_dir.absolute() / 'sendback.db'}"
+
+    @property
+    def database_file(self) -> Path:
+        """The file of the SQLite database."""
+        return Path(self.database_url.removeprefix("sqlite:///"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ from sendback.aws.model import operation_model
 from sendback.config import SettingError, Settings
 from sendback.listening import BACKLOG, Addresses, Sockets, bind
 from sendback.processes import Supervisor
+from sendback.service.private_files import keep_private
 from sendback.setting_texts import Listen
 from sendback.store.accounts import AddAccount
 from sendback.store.store import prepare_schema
@@ -104,6 +105,7 @@ def run(settings: Settings, ready_file: Path | None, announce: Callable[[Address
 
     Raises `SettingError`, `SchemaError`, `StoreUnavailableError` before anything is served.
     """
+    os.umask(0o077)  # what is written here (mail, keys) is nobody else's to read
     logging.basicConfig(
         level=settings.log_level.upper(),
         stream=sys.stderr,
@@ -142,6 +144,8 @@ def prepare(settings: Settings) -> None:
     _check_data_dir(settings.data_dir)
     prepare_schema(settings.database_url)
     check_settings(settings)
+    for warning in keep_private(settings.data_dir, settings.database_file):
+        log.warning("%s", warning)
 
 
 def _check_data_dir(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+import os
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from functools import wraps
@@ -74,6 +75,7 @@ class Place:
         from sendback.app import App
         from sendback.store.store import prepare_schema
 
+        os.umask(0o077)  # what is written here (mail, keys) is nobody else's to read
         _make_folder(settings.data_dir)
         prepare_schema(settings.database_url)
 

@@ -12,10 +12,11 @@ from sendback.ids import IdMaker
 from sendback.mail.envelope import Envelope
 from sendback.mail.headers import HeaderReading, count_fields, read_header, trace_fields
 from sendback.mail.loops import MAX_RECEIVED
+from sendback.receipt.model import Rules
+from sendback.service.acceptance import Receiver
 from sendback.service.spool import INLINE_OCTETS, Spool
 from sendback.store.messages import AddMessages
 from sendback.store.processing import ProcessingLease, processing_id
-from sendback.store.rule_sets import Receiver
 from sendback.store.store import Store
 from sendback.store.values import Body, Processing, ReceivedMessage
 
@@ -117,18 +118,20 @@ class Receiving:
     ) -> None:
         """The rules' work is queued in the same transaction, leased to who is at hand for it."""
         queued = []
+        versions: dict[str, Rules] = {}
         for message in messages:
-            receiver = accounts[message.account_id]
-            if receiver.version is None or receiver.rule_set is None:
+            active = accounts[message.account_id].active
+            if active is None:
                 continue
+            versions[active.version] = active.compiled.rules
             reserved = self._handover.reserve()
             owner, due_at = reserved or (None, message.received_at)
             processing = Processing(
                 processing_id=processing_id(message.message_id, message.account_id),
                 message_id=message.message_id,
                 account_id=message.account_id,
-                rule_set=receiver.rule_set,
-                version=receiver.version,
+                rule_set=active.rule_set,
+                version=active.version,
                 created_at=message.received_at,
                 due_at=due_at,
             )
@@ -136,7 +139,7 @@ class Receiving:
         entries = tuple((processing, owner) for _, processing, owner in queued)
         ours = [(message, processing) for message, processing, owner in queued if owner]
         try:
-            await self._store.write(AddMessages(tuple(messages), body, entries))
+            await self._store.write(AddMessages(tuple(messages), body, entries, versions))
         except BaseException:
             for _ in ours:
                 self._handover.give_up()

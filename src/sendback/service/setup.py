@@ -151,7 +151,7 @@ class _Apply:
             changes.append("filters are changed")
         if self.prune:
             kept = (*setup.rule_sets, setup.active_rule_set or "")
-            gone = prune_rule_sets(connection, account, kept)
+            gone = prune_rule_sets(connection, account, kept, self.clock.now())
             changes += [f"rule set {name} is deleted" for name in gone]
         changes.append(self._activate(connection))
         return tuple(change for change in changes if change)

@@ -12,14 +12,13 @@ from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any, cast
 
-from sendback.service.acceptance import Acceptance, Refusal
+from sendback.service.acceptance import Acceptance, Receiver, Refusal
 from sendback.service.receiving import HeaderTooLargeError, HopLimitError, Receiving
 from sendback.service.spool import Spool
 from sendback.smtp import protocol, replies
 from sendback.smtp.protocol import Limits, SmtpMachine
 from sendback.smtp.replies import Reply
 from sendback.store.errors import StoreUnavailableError
-from sendback.store.rule_sets import Receiver
 
 log = logging.getLogger(__name__)
 

@@ -19,7 +19,18 @@ from sqlalchemy import (
 metadata = MetaData()
 
 # The schema that this code is written for: the newest file in migrations/versions.
-SCHEMA_VERSION = "0004"
+SCHEMA_VERSION = "0005"
+
+# Conditions of partial indexes. A query must have them to the letter, or the index is not used.
+HAS_CONTENT = "body IS NOT NULL OR blob IS NOT NULL"
+SUSPECT = "state = 'queued' AND tries >= 2"
+SET_ASIDE = "state IN ('held', 'dropped')"
+
+
+def _where(condition: str) -> Any:
+    # To name another dialect here imports it, which costs each start 40 ms.
+    return {"sqlite_where": text(condition)}
+
 
 accounts = Table(
     "accounts",
@@ -61,6 +72,7 @@ access_keys = Table(
     Column("expires_at", BigInteger),  # of temporary credentials, which have a session token too
     Column("token_hash", String(64)),
     Index("access_keys_by_user", "account_id", "user_name"),
+    Index("access_keys_by_expiry", "expires_at", **_where("expires_at IS NOT NULL")),
 )
 
 # What the installation knows about itself.
@@ -96,6 +108,8 @@ identity_checks = Table(
     Column("away_since", BigInteger),
     Column("due_at", BigInteger),  # None: not looked for any more
     Column("reason", Text, nullable=False),
+    # How often it was taken since a result was last recorded: see `leasing.py`.
+    Column("tries", Integer, nullable=False, server_default="0"),
     Index("identity_checks_due", "due_at"),
 )
 
@@ -131,6 +145,7 @@ dkim_keys = Table(
     Column("created_at", BigInteger, nullable=False),
     Column("seen_at", BigInteger),  # in DNS, last
     Column("retired_at", BigInteger),
+    Index("dkim_keys_by_retirement", "retired_at", **_where("retired_at IS NOT NULL")),
 )
 
 verification_templates = Table(
@@ -158,12 +173,14 @@ messages = Table(
     Column("body", LargeBinary),  # up to 256 KiB; None when in the blob store, or expired
     Column("blob", String(64)),  # the body's name in the blob store
     Index("messages_by_account", "account_id", "message_id"),
-    Index("messages_by_expiry", "expires_at"),
+    Index("messages_by_age", "received_at"),
+    Index("messages_by_expiry", "expires_at", **_where(HAS_CONTENT)),
+    Index("messages_by_blob", "blob", **_where("blob IS NOT NULL")),
 )
 
-# Only what waits is looked for by date: what is finished costs these indexes nothing. (To name
-# another dialect here imports it, which costs each start 40 ms.)
-_WHILE_QUEUED: Any = {"sqlite_where": text("state = 'queued'")}
+# Only what waits is looked for by date: what is finished costs these indexes nothing.
+_WHILE_QUEUED = _where("state = 'queued'")
+_WHILE_SUSPECT = _where(SUSPECT)
 
 outbox = Table(
     "outbox",
@@ -185,7 +202,9 @@ outbox = Table(
     Column("domain", String(255), nullable=False, server_default=""),
     Column("sender", Text),  # the address in From
     Column("sender_account_id", String(12)),  # whose identity that is
-    Index("outbox_due", "domain", "due_at", **_WHILE_QUEUED),
+    Column("tries", Integer, nullable=False, server_default="0"),
+    Index("outbox_due", "domain", "due_at", "tries", **_WHILE_QUEUED),
+    Index("outbox_suspects", "due_at", **_WHILE_SUSPECT),
     Index("outbox_by_expiry", "expires_at", **_WHILE_QUEUED),
     Index("outbox_by_account", "account_id", "created_at"),
     Index("outbox_by_age", "created_at"),
@@ -223,6 +242,7 @@ mta_sts_policies = Table(
     Column("policy", Text, nullable=False),  # as it was fetched
     Column("fetched_at", BigInteger, nullable=False),
     Column("expires_at", BigInteger, nullable=False),
+    Index("mta_sts_policies_by_expiry", "expires_at"),
 )
 
 attempts = Table(
@@ -257,6 +277,7 @@ rule_sets = Table(
     Column("name", String(64), primary_key=True),
     Column("created_at", BigInteger, nullable=False),
     Column("version", String(64), nullable=False),
+    Index("rule_sets_by_version", "version"),
 )
 
 # Never changed: a message is processed by the rules as they were when it came.
@@ -265,6 +286,8 @@ rule_set_versions = Table(
     metadata,
     Column("version", String(64), primary_key=True),  # the hash of the rules
     Column("rules", Text, nullable=False),  # JSON
+    # When a rule set named it last: for a day after that it stays, for mail on its way in.
+    Column("kept_at", BigInteger, nullable=False, server_default="0"),
 )
 
 ip_filters = Table(
@@ -299,7 +322,12 @@ processing = Table(
     Column("due_at", BigInteger, nullable=False),
     Column("lease_owner", String(64)),
     Column("lease_token", Integer, nullable=False),
-    Index("processing_due", "state", "due_at"),
+    Column("tries", Integer, nullable=False, server_default="0"),
+    Column("reason", Text),  # why it is held, dropped, or comes back later
+    Index("processing_due", "due_at", **_WHILE_QUEUED),
+    Index("processing_suspects", "due_at", **_WHILE_SUSPECT),
+    Index("processing_ended", "created_at", **_where("state <> 'queued'")),
+    Index("processing_set_aside", "account_id", "message_id", **_where(SET_ASIDE)),
     Index("processing_by_version", "version"),
 )
 
@@ -323,4 +351,6 @@ steps = Table(
     Column("due_at", BigInteger, nullable=False),  # of the next attempt
     Column("milliseconds", Integer, nullable=False),  # of the last attempt
     Column("result", Text, nullable=False),
+    # How many attempts in a row ended in an error of this program.
+    Column("broken", Integer, nullable=False, server_default="0"),
 )
