@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sendback.fairness import Admission, ConnectionRegister
+from sendback.fairness import Admission, ConnectionRegister, OctetBudget
 
 MIN_IDLE = 5.0
 
@@ -208,3 +208,60 @@ def test_a_network_below_its_share_gets_a_place_and_keeps_it(first, newcomers):
             assert admission.admitted
             own.add(number)
         assert admission.close not in own
+
+
+# --- octets -----------------------------------------------------------------------------------
+
+
+def test_the_largest_holder_of_the_largest_network_is_closed():
+    budget = OctetBudget[str](100)
+    assert budget.take("small", "a", 10) == []
+    assert budget.take("large", "a", 30) == []
+    assert budget.take("other", "b", 35) == []
+    assert budget.take("large", "a", 20) == []
+    assert budget.take("new", "c", 6) == ["large"]
+    assert budget.total == 51
+
+
+def test_who_holds_the_most_is_closed_itself():
+    budget = OctetBudget[str](100)
+    budget.take("a", "a", 40)
+    assert budget.take("b", "b", 61) == ["b"]
+    assert budget.total == 40
+    assert budget.take("c", "c", 101) == ["c"]
+
+
+def test_one_that_is_larger_than_all_makes_room_only_once():
+    budget = OctetBudget[str](10)
+    budget.take("a", "a", 5)
+    budget.take("b", "b", 5)
+    assert budget.take("a", "a", 1) == ["a"]
+    budget.release("a")
+    budget.release("b")
+    assert budget.total == 0
+
+
+@given(
+    st.lists(
+        st.tuples(st.booleans(), st.integers(0, 9), st.sampled_from("abc"), st.integers(1, 60))
+    ),
+    st.integers(1, 100),
+)
+def test_the_budget_holds_and_what_is_small_is_served(steps, limit):
+    budget = OctetBudget[int](limit)
+    held: dict[int, tuple[str, int]] = {}
+    for gives_back, holder, network, octets in steps:
+        if gives_back:
+            budget.release(holder)
+            held.pop(holder, None)
+            continue
+        name, before = held.get(holder, (network, 0))
+        held[holder] = (name, before + octets)
+        for closed in budget.take(holder, network, octets):
+            gone = held.pop(closed)
+            sums = {
+                each: sum(n for w, n in held.values() if w == each) for each, _ in held.values()
+            }
+            assert sums.get(gone[0], 0) + gone[1] >= max(sums.values(), default=0)
+            assert all(n <= gone[1] for w, n in held.values() if w == gone[0])
+        assert budget.total == sum(n for _, n in held.values()) <= limit
