@@ -241,27 +241,53 @@ def test_one_that_is_larger_than_all_makes_room_only_once():
     assert budget.total == 0
 
 
+def test_what_has_come_completely_is_kept():
+    budget = OctetBudget[str](100)
+    budget.take("large", "a", 80)
+    budget.keep("large")
+    assert budget.take("small", "b", 30) == ["small"]
+    assert budget.take("small", "b", 20) == []
+    budget.release("large")
+    assert budget.total == 20
+    assert budget.take("large", "a", 10) == []
+    budget.keep("large")
+    assert budget.take("large", "a", 80) == ["large"]  # its next part is not complete
+    assert budget.total == 20
+
+
 @given(
     st.lists(
-        st.tuples(st.booleans(), st.integers(0, 9), st.sampled_from("abc"), st.integers(1, 60))
+        st.tuples(
+            st.sampled_from(["take", "take", "keep", "release"]),
+            st.integers(0, 9),
+            st.sampled_from("abc"),
+            st.integers(1, 60),
+        )
     ),
     st.integers(1, 100),
 )
-def test_the_budget_holds_and_what_is_small_is_served(steps, limit):
+def test_the_budget_holds_and_takes_from_the_largest(steps, limit):
     budget = OctetBudget[int](limit)
     held: dict[int, tuple[str, int]] = {}
-    for gives_back, holder, network, octets in steps:
-        if gives_back:
+    kept: dict[int, int] = {}
+    for step, holder, network, octets in steps:
+        if step == "release":
             budget.release(holder)
             held.pop(holder, None)
-            continue
-        name, before = held.get(holder, (network, 0))
-        held[holder] = (name, before + octets)
-        for closed in budget.take(holder, network, octets):
-            gone = held.pop(closed)
-            sums = {
-                each: sum(n for w, n in held.values() if w == each) for each, _ in held.values()
-            }
-            assert sums.get(gone[0], 0) + gone[1] >= max(sums.values(), default=0)
-            assert all(n <= gone[1] for w, n in held.values() if w == gone[0])
-        assert budget.total == sum(n for _, n in held.values()) <= limit
+            kept.pop(holder, None)
+        elif step == "keep":
+            budget.keep(holder)
+            if holder in held:
+                kept[holder] = kept.get(holder, 0) + held.pop(holder)[1]
+        else:
+            name, before = held.get(holder, (network, 0))
+            held[holder] = (name, before + octets + kept.pop(holder, 0))
+            for closed in budget.take(holder, network, octets):
+                sums: dict[str, int] = {}
+                for each, count in held.values():
+                    sums[each] = sums.get(each, 0) + count
+                name, count = held.pop(closed)
+                assert sums[name] == max(sums.values())
+                assert all(n <= count for w, n in held.values() if w == name)
+            assert budget.total <= limit
+        assert budget.total == sum(n for _, n in held.values()) + sum(kept.values())

@@ -25,6 +25,7 @@ from sendback.service.backoff import Backoff
 from sendback.service.bounce_access import BounceAccess
 from sendback.service.bouncing import Bouncing, HumanPart
 from sendback.service.dkim import DkimKeyMaker
+from sendback.service.heavy import HeavyWork
 from sendback.service.housekeeping import Housekeeping
 from sendback.service.identities import Identities
 from sendback.service.identity_attributes import IdentityAttributes
@@ -72,6 +73,7 @@ class App:
         self.http = http or settings.http_listen
         self.store = Store(settings.database_url, settings.data_dir)
         self._owner = f"{socket.gethostname()[:32]}:{os.getpid()}:{os.urandom(4).hex()}"
+        self.heavy = HeavyWork()
         self.sending = Sending(self.store, self.clock, settings.send_bounce_rate)
         self.sealing = Sealing(settings.secret_path, settings.secret)
         self.accounts = Accounts(self.store, self.clock)
@@ -115,6 +117,7 @@ class App:
             human=_human_part(settings),
             honour_notify_never=settings.honour_notify_never,
             queued=self.delivery.wake,
+            heavy=self.heavy,
         )
         self.outside = Outside(settings, self.clock, self._public_url, self._for_functions)
         self.targets = Targets(
@@ -124,6 +127,7 @@ class App:
         self.setup = SetupService(self.store, self.clock, self.identities, self.targets)
         self.dispatcher = Dispatcher(
             Services(
+                heavy=self.heavy,
                 bouncing=self.bouncing,
                 identities=self.identities,
                 identity_attributes=self.identity_attributes,
@@ -262,6 +266,7 @@ class App:
         return True
 
     def close(self) -> None:
+        self.heavy.close()
         self.signing.close()
         self.store.close()
 

@@ -19,8 +19,8 @@ held: it is never chosen. Pure: no I/O and no clock. Moments are seconds on a sc
 backwards, such as `loop.time()`.
 
 Memory is shared in the same way: when the octets that all clients together have sent are over the
-budget, the largest holder of the network that holds the most is closed. So small requests go on
-being served however many large ones are sent.
+budget, the largest holder of the network that holds the most is closed. What has come completely
+is kept: it counts, and is never chosen.
 
 Cost: every method takes constant time, except that `admit` and `take` look once at each network
 (and `take` at the holders of one) when everything is in use.
@@ -162,26 +162,30 @@ class ConnectionRegister(Generic[C]):
 
 
 class OctetBudget(Generic[C]):
-    """Octets that are in memory for clients: at most `limit` after each call."""
+    """Octets that are in memory for clients."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._total = 0
+        self._kept: dict[C, int] = {}
+        self._network_of: dict[C, str] = {}
         self._networks: dict[str, dict[C, int]] = {}
         self._sums: dict[str, int] = {}
-        self._network_of: dict[C, str] = {}
 
     @property
     def total(self) -> int:
-        """Return the octets in use."""
+        """Return the octets in use. After each `take` they are at most the limit."""
         return self._total
 
     def take(self, holder: C, network: str, octets: int) -> list[C]:
         """Count octets that have come for a holder; return the holders to close, mostly none.
 
-        Those are forgotten already. `holder` is one of them when it holds the most itself. A holder
-        stays with the network that it was first counted for.
+        Those are forgotten already. The holder itself may be one, the last. A holder stays with the
+        network that it was first counted for.
         """
+        before = self._kept.pop(holder, 0)
+        self._total -= before
+        octets += before
         network = self._network_of.setdefault(holder, network)
         holders = self._networks.setdefault(network, {})
         holders[holder] = holders.get(holder, 0) + octets
@@ -193,16 +197,25 @@ class OctetBudget(Generic[C]):
             self.release(closed[-1])
         return closed
 
+    def keep(self, holder: C) -> None:
+        """Count a holder's octets and never choose it. Unknown ones are ignored."""
+        octets = self._forget(holder)
+        if octets:
+            self._kept[holder] = self._kept.get(holder, 0) + octets
+
     def release(self, holder: C) -> None:
         """Forget all octets of a holder. Unknown ones are ignored."""
+        self._total -= self._forget(holder) + self._kept.pop(holder, 0)
+
+    def _forget(self, holder: C) -> int:
         network = self._network_of.pop(holder, None)
         if network is None:
-            return
+            return 0
         octets = self._networks[network].pop(holder)
-        self._total -= octets
         self._sums[network] -= octets
         if not self._networks[network]:
             del self._networks[network], self._sums[network]
+        return octets
 
     def _largest(self) -> C:
         network = max(self._sums, key=self._sums.__getitem__)

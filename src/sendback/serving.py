@@ -15,15 +15,18 @@ import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 import uvicorn
 import uvloop
 
+from sendback.api.connections import ConnectionSettings, HttpConnection, HttpLimits
 from sendback.api.http import http_app
 from sendback.api.pages import VerificationPages
 from sendback.app import App, check_settings
 from sendback.aws.model import operation_model
 from sendback.config import SettingError, Settings
+from sendback.descriptors import http_connections, raise_limit
 from sendback.listening import BACKLOG, Addresses, Sockets, bind
 from sendback.processes import Supervisor
 from sendback.setting_texts import Listen
@@ -39,6 +42,7 @@ class _HttpServer(uvicorn.Server):
     """uvicorn without its own signal handling: the process has one, in `run`."""
 
     def __init__(self, app: App) -> None:
+        limits = HttpLimits(_connection_settings(app.settings), app.dispatcher.refuse)
         config = uvicorn.Config(
             http_app(
                 app.dispatcher,
@@ -47,7 +51,7 @@ class _HttpServer(uvicorn.Server):
                 VerificationPages(app.verification, app.settings.hostname),
             ),
             loop="none",
-            http="httptools",
+            http=cast("type[asyncio.Protocol]", partial(HttpConnection, limits)),
             ws="none",
             lifespan="off",
             log_config=None,
@@ -62,6 +66,17 @@ class _HttpServer(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+
+def _connection_settings(settings: Settings) -> ConnectionSettings:
+    places = http_connections(settings)
+    return ConnectionSettings(
+        max_connections=places,
+        max_client_connections=min(places, settings.http_max_client_connections),
+        header_timeout=settings.http_header_timeout.total_seconds(),
+        body_timeout=settings.http_body_timeout.total_seconds(),
+        idle_timeout=settings.http_idle_timeout.total_seconds(),
+    )
 
 
 async def serve(app: App, sockets: Sockets, ready: Callable[[], None], stop: asyncio.Event) -> None:
@@ -142,6 +157,7 @@ def prepare(settings: Settings) -> None:
     _check_data_dir(settings.data_dir)
     prepare_schema(settings.database_url)
     check_settings(settings)
+    raise_limit(settings)
 
 
 def _check_data_dir(folder: Path) -> None:
