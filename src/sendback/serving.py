@@ -20,13 +20,13 @@ from typing import cast
 import uvicorn
 import uvloop
 
-from sendback.api.connections import ConnectionSettings, HttpConnection, HttpLimits
+from sendback.api.connections import HttpConnection
 from sendback.api.http import http_app
 from sendback.api.pages import VerificationPages
 from sendback.app import App, check_settings
 from sendback.aws.model import operation_model
 from sendback.config import SettingError, Settings
-from sendback.descriptors import http_connections, raise_limit
+from sendback.descriptors import raise_limit
 from sendback.listening import BACKLOG, Addresses, Sockets, bind
 from sendback.processes import Supervisor
 from sendback.setting_texts import Listen
@@ -42,16 +42,15 @@ class _HttpServer(uvicorn.Server):
     """uvicorn without its own signal handling: the process has one, in `run`."""
 
     def __init__(self, app: App) -> None:
-        limits = HttpLimits(_connection_settings(app.settings), app.dispatcher.refuse)
         config = uvicorn.Config(
             http_app(
                 app.dispatcher,
-                app.is_ready,
+                app.readiness.is_ready,
                 app.outside.signer.certificate_at,
                 VerificationPages(app.verification, app.settings.hostname),
             ),
             loop="none",
-            http=cast("type[asyncio.Protocol]", partial(HttpConnection, limits)),
+            http=cast("type[asyncio.Protocol]", partial(HttpConnection, app.http_limits)),
             ws="none",
             lifespan="off",
             log_config=None,
@@ -66,17 +65,6 @@ class _HttpServer(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
-
-
-def _connection_settings(settings: Settings) -> ConnectionSettings:
-    places = http_connections(settings)
-    return ConnectionSettings(
-        max_connections=places,
-        max_client_connections=min(places, settings.http_max_client_connections),
-        header_timeout=settings.http_header_timeout.total_seconds(),
-        body_timeout=settings.http_body_timeout.total_seconds(),
-        idle_timeout=settings.http_idle_timeout.total_seconds(),
-    )
 
 
 async def serve(app: App, sockets: Sockets, ready: Callable[[], None], stop: asyncio.Event) -> None:
