@@ -11,6 +11,8 @@ from sendback.store.store import Store
 # A disk that is full, a database that is locked or read-only still lets itself be read; only a
 # write shows it. However often it is asked for, it is written once in this time.
 _GOOD_FOR_SECONDS = 1.0
+# A store that takes longer is not ready. Who asks for it (a load balancer) waits a few seconds.
+_CHECK_SECONDS = 2.0
 
 
 class Readiness:
@@ -30,7 +32,8 @@ class Readiness:
         checking = self._checking
         if checking is None or (checking.done() and self._is_old()):
             checking = self._checking = asyncio.create_task(self._check())
-        return await asyncio.shield(checking)
+        done, _ = await asyncio.wait({checking}, timeout=_CHECK_SECONDS)
+        return bool(done) and checking.result()
 
     def _is_old(self) -> bool:
         return monotonic() - self._checked_at >= _GOOD_FOR_SECONDS
