@@ -27,6 +27,7 @@ PLACEHOLDERS = ("recipient", "status", "diagnostic", "remote_mta", *MESSAGE_PLAC
 _PLACEHOLDER = re.compile(r"\{(\w*)\}")
 _STATUS_KEY = re.compile(r"default|\d{1,3}(?:\.\d{1,3})?")
 _LANGUAGE = re.compile(r"[a-z]{2,8}(?:-[a-z0-9]{1,8})*")
+_QUALITY = re.compile(r"\s*q\s*=\s*([01](?:\.\d{0,3})?)\s*", re.ASCII)
 _MAX_WANTED = 1000
 _MAX_LANGUAGES = 20
 _MAX_TAG = 35
@@ -197,5 +198,5 @@ def _find(languages: Mapping[str, Texts], tag: str) -> Texts | None:
 
 
 def _quality(parameter: str) -> float:
-    match = re.fullmatch(r"\s*q\s*=\s*([01](?:\.\d{0,3})?)\s*", parameter)
+    match = _QUALITY.fullmatch(parameter)
     return float(match[1]) if match else 1.0
