@@ -6,15 +6,15 @@ import socket
 import ssl
 from functools import cached_property
 
-from sqlalchemy import Connection, text
-
 from sendback.actions.outside import Outside
 from sendback.api.authentication import Authenticator
+from sendback.api.connections import ConnectionSettings, HttpLimits
 from sendback.api.dispatch import Dispatcher
 from sendback.api.services import Services
 from sendback.clock import Clock, SystemClock
 from sendback.config import SettingError, Settings
 from sendback.delivery.outbound import delivery_worker, trust_of
+from sendback.descriptors import http_connections
 from sendback.dsn.texts import TextsError, builtin_texts, parse_texts
 from sendback.ids import IdMaker, RandomIds
 from sendback.mail.address import AddressError, Mailbox, parse_mailbox
@@ -26,6 +26,7 @@ from sendback.service.backoff import Backoff
 from sendback.service.bounce_access import BounceAccess
 from sendback.service.bouncing import Bouncing, HumanPart
 from sendback.service.dkim import DkimKeyMaker
+from sendback.service.heavy import HeavyWork
 from sendback.service.housekeeping import Housekeeping
 from sendback.service.identities import Identities
 from sendback.service.identity_attributes import IdentityAttributes
@@ -33,6 +34,7 @@ from sendback.service.identity_checks import IdentityChecks
 from sendback.service.identity_policies import IdentityPolicies
 from sendback.service.keys import Keys
 from sendback.service.processing import ProcessingParts, ProcessingWorker
+from sendback.service.readiness import Readiness
 from sendback.service.receiving import Receiving
 from sendback.service.rule_sets import RuleSets
 from sendback.service.sealing import Sealing, SecretError
@@ -49,7 +51,6 @@ from sendback.setting_texts import Listen
 from sendback.smtp.protocol import Limits
 from sendback.smtp.server import SmtpServer, SmtpSettings
 from sendback.smtp.tls import server_context
-from sendback.store.errors import StoreUnavailableError
 from sendback.store.installation import Remember
 from sendback.store.store import Store
 from sendback.verdicts.judge import MailJudge
@@ -73,6 +74,8 @@ class App:
         self.http = http or settings.http_listen
         self.store = Store(settings.database_url, settings.data_dir)
         self._owner = f"{socket.gethostname()[:32]}:{os.getpid()}:{os.urandom(4).hex()}"
+        self.heavy = HeavyWork()
+        self.readiness = Readiness(self.store, self.clock)
         self.sending = Sending(self.store, self.clock, settings.send_bounce_rate)
         self.sealing = Sealing(settings.secret_path, settings.secret)
         self.accounts = Accounts(self.store, self.clock)
@@ -125,6 +128,7 @@ class App:
             human=_human_part(settings),
             honour_notify_never=settings.honour_notify_never,
             queued=self.delivery.wake,
+            heavy=self.heavy,
         )
         self.outside = Outside(settings, self.clock, self._public_url, self._for_functions)
         self.targets = Targets(
@@ -134,6 +138,7 @@ class App:
         self.setup = SetupService(self.store, self.clock, self.identities, self.targets)
         self.dispatcher = Dispatcher(
             Services(
+                heavy=self.heavy,
                 bouncing=self.bouncing,
                 identities=self.identities,
                 identity_attributes=self.identity_attributes,
@@ -241,6 +246,11 @@ class App:
             _smtp_settings(self.settings), self.acceptance, self.receiving, _tls(self.settings)
         )
 
+    @cached_property
+    def http_limits(self) -> HttpLimits:
+        """What the HTTP connections of this process share."""
+        return HttpLimits(_connection_settings(self.settings), self.dispatcher.refuse)
+
     @property
     def _public_url(self) -> str:
         return self.settings.public_url or f"http://{self.http}"
@@ -273,15 +283,8 @@ class App:
                 f"{self.sealing.origin}: put the right one in its place"
             )
 
-    async def is_ready(self) -> bool:
-        """Whether the store can be read."""
-        try:
-            await self.store.read(_ping)
-        except StoreUnavailableError:
-            return False
-        return True
-
     def close(self) -> None:
+        self.heavy.close()
         self.signing.close()
         self.store.close()
 
@@ -296,6 +299,17 @@ def check_settings(settings: Settings) -> None:
     _tls(settings)
     if settings.tls_ca_file:
         trust_of(settings)
+
+
+def _connection_settings(settings: Settings) -> ConnectionSettings:
+    places = http_connections(settings)
+    return ConnectionSettings(
+        max_connections=places,
+        max_client_connections=min(places, settings.http_max_client_connections),
+        header_timeout=settings.http_header_timeout.total_seconds(),
+        body_timeout=settings.http_body_timeout.total_seconds(),
+        idle_timeout=settings.http_idle_timeout.total_seconds(),
+    )
 
 
 def _smtp_settings(settings: Settings) -> SmtpSettings:
@@ -360,7 +374,3 @@ def _defaults(settings: Settings) -> dict[str, str]:
         FUNCTION: settings.endpoint(settings.lambda_endpoint),
         MAILBOX: settings.mailbox_server,
     }
-
-
-def _ping(connection: Connection, /) -> None:
-    connection.execute(text("SELECT 1"))

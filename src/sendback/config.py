@@ -240,6 +240,29 @@ class Settings:
         reading.matching(r"|/.+|[^/:]+:\d+", "HOST:PORT, the path of a socket, or empty"),
         "Address of clamd, for rules that scan; empty: none.",
     )
+    http_max_connections: int = _setting(
+        "500", reading.whole(1, 100_000), "HTTP connections, in each worker."
+    )
+    http_max_client_connections: int = _setting(
+        "200",
+        reading.whole(1, 100_000),
+        "HTTP connections of one client (an IPv4 address, an IPv6 /64), in each worker.",
+    )
+    http_header_timeout: timedelta = _setting(
+        "10s",
+        reading.positive_duration,
+        "In what time an HTTP request's header section must have come.",
+    )
+    http_body_timeout: timedelta = _setting(
+        "30s",
+        reading.positive_duration,
+        "In what time its body must have come, and how long an answer may wait to be taken.",
+    )
+    http_idle_timeout: timedelta = _setting(
+        "5s",
+        reading.positive_duration,
+        "For how long an HTTP connection without a request stays open.",
+    )
     smtp_max_size: int = _setting(
         str(40 * 2**20), reading.whole(1024, 2**31), "Octets in a message (RFC 1870)."
     )

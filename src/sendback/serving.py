@@ -15,15 +15,18 @@ import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 import uvicorn
 import uvloop
 
+from sendback.api.connections import HttpConnection
 from sendback.api.http import http_app
 from sendback.api.pages import VerificationPages
 from sendback.app import App, check_settings
 from sendback.aws.model import operation_model
 from sendback.config import SettingError, Settings
+from sendback.descriptors import raise_limit
 from sendback.listening import BACKLOG, Addresses, Sockets, bind
 from sendback.processes import Supervisor
 from sendback.service.private_files import keep_private
@@ -43,12 +46,12 @@ class _HttpServer(uvicorn.Server):
         config = uvicorn.Config(
             http_app(
                 app.dispatcher,
-                app.is_ready,
+                app.readiness.is_ready,
                 app.outside.signer.certificate_at,
                 VerificationPages(app.verification, app.settings.hostname),
             ),
             loop="none",
-            http="httptools",
+            http=cast("type[asyncio.Protocol]", partial(HttpConnection, app.http_limits)),
             ws="none",
             lifespan="off",
             log_config=None,
@@ -146,6 +149,7 @@ def prepare(settings: Settings) -> None:
     check_settings(settings)
     for warning in keep_private(settings.data_dir, settings.database_file):
         log.warning("%s", warning)
+    raise_limit(settings)
 
 
 def _check_data_dir(folder: Path) -> None:

@@ -8,6 +8,8 @@ from sqlalchemy import Connection, insert, select, update
 from sendback.clock import to_milliseconds
 from sendback.store.tables import installation
 
+_LAST_CHECK = "checked_at"
+
 
 @dataclass(frozen=True, slots=True)
 class Remember:
@@ -53,3 +55,25 @@ class TakeTurn:
             return False
         connection.execute(update(installation).where(is_named).values(value=value))
         return True
+
+
+@dataclass(frozen=True, slots=True)
+class CheckRead:
+    """Shows that the store can be read."""
+
+    def __call__(self, connection: Connection, /) -> None:
+        query = select(installation.c.value).where(installation.c.name == _LAST_CHECK)
+        connection.execute(query).scalar()
+
+
+@dataclass(frozen=True, slots=True)
+class CheckWrite:
+    """Shows that the store can be written, by one row that is always the same one."""
+
+    now: datetime
+
+    def __call__(self, connection: Connection, /) -> None:
+        value = str(to_milliseconds(self.now))
+        statement = update(installation).where(installation.c.name == _LAST_CHECK)
+        if not connection.execute(statement.values(value=value)).rowcount:
+            connection.execute(insert(installation), {"name": _LAST_CHECK, "value": value})
