@@ -57,14 +57,17 @@ Actions = [
 def zone() -> str:
     """SPF records and keys that are a burden."""
     long_record = " ".join(f'"{"ip4:192.0.2.1 " * 14}"' for _ in range(80))
+    longest_term = " ".join(f'"{"a" * 250}"' for _ in range(240))
     lines = [
         'sender.example. 300 IN TXT "v=spf1 ip4:127.0.0.1 -all"',
         f'long.example. 300 IN TXT "v=spf1 " {long_record}',
+        f'longest.example. 300 IN TXT "v=spf1 a:" {longest_term} "!"',
+        's._domainkey.sender.example. 300 IN TXT "v=DKIM1; p=YQ=="',
         *(
             f'chain{n}.example. 300 IN TXT "v=spf1 include:chain{n + 1}.example -all"'
             for n in range(40)
         ),
-        *(f"mx.example. 300 IN MX {n} host{n}.mx.example." for n in range(500)),
+        *(f"mx.example. 300 IN MX {n} host{n}.mx.example." for n in range(2000)),
         'mx.example. 300 IN TXT "v=spf1 mx -all"',
     ]
     return "\n".join(lines)
@@ -190,6 +193,7 @@ def _form(text: str) -> Callable[[str], str]:
 
 
 F = b"From: x@sender.example\r\n"
+_FIVE = b"".join(_signature(b"l=%d; b=AAAA" % length) for length in range(5)) + F + b"\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/x-www-form-urlencoded\r\n"
 ATTACKS: dict[str, Attack] = {
     "none": lambda _: time.sleep(0.5),
@@ -203,9 +207,19 @@ ATTACKS: dict[str, Attack] = {
     "10 MB of empty lines behind a signature": mail(
         _signature(b"b=AAAA") + F + b"\r\n" + b"\r\n" * 5_000_000
     ),
+    "39 MB of blanks behind five signatures": mail(_FIVE + (b" " * 990 + b"\r\n") * 39_000),
+    "39 MB of tabs behind five signatures": mail(_FIVE + (b"\t" * 990 + b"\r\n") * 39_000),
+    "39 MB of empty lines behind five signatures": mail(_FIVE + b"\r\n" * 19_500_000),
+    "DKIM keys and SPF of silent servers": mail(
+        b"".join(_signature(b"b=AAAA").replace(b"d=", b"d=s%d.silent." % n) for n in range(5))
+        + F
+        + b"\r\nhi",
+        "x@silent.example",
+    ),
     "an SPF record of 16 KB": mail(F + b"\r\nhi", "x@long.example"),
+    "an SPF term of 60 KB": mail(F + b"\r\nhi", "x@longest.example"),
     "SPF includes in a chain": mail(F + b"\r\nhi", "x@chain0.example"),
-    "500 MX in SPF": mail(F + b"\r\nhi", "x@mx.example"),
+    "2,000 MX in SPF": mail(F + b"\r\nhi", "x@mx.example"),
     # the header section
     "From: @@@… (250 KB)": mail(b"From: " + b"@" * 250_000 + b"\r\n\r\nhi"),
     "To: ((((…": mail(F + b"To: " + b"(" * 200_000 + b"\r\n\r\nhi"),

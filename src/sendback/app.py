@@ -53,7 +53,8 @@ from sendback.smtp.server import SmtpServer, SmtpSettings
 from sendback.smtp.tls import server_context
 from sendback.store.installation import Remember
 from sendback.store.store import Store
-from sendback.verdicts.judge import MailJudge
+from sendback.verdicts.checks import MailChecks
+from sendback.verdicts.processes import VerdictProcesses
 from sendback.verdicts.scanners import Clamd, Rspamd
 
 
@@ -186,14 +187,20 @@ class App:
         return CompiledRuleSets(self.store)
 
     @cached_property
-    def judge(self) -> MailJudge:
-        """What gives the verdicts."""
+    def mail_checks(self) -> MailChecks:
+        """What finds the verdicts. Close it: it may have started processes."""
         settings = self.settings
-        return MailJudge(
-            _resolver(settings, cached=True),
+        processes = None
+        if settings.dns != "off":
+            processes = VerdictProcesses(
+                settings.dns_servers,
+                processes=settings.verdict_processes,
+                seconds=settings.dns_budget.total_seconds(),
+            )
+        return MailChecks(
+            processes,
             Rspamd(settings.rspamd) if settings.rspamd else None,
             Clamd(settings.clamd) if settings.clamd else None,
-            seconds=settings.dns_budget.total_seconds(),
         )
 
     @cached_property
@@ -210,7 +217,7 @@ class App:
             clock=self.clock,
             rule_sets=self.compiled,
             steps=self.steps,
-            judge=self.judge,
+            authenticator=self.mail_checks,
             bouncing=self.bouncing,
             backoff=Backoff(settings.action_retry_first, settings.action_retry_longest),
             give_up_after=settings.action_give_up_after,

@@ -232,6 +232,11 @@ class Settings:
     dns_budget: timedelta = _setting(
         "5s", reading.positive_duration, "For how long the look-ups of one message may take."
     )
+    verdict_processes: int = _setting(
+        "2",
+        reading.whole(1, 64),
+        "Processes in each worker that check SPF, DKIM and DMARC, started when they are needed.",
+    )
     rspamd: str = _setting(
         "", reading.url("http"), "URL of rspamd, for rules that scan; empty: none.", is_url=True
     )

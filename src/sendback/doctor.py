@@ -6,6 +6,7 @@ as far as it can be tried from this machine.
 
 import asyncio
 import ipaddress
+import logging
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -37,14 +38,19 @@ from sendback.delivery.routes import Hop, Location, RelayRouter, Route, Unroutab
 from sendback.delivery.sessions import HostFailedError, open_session
 from sendback.mail.envelope import Client, ReversePath
 from sendback.mail.networks import is_public
+from sendback.mail.printable import printable
 from sendback.resolver import DnsFailedError, Resolver
+from sendback.service.content import Content, MailToCheck
 from sendback.service.dkim import is_published
-from sendback.service.processing import Examined
 from sendback.store.dkim_keys import FindDkimKeys
 from sendback.store.identities import ListIdentities
 from sendback.store.identity_settings import DEFAULTS, FindSettings
 from sendback.store.values import DkimKeyState, IdentityKind
-from sendback.verdicts.authentication import Budget, check_spf, organization
+from sendback.verdicts.authentication import organization
+from sendback.verdicts.look_ups import Budget
+from sendback.verdicts.spf import check_spf
+
+log = logging.getLogger(__name__)
 
 _SECONDS = 10.0
 _EXPIRES_SOON = timedelta(days=14)
@@ -160,8 +166,9 @@ class Doctor:
 
     def _spf_of(self, address: str) -> Finding:
         client = Client(ip=address, helo=self._hostname)
-        examined = Examined(client, ReversePath(None), b"")
-        result = check_spf(examined, Budget(self._sync, _SECONDS)).result
+        now = self._app.clock.now()
+        mail = MailToCheck("doctor", client, ReversePath(None), now, Content(b"", b"", 0))
+        result = check_spf(mail, Budget(self._sync, _SECONDS), _log).result
         check = f"SPF of HELO from {address}"
         if result == "pass":
             return Finding(check, Verdict.GOOD, "pass")
@@ -331,6 +338,10 @@ class Doctor:
     async def _addresses_of(self, name: str) -> list[str]:
         answers = [await self._resolver.ask(name, kind) for kind in ("A", "AAAA")]
         return [str(record.address) for answer in answers for record in answer.records]
+
+
+def _log(text: str) -> None:
+    log.info("%s", printable(text))
 
 
 def _names_in(certificate: Any) -> list[str]:

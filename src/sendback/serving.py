@@ -93,6 +93,7 @@ async def serve(app: App, sockets: Sockets, ready: Callable[[], None], stop: asy
     # Functions that are just being called may call the API: it stops behind them.
     app.processing.stop()
     await processing
+    await app.mail_checks.close()
     await app.outside.close()
     http.should_exit = True
     await serving_http

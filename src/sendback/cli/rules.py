@@ -178,8 +178,11 @@ def rehearse_mail(
         from sendback.service.rehearsal import Rehearsing
 
         found = await _rule_set(app, settings, rule_set)
-        rehearsing = Rehearsing(app.store, app.targets, app.judge)
-        return await rehearsing.rehearse(settings.account_id, found, envelope, content)
+        rehearsing = Rehearsing(app.store, app.clock, app.targets, app.mail_checks)
+        try:
+            return await rehearsing.rehearse(settings.account_id, found, envelope, content)
+        finally:
+            await app.mail_checks.close()
 
     _tell(place.run(work), as_json)
 

@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import Protocol
 
 from sendback.mail.printable import printable
+from sendback.service.content import Content
 
 _SHOWN = 1000  # characters of what a partner said, which may be megabytes
 
@@ -39,8 +40,11 @@ class Objects(Protocol):
     async def check(self, target: str, bucket: str) -> None:
         """Raises `UnknownTargetError`, `ActionFailedError`."""
 
-    async def put(self, target: str, bucket: str, key: str, content: bytes) -> str:
-        """Durably; answers where it is, for people. Raises `ActionFailedError`."""
+    async def put(self, target: str, bucket: str, key: str, content: Content) -> str:
+        """Store the content durably, whole or not at all; return where it is, for people.
+
+        Raises `ActionFailedError`, `ContentGoneError`.
+        """
 
 
 class Topics(Protocol):
@@ -70,9 +74,10 @@ class Mailboxes(Protocol):
     """Where WorkMail and Connect actions hand mail over."""
 
     async def deliver(
-        self, target: str, sender: str, recipients: Sequence[str], content: bytes
+        self, target: str, sender: str, recipients: Sequence[str], content: Content
     ) -> str:
-        """`sender` is empty for the null reverse-path. Answers what the server said.
+        """Hand the mail over and return the server's reply.
 
-        Raises `ActionFailedError`.
+        `sender` is empty for the null reverse-path. Raises `ActionFailedError`,
+        `ContentGoneError`.
         """

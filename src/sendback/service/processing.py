@@ -25,7 +25,6 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from sendback.clock import Clock
-from sendback.mail.envelope import Client, ReversePath
 from sendback.mail.headers import split_trace
 from sendback.receipt.model import ACTION_TYPES, Disposition, InvocationType, LambdaAction
 from sendback.receipt.plan import (
@@ -41,13 +40,14 @@ from sendback.receipt.plan import (
     progress,
     step_task,
 )
-from sendback.receipt.verdicts import Verdicts, verdicts_from_json
+from sendback.receipt.verdicts import UNKNOWN, Verdicts, verdicts_from_json
 from sendback.service.acceptance import CompiledRuleSets, VersionMissingError
 from sendback.service.backoff import Backoff
 from sendback.service.bouncing import Bouncing
+from sendback.service.content import Content, ContentGoneError, MailToCheck
 from sendback.service.leases import LeaseWorker, SetAsideError
 from sendback.service.ports import ActionFailedError
-from sendback.service.steps import StepContext, StepResult, Steps, needs_content
+from sendback.service.steps import StepContext, StepResult, Steps, needs_verdicts
 from sendback.store.errors import StoreUnavailableError
 from sendback.store.leasing import MOST_TRIES, Term, penalty
 from sendback.store.messages import FindBody, FindMessage
@@ -82,24 +82,19 @@ _MAX_ERROR = 400
 _STEP_SECONDS = 600.0
 
 
-@dataclass(frozen=True, slots=True)
-class Examined:
-    """What a judge looks at: who sent it from where, and the mail itself without our trace."""
+class MailAuthenticator(Protocol):
+    """Finds the verdicts on a message. Never raises: what cannot be found out is a verdict too."""
 
-    client: Client
-    reverse_path: ReversePath
-    content: bytes
-
-
-class Judge(Protocol):
-    """Gives the verdicts on a message. Never raises: what cannot be found out is a verdict too."""
-
-    async def judge(self, examined: Examined, *, scan: bool) -> Verdicts: ...
+    async def authenticate(self, mail: MailToCheck, *, scan: bool) -> Verdicts: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """A lease, with the message itself when it has just been received."""
+    """A lease, with the message itself when it has just been received.
+
+    A body that is in memory stays there until the work ends: at most 256 KiB, as the header, for
+    each of the messages in progress (setting `processing_tasks`).
+    """
 
     lease: ProcessingLease
     message: ReceivedMessage | None = None
@@ -117,7 +112,7 @@ class ProcessingParts:
     clock: Clock
     rule_sets: CompiledRuleSets
     steps: Steps
-    judge: Judge
+    authenticator: MailAuthenticator
     bouncing: Bouncing
     backoff: Backoff
     give_up_after: timedelta
@@ -245,7 +240,7 @@ class _Run:
         self._verdicts: Verdicts | None = None
         if work.lease.processing.verdicts:
             self._verdicts = verdicts_from_json(work.lease.processing.verdicts)
-        self._body: bytes | None = None
+        self._content: Content | None = None
 
     async def go(self) -> None:
         try:
@@ -282,11 +277,11 @@ class _Run:
 
     async def _take(self, step: Step) -> None:
         planned, task = step_task(self._plan, step)
-        if needs_content(task):
-            await self._know_content()
+        if needs_verdicts(task):
+            await self._find_verdicts()
         context = StepContext(
             message=self._message,
-            body=self._body or b"",
+            read_content=self._read_content,
             planned=planned,
             verdicts=self._verdicts or Verdicts(),
             added=headers_before(self._plan, self._states, step),
@@ -296,7 +291,7 @@ class _Run:
             self._beside[step] = asyncio.create_task(self._carry_out(step, task, context))
             return
         await self._carry_out(step, task, context)
-        if needs_content(task):
+        if needs_verdicts(task):
             await self._write_unless_last()
 
     async def _carry_out(self, step: Step, task: Task, context: StepContext) -> None:
@@ -388,26 +383,42 @@ class _Run:
 
     # --- what actions hand on -----------------------------------------------------------------
 
-    async def _know_content(self) -> None:
-        if self._body is None:
-            self._body = await self._read_body()
-        if self._verdicts is None:
-            _, own = split_trace(self._message.header)
-            envelope = self._message.envelope
-            examined = Examined(envelope.client, envelope.reverse_path, own + self._body)
-            scan = any(planned.rule.scan_enabled for planned in self._plan)
-            self._verdicts = await self._parts.judge.judge(examined, scan=scan)
+    async def _find_verdicts(self) -> None:
+        """Find the verdicts out, unless the record has them."""
+        if self._verdicts is not None:
+            return
+        scan = any(planned.rule.scan_enabled for planned in self._plan)
+        try:
+            content = await self._read_content()
+        except ContentGoneError as error:
+            log.warning("%s has no verdicts: %s", self._message.message_id, error)
+            self._verdicts = UNKNOWN
+            return
+        _, own = split_trace(self._message.header)
+        mail = MailToCheck(
+            name=self._message.message_id,
+            client=self._message.envelope.client,
+            reverse_path=self._message.envelope.reverse_path,
+            received_at=self._message.received_at,
+            content=content.with_header(own),
+        )
+        self._verdicts = await self._parts.authenticator.authenticate(mail, scan=scan)
 
-    async def _read_body(self) -> bytes:
-        store, message = self._parts.store, self._message
-        body = self._work.body
-        if body is None:
-            body = await store.read(FindBody(message.account_id, message.message_id))
-        if body is None:
-            return b""
-        if body.blob is not None:
-            return await asyncio.to_thread(store.blobs.read, body.blob)
-        return body.inline or b""
+    async def _read_content(self) -> Content:
+        """Return the message as it is stored. Raises `ContentGoneError`."""
+        if self._content is None:
+            store, message = self._parts.store, self._message
+            body = self._work.body
+            if body is None:
+                body = await store.read(FindBody(message.account_id, message.message_id))
+            if body is None:
+                raise ContentGoneError("the content is not kept any more")
+            self._content = Content(
+                header=message.header,
+                body=store.blobs.path(body.blob) if body.blob else body.inline or b"",
+                body_size=message.size - len(message.header),
+            )
+        return self._content
 
     # --- the record -----------------------------------------------------------------------------
 

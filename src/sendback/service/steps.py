@@ -4,6 +4,7 @@ A task either answers with what it did or raises `ActionFailedError`; trying aga
 the way through the plan are `processing`'s business.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -44,6 +45,7 @@ from sendback.service.bouncing import (
     ExplicitFields,
     SilentError,
 )
+from sendback.service.content import Content, ContentGoneError
 from sendback.service.ports import ActionFailedError
 from sendback.service.targets import Ports, Targets, target_of
 from sendback.store.values import OutboxMessage, ReceivedMessage
@@ -53,10 +55,13 @@ _MAX_RESULT = 500
 
 @dataclass(frozen=True, slots=True)
 class StepContext:
-    """A message at one step: what was received, what is known, what was added so far."""
+    """A message at one step: what was received, what is known, what was added so far.
+
+    `read_content` returns the message as it is stored; it may raise `ContentGoneError`.
+    """
 
     message: ReceivedMessage
-    body: bytes
+    read_content: Callable[[], Awaitable[Content]]
     planned: PlannedRule
     verdicts: Verdicts
     added: Sequence[AddHeaderAction]
@@ -76,8 +81,8 @@ class StepResult:
     bounce: OutboxMessage | None = None
 
 
-def needs_content(task: Task) -> bool:
-    """Whether the task hands something on that says what was received: then verdicts are due."""
+def needs_verdicts(task: Task) -> bool:
+    """Whether the task hands something on that has the verdicts in it."""
     return not isinstance(task, AddHeaderAction | StopAction | BounceAction)
 
 
@@ -95,7 +100,10 @@ class Steps:
 
     async def take(self, task: Task, context: StepContext) -> StepResult:
         """Raises `ActionFailedError`, `StoreUnavailableError`."""
-        return await _TASKS[type(task)](self, task, context)
+        try:
+            return await _TASKS[type(task)](self, task, context)
+        except ContentGoneError as error:
+            raise ActionFailedError(str(error), final=True) from error
 
     # --- without the outside ----------------------------------------------------------------
 
@@ -123,13 +131,16 @@ class Steps:
     async def _store(self, task: S3Action, context: StepContext) -> StepResult:
         key = object_key(task, context.message.message_id)
         target = await self._target(task, context)
-        content = self._content(context)
+        content = await self._content(context)
         return _done(await self._ports.objects.put(target, task.bucket_name, key, content))
 
     async def _publish(self, task: SNSAction, context: StepContext) -> StepResult:
-        content = self._content(context)
-        if len(content) > MAX_CONTENT_OCTETS:  # SES quotas: "the mail bounces"
+        message = context.message
+        body_size = message.size - len(message.header)
+        if len(self._header(context)) + body_size > MAX_CONTENT_OCTETS:
+            # SES quotas: "the mail bounces". Its body is not read for that.
             return await self._send_bounce(context, _too_large(context))
+        content = await asyncio.to_thread((await self._content(context)).read)
         text = notification(self._mail(context), self._receipt(task, context), content)
         return await self._tell(task, text, context)
 
@@ -155,7 +166,7 @@ class Steps:
         self, task: WorkmailAction | ConnectAction, context: StepContext
     ) -> StepResult:
         target = await self._target(task, context)
-        content = self._content(context)
+        content = await self._content(context)
         sender = str(context.message.envelope.reverse_path)
         recipients = [str(address) for address in context.planned.recipients]
         return _done(await self._ports.mailboxes.deliver(target, sender, recipients, content))
@@ -182,8 +193,8 @@ class Steps:
             message.header, arrival, context.verdicts, context.added, scanned=context.scanned
         )
 
-    def _content(self, context: StepContext) -> bytes:
-        return self._header(context) + context.body
+    async def _content(self, context: StepContext) -> Content:
+        return (await context.read_content()).with_header(self._header(context))
 
     def _mail(self, context: StepContext) -> MailView:
         envelope = context.message.envelope

@@ -1,7 +1,7 @@
 """Bodies too large for a row: files in a directory, synced before the commit that names them.
 
-A body arrives as a spool file; keeping it is a rename. What no row names any more is removed by
-a sweep, which leaves young files alone: their commit may still be on its way.
+What no row names any more is removed by a sweep, which leaves young files alone: their commit may
+still be on its way.
 """
 
 import os
@@ -43,9 +43,13 @@ class Blobs:
             raise
         self._sync_directory()
 
+    def path(self, name: str) -> Path:
+        """Return the file of a body. It may be gone."""
+        return self._kept / name
+
     def read(self, name: str) -> bytes:
-        """Raises `FileNotFoundError`."""
-        return (self._kept / name).read_bytes()
+        """Return a whole body. Raises `FileNotFoundError`."""
+        return self.path(name).read_bytes()
 
     def has(self, name: str) -> bool:
         """Whether there is a blob of that name."""
