@@ -47,6 +47,7 @@ from sendback.service.verification_templates import VerificationTemplates
 from sendback.setting_texts import Listen
 from sendback.smtp.protocol import Limits
 from sendback.smtp.server import SmtpServer, SmtpSettings
+from sendback.smtp.timeouts import Timeouts
 from sendback.smtp.tls import server_context
 from sendback.store.errors import StoreUnavailableError
 from sendback.store.installation import Remember
@@ -288,8 +289,12 @@ def _smtp_settings(settings: Settings) -> SmtpSettings:
         ),
         max_connections=settings.smtp_max_connections,
         max_client_connections=settings.smtp_max_client_connections,
-        idle_timeout=settings.smtp_idle_timeout.total_seconds(),
-        session_timeout=settings.smtp_session_timeout.total_seconds(),
+        timeouts=Timeouts(
+            idle=settings.smtp_idle_timeout.total_seconds(),
+            session=settings.smtp_session_timeout.total_seconds(),
+        ),
+        directory=settings.data_dir,
+        min_free=settings.smtp_min_free,
     )
 
 

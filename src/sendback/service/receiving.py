@@ -11,7 +11,7 @@ from sendback.clock import Clock
 from sendback.ids import IdMaker
 from sendback.mail.envelope import Envelope
 from sendback.mail.headers import header_section, is_cut_off, trace_fields
-from sendback.service.spool import INLINE_OCTETS, Spool
+from sendback.service.spool import INLINE_OCTETS, MemoryBudget, Spool
 from sendback.store.messages import AddMessages
 from sendback.store.processing import ProcessingLease, processing_id
 from sendback.store.rule_sets import Receiver
@@ -22,6 +22,9 @@ log = logging.getLogger(__name__)
 
 # A bounce returns the header whole. Postfix cuts it at 100 KiB (header_size_limit).
 MAX_HEADER_OCTETS = INLINE_OCTETS
+# Of content that is coming in, in this process. What is beyond it goes to files at once: a thousand
+# clients could otherwise fill 256 KiB each.
+_MEMORY_OCTETS = 64 * 2**20
 
 
 class HeaderTooLargeError(Exception):
@@ -60,10 +63,11 @@ class Receiving:
         self._handover = handover
         self._hostname = hostname
         self._retention = retention
+        self._memory = MemoryBudget(_MEMORY_OCTETS)
 
     def spool(self) -> Spool:
         """Where the content of the next message goes while it comes in."""
-        return Spool(self._store.blobs.spool_directory)
+        return Spool(self._store.blobs.spool_directory, self._memory)
 
     async def receive(
         self, envelope: Envelope, receivers: Sequence[tuple[Receiver, ...]], content: Spool
