@@ -247,12 +247,7 @@ class App:
 
         Raises `SecretError`, `StoreUnavailableError`.
         """
-        fingerprint = self.sealing.fingerprint
-        if await self.store.write(Remember("secret", fingerprint)) != fingerprint:
-            raise SecretError(
-                "the keys in this database are sealed with another secret than "
-                f"{self.sealing.origin}: put the right one in its place"
-            )
+        await check_secret(self.store, self.sealing)
 
     async def is_ready(self) -> bool:
         """Whether the store can be read."""
@@ -265,6 +260,19 @@ class App:
     def close(self) -> None:
         self.signing.close()
         self.store.close()
+
+
+async def check_secret(store: Store, sealing: Sealing) -> None:
+    """Check that the database's keys are sealed with this secret.
+
+    Raises `SecretError`, `StoreUnavailableError`.
+    """
+    fingerprint = sealing.fingerprint
+    if await store.write(Remember("secret", fingerprint)) != fingerprint:
+        raise SecretError(
+            "the keys in this database are sealed with another secret than "
+            f"{sealing.origin}: put the right one in its place"
+        )
 
 
 def check_settings(settings: Settings) -> None:

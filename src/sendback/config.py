@@ -70,6 +70,15 @@ class Settings:
         "", reading.database, "Database URL; empty is SQLite in the data directory."
     )
     workers: int = _setting("1", reading.whole(1, 256), "Processes that serve on the same ports.")
+    worker_timeout: timedelta = _setting(
+        "30s",
+        reading.duration,
+        "Time without a sign of life after which a worker is replaced, or a single process ends; "
+        "0s: never.",
+    )
+    share_data_dir: bool = _setting(
+        "false", reading.flag, "Whether several servers use the data directory, all with true."
+    )
     region: str = _setting(
         "us-east-1",
         reading.matching(r"[a-z0-9-]{1,40}", "a region such as us-east-1"),
