@@ -50,6 +50,7 @@ from sendback.service.verification_templates import VerificationTemplates
 from sendback.setting_texts import Listen
 from sendback.smtp.protocol import Limits
 from sendback.smtp.server import SmtpServer, SmtpSettings
+from sendback.smtp.timeouts import Timeouts
 from sendback.smtp.tls import server_context
 from sendback.store.installation import Remember
 from sendback.store.store import Store
@@ -283,17 +284,25 @@ class App:
 
         Raises `SecretError`, `StoreUnavailableError`.
         """
-        fingerprint = self.sealing.fingerprint
-        if await self.store.write(Remember("secret", fingerprint)) != fingerprint:
-            raise SecretError(
-                "the keys in this database are sealed with another secret than "
-                f"{self.sealing.origin}: put the right one in its place"
-            )
+        await check_secret(self.store, self.sealing)
 
     def close(self) -> None:
         self.heavy.close()
         self.signing.close()
         self.store.close()
+
+
+async def check_secret(store: Store, sealing: Sealing) -> None:
+    """Check that the database's keys are sealed with this secret.
+
+    Raises `SecretError`, `StoreUnavailableError`.
+    """
+    fingerprint = sealing.fingerprint
+    if await store.write(Remember("secret", fingerprint)) != fingerprint:
+        raise SecretError(
+            "the keys in this database are sealed with another secret than "
+            f"{sealing.origin}: put the right one in its place"
+        )
 
 
 def check_settings(settings: Settings) -> None:
@@ -329,8 +338,12 @@ def _smtp_settings(settings: Settings) -> SmtpSettings:
         ),
         max_connections=settings.smtp_max_connections,
         max_client_connections=settings.smtp_max_client_connections,
-        idle_timeout=settings.smtp_idle_timeout.total_seconds(),
-        session_timeout=settings.smtp_session_timeout.total_seconds(),
+        timeouts=Timeouts(
+            idle=settings.smtp_idle_timeout.total_seconds(),
+            session=settings.smtp_session_timeout.total_seconds(),
+        ),
+        directory=settings.data_dir,
+        min_free=settings.smtp_min_free,
     )
 
 

@@ -97,6 +97,15 @@ class Settings:
         "", reading.database, "Database URL; empty is SQLite in the data directory.", is_url=True
     )
     workers: int = _setting("1", reading.whole(1, 256), "Processes that serve on the same ports.")
+    worker_timeout: timedelta = _setting(
+        "30s",
+        reading.duration,
+        "Time without a sign of life after which a worker is replaced, or a single process ends; "
+        "0s: never.",
+    )
+    share_data_dir: bool = _setting(
+        "false", reading.flag, "Whether several servers use the data directory, all with true."
+    )
     region: str = _setting(
         "us-east-1",
         reading.matching(r"[a-z0-9-]{1,40}", "a region such as us-east-1"),
@@ -281,15 +290,22 @@ class Settings:
         "1000", reading.whole(1, 100_000), "Connections, in each worker."
     )
     smtp_max_client_connections: int = _setting(
-        "100", reading.whole(1, 100_000), "Connections of one client IP address, in each worker."
+        "100",
+        reading.whole(1, 100_000),
+        "Connections of one client in each worker: an IPv4 address, or an IPv6 network (/64).",
     )
     smtp_idle_timeout: timedelta = _setting(
         "5m",
         reading.positive_duration,
-        "Silence after which a client is cut off (RFC 5321 §4.5.3.2).",
+        "Wait for the next command, after which a client is cut off (RFC 5321 §4.5.3.2).",
     )
     smtp_session_timeout: timedelta = _setting(
         "1h", reading.positive_duration, "For how long one SMTP session may last."
+    )
+    smtp_min_free: int = _setting(
+        str(64 * 2**20),
+        reading.whole(0, 2**50),
+        "Octets of the disk that mail leaves free, or a twentieth of the disk where that is less.",
     )
     tls_certificate: Path | None = _setting(
         "", reading.optional_file, "PEM certificate chain for STARTTLS; empty generates one."

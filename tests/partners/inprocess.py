@@ -50,7 +50,7 @@ class Running:
             self.app = App(self.settings, clock, http=self.addresses.http)
             await self.app.check_secret()
             await self.app.store.write(AddAccount(self.settings.account_id, clock.now()))
-            await serve(self.app, sockets[0], self._ready.set, self._stop)
+            await serve(self.app, sockets, self._ready.set, self._stop)
             self.app.close()
 
         self._thread = threading.Thread(target=self._loop.run_until_complete, args=(main(),))

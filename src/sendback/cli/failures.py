@@ -11,6 +11,7 @@ _FORESEEN = {
     "SecretError",
     "SesError",
     "StoreUnavailableError",
+    "WorkerFailedError",
 }
 
 FAILED = 1

@@ -1,5 +1,6 @@
 """`sendback serve`."""
 
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,6 +10,7 @@ from sendback.cli.failures import usage_error
 from sendback.cli.options import ConfigFile, Database, DataDir, load_settings
 from sendback.cli.output import say
 from sendback.config import LoadedSettings
+from sendback.stop_signals import StopRequest
 
 if TYPE_CHECKING:
     from sendback.listening import Addresses
@@ -59,6 +61,8 @@ def serve(
     Every option has an environment variable (SENDBACK_OUTBOUND, …) and a line in sendback.toml;
     `sendback config show` lists all settings. Ctrl-C or SIGTERM ends it cleanly.
     """
+    stop = StopRequest()
+    stop.exits_at_once()
     loaded = load_settings(
         config,
         http_listen=http_listen,
@@ -74,8 +78,8 @@ def serve(
         raise usage_error(f"--ready-file: there is no directory {ready_file.absolute().parent}")
     from sendback.serving import run
 
-    code = run(loaded.settings, ready_file, lambda addresses: _announce(loaded, addresses))
-    raise typer.Exit(code)
+    announce = functools.partial(_announce, loaded)
+    raise typer.Exit(run(loaded.settings, ready_file, announce, stop))
 
 
 def _announce(loaded: LoadedSettings, addresses: "Addresses") -> None:

@@ -14,7 +14,7 @@ from sendback.mail.headers import HeaderReading, count_fields, read_header, trac
 from sendback.mail.loops import MAX_RECEIVED
 from sendback.receipt.model import Rules
 from sendback.service.acceptance import Receiver
-from sendback.service.spool import INLINE_OCTETS, Spool
+from sendback.service.spool import INLINE_OCTETS, MemoryBudget, Spool
 from sendback.store.messages import AddMessages
 from sendback.store.processing import ProcessingLease, processing_id
 from sendback.store.store import Store
@@ -24,6 +24,9 @@ log = logging.getLogger(__name__)
 
 # A bounce returns the header whole. Postfix cuts it at 100 KiB (header_size_limit).
 MAX_HEADER_OCTETS = INLINE_OCTETS
+# Of content that is coming in, in this process. What is beyond it goes to files at once: a thousand
+# clients could otherwise fill 256 KiB each.
+_MEMORY_OCTETS = 64 * 2**20
 
 
 class HeaderTooLargeError(Exception):
@@ -66,10 +69,11 @@ class Receiving:
         self._handover = handover
         self._hostname = hostname
         self._retention = retention
+        self._memory = MemoryBudget(_MEMORY_OCTETS)
 
     def spool(self) -> Spool:
         """Where the content of the next message goes while it comes in."""
-        return Spool(self._store.blobs.spool_directory)
+        return Spool(self._store.blobs.spool_directory, self._memory)
 
     async def receive(
         self, envelope: Envelope, receivers: Sequence[tuple[Receiver, ...]], content: Spool
