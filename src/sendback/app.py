@@ -208,7 +208,9 @@ class App:
     def steps(self) -> Steps:
         """What carries the tasks of rules out."""
         hostname = self.settings.hostname
-        return Steps(self.outside.ports, self.targets, self.bouncing, self.clock, hostname)
+        return Steps(
+            self.outside.ports, self.targets, self.bouncing, self.heavy, self.clock, hostname
+        )
 
     @cached_property
     def processing(self) -> ProcessingWorker:
