@@ -1,4 +1,4 @@
-"""The matcher against a slow model of it, which goes back to the last `*` one by one."""
+"""The matcher against a slow model of it, which goes back to the last `*` for each character."""
 
 import pytest
 from hypothesis import given
