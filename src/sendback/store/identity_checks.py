@@ -21,6 +21,7 @@ from sendback.clock import (
 )
 from sendback.store.leasing import DIED, MOST_TRIES, SUSPECT_TRIES, penalty
 from sendback.store.tables import identities, identity_checks
+from sendback.store.texts import without_nul
 from sendback.store.values import CheckKind, IdentityCheck, VerificationStatus
 
 log = logging.getLogger(__name__)
@@ -80,7 +81,7 @@ class FailCheck:
             _set_aside(connection, row, self.reason)
             return
         due_at = self.now + penalty(self.step, row.tries)
-        values = {"due_at": to_milliseconds(due_at), "reason": self.reason}
+        values = {"due_at": to_milliseconds(due_at), "reason": without_nul(self.reason)}
         connection.execute(update(identity_checks).where(*_row_key(row)).values(values))
 
 
@@ -226,7 +227,11 @@ def _take(
 def _set_aside(connection: Connection, row: Any, reason: str) -> None:
     """Not looked for any more. What was proved stays proved: not knowing proves nothing."""
     log.error("the %s check of %s is set aside: %s", row.kind, row.identity, reason)
-    values: dict[str, object] = {"due_at": None, "reason": reason, "tries": MOST_TRIES}
+    values: dict[str, object] = {
+        "due_at": None,
+        "reason": without_nul(reason),
+        "tries": MOST_TRIES,
+    }
     if row.status == VerificationStatus.PENDING.value:
         values["status"] = VerificationStatus.FAILED.value
     connection.execute(update(identity_checks).where(*_row_key(row)).values(values))
@@ -256,7 +261,7 @@ def _values(check: IdentityCheck) -> dict[str, object]:
         "checked_at": to_optional_milliseconds(check.checked_at),
         "away_since": to_optional_milliseconds(check.away_since),
         "due_at": to_optional_milliseconds(check.due_at),
-        "reason": check.reason,
+        "reason": without_nul(check.reason),
         "tries": 0,
     }
 

@@ -30,6 +30,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Column, Connection, Table, bindparam, case, literal_column, select, update
 
 from sendback.clock import to_milliseconds
+from sendback.store.texts import without_nul
 
 log = logging.getLogger(__name__)
 
@@ -224,7 +225,7 @@ class LeaseQueue:
             "then": to_milliseconds(term.now),
             "step": _milliseconds(term.step),
             "limit": 0 if final else MOST_TRIES,
-            "why": reason,
+            "why": without_nul(reason),
         }
         connection.execute(self._fail, values)
 
@@ -232,7 +233,7 @@ class LeaseQueue:
         """Set rows aside, each with its reason."""
         for key, reason in reasons.items():
             log.error("%s of %s is set aside: %s", key, self.table.name, reason)
-            connection.execute(self._hold, {"one": key, "why": reason})
+            connection.execute(self._hold, {"one": key, "why": without_nul(reason)})
 
 
 def read_rows(

@@ -32,6 +32,7 @@ from sendback.store.outbox_rows import (
 )
 from sendback.store.sweeping import MAX_ROWS, Budget, SweepStep, Swept, next_cursor
 from sendback.store.tables import attempts, outbox, outbox_contents
+from sendback.store.texts import without_nul
 from sendback.store.transactions import BatchUnit
 from sendback.store.values import Attempt, Block, Lease, OutboxMessage, OutboxState
 
@@ -241,7 +242,7 @@ class RecordAttempt(BatchUnit[bool]):
             "new_state": self.state.value,
             "new_due": to_milliseconds(self.due_at),
             "number": self.lease.message.attempts + 1,
-            "reply": self.attempt.reply,
+            "reply": without_nul(self.attempt.reply),
             "new_tries": self.lease.tries if self.is_suspect else 0,
         }
 
@@ -252,9 +253,9 @@ class RecordAttempt(BatchUnit[bool]):
             "started_at": to_milliseconds(self.attempt.started_at),
             "milliseconds": self.attempt.milliseconds,
             "outcome": self.attempt.outcome.value,
-            "peer": self.attempt.peer,
+            "peer": without_nul(self.attempt.peer),
             "tls": self.attempt.tls,
-            "reply": self.attempt.reply,
+            "reply": without_nul(self.attempt.reply),
             "tls_policy": self.attempt.tls_policy,
         }
 

@@ -26,6 +26,7 @@ from sendback.store.leasing import DIED, QUEUED, Claim, LeaseQueue, Term, read_r
 from sendback.store.outbox import add_to_outbox
 from sendback.store.sweeping import MAX_ROWS, Budget, SweepStep, Swept, next_cursor
 from sendback.store.tables import processing, steps
+from sendback.store.texts import without_nul
 from sendback.store.transactions import BatchUnit
 from sendback.store.values import OutboxMessage, Processing, ProcessingState, StepRecord
 
@@ -202,7 +203,7 @@ class RecordProgress(BatchUnit[bool]):
             "new_verdicts": self.verdicts,
             "new_owner": self.owner if self.keep else None,
             "new_tries": self.tries,
-            "why": self.reason,
+            "why": without_nul(self.reason) if self.reason else None,
         }
         return connection.execute(_MARK, values).rowcount == 1
 
@@ -345,7 +346,7 @@ def _step_to_row(key: str, step: StepRecord) -> dict[str, object]:
         "last_at": to_milliseconds(step.last_at),
         "due_at": to_milliseconds(step.due_at),
         "milliseconds": step.milliseconds,
-        "result": step.result,
+        "result": without_nul(step.result),
         "broken": step.broken,
     }
 

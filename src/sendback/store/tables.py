@@ -16,6 +16,8 @@ from sqlalchemy import (
     text,
 )
 
+from sendback.store.texts import GuardedString, GuardedText
+
 metadata = MetaData()
 
 # The schema that this code is written for: the newest file in migrations/versions.
@@ -39,14 +41,14 @@ accounts = Table(
     Column("created_at", BigInteger, nullable=False),
     Column("last_bounce_at", BigInteger, nullable=False),  # SendBounce's rate limit
     Column("active_rule_set", String(64)),
-    Column("name", Text),
+    Column("name", GuardedText),
 )
 
 users = Table(
     "users",
     metadata,
     Column("account_id", ForeignKey("accounts.account_id"), primary_key=True),
-    Column("user_name", String(64), primary_key=True),
+    Column("user_name", GuardedString(64), primary_key=True),
     Column("created_at", BigInteger, nullable=False),
 )
 
@@ -54,23 +56,23 @@ user_policies = Table(
     "user_policies",
     metadata,
     Column("account_id", ForeignKey("accounts.account_id"), primary_key=True),
-    Column("user_name", String(64), primary_key=True),
-    Column("policy_name", String(64), primary_key=True),
-    Column("document", Text, nullable=False),
+    Column("user_name", GuardedString(64), primary_key=True),
+    Column("policy_name", GuardedString(64), primary_key=True),
+    Column("document", GuardedText, nullable=False),
 )
 
 access_keys = Table(
     "access_keys",
     metadata,
-    Column("access_key", String(128), primary_key=True),
+    Column("access_key", GuardedString(128), primary_key=True),
     Column("account_id", ForeignKey("accounts.account_id"), nullable=False),
-    Column("user_name", String(64), nullable=False),
+    Column("user_name", GuardedString(64), nullable=False),
     Column("sealed_secret", LargeBinary, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Column("disabled_at", BigInteger),
     Column("last_used_at", BigInteger),
     Column("expires_at", BigInteger),  # of temporary credentials, which have a session token too
-    Column("token_hash", String(64)),
+    Column("token_hash", GuardedString(64)),
     Index("access_keys_by_user", "account_id", "user_name"),
     Index("access_keys_by_expiry", "expires_at", **_where("expires_at IS NOT NULL")),
 )
@@ -79,18 +81,18 @@ access_keys = Table(
 installation = Table(
     "installation",
     metadata,
-    Column("name", String(32), primary_key=True),
-    Column("value", Text, nullable=False),
+    Column("name", GuardedString(32), primary_key=True),
+    Column("value", GuardedText, nullable=False),
 )
 
 identities = Table(
     "identities",
     metadata,
     Column("account_id", ForeignKey("accounts.account_id"), primary_key=True),
-    Column("identity", String(320), primary_key=True),
-    Column("kind", String(12), nullable=False),  # EmailAddress, Domain
-    Column("status", String(20), nullable=False),  # SES API: VerificationStatus
-    Column("verification_token", String(64), nullable=False),
+    Column("identity", GuardedString(320), primary_key=True),
+    Column("kind", GuardedString(12), nullable=False),  # EmailAddress, Domain
+    Column("status", GuardedString(20), nullable=False),  # SES API: VerificationStatus
+    Column("verification_token", GuardedString(64), nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Index("identities_by_identity", "identity"),
 )
@@ -100,14 +102,14 @@ identity_checks = Table(
     "identity_checks",
     metadata,
     Column("account_id", ForeignKey("accounts.account_id"), primary_key=True),
-    Column("identity", String(320), primary_key=True),
-    Column("kind", String(12), primary_key=True),  # domain, dkim, mail_from
-    Column("status", String(20), nullable=False),  # SES API: VerificationStatus
+    Column("identity", GuardedString(320), primary_key=True),
+    Column("kind", GuardedString(12), primary_key=True),  # domain, dkim, mail_from
+    Column("status", GuardedString(20), nullable=False),  # SES API: VerificationStatus
     Column("asked_at", BigInteger, nullable=False),
     Column("checked_at", BigInteger),
     Column("away_since", BigInteger),
     Column("due_at", BigInteger),  # None: not looked for any more
-    Column("reason", Text, nullable=False),
+    Column("reason", GuardedText, nullable=False),
     # How often it was taken since a result was last recorded: see `leasing.py`.
     Column("tries", Integer, nullable=False, server_default="0"),
     Index("identity_checks_due", "due_at"),
@@ -118,17 +120,17 @@ identity_settings = Table(
     "identity_settings",
     metadata,
     Column("account_id", ForeignKey("accounts.account_id"), primary_key=True),
-    Column("identity", String(320), primary_key=True),
-    Column("settings", Text, nullable=False),  # JSON of store.values.IdentitySettings
+    Column("identity", GuardedString(320), primary_key=True),
+    Column("settings", GuardedText, nullable=False),  # JSON of store.values.IdentitySettings
 )
 
 identity_policies = Table(
     "identity_policies",
     metadata,
     Column("account_id", ForeignKey("accounts.account_id"), primary_key=True),
-    Column("identity", String(320), primary_key=True),  # need not exist
-    Column("policy_name", String(64), primary_key=True),
-    Column("document", Text, nullable=False),
+    Column("identity", GuardedString(320), primary_key=True),  # need not exist
+    Column("policy_name", GuardedString(64), primary_key=True),
+    Column("document", GuardedText, nullable=False),
     Index("identity_policies_by_identity", "identity"),
 )
 
@@ -136,12 +138,12 @@ dkim_keys = Table(
     "dkim_keys",
     metadata,
     Column("account_id", ForeignKey("accounts.account_id"), primary_key=True),
-    Column("domain", String(255), primary_key=True),
-    Column("selector", String(63), primary_key=True),
-    Column("algorithm", String(8), nullable=False),  # rsa, ed25519: RFC 6376's k= tag
-    Column("state", String(8), nullable=False),  # active, standby, retired
+    Column("domain", GuardedString(255), primary_key=True),
+    Column("selector", GuardedString(63), primary_key=True),
+    Column("algorithm", GuardedString(8), nullable=False),  # rsa, ed25519: RFC 6376's k= tag
+    Column("state", GuardedString(8), nullable=False),  # active, standby, retired
     Column("sealed_key", LargeBinary),  # PKCS 8; gone once retired
-    Column("public_key", Text, nullable=False),  # RFC 6376's p= tag
+    Column("public_key", GuardedText, nullable=False),  # RFC 6376's p= tag
     Column("created_at", BigInteger, nullable=False),
     Column("seen_at", BigInteger),  # in DNS, last
     Column("retired_at", BigInteger),
@@ -152,12 +154,12 @@ verification_templates = Table(
     "verification_templates",
     metadata,
     Column("account_id", ForeignKey("accounts.account_id"), primary_key=True),
-    Column("name", String(64), primary_key=True),
-    Column("from_address", Text, nullable=False),
-    Column("subject", Text, nullable=False),
-    Column("content", Text, nullable=False),
-    Column("success_url", Text, nullable=False),
-    Column("failure_url", Text, nullable=False),
+    Column("name", GuardedString(64), primary_key=True),
+    Column("from_address", GuardedText, nullable=False),
+    Column("subject", GuardedText, nullable=False),
+    Column("content", GuardedText, nullable=False),
+    Column("success_url", GuardedText, nullable=False),
+    Column("failure_url", GuardedText, nullable=False),
 )
 
 messages = Table(
@@ -237,9 +239,9 @@ destinations = Table(
 mta_sts_policies = Table(
     "mta_sts_policies",
     metadata,
-    Column("domain", String(255), primary_key=True),
-    Column("policy_id", String(32), nullable=False),
-    Column("policy", Text, nullable=False),  # as it was fetched
+    Column("domain", GuardedString(255), primary_key=True),
+    Column("policy_id", GuardedString(32), nullable=False),
+    Column("policy", GuardedText, nullable=False),  # as it was fetched
     Column("fetched_at", BigInteger, nullable=False),
     Column("expires_at", BigInteger, nullable=False),
     Index("mta_sts_policies_by_expiry", "expires_at"),
@@ -262,10 +264,10 @@ attempts = Table(
 remembered_calls = Table(
     "remembered_calls",
     metadata,
-    Column("invocation_id", String(128), primary_key=True),
-    Column("access_key", String(128), primary_key=True),
-    Column("body_hash", String(64), primary_key=True),
-    Column("message_id", String(80), nullable=False),
+    Column("invocation_id", GuardedString(128), primary_key=True),
+    Column("access_key", GuardedString(128), primary_key=True),
+    Column("body_hash", GuardedString(64), primary_key=True),
+    Column("message_id", GuardedString(80), nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Index("remembered_calls_by_age", "created_at"),
 )
@@ -274,9 +276,9 @@ rule_sets = Table(
     "rule_sets",
     metadata,
     Column("account_id", ForeignKey("accounts.account_id"), primary_key=True),
-    Column("name", String(64), primary_key=True),
+    Column("name", GuardedString(64), primary_key=True),
     Column("created_at", BigInteger, nullable=False),
-    Column("version", String(64), nullable=False),
+    Column("version", GuardedString(64), nullable=False),
     Index("rule_sets_by_version", "version"),
 )
 
@@ -284,8 +286,8 @@ rule_sets = Table(
 rule_set_versions = Table(
     "rule_set_versions",
     metadata,
-    Column("version", String(64), primary_key=True),  # the hash of the rules
-    Column("rules", Text, nullable=False),  # JSON
+    Column("version", GuardedString(64), primary_key=True),  # the hash of the rules
+    Column("rules", GuardedText, nullable=False),  # JSON
     # When a rule set named it last: for a day after that it stays, for mail on its way in.
     Column("kept_at", BigInteger, nullable=False, server_default="0"),
 )
@@ -294,18 +296,18 @@ ip_filters = Table(
     "ip_filters",
     metadata,
     Column("account_id", ForeignKey("accounts.account_id"), primary_key=True),
-    Column("name", String(64), primary_key=True),
-    Column("policy", String(8), nullable=False),
-    Column("cidr", String(64), nullable=False),
+    Column("name", GuardedString(64), primary_key=True),
+    Column("policy", GuardedString(8), nullable=False),
+    Column("cidr", GuardedString(64), nullable=False),
 )
 
 targets = Table(
     "targets",
     metadata,
     Column("account_id", ForeignKey("accounts.account_id"), primary_key=True),
-    Column("kind", String(12), primary_key=True),  # bucket, topic, function, mailbox
-    Column("name", String(512), primary_key=True),  # the bucket's name, or an ARN
-    Column("target", Text, nullable=False),
+    Column("kind", GuardedString(12), primary_key=True),  # bucket, topic, function, mailbox
+    Column("name", GuardedString(512), primary_key=True),  # the bucket's name, or an ARN
+    Column("target", GuardedText, nullable=False),
 )
 
 processing = Table(
