@@ -51,6 +51,7 @@ from sendback.smtp.tls import server_context
 from sendback.store.errors import StoreUnavailableError
 from sendback.store.installation import Remember
 from sendback.store.store import Store
+from sendback.store.verification_mails import VerificationLimits
 from sendback.verdicts.judge import MailJudge
 from sendback.verdicts.scanners import Clamd, Rspamd
 
@@ -153,6 +154,11 @@ class App:
             Links(self.sealing, self.clock, self._public_url, lasts),
             VerificationMails(self.ids, mail_settings),
             at_once=settings.verifies_at_once,
+            limits=VerificationLimits(
+                per_account=settings.verification_account_limit,
+                per_address=settings.verification_address_limit,
+                in_all=settings.verification_limit,
+            ),
         )
 
     @cached_property

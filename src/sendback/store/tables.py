@@ -19,7 +19,7 @@ from sqlalchemy import (
 metadata = MetaData()
 
 # The schema that this code is written for: the newest file in migrations/versions.
-SCHEMA_VERSION = "0004"
+SCHEMA_VERSION = "0005"
 
 accounts = Table(
     "accounts",
@@ -189,6 +189,14 @@ outbox = Table(
     Index("outbox_by_expiry", "expires_at", **_WHILE_QUEUED),
     Index("outbox_by_account", "account_id", "created_at"),
     Index("outbox_by_age", "created_at"),
+    # Verification mails, which belong to no received message: they are counted for their limits.
+    Index(
+        "outbox_verifications",
+        "created_at",
+        "account_id",
+        "domain",
+        sqlite_where=text("original_message_id = ''"),
+    ),
 )
 
 # Apart, because a row is written anew with each lease and each attempt.
