@@ -54,6 +54,7 @@ from sendback.smtp.timeouts import Timeouts
 from sendback.smtp.tls import server_context
 from sendback.store.installation import Remember
 from sendback.store.store import Store
+from sendback.store.verification_mails import VerificationLimits
 from sendback.verdicts.checks import MailChecks
 from sendback.verdicts.processes import VerdictProcesses
 from sendback.verdicts.scanners import Clamd, Rspamd
@@ -170,6 +171,11 @@ class App:
             Links(self.sealing, self.clock, self._public_url, lasts),
             VerificationMails(self.ids, mail_settings),
             at_once=settings.verifies_at_once,
+            limits=VerificationLimits(
+                per_account=settings.verification_account_limit,
+                per_address=settings.verification_address_limit,
+                in_all=settings.verification_limit,
+            ),
         )
 
     @cached_property

@@ -150,6 +150,21 @@ class Settings:
     verification_link_lasts: timedelta = _setting(
         "24h", reading.positive_duration, "For how long the link in a verification mail works."
     )
+    verification_account_limit: int = _setting(
+        "50",
+        reading.whole(0, 1_000_000),
+        "Verification mails that an account may send in an hour; 0 is unlimited.",
+    )
+    verification_address_limit: int = _setting(
+        "5",
+        reading.whole(0, 1_000_000),
+        "Verification mails to one address in a day, however it is spelt; 0 is unlimited.",
+    )
+    verification_limit: int = _setting(
+        "500",
+        reading.whole(0, 1_000_000),
+        "Verification mails of all accounts in an hour; 0 is unlimited.",
+    )
     dkim_ed25519: bool = _setting(
         "false", reading.flag, "Whether domains get an Ed25519 DKIM key beside the RSA one."
     )

@@ -39,6 +39,7 @@ from sendback.delivery.sessions import HostFailedError, open_session
 from sendback.mail.envelope import Client, ReversePath
 from sendback.mail.networks import is_public
 from sendback.mail.printable import printable
+from sendback.receipt.dmarc import parse_record
 from sendback.resolver import DnsFailedError, Resolver
 from sendback.service.content import Content, MailToCheck
 from sendback.service.dkim import is_published
@@ -247,7 +248,10 @@ class Doctor:
         for name in dict.fromkeys((domain, organization(domain))):
             answer = await self._resolver.ask(f"_dmarc.{name}", "TXT")
             texts = [text.decode("ascii", "replace") for text in answer.texts]
-            records = [text for text in texts if text.startswith("v=DMARC1")]
+            records = [text for text in texts if parse_record(text) is not None]
+            if len(records) > 1:  # RFC 7489 §6.6.3: then there is no policy at all
+                found = f"{name} has {len(records)} records, so none counts"
+                return Finding(check, Verdict.PROBLEM, found, "leave one")
             if records:
                 aligned = organization(self._hostname) == organization(domain)
                 helo = "HELO aligns with it" if aligned else "HELO does not align: DKIM must"

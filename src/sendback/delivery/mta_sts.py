@@ -73,10 +73,15 @@ def policy_id(texts: list[bytes]) -> str | None:
 
 
 def parse_policy(text: str) -> StsPolicy:
-    """RFC 8461 §3.2. Unknown fields are passed over. Raises `StsPolicyError`."""
+    """Read a policy of at most `MAX_POLICY_OCTETS` (RFC 8461 §3.2); unknown fields are ignored.
+
+    Raises `StsPolicyError`.
+    """
+    if "\0" in text:  # no column of text in PostgreSQL can hold it
+        raise StsPolicyError("it has a NUL")
     pairs = [
         (name.strip(), value.strip())
-        for name, colon, value in (line.partition(":") for line in text.splitlines())
+        for name, colon, value in (line.partition(":") for line in text.split("\n"))
         if colon
     ]
     fields = dict(reversed(pairs))  # of several, the first one counts

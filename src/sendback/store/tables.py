@@ -21,7 +21,7 @@ from sendback.store.texts import GuardedString, GuardedText
 metadata = MetaData()
 
 # The schema that this code is written for: the newest file in migrations/versions.
-SCHEMA_VERSION = "0005"
+SCHEMA_VERSION = "0006"
 
 # Conditions of partial indexes. A query must have them to the letter, or the index is not used.
 HAS_CONTENT = "body IS NOT NULL OR blob IS NOT NULL"
@@ -210,6 +210,14 @@ outbox = Table(
     Index("outbox_by_expiry", "expires_at", **_WHILE_QUEUED),
     Index("outbox_by_account", "account_id", "created_at"),
     Index("outbox_by_age", "created_at"),
+    # Verification mails, which belong to no received message: they are counted for their limits.
+    Index(
+        "outbox_verifications",
+        "created_at",
+        "account_id",
+        "domain",
+        **_where("original_message_id = ''"),
+    ),
 )
 
 # Apart, because a row is written anew with each lease and each attempt.
