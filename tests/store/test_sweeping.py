@@ -4,7 +4,7 @@ import re
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import create_engine, event, func, insert, select
+from sqlalchemy import create_engine, delete, event, func, insert, select
 
 from sendback.clock import to_milliseconds
 from sendback.service import housekeeping
@@ -41,6 +41,7 @@ from tests.partners.queue import ACCOUNT, a_bounce
 OLD = NOW - timedelta(days=20)
 BEFORE = NOW - timedelta(days=14)
 MANY = 2 * MAX_ROWS + 7
+_SIZE = [MANY]  # of what a test fills in
 
 
 @pytest.fixture
@@ -123,17 +124,17 @@ def a_processing(number, state="done", moment=OLD, **changes):
 
 
 def fill_messages(connection):
-    connection.execute(insert(messages), [a_message(number) for number in range(MANY)])
+    connection.execute(insert(messages), [a_message(number) for number in range(_SIZE[0])])
 
 
 def fill_processing(connection):
-    connection.execute(insert(processing), [a_processing(number) for number in range(MANY)])
+    connection.execute(insert(processing), [a_processing(number) for number in range(_SIZE[0])])
 
 
 def fill_outbox(connection):
     rows = [
         a_bounce(f"b{n:06}", f"a@d{n % 50}.example", OLD + timedelta(seconds=n // 3), content=b"x")
-        for n in range(MANY)
+        for n in range(_SIZE[0])
     ]
     add_to_outbox(connection, rows)
 
@@ -145,12 +146,12 @@ def finish_outbox(connection):
         "number": 1, "started_at": 0, "milliseconds": 1, "outcome": "delivered", "peer": "p",
         "reply": "x",
     }  # fmt: skip
-    rows = [{"message_id": f"b{number:06}", **values} for number in range(MANY)]
+    rows = [{"message_id": f"b{number:06}", **values} for number in range(_SIZE[0])]
     connection.execute(insert(attempts), rows)
 
 
 def fill_destinations(connection):
-    rows = [{"domain": f"d{n:06}.example", "failures": 0, "paused": 0} for n in range(MANY)]
+    rows = [{"domain": f"d{n:06}.example", "failures": 0, "paused": 0} for n in range(_SIZE[0])]
     connection.execute(insert(destinations), rows)
 
 
@@ -160,18 +161,18 @@ def fill_policies(connection):
             "domain": f"d{n}.example", "policy_id": "1", "policy": "x", "fetched_at": 0,
             "expires_at": milliseconds(n),
         }
-        for n in range(MANY)
+        for n in range(_SIZE[0])
     ]  # fmt: skip
     connection.execute(insert(mta_sts_policies), rows)
 
 
 def fill_versions(connection):
-    rows = [{"version": f"v{n:06}", "rules": "x" * 5000, "kept_at": 1} for n in range(MANY)]
+    rows = [{"version": f"v{n:06}", "rules": "x" * 5000, "kept_at": 1} for n in range(_SIZE[0])]
     connection.execute(insert(rule_set_versions), rows)
 
 
 def fill_calls(connection):
-    for n in range(MANY):
+    for n in range(_SIZE[0]):
         remember_calls(connection, {CallKey("key", f"call{n}", "hash"): "m"}, OLD)
 
 
@@ -181,7 +182,7 @@ def fill_keys(connection):
             "access_key": f"ASIA{n}", "account_id": ACCOUNT, "user_name": "root",
             "sealed_secret": b"x", "created_at": 0, "expires_at": milliseconds(n),
         }
-        for n in range(MANY)
+        for n in range(_SIZE[0])
     ]  # fmt: skip
     connection.execute(insert(access_keys), rows)
 
@@ -193,7 +194,7 @@ def fill_dkim(connection):
             "algorithm": "rsa", "state": "retired", "public_key": "x", "created_at": 0,
             "retired_at": milliseconds(n),
         }
-        for n in range(MANY)
+        for n in range(_SIZE[0])
     ]  # fmt: skip
     connection.execute(insert(dkim_keys), rows)
 
@@ -251,6 +252,49 @@ def test_no_step_looks_through_a_whole_table(connection, name):
             assert scan is None or scan[1].startswith(("CONSTANT", "SUBQUERY")), statement
             # Rows of the same millisecond are sorted by their keys, never all rows.
             assert "TEMP B-TREE FOR ORDER BY" not in row.detail, statement
+
+
+def work(connection, name, size, *, same_date):
+    """How many thousand instructions SQLite's machine needs for the whole sweep."""
+    fill, first, table, _, _ = SWEEPS[name]
+    _SIZE[0] = size
+    try:
+        fill(connection)
+    finally:
+        _SIZE[0] = MANY
+    if same_date:
+        for column in DATES.get(name, ()):
+            connection.exec_driver_sql(f"UPDATE {table.name} SET {column} = 1")
+    counted = []
+    driver = connection.connection.dbapi_connection
+    driver.set_progress_handler(lambda: counted.append(1), 1000)
+    sweep(connection, first, MAX_ROWS * 3)
+    driver.set_progress_handler(None, 0)
+    connection.execute(delete(table))
+    return len(counted)
+
+
+DATES = {
+    "content": ["expires_at"],
+    "messages": ["received_at", "expires_at"],
+    "waiting": ["expires_at"],
+    "finished": ["created_at"],
+    "policies": ["expires_at"],
+    "processing": ["created_at"],
+    "calls": ["created_at"],
+    "keys": ["expires_at"],
+    "dkim": ["retired_at"],
+}
+
+
+@pytest.mark.parametrize("same_date", [False, True])
+@pytest.mark.parametrize("name", SWEEPS)
+def test_the_work_of_a_sweep_is_linear(connection, name, same_date):
+    """Also when all rows have one date, as after an hour in which the clock stood still."""
+    once = work(connection, name, 3000, same_date=same_date)
+    twice = work(connection, name, 6000, same_date=same_date)
+    assert once >= 10
+    assert twice <= 2.3 * once, (once, twice)
 
 
 # --- what stays, what goes with a row -------------------------------------------------------------
