@@ -327,8 +327,6 @@ class Supervisor:
         except Exception as error:
             log.exception("a worker broke")
             lifeline.failed(f"{type(error).__name__}: {error}")
-        except SystemExit:  # a signal, before it served
-            code = 0
         finally:
             logging.shutdown()
             os._exit(code)

@@ -348,8 +348,6 @@ class _Process:
         for number in self._life.stop.numbers:
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, self._life.stop.numbers)
-        if self._life.stop.is_made:
-            return
         beating = asyncio.create_task(beat(self._life.show_life))
         try:
             await self._serve(stop)

@@ -5,6 +5,7 @@ SIGHUP and SIGINT count unless they were ignored when the process began, as `noh
 """
 
 import contextlib
+import os
 import signal
 from collections.abc import Iterator
 from types import FrameType
@@ -22,7 +23,11 @@ class StopRequest:
         self.is_made = False
 
     def exits_at_once(self) -> None:
-        """From now on a signal raises `SystemExit(0)`: for the time before there is work to end."""
+        """From now on a signal ends the process with exit code 0: there is no work to end yet.
+
+        No exception is raised: in a destructor or a callback of a library it would be lost.
+        Whatever is being written survives this as it survives `kill -9`.
+        """
         for number in self.numbers:
             signal.signal(number, self._exit)
 
@@ -44,6 +49,4 @@ class StopRequest:
         self.is_made = True
 
     def _exit(self, _number: int, _frame: FrameType | None) -> None:
-        # Noted too: an exception that is raised in a destructor goes nowhere.
-        self.is_made = True
-        raise SystemExit(0)
+        os._exit(0)
