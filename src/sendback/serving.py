@@ -32,6 +32,7 @@ from sendback.config import Settings
 from sendback.data_directory import check_data_directory, lock_data_directory
 from sendback.descriptors import raise_limit
 from sendback.listening import BACKLOG, Addresses, Sockets, bind
+from sendback.logs import PrintableFormatter
 from sendback.processes import Lifeline, Supervisor
 from sendback.service.private_files import keep_private
 from sendback.service.sealing import Sealing
@@ -183,6 +184,12 @@ async def serve(
     await parts.stop(_STOP_SECONDS)
 
 
+def _log_to_stderr(level: str) -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(PrintableFormatter())
+    logging.basicConfig(level=level.upper(), handlers=[handler])
+
+
 def run(
     settings: Settings,
     ready_file: Path | None,
@@ -195,11 +202,7 @@ def run(
     served, and `WorkerFailedError`.
     """
     os.umask(0o077)  # what is written here (mail, keys) is nobody else's to read
-    logging.basicConfig(
-        level=settings.log_level.upper(),
-        stream=sys.stderr,
-        format="%(asctime)s %(levelname)s %(name)s %(message)s",
-    )
+    _log_to_stderr(settings.log_level)
     check_data_directory(settings.data_dir)
     lock_data_directory(settings.data_dir, shared=settings.share_data_dir)
     prepare(settings)
