@@ -9,6 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlencode
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from sendback.api import connections
 from tests.partners.raw_http import HEALTH, RawHttp, is_healthy
@@ -222,6 +224,50 @@ def test_a_client_that_goes_away_in_the_middle_leaves_no_trace(running, caplog):
     assert is_healthy(server.addresses.http.port)
     wait_for(lambda: not server.app.http_limits.bodies.total)
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+PIECES = [
+    HEALTH,
+    POST + b"Content-Length: 3\r\n\r\nabc",
+    POST + b"Content-Length: 100\r\n\r\nabc",
+    POST + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+    POST + b"Expect: 100-continue\r\nContent-Length: 3\r\n\r\n",
+    b"GET / HTTP/1.0\r\n\r\n",
+    b"GET /verify?t=x HTTP/1.1\r\nConnection: close\r\n\r\n",
+    b"GET / HTTP/1.1\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n",
+    b"HEAD / HTTP/1.1\r\n\r\n",
+    b"\r\n",
+    b"a: b\r\n" * 300,
+    b"x" * 70_000,
+    b"\x00\xff",
+]
+
+
+def test_any_octets_in_any_pieces_leave_nothing_behind(running, caplog):
+    server = running(http_body_timeout="1s")
+    port = server.addresses.http.port
+
+    @settings(max_examples=60, deadline=None)
+    @given(
+        st.lists(st.sampled_from(PIECES) | st.binary(max_size=30), min_size=1, max_size=8),
+        st.integers(1, 2000),
+        st.booleans(),
+    )
+    def send(pieces, size, waits):
+        data = b"".join(pieces)
+        with RawHttp(port) as client:
+            for start in range(0, len(data), max(size, len(data) // 50)):
+                client.send(data[start : start + max(size, len(data) // 50)])
+            if waits:
+                client.socket.settimeout(0.05)
+                with contextlib.suppress(TimeoutError):
+                    client.read_all()
+
+    send()
+    limits = server.app.http_limits
+    wait_for(lambda: not len(limits.register) and not limits.bodies.total)
+    assert is_healthy(port)
+    assert [r for r in caplog.records if r.levelno >= logging.ERROR or r.exc_info] == []
 
 
 # --- time --------------------------------------------------------------------------------------

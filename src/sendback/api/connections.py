@@ -127,6 +127,7 @@ class HttpConnection(HttpToolsProtocol):
         self._receiving = _Receiving.NOTHING
         self._cycles: deque[RequestResponseCycle] = deque()
         self._stopped_by: _StopError | None = None
+        self._now = self.loop.time()  # when data came last, or whatever set a deadline
         self._deadline: float | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._stall_timer: asyncio.TimerHandle | None = None
@@ -134,7 +135,7 @@ class HttpConnection(HttpToolsProtocol):
         self._begun_in_this_data = False
         self._raw_octets = 0  # of an unfinished header section
         self._section_octets = 0
-        self._fields = 0
+        self._trailer_fields = 0
         self._announced_octets = 0
         self._body_octets = 0
         self._chunks = 0
@@ -162,9 +163,9 @@ class HttpConnection(HttpToolsProtocol):
             self._drop(data)
             return
         self._unset_keepalive_if_required()
-        self._limits.register.active(self, self.loop.time())
+        self._now = self.loop.time()
         if self._receiving is _Receiving.NOTHING:
-            self._begin_header()
+            self._expect_header()
         self._begun_in_this_data = False
         try:
             self.parser.feed_data(data)
@@ -173,7 +174,10 @@ class HttpConnection(HttpToolsProtocol):
         except httptools.HttpParserError:
             self._stop_parsing()
         else:
-            self._check_raw_octets(len(data))
+            if not self._cycles:
+                self._limits.register.active(self, self._now)
+            if self._receiving is _Receiving.HEADER:
+                self._check_raw_octets(len(data))
 
     def pause_writing(self) -> None:
         """The client does not take its answer: from here on it is like an idle one."""
@@ -203,7 +207,10 @@ class HttpConnection(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         if len(self._cycles) >= MAX_PIPELINED:
             self._stop(None)
-        self._begin_header()
+        if self._receiving is not _Receiving.HEADER:
+            self._expect_header()
+        self._raw_octets = self._section_octets = self._trailer_fields = 0
+        self._announced_octets = self._body_octets = self._chunks = 0
         self._begun_in_this_data = True
         super().on_message_begin()
 
@@ -213,16 +220,21 @@ class HttpConnection(HttpToolsProtocol):
         super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        """Called for each field. uvicorn's own is not: a call more for each costs a microsecond."""
         octets = len(name) + len(value)
-        self._fields += 1
         self._section_octets += octets
-        if self._fields > MAX_FIELDS or octets > MAX_FIELD or self._section_octets > MAX_SECTION:
+        fields = len(self.headers) + self._trailer_fields
+        if fields >= MAX_FIELDS or octets > MAX_FIELD or self._section_octets > MAX_SECTION:
             self._stop(_header_too_large())
         if self._receiving is _Receiving.BODY:
-            return  # RFC 9110 §6.5.1: a trailer field is not merged into the header section
-        if name.lower() == b"content-length" and value.isdigit():
-            self._announced_octets = int(value[:20])
-        super().on_header(name, value)
+            self._trailer_fields += 1  # RFC 9110 §6.5.1: not merged into the header section
+            return
+        name = name.lower()
+        self.headers.append((name, value))
+        if name == b"content-length":
+            self._announced_octets = int(value[:20]) if value.isdigit() else 0
+        elif name == b"expect":
+            self.expect_100_continue = value.lower() == b"100-continue"
 
     def on_headers_complete(self) -> None:
         if self._announced_octets > MAX_BODY:
@@ -330,6 +342,7 @@ class HttpConnection(HttpToolsProtocol):
         self._limits.bodies.release(self)
 
     def _linger(self) -> None:
+        self._now = self.loop.time()
         self._abandon_request()
         self._unset_keepalive_if_required()
         self.flow.resume_reading()
@@ -350,6 +363,7 @@ class HttpConnection(HttpToolsProtocol):
 
     def _close(self) -> None:
         """Close, and do not wait for ever for a client that takes no octets."""
+        self._now = self.loop.time()
         self._receiving = _Receiving.DROPPED
         self.transport.close()
         self._set_deadline(_LINGER_SECONDS)
@@ -361,10 +375,9 @@ class HttpConnection(HttpToolsProtocol):
 
     # --- time and memory ------------------------------------------------------------------
 
-    def _begin_header(self) -> None:
+    def _expect_header(self) -> None:
         self._receiving = _Receiving.HEADER
-        self._raw_octets = self._section_octets = self._fields = 0
-        self._announced_octets = self._body_octets = self._chunks = 0
+        self._raw_octets = 0
         self._set_deadline(self._limits.settings.header_timeout)
 
     def _check_raw_octets(self, octets: int) -> None:
@@ -373,7 +386,7 @@ class HttpConnection(HttpToolsProtocol):
         Data in which the header section begins is not counted; its first part may be of an earlier
         request.
         """
-        if self._receiving is not _Receiving.HEADER or self._begun_in_this_data:
+        if self._begun_in_this_data:
             return
         self._raw_octets += octets
         if self._raw_octets > MAX_SECTION:
@@ -391,7 +404,7 @@ class HttpConnection(HttpToolsProtocol):
         if seconds is None:
             self._deadline = None
             return
-        self._deadline = self.loop.time() + seconds
+        self._deadline = self._now + seconds
         if self._timer is not None:
             if self._timer.when() <= self._deadline:
                 return

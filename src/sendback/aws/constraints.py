@@ -47,7 +47,7 @@ NONEMPTY_LISTS = frozenset({"BouncedRecipientInfoList"})
 
 # What SES does not document and no real request comes near: names, addresses and ARNs are held
 # against patterns and policies, looked up and repeated in errors, all of which costs their length.
-MAX_STRING = 2048
+MAX_STRING = 2048  # if nothing else is said; no limit is lower
 MAX_LENGTHS: Mapping[str, int] = {"DiagnosticCode": 4096, "Explanation": 16_384}
 MAX_LIST_LENGTHS: Mapping[str, int] = {"ExtensionFieldList": 100}
 # Bounded by the request alone, or by the operation, in its own words.

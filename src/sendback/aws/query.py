@@ -201,7 +201,7 @@ def _index(key: str, name: str) -> int:
 
 
 def _string(shape: Shape, text: str, path: str, reader: _Reader) -> str:
-    limit = max_length(shape.name)
+    limit = max_length(shape.name) if len(text) > MAX_STRING else None
     if limit is not None and len(text) > limit:
         reader.violations.append(_too_long(path, limit))
         return text

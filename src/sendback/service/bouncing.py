@@ -366,6 +366,8 @@ def _find_for(
 
 
 def _has_many_policies(found: Found) -> bool:
+    if not found.policies:
+        return False
     octets = sum(len(policy.document) for held in found.policies.values() for policy in held)
     return octets > _HEAVY_POLICIES
 
@@ -386,6 +388,8 @@ def _once(pairs: Pairs) -> Pairs:
     Of several entries for one recipient of the message, or with one final recipient, the first
     counts.
     """
+    if len(pairs) == 1:
+        return pairs
     kept: list[tuple[BouncedRecipient, Recipient]] = []
     seen: set[str] = set()
     for asked, original in pairs:

@@ -204,10 +204,11 @@ def _rules(name: str, value: Any) -> Rules:
         )
     except SesError as error:
         raise SetupError(f"{path}: {error.message}") from None
-    names = [rule.name for rule in rules]
-    twice = [rule for rule in names if names.count(rule) > 1]
-    if twice:
-        raise SetupError(f"{path}: there are two rules {twice[0]}")
+    names: set[str] = set()
+    for rule in rules:
+        if rule.name in names:
+            raise SetupError(f"{path}: there are two rules {rule.name}")
+        names.add(rule.name)
     if len(rules) > MAX_RULES:
         raise SetupError(f"{path}: Too many rules")
     return rules
