@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sendback.fairness import Admission, ConnectionRegister
+from sendback.fairness import Admission, ConnectionRegister, OctetBudget
 
 MIN_IDLE = 5.0
 
@@ -208,3 +208,86 @@ def test_a_network_below_its_share_gets_a_place_and_keeps_it(first, newcomers):
             assert admission.admitted
             own.add(number)
         assert admission.close not in own
+
+
+# --- octets -----------------------------------------------------------------------------------
+
+
+def test_the_largest_holder_of_the_largest_network_is_closed():
+    budget = OctetBudget[str](100)
+    assert budget.take("small", "a", 10) == []
+    assert budget.take("large", "a", 30) == []
+    assert budget.take("other", "b", 35) == []
+    assert budget.take("large", "a", 20) == []
+    assert budget.take("new", "c", 6) == ["large"]
+    assert budget.total == 51
+
+
+def test_who_holds_the_most_is_closed_itself():
+    budget = OctetBudget[str](100)
+    budget.take("a", "a", 40)
+    assert budget.take("b", "b", 61) == ["b"]
+    assert budget.total == 40
+    assert budget.take("c", "c", 101) == ["c"]
+
+
+def test_one_that_is_larger_than_all_makes_room_only_once():
+    budget = OctetBudget[str](10)
+    budget.take("a", "a", 5)
+    budget.take("b", "b", 5)
+    assert budget.take("a", "a", 1) == ["a"]
+    budget.release("a")
+    budget.release("b")
+    assert budget.total == 0
+
+
+def test_what_has_come_completely_is_kept():
+    budget = OctetBudget[str](100)
+    budget.take("large", "a", 80)
+    budget.keep("large")
+    assert budget.take("small", "b", 30) == ["small"]
+    assert budget.take("small", "b", 20) == []
+    budget.release("large")
+    assert budget.total == 20
+    assert budget.take("large", "a", 10) == []
+    budget.keep("large")
+    assert budget.take("large", "a", 80) == ["large"]  # its next part is not complete
+    assert budget.total == 20
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["take", "take", "keep", "release"]),
+            st.integers(0, 9),
+            st.sampled_from("abc"),
+            st.integers(1, 60),
+        )
+    ),
+    st.integers(1, 100),
+)
+def test_the_budget_holds_and_takes_from_the_largest(steps, limit):
+    budget = OctetBudget[int](limit)
+    held: dict[int, tuple[str, int]] = {}
+    kept: dict[int, int] = {}
+    for step, holder, network, octets in steps:
+        if step == "release":
+            budget.release(holder)
+            held.pop(holder, None)
+            kept.pop(holder, None)
+        elif step == "keep":
+            budget.keep(holder)
+            if holder in held:
+                kept[holder] = kept.get(holder, 0) + held.pop(holder)[1]
+        else:
+            name, before = held.get(holder, (network, 0))
+            held[holder] = (name, before + octets + kept.pop(holder, 0))
+            for closed in budget.take(holder, network, octets):
+                sums: dict[str, int] = {}
+                for each, count in held.values():
+                    sums[each] = sums.get(each, 0) + count
+                name, count = held.pop(closed)
+                assert sums[name] == max(sums.values())
+                assert all(n <= count for w, n in held.values() if w == name)
+            assert budget.total <= limit
+        assert budget.total == sum(n for _, n in held.values()) + sum(kept.values())

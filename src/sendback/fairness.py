@@ -1,4 +1,6 @@
-"""Which connection to close so that a new one can be served: places shared fairly by network.
+"""Which connection to close so that another one can be served: fair shares by client network.
+
+`ConnectionRegister` shares the places of a server, `OctetBudget` the memory for what clients send.
 
 A server has a limited number of connections. If it refused the newcomer when all places are taken,
 whoever came first could shut out everybody else. This register closes a connection instead. The
@@ -16,8 +18,12 @@ A connection that waits for the server (a message is being stored, a request is 
 held: it is never chosen. Pure: no I/O and no clock. Moments are seconds on a scale that never goes
 backwards, such as `loop.time()`.
 
-Cost: every method takes constant time, except that `admit` looks once at each network when all
-places are taken.
+Memory is shared in the same way: when the octets that all clients together have sent are over the
+budget, the largest holder of the network that holds the most is closed. What has come completely
+is kept: it counts, and is never chosen.
+
+Cost: every method takes constant time, except that `admit` and `take` look once at each network
+(and `take` at the holders of one) when everything is in use.
 """
 
 from collections.abc import Hashable
@@ -153,3 +159,65 @@ class ConnectionRegister(Generic[C]):
 
     def _if_idle_for_long(self, connection: C, now: float) -> C | None:
         return connection if now - self._active_at[connection] >= self._min_idle else None
+
+
+class OctetBudget(Generic[C]):
+    """Octets that are in memory for clients."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._total = 0
+        self._kept: dict[C, int] = {}
+        self._network_of: dict[C, str] = {}
+        self._networks: dict[str, dict[C, int]] = {}
+        self._sums: dict[str, int] = {}
+
+    @property
+    def total(self) -> int:
+        """Return the octets in use. After each `take` they are at most the limit."""
+        return self._total
+
+    def take(self, holder: C, network: str, octets: int) -> list[C]:
+        """Count octets that have come for a holder; return the holders to close, mostly none.
+
+        Those are forgotten already. The holder itself may be one, the last. A holder stays with the
+        network that it was first counted for.
+        """
+        before = self._kept.pop(holder, 0)
+        self._total -= before
+        octets += before
+        network = self._network_of.setdefault(holder, network)
+        holders = self._networks.setdefault(network, {})
+        holders[holder] = holders.get(holder, 0) + octets
+        self._sums[network] = self._sums.get(network, 0) + octets
+        self._total += octets
+        closed: list[C] = []
+        while self._total > self._limit:
+            closed.append(self._largest())
+            self.release(closed[-1])
+        return closed
+
+    def keep(self, holder: C) -> None:
+        """Count a holder's octets and never choose it. Unknown ones are ignored."""
+        octets = self._forget(holder)
+        if octets:
+            self._kept[holder] = self._kept.get(holder, 0) + octets
+
+    def release(self, holder: C) -> None:
+        """Forget all octets of a holder. Unknown ones are ignored."""
+        self._total -= self._forget(holder) + self._kept.pop(holder, 0)
+
+    def _forget(self, holder: C) -> int:
+        network = self._network_of.pop(holder, None)
+        if network is None:
+            return 0
+        octets = self._networks[network].pop(holder)
+        self._sums[network] -= octets
+        if not self._networks[network]:
+            del self._networks[network], self._sums[network]
+        return octets
+
+    def _largest(self) -> C:
+        network = max(self._sums, key=self._sums.__getitem__)
+        holders = self._networks[network]
+        return max(holders, key=holders.__getitem__)

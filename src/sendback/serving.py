@@ -16,20 +16,25 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Coroutine, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import uvicorn
 import uvloop
 
+from sendback.api.connections import HttpConnection
 from sendback.api.http import http_app
 from sendback.api.pages import VerificationPages
 from sendback.app import App, check_secret, check_settings
 from sendback.aws.model import operation_model
 from sendback.config import Settings
 from sendback.data_directory import check_data_directory, lock_data_directory
+from sendback.descriptors import raise_limit
 from sendback.listening import BACKLOG, Addresses, Sockets, bind
+from sendback.logs import PrintableFormatter
 from sendback.processes import Lifeline, Supervisor
+from sendback.service.private_files import keep_private
 from sendback.service.sealing import Sealing
 from sendback.setting_texts import Listen
 from sendback.stop_signals import StopRequest
@@ -55,12 +60,12 @@ class _HttpServer(uvicorn.Server):
         config = uvicorn.Config(
             http_app(
                 app.dispatcher,
-                app.is_ready,
+                app.readiness.is_ready,
                 app.outside.signer.certificate_at,
                 VerificationPages(app.verification, app.settings.hostname),
             ),
             loop="none",
-            http="httptools",
+            http=cast("type[asyncio.Protocol]", partial(HttpConnection, app.http_limits)),
             ws="none",
             lifespan="off",
             log_config=None,
@@ -140,6 +145,7 @@ class _Parts:
         app.identity_checks.close()
         await app.smtp.shut_down(seconds / 2)
         await _end_by(deadline - _HTTP_SECONDS, *self._queues)
+        await app.mail_checks.close()
         # Functions that are just being called may call the API: it stops behind them.
         await app.outside.close()
         self._http.should_exit = True
@@ -178,6 +184,12 @@ async def serve(
     await parts.stop(_STOP_SECONDS)
 
 
+def _log_to_stderr(level: str) -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(PrintableFormatter())
+    logging.basicConfig(level=level.upper(), handlers=[handler])
+
+
 def run(
     settings: Settings,
     ready_file: Path | None,
@@ -189,11 +201,8 @@ def run(
     Raises `SettingError`, `SchemaError`, `SecretError`, `StoreUnavailableError` before anything is
     served, and `WorkerFailedError`.
     """
-    logging.basicConfig(
-        level=settings.log_level.upper(),
-        stream=sys.stderr,
-        format="%(asctime)s %(levelname)s %(name)s %(message)s",
-    )
+    os.umask(0o077)  # what is written here (mail, keys) is nobody else's to read
+    _log_to_stderr(settings.log_level)
     check_data_directory(settings.data_dir)
     lock_data_directory(settings.data_dir, shared=settings.share_data_dir)
     prepare(settings)
@@ -250,6 +259,9 @@ def prepare(settings: Settings) -> None:
     check_data_directory(settings.data_dir)
     prepare_schema(settings.database_url)
     check_settings(settings)
+    for warning in keep_private(settings.data_dir, settings.database_file):
+        log.warning("%s", warning)
+    raise_limit(settings)
 
 
 class _Life(Protocol):

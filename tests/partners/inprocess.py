@@ -121,8 +121,7 @@ class Running:
 
     def forget(self) -> None:
         """Does away with the second for which answers about recipients and clients are good."""
-        self.app.acceptance._receivers.clear()
-        self.app.acceptance._filters_until = 0.0
+        self.app.acceptance.forget()
 
     def apply(self, toml: str, *, prune: bool = False) -> Applied:
         """Sets up rules as `sendback rules apply` does."""

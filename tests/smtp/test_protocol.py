@@ -98,7 +98,9 @@ def test_a_recipient_given_twice_is_one():
     [
         (b"MAIL FROM:<a@b.example>\r\n", "503"),
         (b"EHLO\r\n", "501"),
-        (b"EHLO two words\r\n", "501"),
+        (b"EHLO \r\n", "501"),
+        (b"EHLO " + b"a" * 256 + b"\r\n", "501"),
+        (b"EHLO a\x00b\r\n", "500"),
         (b"EHLO x\r\nRCPT TO:<bob@example.com>\r\n", "503"),
         (b"EHLO x\r\nDATA\r\n", "503"),
         (b"EHLO x\r\nMAIL FROM:<>\r\nDATA\r\n", "554"),

@@ -1,17 +1,21 @@
-"""The HTTP edge: `/` for the Query API, `/healthz`, `/readyz`, `/verify`, SNS's certificate."""
+"""The HTTP edge: `/` for the Query API, `/healthz`, `/readyz`, `/verify`, SNS's certificate.
+
+What a request may hold is bounded before it gets here: `connections`.
+"""
 
 from collections.abc import Awaitable, Callable
 
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from sendback.api.dispatch import Answer, Dispatcher, parse_form
+from sendback.api.answers import Answer
+from sendback.api.dispatch import Dispatcher
+from sendback.api.forms import MAX_QUERY_PARAMETERS, parse_form
 from sendback.api.pages import VerificationPages, unavailable
-from sendback.aws.errors import SesError
-from sendback.aws.response import CONTENT_TYPE
+from sendback.aws.errors import SesError, invalid_value, malformed_http
 from sendback.aws.sigv4 import SignedRequest
 from sendback.service.caller import CallOrigin
 from sendback.service.verification_links import PATH as VERIFY_PATH
@@ -19,7 +23,9 @@ from sendback.store.errors import StoreUnavailableError
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
-MAX_BODY_OCTETS = 2 * 2**20  # read before the signature is known to be right
+# Conditions of policies are held against it, which costs its length. The SDKs' have some hundred.
+MAX_USER_AGENT = 2048
+_METHODS = ("GET", "HEAD", "POST")
 
 
 class QueryApi:
@@ -31,11 +37,14 @@ class QueryApi:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
         try:
+            origin = _origin(request)
             signed = await _read(request)
+        except ClientDisconnect:
+            return
         except SesError as error:
             answer = self._dispatcher.refuse(error)
         else:
-            answer = await self._dispatcher.answer(signed, _origin(request))
+            answer = await self._dispatcher.answer(signed, origin)
         await _response(answer)(scope, receive, send)
 
 
@@ -45,7 +54,7 @@ def http_app(
     certificate: Callable[[str], bytes | None],
     pages: VerificationPages,
 ) -> Starlette:
-    """The ASGI application. `certificate` answers what is at a path, if it is one's path."""
+    """Return the ASGI application. `certificate` returns what is at a path, or None."""
 
     async def healthz(_: Request) -> Response:
         return PlainTextResponse("ok\n")
@@ -55,7 +64,7 @@ def http_app(
         return PlainTextResponse("ready\n" if ready else "not ready\n", 200 if ready else 503)
 
     async def sns_certificate(request: Request) -> Response:
-        found = certificate(request.url.path)
+        found = certificate(request.scope["path"])
         if found is None:
             return PlainTextResponse("There is no such certificate.\n", 404)
         return Response(found, media_type="application/x-pem-file")
@@ -69,9 +78,9 @@ def http_app(
 
         return endpoint
 
-    return Starlette(
+    app = Starlette(
         routes=[
-            Route("/", QueryApi(dispatcher), methods=["GET", "POST"]),
+            Route("/", QueryApi(dispatcher)),
             Route("/healthz", healthz),
             Route("/readyz", readyz),
             Route(VERIFY_PATH, page(pages.show), methods=["GET"]),
@@ -79,43 +88,46 @@ def http_app(
             Route("/SimpleNotificationService-{fingerprint}.pem", sns_certificate),
         ]
     )
+    # A redirect to the path with another ending would lead to whatever host the client names.
+    app.router.redirect_slashes = False
+    return app
 
 
 async def _read(request: Request) -> SignedRequest:
+    if request.method not in _METHODS:
+        raise malformed_http("The method must be GET or POST.", 405)
     body = b""
     if request.method == "POST":
-        body = await _body(request)
-    headers: dict[str, str] = {}
+        body = b"".join([chunk async for chunk in request.stream()])
+    query = parse_form(request.scope["query_string"], MAX_QUERY_PARAMETERS)
+    return SignedRequest(request.method, request.scope["path"], query, _headers(request), body)
+
+
+def _headers(request: Request) -> dict[str, str]:
+    """The fields by name; several of one name are joined (RFC 9110 §5.3), as they are signed."""
+    found: dict[str, list[str]] = {}
     for name, value in request.scope["headers"]:
-        key = name.decode("latin-1")
-        text = value.decode("utf-8", "surrogateescape")  # as it was signed, octet for octet
-        headers[key] = f"{headers[key]},{text}" if key in headers else text
-    query = request.scope["query_string"].decode("latin-1")
-    return SignedRequest(request.method, request.url.path, parse_form(query), headers, body)
+        # As it was signed, octet for octet.
+        text = value.decode("utf-8", "surrogateescape")
+        found.setdefault(name.decode("latin-1"), []).append(text)
+    return {
+        name: values[0] if len(values) == 1 else ",".join(values) for name, values in found.items()
+    }
 
 
 def _origin(request: Request) -> CallOrigin:
+    """Raise `SesError` for a User-Agent that is too long: cut, it could get by a condition."""
+    user_agent = request.headers.get("user-agent", "")
+    if len(user_agent) > MAX_USER_AGENT:
+        raise invalid_value("User-Agent", f"must be at most {MAX_USER_AGENT} characters")
     return CallOrigin(
         source_ip=request.client.host if request.client else "",
-        user_agent=request.headers.get("user-agent", ""),
-        secure=request.url.scheme == "https",
+        user_agent=user_agent,
+        secure=request.scope["scheme"] == "https",
     )
-
-
-async def _body(request: Request) -> bytes:
-    chunks, size = [], 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > MAX_BODY_OCTETS:
-            raise SesError("MalformedQueryString", "The request body is too large.")
-        chunks.append(chunk)
-    return b"".join(chunks)
 
 
 def _response(answer: Answer) -> Response:
-    return Response(
-        answer.body,
-        status_code=answer.status,
-        media_type=CONTENT_TYPE,
-        headers={"x-amzn-RequestId": answer.request_id},
-    )
+    response = Response(answer.body, answer.status)
+    response.raw_headers = answer.headers
+    return response

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sendback.cli.failures import usage_error
 from sendback.cli.options import ConfigFile, Database, DataDir, load_settings
+from sendback.cli.output import say
 from sendback.config import LoadedSettings
 from sendback.stop_signals import StopRequest
 
@@ -72,6 +74,8 @@ def serve(
         hostname=hostname,
         log_level=log_level,
     )
+    if ready_file is not None and not ready_file.absolute().parent.is_dir():
+        raise usage_error(f"--ready-file: there is no directory {ready_file.absolute().parent}")
     from sendback.serving import run
 
     announce = functools.partial(_announce, loaded)
@@ -87,7 +91,7 @@ def _announce(loaded: LoadedSettings, addresses: "Addresses") -> None:
     elif settings.outbound.by_mx:
         way_out = "sent to each domain's mail servers: sendback doctor"
     endpoint = f"http://{addresses.http}"
-    typer.echo(
+    say(
         f"""Sendback serves.
 
   SES API     {endpoint}   region {settings.region}, account {settings.account_id}

@@ -14,8 +14,8 @@ from collections.abc import Coroutine
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, cast
 
-from sendback.service.acceptance import Refusal
-from sendback.service.receiving import HeaderTooLargeError
+from sendback.service.acceptance import Receiver, Refusal
+from sendback.service.receiving import HeaderTooLargeError, HopLimitError
 from sendback.service.spool import Spool
 from sendback.smtp import protocol, replies
 from sendback.smtp.protocol import LineRun, SmtpMachine
@@ -24,7 +24,6 @@ from sendback.smtp.timeouts import SessionTimes
 from sendback.smtp.tls import TlsLayer
 from sendback.smtp.turns import SLICE_UNITS
 from sendback.store.errors import StoreUnavailableError
-from sendback.store.rule_sets import Receiver
 
 if TYPE_CHECKING:
     from sendback.smtp.server import SmtpServer
@@ -55,6 +54,7 @@ _FAILURES: dict[type[Exception], Reply] = {
     StoreUnavailableError: replies.NO_STORAGE,
     OSError: replies.NO_STORAGE,
     HeaderTooLargeError: replies.HEADER_TOO_LARGE,
+    HopLimitError: replies.TOO_MANY_HOPS,
 }
 
 

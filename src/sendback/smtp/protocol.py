@@ -42,7 +42,8 @@ _MAX_RECIPIENT_COMMANDS = 10
 _EXCESS_OCTETS = 2**20
 
 _TEXT = re.compile(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029]*")
-_HELO = re.compile(r"[!-~]{1,255}")
+_GREETING = re.compile(rb"(?:EHLO|HELO) ", re.IGNORECASE)
+_MAX_HELO = 255
 
 
 @lru_cache(maxsize=16)
@@ -324,7 +325,8 @@ class SmtpMachine:
         if line[-2:] != b"\r\n" or b"\r" in content:
             raise CommandError(replies.BARE_LINE_FEED)
         try:
-            text = content.decode()
+            # RFC 5321 §4.1.4: no mail is refused for a client's name, whatever its charset.
+            text = content.decode(errors="replace" if _GREETING.match(line) else "strict")
         except UnicodeDecodeError:
             raise CommandError(replies.NOT_TEXT) from None
         # `isprintable` is all of it for ASCII, and takes a tenth of the time.
@@ -384,7 +386,7 @@ class SmtpMachine:
         self._reply(_ehlo_reply(self._hostname, self._limits.content, offers_tls=offers_tls))
 
     def _greet(self, argument: str) -> None:
-        if not _HELO.fullmatch(argument):
+        if not 0 < len(argument) <= _MAX_HELO:
             raise CommandError(replies.BAD_PARAMETER)
         self._helo = argument
         self._start_over()

@@ -1,0 +1,55 @@
+"""Text from outside as one line of visible characters: for terminals, logs, errors and JSON.
+
+A reply, a DNS record or a header field can hold terminal escape sequences (ESC, and the C1 controls
+that 8-bit terminals obey), line ends that forge a log line, and bidirectional controls that show
+text in another order than it is stored (CVE-2021-42574). All of these become visible escapes.
+"""
+
+_ELLIPSIS = "…"
+_LAST_OF_LATIN_1 = 0xFF
+_LAST_OF_BMP = 0xFFFF
+
+
+def printable(text: str, limit: int | None = 200) -> str:
+    r"""Return the text with everything that is not visible written as an escape.
+
+    What `str.isprintable` refuses becomes `\xNN`, `\uNNNN` or `\UNNNNNNNN`: controls, line ends,
+    white space other than U+0020, format characters (the bidirectional ones are of these),
+    surrogates, unassigned and private characters. The result has at most `limit` characters, of
+    which the last is `…` when something is missing; an escape is never cut. None: no limit. The
+    work depends on the limit, not on the length of the text.
+
+        >>> printable("550 \x1b[31mno\u202e")
+        '550 \\x1b[31mno\\u202e'
+        >>> printable("a long reply", limit=7)
+        'a long…'
+    """
+    whole = limit is None or len(text) <= limit
+    if whole and text.isprintable():
+        return text
+    pieces = [escaped(character) for character in (text if limit is None else text[:limit])]
+    if limit is None or (whole and sum(map(len, pieces)) <= limit):
+        return "".join(pieces)
+    return _cut(pieces, limit)
+
+
+def escaped(character: str) -> str:
+    r"""Return a visible character as it is, any other as `\xNN`, `\uNNNN` or `\UNNNNNNNN`."""
+    if character.isprintable():
+        return character
+    number = ord(character)
+    if number <= _LAST_OF_LATIN_1:
+        return f"\\x{number:02x}"
+    return f"\\u{number:04x}" if number <= _LAST_OF_BMP else f"\\U{number:08x}"
+
+
+def _cut(pieces: list[str], limit: int) -> str:
+    """Return as many whole pieces as fit into `limit` characters before the ellipsis."""
+    kept: list[str] = []
+    left = limit - len(_ELLIPSIS)
+    for piece in pieces:
+        left -= len(piece)
+        if left < 0:
+            break
+        kept.append(piece)
+    return "".join(kept) + _ELLIPSIS[: max(limit, 0)]
