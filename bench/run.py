@@ -14,6 +14,7 @@ from bench import (
     send_bounce,
     signatures,
     start,
+    sweep,
     whole_way,
 )
 from bench.common import machine
@@ -34,6 +35,7 @@ if __name__ == "__main__":
         delivery,
         dead_domains,
         queue,
+        sweep,
         whole_way,
     ):
         print()

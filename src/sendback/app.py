@@ -1,19 +1,20 @@
 """Puts the parts together: the only module that knows everything. `serving` runs them."""
 
+import asyncio
 import os
 import socket
 import ssl
 from functools import cached_property
 
-from sqlalchemy import Connection, text
-
 from sendback.actions.outside import Outside
 from sendback.api.authentication import Authenticator
+from sendback.api.connections import ConnectionSettings, HttpLimits
 from sendback.api.dispatch import Dispatcher
 from sendback.api.services import Services
 from sendback.clock import Clock, SystemClock
 from sendback.config import SettingError, Settings
 from sendback.delivery.outbound import delivery_worker, trust_of
+from sendback.descriptors import http_connections
 from sendback.dsn.texts import TextsError, builtin_texts, parse_texts
 from sendback.ids import IdMaker, RandomIds
 from sendback.mail.address import AddressError, Mailbox, parse_mailbox
@@ -25,6 +26,7 @@ from sendback.service.backoff import Backoff
 from sendback.service.bounce_access import BounceAccess
 from sendback.service.bouncing import Bouncing, HumanPart
 from sendback.service.dkim import DkimKeyMaker
+from sendback.service.heavy import HeavyWork
 from sendback.service.housekeeping import Housekeeping
 from sendback.service.identities import Identities
 from sendback.service.identity_attributes import IdentityAttributes
@@ -32,6 +34,7 @@ from sendback.service.identity_checks import IdentityChecks
 from sendback.service.identity_policies import IdentityPolicies
 from sendback.service.keys import Keys
 from sendback.service.processing import ProcessingParts, ProcessingWorker
+from sendback.service.readiness import Readiness
 from sendback.service.receiving import Receiving
 from sendback.service.rule_sets import RuleSets
 from sendback.service.sealing import Sealing, SecretError
@@ -47,10 +50,11 @@ from sendback.service.verification_templates import VerificationTemplates
 from sendback.setting_texts import Listen
 from sendback.smtp.protocol import Limits
 from sendback.smtp.server import SmtpServer, SmtpSettings
+from sendback.smtp.timeouts import Timeouts
 from sendback.smtp.tls import server_context
-from sendback.store.errors import StoreUnavailableError
 from sendback.store.installation import Remember
 from sendback.store.store import Store
+from sendback.store.verification_mails import VerificationLimits
 from sendback.verdicts.checks import MailChecks
 from sendback.verdicts.processes import VerdictProcesses
 from sendback.verdicts.scanners import Clamd, Rspamd
@@ -73,6 +77,8 @@ class App:
         self.http = http or settings.http_listen
         self.store = Store(settings.database_url, settings.data_dir)
         self._owner = f"{socket.gethostname()[:32]}:{os.getpid()}:{os.urandom(4).hex()}"
+        self.heavy = HeavyWork()
+        self.readiness = Readiness(self.store, self.clock)
         self.sending = Sending(self.store, self.clock, settings.send_bounce_rate)
         self.sealing = Sealing(settings.secret_path, settings.secret)
         self.accounts = Accounts(self.store, self.clock)
@@ -83,10 +89,19 @@ class App:
             settings.account_id if settings.development_key else None,
         )
         self.verification = self._verification()
-        self.housekeeping = Housekeeping(self.store, self.clock, settings.history)
+        self.housekeeping = Housekeeping(
+            self.store, self.clock, settings.history, owner=self._owner
+        )
         self.signing = Signing(self.store, self.clock, self.sealing)
+        # Of the rows that have broken workers, one at a time is worked on, whatever its queue.
+        self._suspects = asyncio.Lock()
         self.delivery = delivery_worker(
-            settings, self.store, self.clock, self.signing.sign, self._owner
+            settings,
+            self.store,
+            self.clock,
+            self.signing.sign,
+            owner=self._owner,
+            suspects=self._suspects,
         )
         self.identities = Identities(
             self.store,
@@ -116,6 +131,7 @@ class App:
             human=_human_part(settings),
             honour_notify_never=settings.honour_notify_never,
             queued=self.delivery.wake,
+            heavy=self.heavy,
         )
         self.outside = Outside(settings, self.clock, self._public_url, self._for_functions)
         self.targets = Targets(
@@ -125,6 +141,7 @@ class App:
         self.setup = SetupService(self.store, self.clock, self.identities, self.targets)
         self.dispatcher = Dispatcher(
             Services(
+                heavy=self.heavy,
                 bouncing=self.bouncing,
                 identities=self.identities,
                 identity_attributes=self.identity_attributes,
@@ -154,12 +171,23 @@ class App:
             Links(self.sealing, self.clock, self._public_url, lasts),
             VerificationMails(self.ids, mail_settings),
             at_once=settings.verifies_at_once,
+            limits=VerificationLimits(
+                per_account=settings.verification_account_limit,
+                per_address=settings.verification_address_limit,
+                in_all=settings.verification_limit,
+            ),
         )
 
     @cached_property
     def identity_checks(self) -> IdentityChecks:
         resolver = _resolver(self.settings, cached=False)
-        return IdentityChecks(self.store, self.clock, resolver, hostname=self.settings.hostname)
+        return IdentityChecks(
+            self.store,
+            self.clock,
+            resolver,
+            hostname=self.settings.hostname,
+            suspects=self._suspects,
+        )
 
     @cached_property
     def compiled(self) -> CompiledRuleSets:
@@ -183,24 +211,30 @@ class App:
         )
 
     @cached_property
+    def steps(self) -> Steps:
+        """What carries the tasks of rules out."""
+        hostname = self.settings.hostname
+        return Steps(
+            self.outside.ports, self.targets, self.bouncing, self.heavy, self.clock, hostname
+        )
+
+    @cached_property
     def processing(self) -> ProcessingWorker:
         settings = self.settings
-        steps = Steps(
-            self.outside.ports, self.targets, self.bouncing, self.clock, settings.hostname
-        )
         parts = ProcessingParts(
             store=self.store,
             clock=self.clock,
             rule_sets=self.compiled,
-            steps=steps,
+            steps=self.steps,
             authenticator=self.mail_checks,
             bouncing=self.bouncing,
             backoff=Backoff(settings.action_retry_first, settings.action_retry_longest),
             give_up_after=settings.action_give_up_after,
             lease=settings.lease,
             owner=self._owner,
+            fails_closed=settings.function_failure == "stop",
         )
-        return ProcessingWorker(parts, in_hand=settings.processing_tasks)
+        return ProcessingWorker(parts, in_hand=settings.processing_tasks, suspects=self._suspects)
 
     @cached_property
     def acceptance(self) -> Acceptance:
@@ -228,6 +262,11 @@ class App:
             _smtp_settings(self.settings), self.acceptance, self.receiving, _tls(self.settings)
         )
 
+    @cached_property
+    def http_limits(self) -> HttpLimits:
+        """What the HTTP connections of this process share."""
+        return HttpLimits(_connection_settings(self.settings), self.dispatcher.refuse)
+
     @property
     def _public_url(self) -> str:
         return self.settings.public_url or f"http://{self.http}"
@@ -244,7 +283,7 @@ class App:
             "AWS_DEFAULT_REGION": region,
         }
         has_key = self.settings.development_key and account_id == self.settings.account_id
-        if has_key and "AWS_ACCESS_KEY_ID" not in os.environ:
+        if has_key:  # the setting function_environment can name other credentials
             environment |= {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
         return environment
 
@@ -253,24 +292,25 @@ class App:
 
         Raises `SecretError`, `StoreUnavailableError`.
         """
-        fingerprint = self.sealing.fingerprint
-        if await self.store.write(Remember("secret", fingerprint)) != fingerprint:
-            raise SecretError(
-                "the keys in this database are sealed with another secret than "
-                f"{self.sealing.origin}: put the right one in its place"
-            )
-
-    async def is_ready(self) -> bool:
-        """Whether the store can be read."""
-        try:
-            await self.store.read(_ping)
-        except StoreUnavailableError:
-            return False
-        return True
+        await check_secret(self.store, self.sealing)
 
     def close(self) -> None:
+        self.heavy.close()
         self.signing.close()
         self.store.close()
+
+
+async def check_secret(store: Store, sealing: Sealing) -> None:
+    """Check that the database's keys are sealed with this secret.
+
+    Raises `SecretError`, `StoreUnavailableError`.
+    """
+    fingerprint = sealing.fingerprint
+    if await store.write(Remember("secret", fingerprint)) != fingerprint:
+        raise SecretError(
+            "the keys in this database are sealed with another secret than "
+            f"{sealing.origin}: put the right one in its place"
+        )
 
 
 def check_settings(settings: Settings) -> None:
@@ -285,6 +325,17 @@ def check_settings(settings: Settings) -> None:
         trust_of(settings)
 
 
+def _connection_settings(settings: Settings) -> ConnectionSettings:
+    places = http_connections(settings)
+    return ConnectionSettings(
+        max_connections=places,
+        max_client_connections=min(places, settings.http_max_client_connections),
+        header_timeout=settings.http_header_timeout.total_seconds(),
+        body_timeout=settings.http_body_timeout.total_seconds(),
+        idle_timeout=settings.http_idle_timeout.total_seconds(),
+    )
+
+
 def _smtp_settings(settings: Settings) -> SmtpSettings:
     return SmtpSettings(
         hostname=settings.hostname,
@@ -295,8 +346,12 @@ def _smtp_settings(settings: Settings) -> SmtpSettings:
         ),
         max_connections=settings.smtp_max_connections,
         max_client_connections=settings.smtp_max_client_connections,
-        idle_timeout=settings.smtp_idle_timeout.total_seconds(),
-        session_timeout=settings.smtp_session_timeout.total_seconds(),
+        timeouts=Timeouts(
+            idle=settings.smtp_idle_timeout.total_seconds(),
+            session=settings.smtp_session_timeout.total_seconds(),
+        ),
+        directory=settings.data_dir,
+        min_free=settings.smtp_min_free,
     )
 
 
@@ -347,7 +402,3 @@ def _defaults(settings: Settings) -> dict[str, str]:
         FUNCTION: settings.endpoint(settings.lambda_endpoint),
         MAILBOX: settings.mailbox_server,
     }
-
-
-def _ping(connection: Connection, /) -> None:
-    connection.execute(text("SELECT 1"))

@@ -97,6 +97,15 @@ class Settings:
         "", reading.database, "Database URL; empty is SQLite in the data directory.", is_url=True
     )
     workers: int = _setting("1", reading.whole(1, 256), "Processes that serve on the same ports.")
+    worker_timeout: timedelta = _setting(
+        "30s",
+        reading.duration,
+        "Time without a sign of life after which a worker is replaced, or a single process ends; "
+        "0s: never.",
+    )
+    share_data_dir: bool = _setting(
+        "false", reading.flag, "Whether several servers use the data directory, all with true."
+    )
     region: str = _setting(
         "us-east-1",
         reading.matching(r"[a-z0-9-]{1,40}", "a region such as us-east-1"),
@@ -141,6 +150,21 @@ class Settings:
     verification_link_lasts: timedelta = _setting(
         "24h", reading.positive_duration, "For how long the link in a verification mail works."
     )
+    verification_account_limit: int = _setting(
+        "50",
+        reading.whole(0, 1_000_000),
+        "Verification mails that an account may send in an hour; 0 is unlimited.",
+    )
+    verification_address_limit: int = _setting(
+        "5",
+        reading.whole(0, 1_000_000),
+        "Verification mails to one address in a day, however it is spelt; 0 is unlimited.",
+    )
+    verification_limit: int = _setting(
+        "500",
+        reading.whole(0, 1_000_000),
+        "Verification mails of all accounts in an hour; 0 is unlimited.",
+    )
     dkim_ed25519: bool = _setting(
         "false", reading.flag, "Whether domains get an Ed25519 DKIM key beside the RSA one."
     )
@@ -173,6 +197,12 @@ class Settings:
     )
     action_give_up_after: timedelta = _setting(
         "4h", reading.positive_duration, "When an action is given up and recorded as expired."
+    )
+    function_failure: str = _setting(
+        "continue",
+        reading.choice("continue", "stop"),
+        "What a function counts as that decides and cannot be called: continue (as SES), or stop, "
+        "the end of the rule set.",
     )
     check_targets: bool = _setting(
         "true",
@@ -239,6 +269,29 @@ class Settings:
         reading.matching(r"|/.+|[^/:]+:\d+", "HOST:PORT, the path of a socket, or empty"),
         "Address of clamd, for rules that scan; empty: none.",
     )
+    http_max_connections: int = _setting(
+        "500", reading.whole(1, 100_000), "HTTP connections, in each worker."
+    )
+    http_max_client_connections: int = _setting(
+        "200",
+        reading.whole(1, 100_000),
+        "HTTP connections of one client (an IPv4 address, an IPv6 /64), in each worker.",
+    )
+    http_header_timeout: timedelta = _setting(
+        "10s",
+        reading.positive_duration,
+        "In what time an HTTP request's header section must have come.",
+    )
+    http_body_timeout: timedelta = _setting(
+        "30s",
+        reading.positive_duration,
+        "In what time its body must have come, and how long an answer may wait to be taken.",
+    )
+    http_idle_timeout: timedelta = _setting(
+        "5s",
+        reading.positive_duration,
+        "For how long an HTTP connection without a request stays open.",
+    )
     smtp_max_size: int = _setting(
         str(40 * 2**20), reading.whole(1024, 2**31), "Octets in a message (RFC 1870)."
     )
@@ -252,15 +305,22 @@ class Settings:
         "1000", reading.whole(1, 100_000), "Connections, in each worker."
     )
     smtp_max_client_connections: int = _setting(
-        "100", reading.whole(1, 100_000), "Connections of one client IP address, in each worker."
+        "100",
+        reading.whole(1, 100_000),
+        "Connections of one client in each worker: an IPv4 address, or an IPv6 network (/64).",
     )
     smtp_idle_timeout: timedelta = _setting(
         "5m",
         reading.positive_duration,
-        "Silence after which a client is cut off (RFC 5321 §4.5.3.2).",
+        "Wait for the next command, after which a client is cut off (RFC 5321 §4.5.3.2).",
     )
     smtp_session_timeout: timedelta = _setting(
         "1h", reading.positive_duration, "For how long one SMTP session may last."
+    )
+    smtp_min_free: int = _setting(
+        str(64 * 2**20),
+        reading.whole(0, 2**50),
+        "Octets of the disk that mail leaves free, or a twentieth of the disk where that is less.",
     )
     tls_certificate: Path | None = _setting(
         "", reading.optional_file, "PEM certificate chain for STARTTLS; empty generates one."
@@ -374,6 +434,11 @@ class Settings:
     @property
     def database_url(self) -> str:
         return self.database or f"sqlite:///{self.data_dir.absolute() / 'sendback.db'}"
+
+    @property
+    def database_file(self) -> Path:
+        """The file of the SQLite database."""
+        return Path(self.database_url.removeprefix("sqlite:///"))
 
 
 @dataclass(frozen=True, slots=True)

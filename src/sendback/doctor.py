@@ -39,6 +39,7 @@ from sendback.delivery.sessions import HostFailedError, open_session
 from sendback.mail.envelope import Client, ReversePath
 from sendback.mail.networks import is_public
 from sendback.mail.printable import printable
+from sendback.receipt.dmarc import parse_record
 from sendback.resolver import DnsFailedError, Resolver
 from sendback.service.content import Content, MailToCheck
 from sendback.service.dkim import is_published
@@ -100,7 +101,6 @@ class Doctor:
         if self._app.settings.dns == "off":
             return [Finding("DNS", Verdict.PROBLEM, "it is off", "set dns to system")]
         found = await self._try("host name", self._host_name)
-        self._addresses = self._addresses or await self._own_addresses()
         found += await self._try("addresses", self._reverse_names)
         found += await self._try("SPF of HELO", self._spf)
         found += await self._try("own TLS", self._own_tls)
@@ -137,6 +137,7 @@ class Doctor:
         return public or tuple(await self._addresses_of(self._hostname)) or local
 
     async def _reverse_names(self) -> Findings:
+        self._addresses = self._addresses or await self._own_addresses()
         if not self._addresses:
             advice = "name the address that others see with --address"
             return [Finding("addresses", Verdict.PROBLEM, "no way to the internet", advice)]
@@ -185,7 +186,11 @@ class Doctor:
             return [Finding(check, Verdict.ADVICE, "none yet", "start `sendback serve` once")]
         from cryptography import x509  # noqa: PLC0415 - 8 MB
 
-        certificate = x509.load_pem_x509_certificates(file.read_bytes())[0]
+        try:
+            certificate = x509.load_pem_x509_certificates(file.read_bytes())[0]
+        except (OSError, ValueError) as error:
+            found = f"{file} has no certificate that can be read: {error}"
+            return [Finding(check, Verdict.PROBLEM, found, "set tls_certificate to a PEM file")]
         left = certificate.not_valid_after_utc - datetime.now(UTC)
         if left < _EXPIRES_SOON:
             found = f"{file} ends {certificate.not_valid_after_utc:%Y-%m-%d}"
@@ -247,7 +252,10 @@ class Doctor:
         for name in dict.fromkeys((domain, organization(domain))):
             answer = await self._resolver.ask(f"_dmarc.{name}", "TXT")
             texts = [text.decode("ascii", "replace") for text in answer.texts]
-            records = [text for text in texts if text.startswith("v=DMARC1")]
+            records = [text for text in texts if parse_record(text) is not None]
+            if len(records) > 1:  # RFC 7489 §6.6.3: then there is no policy at all
+                found = f"{name} has {len(records)} records, so none counts"
+                return Finding(check, Verdict.PROBLEM, found, "leave one")
             if records:
                 aligned = organization(self._hostname) == organization(domain)
                 helo = "HELO aligns with it" if aligned else "HELO does not align: DKIM must"

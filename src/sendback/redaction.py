@@ -13,6 +13,7 @@ _WORD = re.compile(r"[A-Za-z0-9_.-]{0,64}")
 _PLAIN_URL = re.compile(
     r"[a-z][a-z0-9+]{0,19}://(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+)?(?::[0-9]{1,5})?(?:/[^?#@]*)?"
 )
+_USER = re.compile(r"//[^/\s@]*@")
 _SCHEME = re.compile(r"\s*([A-Za-z][A-Za-z0-9+]{0,19}):/")
 
 
@@ -53,3 +54,8 @@ def shown_wrong(text: str) -> str:
         return text
     scheme = _SCHEME.match(text)
     return f"{scheme[1]}://{HIDDEN}" if scheme else HIDDEN
+
+
+def without_users(text: str) -> str:
+    """Return text of a library, an error say, with the users and passwords of URLs in it hidden."""
+    return _USER.sub(f"//{HIDDEN}@", text)

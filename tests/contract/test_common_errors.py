@@ -197,8 +197,8 @@ def test_a_request_that_is_too_large(server):
     except (BrokenPipeError, ConnectionResetError):
         pass  # it was answered before all of it had come
     response = connection.getresponse()
-    assert response.status == 404
-    assert b"MalformedQueryString" in response.read()
+    assert response.status == 413
+    assert b"RequestEntityTooLarge" in response.read()
     connection.close()
 
 

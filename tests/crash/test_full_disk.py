@@ -1,13 +1,17 @@
 """A full disk, for real: a file system of a few megabytes."""
 
+import contextlib
 import os
 import subprocess
+import urllib.error
+import urllib.request
 
 import pytest
 
 from tests.conftest import need
 from tests.partners.clients import MAIL, send_mail, ses
 from tests.partners.sendback import Sendback
+from tests.partners.waiting import wait_for
 
 
 @pytest.fixture
@@ -50,3 +54,30 @@ def test_a_full_disk_is_452_and_recovers_by_itself(small_disk, size):
         kept.append(send_mail(server.smtp_port, content=content))
         listed = {message["message_id"] for message in server.json("messages", "list", "-n", "999")}
     assert listed == set(kept)
+
+
+def test_a_server_on_a_full_disk_is_not_ready(small_disk):
+    with Sendback(small_disk) as server:
+        ses(server.endpoint).verify_domain_identity(Domain="example.com")
+        url = f"{server.endpoint}/readyz"
+        assert _status_of(url) == 200
+        filler = small_disk / "filler"
+        with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+            while True:
+                file.write(b"x" * 4096)
+        # The write-ahead log uses again what it has; mails fill it first.
+        with contextlib.suppress(AssertionError):
+            for _ in range(50):
+                send_mail(server.smtp_port, content=MAIL + (b"x" * 98 + b"\r\n") * 2000)
+        wait_for(lambda: _status_of(url) == 503)
+        assert _status_of(f"{server.endpoint}/healthz") == 200
+        filler.unlink()
+        wait_for(lambda: _status_of(url) == 200)
+
+
+def _status_of(url: str) -> int:
+    try:
+        with urllib.request.urlopen(url, timeout=10) as response:
+            return response.status
+    except urllib.error.HTTPError as error:
+        return error.code

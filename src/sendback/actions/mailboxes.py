@@ -9,11 +9,12 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import cast
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult
 
 import aiosmtplib
 
 from sendback.mail.printable import printable
+from sendback.redaction import shown_url, shown_wrong, split_url
 from sendback.service.content import Content
 from sendback.service.ports import ActionFailedError, UnknownTargetError
 
@@ -38,9 +39,8 @@ class MailboxServers:
         self, target: str, sender: str, recipients: Sequence[str], content: Content
     ) -> str:
         """Hand the mail over; see `ports.Mailboxes`."""
-        url = urlsplit(target)
-        if url.scheme != "smtp" or not url.hostname:
-            raise UnknownTargetError(f"{target!r} is no SMTP server: write smtp://HOST:PORT")
+        url = _server(target)
+        shown = shown_url(target)
         client = aiosmtplib.SMTP(
             hostname=url.hostname,
             port=url.port or 25,
@@ -49,11 +49,11 @@ class MailboxServers:
         )
         try:
             async with client:
-                return await _Handover(client, target, self._seconds).send(
+                return await _Handover(client, shown, self._seconds).send(
                     sender, recipients, content
                 )
         except (aiosmtplib.SMTPException, OSError) as error:
-            raise ActionFailedError(f"{target}: {printable(str(error), _MAX_REPLY)}") from error
+            raise ActionFailedError(f"{shown}: {printable(str(error), _MAX_REPLY)}") from error
 
 
 class _Handover:
@@ -179,3 +179,15 @@ async def _stuffed(content: Content) -> AsyncGenerator[bytes, None]:
             before = octets[-2:]
     if before != b"\r\n":
         yield b"\r\n"
+
+
+def _server(target: str) -> SplitResult:
+    """Return the parts of the server's URL. Raises `UnknownTargetError`."""
+    try:
+        url = split_url(target)
+        if url.scheme == "smtp" and url.hostname:
+            return url
+    except ValueError:
+        pass
+    shown = shown_wrong(target)
+    raise UnknownTargetError(f"{shown} is no SMTP server: write smtp://HOST:PORT")

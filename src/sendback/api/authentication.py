@@ -1,18 +1,20 @@
 """The one verifier: who makes this request. Runs before anything else is looked at."""
 
 import hashlib
+import re
 from collections.abc import Sequence
 from datetime import datetime
 
-from sendback.aws.errors import SesError
-from sendback.aws.sigv4 import SignedRequest, read_credentials, verify
+from sendback.aws.errors import SesError, invalid_value
+from sendback.aws.sigv4 import SignedRequest, invalid_token, read_credentials, verify
 from sendback.clock import Clock
 from sendback.service.caller import Caller
 from sendback.service.keys import Keys
 from sendback.store.calls import CallKey
 
 INVOCATION_ID = "amz-sdk-invocation-id"
-_MAX_INVOCATION_ID = 128
+# AWS's SDKs send a UUID. What is kept must be text that every database can hold.
+_INVOCATION_ID = re.compile(r"[!-~]{1,128}")
 
 
 class Authenticator:
@@ -31,9 +33,7 @@ class Authenticator:
         credentials = read_credentials(request)
         signer = await self._keys.find(credentials.access_key)
         if signer is None or not signer.has_token(credentials.session_token):
-            raise SesError(
-                "InvalidClientTokenId", "The security token included in the request is invalid."
-            )
+            raise invalid_token()
         verify(request, credentials, signer.secret, self._region, now)
         if signer.expires_at is not None and signer.expires_at <= self._clock.now():
             raise SesError("ExpiredToken", "The security token included in the request is expired")
@@ -42,10 +42,16 @@ class Authenticator:
 
 
 def call_key(caller: Caller, request: SignedRequest) -> CallKey | None:
-    """What an SDK's own retries of this call share; None when the client names no invocation."""
+    """Return what an SDK's own retries of this call share; None when it names no invocation.
+
+    Raise `SesError`: InvalidParameterValue for an invocation ID that cannot be remembered, because
+    a retry of its call would bounce twice.
+    """
     invocation = request.headers.get(INVOCATION_ID, "")
-    if not invocation or len(invocation) > _MAX_INVOCATION_ID:
+    if not invocation:
         return None
+    if not _INVOCATION_ID.fullmatch(invocation):
+        raise invalid_value(INVOCATION_ID, "must be at most 128 printable ASCII characters")
     content = request.body or _query_text(request.query)
     return CallKey(caller.access_key, invocation, hashlib.sha256(content).hexdigest())
 

@@ -1,38 +1,52 @@
 """From a signed request to XML: verify, authorize, find the operation, decode, run, encode.
 
-The only place in which errors become answers.
+The only place in which errors become answers. Before the signature is known to be right only the
+query string is read, of which the edge bounds the length; a form is not looked at.
 """
 
 import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from urllib.parse import parse_qsl
+from time import monotonic
 
+from sendback.api.answers import Answer
 from sendback.api.authentication import Authenticator, call_key
+from sendback.api.forms import parse_form
 from sendback.api.operations import OPERATIONS
 from sendback.api.services import Request, Services
-from sendback.aws.errors import SesError, service_unavailable
+from sendback.aws.errors import SesError, service_unavailable, shown
 from sendback.aws.model import API_VERSION, operation_model, operation_names
 from sendback.aws.query import decode
 from sendback.aws.response import encode_error, encode_success
 from sendback.aws.sigv4 import SignedRequest
 from sendback.ids import IdMaker
+from sendback.log_limits import LogLimiter
 from sendback.service.authorization import Authorization
 from sendback.service.caller import CallOrigin
 from sendback.store.errors import StoreUnavailableError
 
 log = logging.getLogger(__name__)
 
-MAX_PARAMETERS = 20_000
+_HEAVY_FORM = 64 * 1024  # octets: some 5 ms of reading
+# Operations whose answers may have tens of thousands of elements.
+_HEAVY_ANSWERS = frozenset(
+    {
+        "DescribeActiveReceiptRuleSet",
+        "DescribeReceiptRuleSet",
+        "ListIdentities",
+        "ListVerifiedEmailAddresses",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """An HTTP status, an XML body, and the ID that both the body and a header name."""
+class _Call:
+    """What a request asks for: the operation, and its parameters as sent, in order."""
 
-    status: int
-    body: bytes
-    request_id: str
+    action: str
+    pairs: Sequence[tuple[str, str]]
+    parameters: Mapping[str, str]
 
 
 class Dispatcher:
@@ -49,6 +63,7 @@ class Dispatcher:
         self._authenticator = authenticator
         self._authorization = authorization
         self._ids = ids
+        self._log_limiter = LogLimiter()
 
     async def answer(self, request: SignedRequest, origin: CallOrigin) -> Answer:
         """Whatever the request is, there is an answer in the protocol's form."""
@@ -56,11 +71,13 @@ class Dispatcher:
         try:
             body = await self._run(request, origin, request_id)
         except SesError as error:
-            return Answer(error.http_status, encode_error(error, request_id), request_id)
+            return self._failure(error, request_id)
         except StoreUnavailableError:
             return self._failure(service_unavailable(), request_id)
-        except Exception:
-            log.exception("request %s failed", request_id)
+        except Exception as error:
+            more = self._log_limiter.check(repr(type(error)), monotonic())
+            if more is not None:
+                log.exception("request %s failed%s", request_id, more)
             text = "The request processing has failed because of an unknown error."
             return self._failure(SesError("InternalFailure", text), request_id)
         return Answer(200, body, request_id)
@@ -74,51 +91,35 @@ class Dispatcher:
         return Answer(error.http_status, encode_error(error, request_id), request_id)
 
     async def _run(self, request: SignedRequest, origin: CallOrigin, request_id: str) -> bytes:
-        pairs = [*request.query, *_form(request)]
         caller = await self._authenticator.authenticate(request, datetime.now(UTC))
-        action = _action(pairs)
-        parameters = dict(pairs)
-        access = self._authorization.access(caller, origin, action, parameters)
-        self._authorization.check_call(access, action, parameters)
-        model = operation_model(action)
-        operation = OPERATIONS.get(action)
+        heavy, is_large = self._services.heavy, len(request.body) > _HEAVY_FORM
+        call = await heavy.run(lambda: _read_call(request), heavy=is_large)
+        access = self._authorization.access(caller, origin, call.action, call.parameters)
+        self._authorization.check_call(access, call.action, call.parameters)
+        model = operation_model(call.action)
+        operation = OPERATIONS.get(call.action)
         if operation is None:
             raise SesError(
                 "InvalidAction",
-                f"The operation {action} is part of the SES API and not built yet.",
+                f"The operation {call.action} is part of the SES API and not built yet.",
             )
-        decoded = Request(access, decode(model, pairs), call_key(caller, request))
-        output = await operation(decoded, self._services)
-        return encode_success(model, output, request_id)
+        given = await heavy.run(lambda: decode(model, call.pairs), heavy=is_large)
+        output = await operation(Request(access, given, call_key(caller, request)), self._services)
+        return await heavy.run(
+            lambda: encode_success(model, output, request_id),
+            heavy=call.action in _HEAVY_ANSWERS,
+        )
+
+
+def _read_call(request: SignedRequest) -> _Call:
+    pairs = [*request.query, *_form(request)]
+    return _Call(_action(pairs), pairs, dict(pairs))
 
 
 def _form(request: SignedRequest) -> list[tuple[str, str]]:
     if request.method != "POST" or not request.body:
         return []
-    try:
-        text = request.body.decode("ascii")
-    except UnicodeDecodeError:
-        raise malformed("The body is not a URL-encoded form.") from None
-    return parse_form(text)
-
-
-def parse_form(text: str) -> list[tuple[str, str]]:
-    """Name and value pairs of a query string or form body, in order. Raises `SesError`."""
-    try:
-        return parse_qsl(
-            text,
-            keep_blank_values=True,
-            strict_parsing=bool(text),
-            errors="strict",
-            max_num_fields=MAX_PARAMETERS,
-        )
-    except ValueError as error:  # UnicodeDecodeError is one
-        raise malformed(f"The query string contains a syntax error: {error}") from None
-
-
-def malformed(text: str) -> SesError:
-    """SES API, common errors: MalformedQueryString."""
-    return SesError("MalformedQueryString", text)
+    return parse_form(request.body)
 
 
 def _action(pairs: list[tuple[str, str]]) -> str:
@@ -133,11 +134,11 @@ def _action(pairs: list[tuple[str, str]]) -> str:
     if versions[0] != API_VERSION:
         raise SesError(
             "InvalidParameterValue",
-            f"Version: {versions[0]!r} is not supported; this is {API_VERSION}.",
+            f"Version: '{shown(versions[0])}' is not supported; this is {API_VERSION}.",
         )
     if actions[0] not in operation_names():
         raise SesError(
             "InvalidAction",
-            f"Could not find operation {actions[0]} for version {API_VERSION}",
+            f"Could not find operation {shown(actions[0])} for version {API_VERSION}",
         )
     return actions[0]

@@ -1,17 +1,20 @@
-"""The HTTP edge: `/` for the Query API, `/healthz`, `/readyz`, `/verify`, SNS's certificate."""
+"""The HTTP edge: `/` for the Query API, `/healthz`, `/readyz`, `/verify`, SNS's certificate.
 
-from collections.abc import Awaitable, Callable
+What a request may hold is bounded before it gets here: `connections`.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
 
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from sendback.api.dispatch import Answer, Dispatcher, parse_form
+from sendback.api.dispatch import Dispatcher
+from sendback.api.forms import MAX_QUERY_PARAMETERS, parse_form
 from sendback.api.pages import VerificationPages, unavailable
-from sendback.aws.errors import SesError
-from sendback.aws.response import CONTENT_TYPE
+from sendback.aws.errors import SesError, invalid_value, malformed_http
 from sendback.aws.sigv4 import SignedRequest
 from sendback.service.caller import CallOrigin
 from sendback.service.verification_links import PATH as VERIFY_PATH
@@ -19,24 +22,34 @@ from sendback.store.errors import StoreUnavailableError
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
-MAX_BODY_OCTETS = 2 * 2**20  # read before the signature is known to be right
+# Conditions of policies are held against it, which costs its length. The SDKs' have some hundred.
+MAX_USER_AGENT = 2048
+_METHODS = ("GET", "HEAD", "POST")
 
 
 class QueryApi:
-    """The ASGI endpoint of the Query API."""
+    """The ASGI endpoint of the Query API.
+
+    It speaks ASGI itself: Starlette's request and response cost a tenth of a SendBounce.
+    """
 
     def __init__(self, dispatcher: Dispatcher) -> None:
         self._dispatcher = dispatcher
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = Request(scope, receive)
         try:
-            signed = await _read(request)
+            headers = _headers(scope)
+            origin = _origin(scope, headers)
+            signed = await _read(scope, receive, headers)
+        except ClientDisconnect:
+            return
         except SesError as error:
             answer = self._dispatcher.refuse(error)
         else:
-            answer = await self._dispatcher.answer(signed, _origin(request))
-        await _response(answer)(scope, receive, send)
+            answer = await self._dispatcher.answer(signed, origin)
+        start = {"type": "http.response.start", "status": answer.status, "headers": answer.headers}
+        await send(start)
+        await send({"type": "http.response.body", "body": answer.body})
 
 
 def http_app(
@@ -45,7 +58,7 @@ def http_app(
     certificate: Callable[[str], bytes | None],
     pages: VerificationPages,
 ) -> Starlette:
-    """The ASGI application. `certificate` answers what is at a path, if it is one's path."""
+    """Return the ASGI application. `certificate` returns what is at a path, or None."""
 
     async def healthz(_: Request) -> Response:
         return PlainTextResponse("ok\n")
@@ -55,7 +68,7 @@ def http_app(
         return PlainTextResponse("ready\n" if ready else "not ready\n", 200 if ready else 503)
 
     async def sns_certificate(request: Request) -> Response:
-        found = certificate(request.url.path)
+        found = certificate(request.scope["path"])
         if found is None:
             return PlainTextResponse("There is no such certificate.\n", 404)
         return Response(found, media_type="application/x-pem-file")
@@ -69,9 +82,9 @@ def http_app(
 
         return endpoint
 
-    return Starlette(
+    app = Starlette(
         routes=[
-            Route("/", QueryApi(dispatcher), methods=["GET", "POST"]),
+            Route("/", QueryApi(dispatcher)),
             Route("/healthz", healthz),
             Route("/readyz", readyz),
             Route(VERIFY_PATH, page(pages.show), methods=["GET"]),
@@ -79,43 +92,55 @@ def http_app(
             Route("/SimpleNotificationService-{fingerprint}.pem", sns_certificate),
         ]
     )
+    # A redirect to the path with another ending would lead to whatever host the client names.
+    app.router.redirect_slashes = False
+    return app
 
 
-async def _read(request: Request) -> SignedRequest:
-    body = b""
-    if request.method == "POST":
-        body = await _body(request)
-    headers: dict[str, str] = {}
-    for name, value in request.scope["headers"]:
-        key = name.decode("latin-1")
+async def _read(scope: Scope, receive: Receive, headers: Mapping[str, str]) -> SignedRequest:
+    method = scope["method"]
+    if method not in _METHODS:
+        raise malformed_http("The method must be GET or POST.", 405)
+    body = await _body(receive) if method == "POST" else b""
+    query = parse_form(scope["query_string"], MAX_QUERY_PARAMETERS)
+    return SignedRequest(method, scope["path"], query, headers, body)
+
+
+async def _body(receive: Receive) -> bytes:
+    """Raise `ClientDisconnect` when the client goes away before all of it has come."""
+    chunks = []
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        chunks.append(message["body"])
+        if not message["more_body"]:
+            return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+def _headers(scope: Scope) -> dict[str, str]:
+    """The fields by name; several of one name are joined (RFC 9110 §5.3), as they are signed."""
+    found: dict[str, str] = {}
+    several: dict[str, list[str]] = {}
+    for octets, value in scope["headers"]:
+        name = octets.decode("latin-1")
         text = value.decode("utf-8", "surrogateescape")  # as it was signed, octet for octet
-        headers[key] = f"{headers[key]},{text}" if key in headers else text
-    query = request.scope["query_string"].decode("latin-1")
-    return SignedRequest(request.method, request.url.path, parse_form(query), headers, body)
+        if name in found:
+            several.setdefault(name, [found[name]]).append(text)
+        else:
+            found[name] = text
+    found.update((name, ",".join(texts)) for name, texts in several.items())
+    return found
 
 
-def _origin(request: Request) -> CallOrigin:
+def _origin(scope: Scope, headers: Mapping[str, str]) -> CallOrigin:
+    """Raise `SesError` for a User-Agent that is too long: cut, it could get by a condition."""
+    user_agent = headers.get("user-agent", "")
+    if len(user_agent) > MAX_USER_AGENT:
+        raise invalid_value("User-Agent", f"must be at most {MAX_USER_AGENT} characters")
+    client = scope["client"]
     return CallOrigin(
-        source_ip=request.client.host if request.client else "",
-        user_agent=request.headers.get("user-agent", ""),
-        secure=request.url.scheme == "https",
-    )
-
-
-async def _body(request: Request) -> bytes:
-    chunks, size = [], 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > MAX_BODY_OCTETS:
-            raise SesError("MalformedQueryString", "The request body is too large.")
-        chunks.append(chunk)
-    return b"".join(chunks)
-
-
-def _response(answer: Answer) -> Response:
-    return Response(
-        answer.body,
-        status_code=answer.status,
-        media_type=CONTENT_TYPE,
-        headers={"x-amzn-RequestId": answer.request_id},
+        source_ip=client[0] if client else "",
+        user_agent=user_agent,
+        secure=scope["scheme"] == "https",
     )

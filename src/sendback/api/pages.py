@@ -5,14 +5,16 @@ verifies. No script, nothing from elsewhere, and the link is told to nobody (Ref
 """
 
 import html
-from urllib.parse import parse_qs
+from urllib.parse import parse_qsl
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from sendback.service.verification import LinkAnswer, LinkState, Verification
 
+# A link has at most 4,096 characters (`service.verification_links`).
 _MAX_FORM_OCTETS = 8192
+_MAX_FIELDS = 8
 
 _PAGE = """\
 <!doctype html>
@@ -75,7 +77,7 @@ class VerificationPages:
 
     async def show(self, request: Request) -> Response:
         """GET: what the link is worth."""
-        link = request.query_params.get("t", "")
+        link = _link_in(request.scope["query_string"])
         return self._answer(await self._verification.look_at(link), link)
 
     async def use(self, request: Request) -> Response:
@@ -115,9 +117,24 @@ def _protected(response: Response) -> Response:
 
 
 async def _link_of_form(request: Request) -> str:
-    body = b""
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > _MAX_FORM_OCTETS:
-            return ""
-    return parse_qs(body.decode("ascii", "replace")).get("t", [""])[0]
+    chunks, size = [], 0
+    try:
+        async for chunk in request.stream():
+            chunks.append(chunk)
+            size += len(chunk)
+            if size > _MAX_FORM_OCTETS:
+                return ""
+    except ClientDisconnect:
+        return ""
+    return _link_in(b"".join(chunks))
+
+
+def _link_in(form: bytes) -> str:
+    """Return the field `t`, or an empty text, which is no link, for what is no form of ours."""
+    if len(form) > _MAX_FORM_OCTETS:
+        return ""
+    try:
+        fields = parse_qsl(form.decode("ascii"), max_num_fields=_MAX_FIELDS, errors="strict")
+    except ValueError:  # UnicodeDecodeError is one
+        return ""
+    return next((value for name, value in fields if name == "t"), "")

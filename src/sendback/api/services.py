@@ -7,6 +7,7 @@ from typing import Any
 from sendback.service.authorization import Access
 from sendback.service.bouncing import Bouncing
 from sendback.service.caller import Caller
+from sendback.service.heavy import HeavyWork
 from sendback.service.identities import Identities
 from sendback.service.identity_attributes import IdentityAttributes
 from sendback.service.identity_policies import IdentityPolicies
@@ -18,8 +19,9 @@ from sendback.store.calls import CallKey
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """The use cases that the API offers."""
+    """The use cases that the API offers, and where large requests are worked on."""
 
+    heavy: HeavyWork
     bouncing: Bouncing
     identities: Identities
     identity_attributes: IdentityAttributes

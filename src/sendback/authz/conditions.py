@@ -22,9 +22,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
-from functools import partial
+from functools import lru_cache, partial
 
-from sendback.authz.patterns import Context, Pattern, matches, read_literal, read_pattern
+from sendback.authz.patterns import (
+    Context,
+    Pattern,
+    Wild,
+    matches,
+    read_literal,
+    read_pattern,
+)
+from sendback.mail.printable import printable
 
 # What a value of the policy is held against, once its variables are filled in.
 Matcher = Callable[[str, str], bool]
@@ -127,6 +135,7 @@ def moment(text: str) -> float | None:
     return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
 
 
+@lru_cache(maxsize=1024)
 def network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
     """An address or a block in CIDR notation."""
     try:
@@ -168,13 +177,16 @@ def _like_arn(pattern: Pattern, value: str) -> bool:
 
 
 def _split_arn(pattern: Pattern) -> list[Pattern]:
-    parts: list[Pattern] = []
-    rest = pattern
-    while len(parts) < _ARN_PARTS - 1 and ":" in rest:
-        at = rest.index(":")
-        parts.append(rest[:at])
-        rest = rest[at + 1 :]
-    return [*parts, rest]
+    """Cut at the first five colons. One in the value of a variable is a colon too."""
+    parts: list[list[str | Wild]] = [[]]
+    for piece in pattern:
+        if isinstance(piece, Wild):
+            parts[-1].append(piece)
+            continue
+        text, *others = piece.split(":", _ARN_PARTS - len(parts))
+        parts[-1].append(text)
+        parts += [[other] for other in others]
+    return [tuple(part) for part in parts]
 
 
 def _numbers(compare: Callable[[Decimal, Decimal], bool]) -> Matcher:
@@ -196,16 +208,19 @@ def _moments(compare: Callable[[float, float], bool]) -> Matcher:
 
 
 def _must_be(read: Callable[[str], object], what: str) -> Callable[[str], str | None]:
-    return lambda text: None if read(text) is not None else f"{text!r} is not {what}"
+    return lambda text: None if read(text) is not None else f"'{printable(text)}' is not {what}"
 
 
 def _boolean(text: str) -> str | None:
-    return None if text.lower() in {"true", "false"} else f"{text!r} is neither true nor false"
+    if text.lower() in {"true", "false"}:
+        return None
+    return f"'{printable(text)}' is neither true nor false"
 
 
 def _arn(text: str) -> str | None:
-    has_parts = text.count(":") >= _ARN_PARTS - 1
-    return None if has_parts else f"{text!r} is not an ARN: arn:partition:service:region:account:…"
+    if text.count(":") >= _ARN_PARTS - 1:
+        return None
+    return f"'{printable(text)}' is not an ARN: arn:partition:service:region:account:…"
 
 
 _A_NUMBER = _must_be(number, "a number")

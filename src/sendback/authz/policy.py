@@ -14,8 +14,10 @@ from typing import Any, TypeVar
 
 from sendback.authz.conditions import NULL, OPERATORS, QUANTIFIERS, Condition
 from sendback.authz.patterns import matches_text
+from sendback.mail.printable import printable
 
 MAX_OCTETS = 4096
+_MAX_REASON = 300  # characters
 VERSIONS = ("2008-10-17", "2012-10-17")  # the first is meant when none is named
 
 _ACCOUNT = re.compile(r"\d{12}", re.ASCII)
@@ -26,17 +28,22 @@ _IAM_ARN = re.compile(
 )
 _SERVICE = re.compile(r"[a-z0-9-]+(?:\.[a-z0-9-]+)+", re.ASCII)
 _ACTION = re.compile(r"\*|[A-Za-z0-9-]+:[A-Za-z0-9*?]+", re.ASCII)
-_SPACE_OR_STRING = re.compile(r'("(?:[^"\\]|\\.)*")|[ \t\r\n]+')
+_SPACE_OR_STRING = re.compile(r'("(?:[^"\\]++|\\.)*+")|[ \t\r\n]++')
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
 _KEY = re.compile(r"[A-Za-z0-9-]+:[^\s:][^\s]*", re.ASCII)
 
 T = TypeVar("T")
 
 
 class PolicyError(ValueError):
-    """A document that is no policy; `str` names the place and the reason."""
+    """A document that is no policy; `str` names the place and the reason.
+
+    Both may repeat parts of the document: they are cut.
+    """
 
     def __init__(self, place: str, reason: str) -> None:
-        super().__init__(f"{place}: {reason}" if place else reason)
+        reason = printable(reason, _MAX_REASON)
+        super().__init__(f"{printable(place)}: {reason}" if place else reason)
 
 
 class Effect(StrEnum):
@@ -104,11 +111,17 @@ def parse_policy(text: str, kind: PolicyKind, name: str = "") -> Policy:
         raise PolicyError("Version", f"must be one of {', '.join(VERSIONS)}")
     statements = _as_list("Statement", content["Statement"])
     read = tuple(_statement(item, number, kind) for number, item in enumerate(statements, 1))
-    sids = [statement.sid for statement in read if statement.sid]
-    twice = next((sid for sid in sids if sids.count(sid) > 1), None)
-    if twice:
-        raise PolicyError("Statement", f"two statements have the Sid {twice}")
+    _check_sids(read)
     return Policy(version, read, _string("Id", content.get("Id", "")), name)
+
+
+def _check_sids(statements: Sequence[Statement]) -> None:
+    seen: set[str] = set()
+    for statement in statements:
+        if statement.sid in seen:
+            raise PolicyError("Statement", f"two statements have the Sid {statement.sid}")
+        if statement.sid:
+            seen.add(statement.sid)
 
 
 def compact(text: str) -> str:
@@ -193,11 +206,13 @@ def _principals(place: str, value: Any) -> tuple[Principal, ...]:
 def _check_principal(place: str, kind: str, text: str) -> None:
     if kind == "Service":
         if not _SERVICE.fullmatch(text):
-            raise PolicyError(place, f"{text!r} is not a service such as ses.amazonaws.com")
+            raise PolicyError(
+                place, f"'{printable(text)}' is not a service such as ses.amazonaws.com"
+            )
     elif text != "*" and not _ACCOUNT.fullmatch(text) and not _IAM_ARN.fullmatch(text):
         raise PolicyError(
             place,
-            f"{text!r} is not a principal: write an account's 12 digits, "
+            f"'{printable(text)}' is not a principal: write an account's 12 digits, "
             "arn:aws:iam::ACCOUNT:root, arn:aws:iam::ACCOUNT:user/NAME, or *",
         )
 
@@ -206,7 +221,9 @@ def _actions(place: str, value: Any) -> tuple[str, ...]:
     found = _strings(place, value)
     for action in found:
         if not _ACTION.fullmatch(action):
-            raise PolicyError(place, f"{action!r} is not an action such as ses:SendBounce")
+            raise PolicyError(
+                place, f"'{printable(action)}' is not an action such as ses:SendBounce"
+            )
     return found
 
 
@@ -214,7 +231,7 @@ def _resources(place: str, value: Any) -> tuple[str, ...]:
     found = _strings(place, value)
     for resource in found:
         if resource != "*" and not resource.startswith("arn:"):
-            raise PolicyError(place, f"{resource!r} is not an ARN")
+            raise PolicyError(place, f"'{printable(resource)}' is not an ARN")
     return found
 
 
@@ -299,7 +316,7 @@ def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in pairs:
         if name in found:
-            raise PolicyError("", f"{name!r} stands twice in one object")
+            raise PolicyError("", f"'{printable(name)}' stands twice in one object")
         if _has_surrogates(name) or (isinstance(value, str) and _has_surrogates(value)):
             raise PolicyError("", "a text holds half of a surrogate pair")
         found[name] = value
@@ -307,7 +324,7 @@ def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _has_surrogates(text: str) -> bool:
-    return any("\ud800" <= character <= "\udfff" for character in text)
+    return _SURROGATE.search(text) is not None
 
 
 def _no_constant(name: str) -> Any:
@@ -320,7 +337,7 @@ def _expect_elements(
     for name in item:
         if name not in known:
             allowed = ", ".join(sorted(known))
-            raise PolicyError(place, f"{name!r} is none of {allowed}")
+            raise PolicyError(place, f"'{printable(name)}' is none of {allowed}")
     for name in sorted(needed - item.keys()):
         raise PolicyError(place, f"{name} is missing")
 

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from sendback.mail.printable import printable
+
 
 @dataclass(frozen=True, slots=True)
 class IdentityArn:
@@ -20,9 +22,10 @@ def parse_identity_arn(text: str) -> IdentityArn:
     pieces = text.split(":", 5)
     kind, _, identity = pieces[-1].partition("/")
     if len(pieces) != 6 or pieces[:3] != ["arn", "aws", "ses"] or kind != "identity":  # noqa: PLR2004
-        raise ValueError(f"{text!r} is not of the form arn:aws:ses:REGION:ACCOUNT:identity/NAME")
+        form = "arn:aws:ses:REGION:ACCOUNT:identity/NAME"
+        raise ValueError(f"'{printable(text)}' is not of the form {form}")
     if not identity or not pieces[3] or not pieces[4].isdigit():
-        raise ValueError(f"{text!r} lacks its region, account or identity")
+        raise ValueError(f"'{printable(text)}' lacks its region, account or identity")
     return IdentityArn(pieces[3], pieces[4], identity)
 
 

@@ -45,6 +45,14 @@ ELEMENT_CONSTRAINTS: Mapping[str, Sequence[Constraint]] = {
 # SES API: "You must specify at least one …"; the model says it in prose only.
 NONEMPTY_LISTS = frozenset({"BouncedRecipientInfoList"})
 
+# What SES does not document and no real request comes near: names, addresses and ARNs are held
+# against patterns and policies, looked up and repeated in errors, all of which costs their length.
+MAX_STRING = 2048  # if nothing else is said; no limit is lower
+MAX_LENGTHS: Mapping[str, int] = {"DiagnosticCode": 4096, "Explanation": 16_384}
+MAX_LIST_LENGTHS: Mapping[str, int] = {"ExtensionFieldList": 100}
+# Bounded by the request alone, or by the operation, in its own words.
+_UNBOUNDED = frozenset({"ExtensionFieldValue", "HeaderValue", "Policy", "TemplateContent"})
+
 # "X is required.", before anything else is looked at; a blank rule set name is none.
 _REQUIRED_IN_WORDS: Mapping[str, Callable[[str], bool]] = {
     "ReceiptRuleSetName": lambda text: not text.strip(),
@@ -67,6 +75,11 @@ _ENUM_ORDER: Mapping[str, Sequence[str]] = {
 def broken(text: str, constraints: Iterable[Constraint]) -> list[Constraint]:
     """Those that the text does not satisfy."""
     return [constraint for constraint in constraints if not constraint.holds(text)]
+
+
+def max_length(name: str) -> int | None:
+    """The most characters that a string of this shape may have; None: as many as come."""
+    return None if name in _UNBOUNDED else MAX_LENGTHS.get(name, MAX_STRING)
 
 
 def missing_parameter(shape: StructureShape, given: Mapping[str, str | None]) -> str | None:

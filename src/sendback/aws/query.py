@@ -8,10 +8,15 @@ into one `ValidationError`.
 
 botocore checks no enum, length or pattern in the client, and its model has no lengths or patterns
 for most shapes; what the live service was seen to hold against a value is in `aws.constraints`.
+
+Cost: linear in the octets of the pairs. A name has at most `MAX_NAME` characters and `MAX_DEPTH`
+parts, which is more than any name of the model; a list has at most `MAX_INDEX` members, and an
+index has one spelling. Names that begin with no member of the operation are not cut at all.
 """
 
 import base64
 import binascii
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -22,18 +27,27 @@ from botocore.model import ListShape, OperationModel, Shape, StructureShape
 
 from sendback.aws.constraints import (
     ELEMENT_CONSTRAINTS,
+    MAX_LIST_LENGTHS,
+    MAX_STRING,
     NONEMPTY_LISTS,
     STRING_CONSTRAINTS,
     Constraint,
     broken,
     enum_order,
     is_missing,
+    max_length,
     member_order,
     missing_parameter,
 )
-from sendback.aws.errors import SesError, invalid_value, validation_error, violation
+from sendback.aws.errors import SesError, invalid_value, shown, validation_error, violation
 
+MAX_NAME = 160
+MAX_DEPTH = 10
 MAX_INDEX = 10_000
+_MAX_SCALAR = 64  # characters of a number, a boolean or a date
+
+_INDEX = re.compile(r"[1-9][0-9]{0,4}")
+_INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 
 Value = Any  # str, int, float, bool, bytes, datetime, list[Value] or dict[str, Value], by shape
 
@@ -58,11 +72,11 @@ def decode(operation: OperationModel, pairs: Iterable[tuple[str, str]]) -> dict[
 
     Raises `SesError`.
     """
-    tree = _tree(pairs)
-    reader = _Reader()
     shape = operation.input_shape
     if shape is None:
         return {}
+    tree = _tree(shape, pairs)
+    reader = _Reader()
     given = {name: node.text for name, node in tree.parts.items()}
     missing = missing_parameter(shape, given)
     if missing:
@@ -73,16 +87,31 @@ def decode(operation: OperationModel, pairs: Iterable[tuple[str, str]]) -> dict[
     return result
 
 
-def _tree(pairs: Iterable[tuple[str, str]]) -> _Node:
-    root = _Node()
+def _tree(shape: StructureShape, pairs: Iterable[tuple[str, str]]) -> _Node:
+    root, known = _Node(), shape.members
     for name, text in pairs:
-        node = root
-        for part in name.split("."):
-            node = node.parts.setdefault(part, _Node())
-        if node.text is not None:
-            raise SesError("InvalidQueryParameter", f"The parameter {name} occurs twice.")
-        node.text = text
+        if len(name) > MAX_NAME:
+            raise SesError("InvalidQueryParameter", f"The name {shown(name)} is too long.")
+        parts = name.split(".")
+        if parts[0] not in known:
+            continue
+        if len(parts) > MAX_DEPTH:
+            raise SesError("InvalidQueryParameter", f"The name {name} has too many parts.")
+        _place(root, parts, text)
     return root
+
+
+def _place(root: _Node, parts: Sequence[str], text: str) -> None:
+    node = root
+    for part in parts:
+        below = node.parts.get(part)
+        if below is None:
+            below = node.parts[part] = _Node()
+        node = below
+    if node.text is not None:
+        name = ".".join(parts)
+        raise SesError("InvalidQueryParameter", f"The parameter {name} occurs twice.")
+    node.text = text
 
 
 def _structure(
@@ -115,7 +144,7 @@ def _value(shape: Shape, node: _Node, name: str, path: str, reader: _Reader) -> 
         raise SesError("InvalidQueryParameter", f"{name} is a single value and has no parts.")
     if shape.type_name == "string":
         return _string(shape, node.text, path, reader)
-    return _SCALARS[shape.type_name](node.text, name)
+    return _scalar(shape, node.text, name)
 
 
 def _list(shape: ListShape, node: _Node, name: str, path: str, reader: _Reader) -> list[Value]:
@@ -129,8 +158,7 @@ def _list(shape: ListShape, node: _Node, name: str, path: str, reader: _Reader) 
         if index in items:
             raise SesError("InvalidQueryParameter", f"{name}.member.{index} occurs twice.")
         items[index] = item
-    if not items and shape.name in NONEMPTY_LISTS:
-        reader.violations.append(violation(path, "have length greater than or equal to 1"))
+    _check_length(shape, len(items), path, reader)
     element = ELEMENT_CONSTRAINTS.get(shape.name)
     if element:
         return _names(items, path, element, reader)
@@ -138,6 +166,18 @@ def _list(shape: ListShape, node: _Node, name: str, path: str, reader: _Reader) 
         _value(shape.member, item, f"{name}.member.{index}", f"{path}.{index}.member", reader)
         for index, item in sorted(items.items())
     ]
+
+
+def _check_length(shape: ListShape, length: int, path: str, reader: _Reader) -> None:
+    if not length and shape.name in NONEMPTY_LISTS:
+        reader.violations.append(violation(path, "have length greater than or equal to 1"))
+    limit = MAX_LIST_LENGTHS.get(shape.name, MAX_INDEX)
+    if length > limit:
+        reader.violations.append(_too_long(path, limit))
+
+
+def _too_long(path: str, limit: int) -> str:
+    return violation(path, f"have length less than or equal to {limit}")
 
 
 def _names(
@@ -148,19 +188,23 @@ def _names(
 ) -> list[Value]:
     """A list whose elements are held against constraints together: one violation, no index."""
     values = [item.text or "" for _, item in sorted(items.items())]
-    if any(broken(value, constraints) for value in values):
+    if any(len(value) > MAX_STRING or broken(value, constraints) for value in values):
         texts = ", ".join(f"Member must {constraint.text}" for constraint in constraints)
         reader.violations.append(violation(path, f"satisfy constraint: [{texts}]"))
     return values
 
 
 def _index(key: str, name: str) -> int:
-    if not (key.isascii() and key.isdigit()) or not 0 < int(key[:6]) <= MAX_INDEX:
+    if not _INDEX.fullmatch(key) or int(key) > MAX_INDEX:
         raise SesError("InvalidQueryParameter", f"{name}.member.{key}: the index is no number.")
     return int(key)
 
 
 def _string(shape: Shape, text: str, path: str, reader: _Reader) -> str:
+    limit = max_length(shape.name) if len(text) > MAX_STRING else None
+    if limit is not None and len(text) > limit:
+        reader.violations.append(_too_long(path, limit))
+        return text
     enum = shape.metadata.get("enum")
     if enum and text not in enum:
         values = ", ".join(enum_order(shape.name, enum))
@@ -168,6 +212,14 @@ def _string(shape: Shape, text: str, path: str, reader: _Reader) -> str:
     for constraint in broken(text, STRING_CONSTRAINTS.get(shape.name, ())):
         reader.violations.append(violation(path, constraint.text))
     return text
+
+
+def _scalar(shape: Shape, text: str, name: str) -> Value:
+    if shape.type_name == "blob":
+        return _blob(text, name)
+    if len(text) > _MAX_SCALAR:
+        raise invalid_value(name, f"the value is longer than {_MAX_SCALAR} characters")
+    return _SCALARS[shape.type_name](text, name)
 
 
 def _timestamp(text: str, name: str) -> datetime:
@@ -179,34 +231,37 @@ def _timestamp(text: str, name: str) -> datetime:
     try:
         return moment.replace(tzinfo=moment.tzinfo or UTC).astimezone(UTC)
     except (OverflowError, ValueError):
-        raise invalid_value(name, f"{text!r} is out of range") from None
+        raise _wrong(name, text, "is out of range") from None
 
 
 def _rfc822(text: str, name: str) -> datetime:
     try:
         return parsedate_to_datetime(text)
     except (TypeError, ValueError, IndexError, OverflowError):
-        raise invalid_value(name, f"{text!r} is not a timestamp") from None
+        raise _wrong(name, text, "is not a timestamp") from None
 
 
 def _boolean(text: str, name: str) -> bool:
     if text not in {"true", "false"}:
-        raise invalid_value(name, f"{text!r} is neither true nor false")
+        raise _wrong(name, text, "is neither true nor false")
     return text == "true"
 
 
 def _integer(text: str, name: str) -> int:
-    try:
-        return int(text[:20])
-    except ValueError:
-        raise invalid_value(name, f"{text!r} is not a whole number") from None
+    if not _INTEGER.fullmatch(text):
+        raise _wrong(name, text, "is not a whole number")
+    return int(text)
 
 
 def _double(text: str, name: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise invalid_value(name, f"{text!r} is not a number") from None
+        raise _wrong(name, text, "is not a number") from None
+
+
+def _wrong(name: str, text: str, reason: str) -> SesError:
+    return invalid_value(name, f"'{shown(text)}' {reason}")
 
 
 def _blob(text: str, name: str) -> bytes:
@@ -223,5 +278,4 @@ _SCALARS = {
     "long": _integer,
     "double": _double,
     "float": _double,
-    "blob": _blob,
 }

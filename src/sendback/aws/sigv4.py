@@ -8,6 +8,10 @@ Version 4 for API requests" (AWS IAM User Guide), and SES's 15-minute window.
 Rules: no part of a secret or of an expected signature in any error; comparison in constant time;
 `host` and every `x-amz-*` header that was sent must be signed; the payload hash is that of the
 body received, whatever a header claims.
+
+Everything here comes from an unauthenticated client. The edge bounds the header section and the
+query; the canonical request is not longer than these, because no header may be signed twice. What
+is looked up or hashed (access key, session token, signature) is printable ASCII.
 """
 
 import hashlib
@@ -19,14 +23,18 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from urllib.parse import quote
 
-from sendback.aws.errors import SesError
+from sendback.aws.errors import SesError, shown
 
 ALGORITHM = "AWS4-HMAC-SHA256"
 WINDOW = timedelta(minutes=15)
 MAX_PRESIGNED = timedelta(days=7)
+MAX_ACCESS_KEY = 128  # IAM API: AccessKeyId
+MAX_SESSION_TOKEN = 8192  # STS documents no limit and tells to expect more than 4,096
 SERVICES = ("ses", "email")  # `email` is what older tools sign
 
-_HEADER_PART = re.compile(r"\s*([A-Za-z]+)\s*=\s*([^,\s]+)\s*")
+_MAX_HEADER_PARTS = 8  # Credential, SignedHeaders, Signature
+_PRINTABLE = re.compile(r"[!-~]+")
+_SIGNATURE = re.compile(r"[0-9a-f]{64}")
 _SPACES = re.compile(r" +")
 _DATE = "%Y%m%dT%H%M%SZ"
 _STAMP = re.compile(r"(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)Z", re.ASCII)
@@ -86,10 +94,7 @@ def verify(
     """Returns when `secret` made the signature, for this region, in time. Raises `SesError`."""
     _check_scope(credentials, region)
     _check_signed_headers(request, credentials)
-    key = _signing_key(secret, credentials.scope_date, credentials.region, credentials.service)
-    text = _string_to_sign(request, credentials)
-    expected = hmac.new(key, text.encode(), hashlib.sha256).hexdigest()
-    if not hmac.compare_digest(expected.encode(), credentials.signature.encode()):
+    if not _is_signed(request, credentials, secret):
         raise SesError(
             "SignatureDoesNotMatch",
             "The request signature we calculated does not match the signature you provided. Check "
@@ -99,12 +104,20 @@ def verify(
     _check_time(credentials, now)
 
 
+def _is_signed(request: SignedRequest, credentials: Credentials, secret: str) -> bool:
+    if not _SIGNATURE.fullmatch(credentials.signature):
+        return False
+    key = _signing_key(secret, credentials.scope_date, credentials.region, credentials.service)
+    text = _string_to_sign(request, credentials)
+    expected = hmac.new(key, text.encode(), hashlib.sha256).hexdigest()
+    return hmac.compare_digest(expected, credentials.signature)
+
+
 def _from_header(header: str, headers: Mapping[str, str]) -> Credentials:
     algorithm, _, rest = header.strip().partition(" ")
     if algorithm != ALGORITHM:
         raise _incomplete(f"The Authorization header must begin with {ALGORITHM}.")
-    matches = map(_HEADER_PART.fullmatch, rest.split(","))
-    parts = {match[1]: match[2] for match in matches if match}
+    parts = _header_parts(rest)
     for name in ("Credential", "SignedHeaders", "Signature"):
         if name not in parts:
             raise _incomplete(f"Authorization header requires '{name}' parameter.")
@@ -119,6 +132,15 @@ def _from_header(header: str, headers: Mapping[str, str]) -> Credentials:
         None,
         headers.get("x-amz-security-token"),
     )
+
+
+def _header_parts(text: str) -> dict[str, str]:
+    """Read `Credential=…, SignedHeaders=…, Signature=…`; of what occurs twice, the last."""
+    pieces = text.split(",", _MAX_HEADER_PARTS)
+    if len(pieces) > _MAX_HEADER_PARTS:
+        raise _incomplete("The Authorization header has too many parts.")
+    pairs = (piece.partition("=") for piece in pieces)
+    return {name.strip(): value.strip() for name, _, value in pairs if value.strip()}
 
 
 def _from_query(query: Mapping[str, str]) -> Credentials:
@@ -149,9 +171,12 @@ def _credentials(
     expires: timedelta | None,
     session_token: str | None,
 ) -> Credentials:
-    pieces = credential.split("/")
+    pieces = credential.split("/", 5)
     if len(pieces) != 5 or pieces[4] != "aws4_request" or not all(pieces):  # noqa: PLR2004
         raise _incomplete("Credential must be ACCESS_KEY/DATE/REGION/SERVICE/aws4_request.")
+    _check_token(pieces[0], MAX_ACCESS_KEY)
+    if session_token is not None:
+        _check_token(session_token, MAX_SESSION_TOKEN)
     return Credentials(
         access_key=pieces[0],
         scope_date=pieces[1],
@@ -163,6 +188,19 @@ def _credentials(
         signed_at=_date(date),
         expires=expires,
         session_token=session_token,
+    )
+
+
+def _check_token(text: str, limit: int) -> None:
+    """What no key or token ever was: NUL, a lone surrogate, a blank, too much of it."""
+    if len(text) > limit or not _PRINTABLE.fullmatch(text):
+        raise invalid_token()
+
+
+def invalid_token() -> SesError:
+    """SES API, common errors: the access key or session token is unknown."""
+    return SesError(
+        "InvalidClientTokenId", "The security token included in the request is invalid."
     )
 
 
@@ -183,11 +221,11 @@ def _incomplete(text: str) -> SesError:
 
 def _check_scope(credentials: Credentials, region: str) -> None:
     if credentials.region != region:
-        text = f"Credential should be scoped to a valid region, not '{credentials.region}'."
+        given = shown(credentials.region)
+        text = f"Credential should be scoped to a valid region, not '{given}'."
     elif credentials.service not in SERVICES:
-        text = (
-            f"Credential should be scoped to correct service: 'ses', not '{credentials.service}'."
-        )
+        given = shown(credentials.service)
+        text = f"Credential should be scoped to correct service: 'ses', not '{given}'."
     elif credentials.scope_date != credentials.stamp[:8]:
         text = "Date in Credential scope does not match YYYYMMDD from ISO-8601 version of date."
     else:
@@ -196,20 +234,22 @@ def _check_scope(credentials: Credentials, region: str) -> None:
 
 
 def _check_signed_headers(request: SignedRequest, credentials: Credentials) -> None:
-    signed = set(credentials.signed_headers)
+    names = credentials.signed_headers
+    signed = set(names)
+    if len(signed) < len(names):
+        raise _incomplete("SignedHeaders names a header twice.")
     missing = sorted(signed - request.headers.keys())
     if missing:
-        raise _incomplete(f"SignedHeaders names headers that were not sent: {', '.join(missing)}.")
+        given = shown(", ".join(missing))
+        raise _incomplete(f"SignedHeaders names headers that were not sent: {given}.")
     unsigned = sorted(
         name
         for name in request.headers
         if name not in signed and (name == "host" or name.startswith("x-amz-"))
     )
     if unsigned or "host" not in signed:
-        raise SesError(
-            "SignatureDoesNotMatch",
-            f"These headers must be signed: {', '.join(unsigned) or 'host'}.",
-        )
+        given = shown(", ".join(unsigned)) or "host"
+        raise SesError("SignatureDoesNotMatch", f"These headers must be signed: {given}.")
 
 
 def _check_time(credentials: Credentials, now: datetime) -> None:

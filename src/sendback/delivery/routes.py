@@ -67,11 +67,15 @@ class Location:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """The hops for a domain. `is_shared`: they are the same for all domains."""
+    """The hops for a domain.
+
+    `is_shared`: they are the same for all domains; `is_cut`: the domain has more that are not here.
+    """
 
     domain: str
     hops: tuple[Hop, ...]
     is_shared: bool = False
+    is_cut: bool = False
 
 
 class Router(Protocol):

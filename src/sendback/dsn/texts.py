@@ -27,6 +27,10 @@ PLACEHOLDERS = ("recipient", "status", "diagnostic", "remote_mta", *MESSAGE_PLAC
 _PLACEHOLDER = re.compile(r"\{(\w*)\}")
 _STATUS_KEY = re.compile(r"default|\d{1,3}(?:\.\d{1,3})?")
 _LANGUAGE = re.compile(r"[a-z]{2,8}(?:-[a-z0-9]{1,8})*")
+_QUALITY = re.compile(r"\s*q\s*=\s*([01](?:\.\d{0,3})?)\s*", re.ASCII)
+_MAX_WANTED = 1000
+_MAX_LANGUAGES = 20
+_MAX_TAG = 35
 _DIGITS = re.compile(r"[245]\.(\d+)\.(\d+)")
 
 
@@ -165,25 +169,34 @@ ENGLISH = parse_texts("en", (files("sendback.dsn") / "languages" / "en.toml").re
 
 
 def choose_texts(languages: Mapping[str, Texts], wanted: str) -> Texts | None:
-    """The best for an Accept-Language or Content-Language value (RFC 9110 §12.5.4, RFC 3282).
+    """Return the best for an Accept-Language or Content-Language value, or None.
 
-    `de-AT, de;q=0.8` finds `de-at`, then `de`; None when nothing fits.
+    `de-AT, de;q=0.8` finds `de-at`, then `de` (RFC 4647 §3.4). Of a value that anybody may have
+    written, the first 20 languages in its first 1,000 characters count, and no tag of more than 35
+    characters (RFC 5646 §4.4.1). Source: RFC 9110 §12.5.4, RFC 3282.
     """
     ranked = []
-    for position, entry in enumerate(wanted.lower().split(",")[:20]):
+    for position, entry in enumerate(wanted[:_MAX_WANTED].lower().split(",")[:_MAX_LANGUAGES]):
         tag, _, parameter = entry.partition(";")
         ranked.append((-_quality(parameter), position, tag.strip()))
     for quality, _, tag in sorted(ranked):
-        if quality == 0:
-            continue
-        parts = tag.split("-")
-        for length in range(len(parts), 0, -1):
-            found = languages.get("-".join(parts[:length]))
-            if found:
-                return found
+        found = _find(languages, tag) if quality else None
+        if found:
+            return found
+    return None
+
+
+def _find(languages: Mapping[str, Texts], tag: str) -> Texts | None:
+    """Return the texts for a tag, or for the longest beginning of it that there is one for."""
+    if len(tag) > _MAX_TAG:
+        return None
+    while tag:
+        if tag in languages:
+            return languages[tag]
+        tag = tag.rpartition("-")[0]
     return None
 
 
 def _quality(parameter: str) -> float:
-    match = re.fullmatch(r"\s*q\s*=\s*([01](?:\.\d{0,3})?)\s*", parameter)
+    match = _QUALITY.fullmatch(parameter)
     return float(match[1]) if match else 1.0

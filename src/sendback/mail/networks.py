@@ -1,4 +1,4 @@
-"""Which IP addresses a stranger may make this server connect to."""
+"""IP addresses: which may be connected to for somebody else, and which belong to one client."""
 
 import ipaddress
 from collections.abc import Sequence
@@ -25,3 +25,21 @@ def permitted(host: str, addresses: Sequence[str], *, allow_private: bool) -> li
             "private_targets forbids"
         )
     return allowed
+
+
+def client_network(ip: str) -> str:
+    """Return the network that counts as one client: an IPv4 address, or the /64 of an IPv6 one.
+
+    A host with IPv6 usually has a whole /64 to choose its addresses from (RFC 4291 §2.5.4), so
+    limits per address would not limit it. An IPv4-mapped address is the IPv4 address. Text that is
+    no address (a Unix socket has none) is returned as it is.
+    """
+    try:
+        address = ipaddress.ip_address(ip.partition("%")[0])
+    except ValueError:
+        return ip
+    if isinstance(address, ipaddress.IPv4Address):
+        return str(address)
+    if address.ipv4_mapped:
+        return str(address.ipv4_mapped)
+    return f"{ipaddress.IPv6Address(address.packed[:8] + bytes(8))}/64"

@@ -5,8 +5,10 @@ itself reports, one at a time, in the order in which it looks.
 """
 
 import re
+from collections import Counter
+from collections.abc import Sequence
 
-from sendback.aws.errors import SesError
+from sendback.aws.errors import SesError, shown
 from sendback.mail.address import AddressError, parse_address, parse_domain
 from sendback.receipt.model import (
     Action,
@@ -21,6 +23,7 @@ from sendback.receipt.model import (
 MAX_RULE_SETS = 40
 MAX_RULES = 200
 MAX_ACTIONS = 10
+MAX_RECIPIENTS = 500  # SES documents 100 and accepts more
 MAX_FILTERS = 100
 MAX_HEADER_VALUE = 2048
 _MAX_NAME = 64
@@ -43,7 +46,7 @@ def invalid(text: str) -> SesError:
 def check_name(name: str, kind: str) -> None:
     """`kind` is `ruleSetName`, `ruleName` or `filterName`; the characters were checked before."""
     if len(name) > _MAX_NAME or not (_alphanumeric(name[:1]) and _alphanumeric(name[-1:])):
-        raise invalid(f"Not a valid {kind}: {name}")
+        raise invalid(f"Not a valid {kind}: {shown(name)}")
 
 
 def _alphanumeric(character: str) -> bool:
@@ -54,6 +57,8 @@ def check_rule(rule: Rule) -> None:
     """Everything that can be said without asking anybody else. Raises `SesError`."""
     if len(rule.actions) > MAX_ACTIONS:
         raise SesError("LimitExceeded", "Too many actions")
+    if len(rule.recipients) > MAX_RECIPIENTS:
+        raise SesError("LimitExceeded", "Too many recipients")
     for recipient in rule.recipients:
         _check_recipient(recipient)
     for action in rule.actions:
@@ -70,7 +75,7 @@ def _check_recipient(text: str) -> None:
         else:
             parse_domain(text.removeprefix("."))
     except AddressError:
-        raise invalid(f"Invalid recipient: {text}") from None
+        raise invalid(f"Invalid recipient: {shown(text)}") from None
 
 
 def check_action(action: Action) -> None:
@@ -79,7 +84,7 @@ def check_action(action: Action) -> None:
         _check_header(action)
     topic = action.topic_arn
     if topic is not None and not _TOPIC_ARN.fullmatch(topic):
-        raise SesError("InvalidSnsTopic", f"Invalid SNS topic: {topic}", {"Topic": topic})
+        raise SesError("InvalidSnsTopic", f"Invalid SNS topic: {shown(topic)}", {"Topic": topic})
     match action:
         case S3Action():
             _check_bucket(action)
@@ -93,7 +98,7 @@ def check_action(action: Action) -> None:
 
 def _check_header(action: AddHeaderAction) -> None:
     if not _HEADER_NAME.fullmatch(action.header_name):
-        raise invalid(f"Invalid header name: {action.header_name}")
+        raise invalid(f"Invalid header name: {shown(action.header_name)}")
     value = action.header_value
     if len(value) > MAX_HEADER_VALUE or not _NO_CONTROLS.fullmatch(value):
         raise invalid(f"Invalid header value: {value[:100]}")
@@ -105,7 +110,7 @@ def _check_bucket(action: S3Action) -> None:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}", action.bucket_name):
         raise SesError(
             "InvalidS3Configuration",
-            f"No such bucket: {action.bucket_name}",
+            f"No such bucket: {shown(action.bucket_name)}",
             {"Bucket": action.bucket_name},
         )
     if not _NO_CONTROLS.fullmatch(action.object_key_prefix or ""):
@@ -116,43 +121,46 @@ def _check_function(arn: str) -> None:
     if not arn:
         raise invalid("Lambda function ARN must not be empty")
     if not _FUNCTION_ARN.fullmatch(arn):
-        text = f"Invalid Lambda function: {arn}"
+        text = f"Invalid Lambda function: {shown(arn)}"
         raise SesError("InvalidLambdaFunction", text, {"FunctionArn": arn})
 
 
 def _check_bounce(action: BounceAction) -> None:
     if not _REPLY_CODE.fullmatch(action.smtp_reply_code):
-        raise invalid(f"Invalid SMTP reply code: {action.smtp_reply_code}")
+        raise invalid(f"Invalid SMTP reply code: {shown(action.smtp_reply_code)}")
     message = action.message
     if not message or not (message.isascii() and _NO_CONTROLS.fullmatch(message)):
-        raise invalid(f"Invalid SMTP response message: {message}")
+        raise invalid(f"Invalid SMTP response message: {shown(message)}")
     if action.status_code and not _STATUS_CODE.fullmatch(action.status_code):
-        raise invalid(f"Invalid SMTP status code: {action.status_code}")
+        raise invalid(f"Invalid SMTP status code: {shown(action.status_code)}")
 
 
-def check_order(existing: list[str], wanted: list[str]) -> None:
+def check_order(existing: Sequence[str], wanted: Sequence[str]) -> None:
     """ReorderReceiptRuleSet: an exact permutation, checked in SES's order. Raises `SesError`."""
+    positions = Counter(wanted)
     for name in wanted:
-        if wanted.count(name) > 1:
-            raise invalid(f"Multiple positions found for rule: {name}")
-    missing = [name for name in existing if name not in wanted]
+        if positions[name] > 1:
+            raise invalid(f"Multiple positions found for rule: {shown(name)}")
+    missing = [name for name in existing if name not in positions]
     if missing:
         raise invalid(f"Positions for rules not found: {', '.join(missing)}")
+    known = set(existing)
     for name in wanted:
-        if name not in existing:
+        if name not in known:
             raise rule_does_not_exist(name)
 
 
 def rule_set_does_not_exist(name: str) -> SesError:
     """SES API: RuleSetDoesNotExistException."""
-    return SesError("RuleSetDoesNotExist", f"Rule set does not exist: {name}", {"Name": name})
+    text = f"Rule set does not exist: {shown(name)}"
+    return SesError("RuleSetDoesNotExist", text, {"Name": name})
 
 
 def rule_does_not_exist(name: str) -> SesError:
     """SES API: RuleDoesNotExistException."""
-    return SesError("RuleDoesNotExist", f"Rule does not exist: {name}", {"Name": name})
+    return SesError("RuleDoesNotExist", f"Rule does not exist: {shown(name)}", {"Name": name})
 
 
 def already_exists(kind: str, name: str) -> SesError:
     """`kind` is `Rule set`, `Rule` or `Filter`."""
-    return SesError("AlreadyExists", f"{kind} already exists: {name}", {"Name": name})
+    return SesError("AlreadyExists", f"{kind} already exists: {shown(name)}", {"Name": name})

@@ -11,12 +11,15 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
 
+from sendback.aws.errors import shown
 from sendback.receipt.constraints import check_name, invalid
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 # Plain ASCII spelling only: no brackets, zones, IPv4-mapped forms, full-width digits (probed).
-_CIDR = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,3}){3}|[0-9A-Fa-f:]*:[0-9A-Fa-f:]*)(?:/([0-9]{1,3}))?")
+_CIDR = re.compile(
+    r"([0-9]{1,3}(?:\.[0-9]{1,3}){3}|[0-9A-Fa-f]{0,4}:[0-9A-Fa-f:]{1,40})(?:/([0-9]{1,3}))?"
+)
 
 
 class FilterPolicy(StrEnum):
@@ -47,7 +50,7 @@ def parse_cidr(text: str) -> Network:
             raise ValueError
         return ipaddress.ip_network(text, strict=False)
     except ValueError:
-        raise invalid(f"Invalid CIDR block: {text}") from None
+        raise invalid(f"Invalid CIDR block: {shown(text)}") from None
 
 
 def check_filter(wanted: IpFilter) -> None:
@@ -55,7 +58,7 @@ def check_filter(wanted: IpFilter) -> None:
     if not wanted.name:
         raise invalid("filterName must not be empty")
     if not re.fullmatch(r"[a-zA-Z0-9_.-]+", wanted.name):
-        raise invalid(f"Not a valid filterName: {wanted.name}")
+        raise invalid(f"Not a valid filterName: {shown(wanted.name)}")
     check_name(wanted.name, "filterName")
     parse_cidr(wanted.cidr)
 

@@ -11,7 +11,7 @@ from functools import lru_cache
 from sendback.authz.evaluate import AccessRequest, Decision, decide, evaluate
 from sendback.authz.policy import Policy, PolicyKind, parse_policy
 from sendback.aws.arn import ROOT_USER, IdentityArn, parse_identity_arn
-from sendback.aws.errors import SesError
+from sendback.aws.errors import SesError, invalid_value
 from sendback.aws.model import operation_model
 from sendback.clock import Clock
 from sendback.mail.address import AddressError, Mailbox, identity_name, parse_mailbox
@@ -24,6 +24,9 @@ USES_IDENTITIES = frozenset({"SendBounce"})
 # The members that name the identity which a call is about, and its sender.
 _IDENTITY_MEMBERS = ("Identity", "EmailAddress", "Domain")
 _SENDER_MEMBERS = ("BounceSender", "Source", "FromEmailAddress")
+# Conditions and resources are held against these members, which costs their length. An identity has
+# at most 320 characters, a display name some more; cut, a text could get by a Deny.
+_MAX_MEMBER = 2048
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +47,19 @@ class Authorization:
     def access(
         self, caller: Caller, origin: CallOrigin, action: str, parameters: Mapping[str, str]
     ) -> Access:
-        """`parameters` are those of the call, as sent: the sender's address is a key too."""
+        """`parameters` are those of the call, as sent: the sender's address is a key too.
+
+        Raise `SesError`: InvalidParameterValue for a sender that is too long to be one.
+        """
         context = dict(call_context(caller, origin, self._clock.now()))
         sender = _member_of(action, _SENDER_MEMBERS, parameters)
         return Access(caller, {**context, **sender_context(sender)} if sender else context)
 
     def check_call(self, access: Access, action: str, parameters: Mapping[str, str]) -> None:
-        """Raises `SesError`: AccessDenied, when the caller's own policies do not allow the call."""
+        """Raises `SesError`: AccessDenied, when the caller's own policies do not allow the call.
+
+        InvalidParameterValue, when it names an identity that is too long to be one.
+        """
         policies = access.caller.policies
         if policies is None or action in USES_IDENTITIES:
             return
@@ -91,12 +100,18 @@ class Authorization:
 
 
 def _member_of(action: str, members: Sequence[str], parameters: Mapping[str, str]) -> str | None:
-    """The value of the first of these that the operation knows; others mean nothing to it."""
+    """The value of the first of these that the operation knows; others mean nothing to it.
+
+    Raise `SesError` for one that is too long.
+    """
     shape = operation_model(action).input_shape
     known = shape.members if shape is not None else {}
-    return next(
-        (parameters[name] for name in members if name in known and name in parameters), None
-    )
+    name = next((name for name in members if name in known and name in parameters), None)
+    if name is None:
+        return None
+    if len(parameters[name]) > _MAX_MEMBER:
+        raise invalid_value(name, f"must be at most {_MAX_MEMBER} characters")
+    return parameters[name]
 
 
 def not_permitted(caller: Caller, identity: IdentityArn) -> SesError:

@@ -11,7 +11,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sendback.aws.arn import IdentityArn
-from sendback.aws.errors import SesError, identities_failed, invalid_value, message_rejected
+from sendback.aws.errors import (
+    SesError,
+    identities_failed,
+    invalid_value,
+    message_rejected,
+    shown,
+)
 from sendback.mail.address import Address, identity_name
 from sendback.mail.covering import covering_names
 from sendback.mail.envelope import Recipient
@@ -20,6 +26,8 @@ from sendback.service.bounce_units import Found, Key
 from sendback.store.values import ReceivedMessage
 
 MAX_ARNS = 20
+
+Entries = Mapping[str, Recipient]  # by key
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +68,8 @@ class BounceAccess:
             if use.arn.region != self._region:
                 raise not_permitted(access.caller, use.arn)
             if not _covers(use.arn, use.address):
-                raise invalid_value(use.member, f"{use.arn.identity} does not cover {use.address}")
+                names = f"{shown(use.arn.identity)} does not cover {shown(str(use.address))}"
+                raise invalid_value(use.member, names)
 
     def check_sender(self, access: Access, sender: Use, found: Found) -> None:
         """Raises `SesError`: MessageRejected, AccessDenied."""
@@ -70,13 +79,14 @@ class BounceAccess:
     def message(self, access: Access, uses: Sequence[Use], found: Found) -> ReceivedMessage | None:
         """The copy that is bounced: the caller's own, else one that it may use.
 
-        Raises `SesError`: AccessDenied.
+        Each identity is decided once, however many recipients name it. Raises `SesError`:
+        AccessDenied.
         """
-        for use in uses:
-            if use.arn is not None and not self._may_use(access, use, found):
-                raise not_permitted(access.caller, use.arn)
-        accounts = [access.caller.account_id]
-        accounts += [use.arn.account_id for use in uses if use.arn is not None]
+        opened = {use.arn: use for use in uses if use.arn is not None}
+        for arn, use in opened.items():
+            if not self._may_use(access, use, found):
+                raise not_permitted(access.caller, arn)
+        accounts = [access.caller.account_id, *(arn.account_id for arn in opened)]
         copies = (found.messages[account] for account in accounts if account in found.messages)
         return next(copies, None)
 
@@ -87,8 +97,9 @@ class BounceAccess:
 
         Raises `SesError`: MessageRejected.
         """
-        own = found.messages.get(access.caller.account_id)
-        return tuple(_entry(use, own, found.messages) for use in uses)
+        account_id = access.caller.account_id
+        entries = {account: entries_of(copy) for account, copy in found.messages.items()}
+        return tuple(_entry(use, account_id, entries) for use in uses)
 
     def _may_use(self, access: Access, use: Use, found: Found) -> bool:
         """False when no such identity is verified and it would be the caller's own."""
@@ -110,26 +121,28 @@ def not_verified(address: Address, region: str) -> SesError:
     return message_rejected(identities_failed(str(address), region))
 
 
-def entry_of(message: ReceivedMessage, use: Use) -> Recipient | None:
-    """The envelope's entry for the address or its alias."""
-    by_key = {entry.address.key: entry for entry in message.envelope.recipients}
+def entries_of(message: ReceivedMessage) -> Entries:
+    """The envelope's entries by the keys of their addresses."""
+    return {entry.address.key: entry for entry in message.envelope.recipients}
+
+
+def entry_of(entries: Entries, use: Use) -> Recipient | None:
+    """The entry for the address or its alias."""
     for address in (use.address, use.alias):
-        if address is not None and address.key in by_key:
-            return by_key[address.key]
+        if address is not None and address.key in entries:
+            return entries[address.key]
     return None
 
 
 def not_a_recipient(address: Address) -> SesError:
     """SES API: MessageRejected."""
-    return message_rejected(f"Not a recipient of the original message: {address}")
+    return message_rejected(f"Not a recipient of the original message: {shown(str(address))}")
 
 
-def _entry(
-    use: Use, own: ReceivedMessage | None, copies: Mapping[str, ReceivedMessage]
-) -> Recipient:
-    found = entry_of(own, use) if own is not None else None
-    if found is None and use.arn is not None and use.arn.account_id in copies:
-        found = entry_of(copies[use.arn.account_id], use)
+def _entry(use: Use, account_id: str, entries: Mapping[str, Entries]) -> Recipient:
+    found = entry_of(entries.get(account_id, {}), use)
+    if found is None and use.arn is not None and use.arn.account_id in entries:
+        found = entry_of(entries[use.arn.account_id], use)
         if found is not None and not _covers(use.arn, found.address):
             found = None
     if found is None:
@@ -138,4 +151,9 @@ def _entry(
 
 
 def _covers(arn: IdentityArn, address: Address) -> bool:
-    return identity_name(arn.identity) in covering_names(address)
+    """As `covering_names` has it, without making all names of a deep domain."""
+    name = identity_name(arn.identity)
+    if "@" in name:
+        return name in {address.key, address.untagged.key}
+    domain = address.ascii_domain
+    return domain == name or domain.endswith(f".{name}")

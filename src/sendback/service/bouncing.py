@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from sendback.aws.arn import IdentityArn
-from sendback.aws.errors import SesError, invalid_value, message_rejected
+from sendback.aws.errors import SesError, invalid_value, message_rejected, shown
 from sendback.clock import Clock
 from sendback.dsn.compose import compose
 from sendback.dsn.errors import DsnError
@@ -38,11 +38,13 @@ from sendback.service.authorization import Access
 from sendback.service.bounce_access import (
     BounceAccess,
     Use,
+    entries_of,
     entry_of,
     not_a_recipient,
     not_verified,
 )
-from sendback.service.bounce_units import FindForBounce, QueueBounce
+from sendback.service.bounce_units import FindForBounce, Found, QueueBounce
+from sendback.service.heavy import HeavyWork
 from sendback.store.calls import CallKey
 from sendback.store.identities import IsVerified
 from sendback.store.messages import FindBody
@@ -52,6 +54,9 @@ from sendback.store.values import OutboxMessage, ReceivedMessage
 log = logging.getLogger(__name__)
 
 MAX_RETURNED_OCTETS = 64 * 1024
+_MAX_WISHES = 5  # fields of one name that ask for a language
+_HEAVY_LIST = 200  # recipients: some 4 ms of deciding, 3 ms of composing
+_HEAVY_POLICIES = 32 * 1024  # octets: some 5 ms of reading, and as much of evaluating the worst
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,11 +113,22 @@ class HumanPart:
         if self.language != "auto":
             return self.languages[self.language]
         for name in ("Accept-Language", "Content-Language"):
-            for value in field_values(header, name):
+            for value in field_values(header, name)[:_MAX_WISHES]:
                 found = choose_texts(self.languages, value.decode("ascii", "replace"))
                 if found:
                     return found
         return self.languages["en"]
+
+
+Pairs = Sequence[tuple[BouncedRecipient, Recipient]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Uses:
+    """The identities that a request uses: the sender's, and each recipient's in order."""
+
+    sender: Use
+    recipients: Sequence[Use]
 
 
 class SilentError(Exception):
@@ -137,6 +153,7 @@ class Bouncing:
         human: HumanPart,
         honour_notify_never: bool,
         queued: Callable[[], None],
+        heavy: HeavyWork,
     ) -> None:
         """`rate` is in calls per second and account, 0 for no limit; `queued` wakes delivery."""
         self._store = store
@@ -152,6 +169,7 @@ class Bouncing:
         self._human = human
         self._honour_notify_never = honour_notify_never
         self._queued = queued
+        self._heavy = heavy
 
     async def send_bounce(
         self, access: Access, request: BounceRequest, call: CallKey | None
@@ -160,21 +178,22 @@ class Bouncing:
 
         Raises `SesError`, `StoreUnavailableError`.
         """
-        sender = Use("BounceSenderArn", request.sender_address, request.sender_arn)
-        uses = [_use(asked, number) for number, asked in enumerate(request.recipients, 1)]
-        self._access.check_arns(access, [sender, *uses])
-        found = await self._store.read(_what_to_find(access, request, sender, uses, call))
+        is_large = len(request.recipients) > _HEAVY_LIST
+        uses, unit = await self._heavy.run(
+            lambda: self._what_to_find(access, request, call), heavy=is_large
+        )
+        found = await self._store.read(unit)
         if found.repeated:
             return found.repeated
-        self._access.check_sender(access, sender, found)
         now = self._clock.now()
-        copy = self._access.message(access, uses, found)
-        message = self._bounceable(request.original_message_id, copy, now)
-        originals = self._access.recipients(access, uses, found)
-        if self._honour_notify_never:
-            _refuse_unwanted(originals)
+        message, pairs = await self._heavy.run(
+            lambda: self._decide(access, request, uses, found, now),
+            heavy=is_large or _has_many_policies(found),
+        )
         returned = await self._returned(message)
-        composed = self._compose(request, message, originals, returned, now)
+        composed = await self._heavy.run(
+            lambda: self._compose(request, message, pairs, returned, now), heavy=is_large
+        )
         outgoing = replace(composed, account_id=access.caller.account_id)
         answer = await self._store.write(QueueBounce(outgoing, call, self._interval))
         if answer is None:
@@ -203,19 +222,42 @@ class Bouncing:
         if not await self._store.read(IsVerified(message.account_id, names)):
             raise not_verified(request.sender_address, self._region)
         returned = await self._returned(message)
-        request = replace(request, recipients=wanted)
-        originals = tuple(_original(message, asked) for asked in wanted)
-        return self._compose(request, message, originals, returned, self._clock.now())
+        now = self._clock.now()
+        return await self._heavy.run(
+            lambda: self._compose(request, message, _originals(message, wanted), returned, now),
+            heavy=len(wanted) > _HEAVY_LIST,
+        )
 
     def wake_delivery(self) -> None:
         """A bounce was queued by somebody else's transaction."""
         self._queued()
 
+    def _what_to_find(
+        self, access: Access, request: BounceRequest, call: CallKey | None
+    ) -> tuple[_Uses, FindForBounce]:
+        """The identities that the bounce uses, and what must be known to decide about it."""
+        sender = Use("BounceSenderArn", request.sender_address, request.sender_arn)
+        uses = [_use(asked, number) for number, asked in enumerate(request.recipients, 1)]
+        self._access.check_arns(access, [sender, *uses])
+        return _Uses(sender, uses), _find_for(access, request, sender, uses, call)
+
+    def _decide(
+        self, access: Access, request: BounceRequest, uses: _Uses, found: Found, now: datetime
+    ) -> tuple[ReceivedMessage, Pairs]:
+        """The message, and what is asked for each recipient with its entry in the envelope."""
+        self._access.check_sender(access, uses.sender, found)
+        copy = self._access.message(access, uses.recipients, found)
+        message = self._bounceable(request.original_message_id, copy, now)
+        originals = self._access.recipients(access, uses.recipients, found)
+        if self._honour_notify_never:
+            _refuse_unwanted(originals)
+        return message, list(zip(request.recipients, originals, strict=True))
+
     def _bounceable(
         self, asked_id: str, message: ReceivedMessage | None, now: datetime
     ) -> ReceivedMessage:
         if message is None:
-            raise message_rejected(f"Message not found: {asked_id} was not received here.")
+            raise message_rejected(f"Message not found: {shown(asked_id)} was not received here.")
         closes = message.received_at + self._window
         if now > closes:
             raise message_rejected(
@@ -246,7 +288,7 @@ class Bouncing:
         self,
         request: BounceRequest,
         message: ReceivedMessage,
-        originals: Sequence[Recipient],
+        pairs: Pairs,
         returned: Returned,
         now: datetime,
     ) -> OutboxMessage:
@@ -256,8 +298,7 @@ class Bouncing:
             raise message_rejected(
                 f"Message {message.message_id} has a null reverse-path: nobody to bounce to."
             )
-        pairs = zip(request.recipients, originals, strict=True)
-        recipients = tuple(_recipient(asked, original, now) for asked, original in pairs)
+        recipients = tuple(_recipient(asked, original, now) for asked, original in _once(pairs))
         bounce_id = self._ids.outbound_message(now)
         bounce = Bounce(
             sender=request.sender,
@@ -304,7 +345,7 @@ def _use(asked: BouncedRecipient, number: int) -> Use:
     return Use(member, asked.recipient, asked.arn, final)
 
 
-def _what_to_find(
+def _find_for(
     access: Access,
     request: BounceRequest,
     sender: Use,
@@ -324,11 +365,40 @@ def _what_to_find(
     )
 
 
-def _original(message: ReceivedMessage, asked: BouncedRecipient) -> Recipient:
-    found = entry_of(message, _use(asked, 1))
-    if found is None:
-        raise not_a_recipient(asked.recipient)
-    return found
+def _has_many_policies(found: Found) -> bool:
+    if not found.policies:
+        return False
+    octets = sum(len(policy.document) for held in found.policies.values() for policy in held)
+    return octets > _HEAVY_POLICIES
+
+
+def _originals(message: ReceivedMessage, wanted: Sequence[BouncedRecipient]) -> Pairs:
+    entries, pairs = entries_of(message), []
+    for asked in wanted:
+        found = entry_of(entries, _use(asked, 1))
+        if found is None:
+            raise not_a_recipient(asked.recipient)
+        pairs.append((asked, found))
+    return pairs
+
+
+def _once(pairs: Pairs) -> Pairs:
+    """Each recipient once: a report has one group for each (RFC 3464 §2.3).
+
+    Of several entries for one recipient of the message, or with one final recipient, the first
+    counts.
+    """
+    if len(pairs) == 1:
+        return pairs
+    kept: list[tuple[BouncedRecipient, Recipient]] = []
+    seen: set[str] = set()
+    for asked, original in pairs:
+        final = asked.fields.final_recipient if asked.fields else None
+        keys = {original.address.key, final.key if final else original.address.key}
+        if seen.isdisjoint(keys):
+            kept.append((asked, original))
+        seen |= keys
+    return kept
 
 
 def _recipient(asked: BouncedRecipient, original: Recipient, now: datetime) -> RecipientFields:

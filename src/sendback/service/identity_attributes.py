@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection
 
-from sendback.aws.errors import SesError
+from sendback.aws.errors import SesError, shown
 from sendback.mail.address import (
     Address,
     AddressError,
@@ -68,7 +68,7 @@ class IdentityAttributes:
         domain = _domain_of(name)
         if not await self._store.read(FindDkimKeys(account_id, (domain,))):
             raise SesError(
-                "InvalidParameterValue", f"Domain {domain} is not verified for DKIM signing."
+                "InvalidParameterValue", f"Domain {shown(domain)} is not verified for DKIM signing."
             )
         unit = ChangeSettings(account_id, name, lambda old: replace(old, dkim_enabled=enabled))
         await self._store.write(unit)
@@ -131,7 +131,7 @@ class IdentityAttributes:
         """Empty takes it away. Raises `SesError`. SES API: SetIdentityNotificationTopic."""
         name = await self._expect(account_id, text)
         if topic and not _TOPIC.fullmatch(topic):
-            raise SesError("InvalidParameterValue", f"Invalid SNS topic <{topic}>")
+            raise SesError("InvalidParameterValue", f"Invalid SNS topic <{shown(topic)}>")
 
         def change(settings: IdentitySettings) -> IdentitySettings:
             topics = {key: arn for key, arn in settings.topics.items() if key != kind}
@@ -155,8 +155,8 @@ class IdentityAttributes:
             if not enabled and not {"Bounce", "Complaint"} <= settings.topics.keys():
                 raise SesError(
                     "InvalidParameterValue",
-                    f"Identity <{text}> must have SNS topics for both bounces and complaints "
-                    "before feedback forwarding can be disabled.",
+                    f"Identity <{shown(text)}> must have SNS topics for both bounces and "
+                    "complaints before feedback forwarding can be disabled.",
                 )
             return replace(settings, forwarding_enabled=enabled)
 
@@ -170,7 +170,7 @@ class IdentityAttributes:
             if kind not in settings.topics:
                 raise SesError(
                     "InvalidParameterValue",
-                    f"Identity <{text}> has no SNS topic for {kind} notifications.",
+                    f"Identity <{shown(text)}> has no SNS topic for {kind} notifications.",
                 )
             return replace(settings, headers={**settings.headers, kind: enabled})
 
@@ -194,7 +194,7 @@ class IdentityAttributes:
     async def _expect(self, account_id: str, text: str) -> str:
         name = own_identity(account_id, self._region, text)
         if name not in await self._known(account_id, (name,)):
-            raise SesError("InvalidParameterValue", f"Identity <{text}> does not exist.")
+            raise SesError("InvalidParameterValue", f"Identity <{shown(text)}> does not exist.")
         return name
 
     async def _checks(
@@ -241,11 +241,13 @@ def _mail_from_domain(text: str, name: str) -> str:
     try:
         domain = parse_domain(text)
     except AddressError as error:
-        raise SesError("InvalidParameterValue", f"Invalid MAIL FROM domain: {error}") from None
+        raise SesError(
+            "InvalidParameterValue", f"Invalid MAIL FROM domain: {shown(str(error))}"
+        ) from None
     if not domain.endswith("." + _domain_of(name)):
         raise SesError(
             "InvalidParameterValue",
-            f"Provided MAIL-FROM domain <{text}> is not subdomain of the domain of the identity "
-            f"<{name}>.",
+            f"Provided MAIL-FROM domain <{shown(text)}> is not subdomain of the domain of the "
+            f"identity <{shown(name)}>.",
         )
     return domain

@@ -11,7 +11,7 @@ from sendback.authz.policy import (
     parse_policy,
 )
 from sendback.aws.arn import IdentityArn, parse_identity_arn
-from sendback.aws.errors import SesError, validation_error, violation
+from sendback.aws.errors import SesError, shown, validation_error, violation
 from sendback.mail.address import identity_name
 from sendback.store.identity_policies import (
     DeleteIdentityPolicy,
@@ -50,8 +50,8 @@ class IdentityPolicies:
         if not await self._store.write(unit):
             raise SesError(
                 "InvalidParameterValue",
-                f"Number of policies for <{identity}> exceeds max allowed number of policies "
-                "per resource",
+                f"Number of policies for <{shown(identity)}> exceeds max allowed number of "
+                "policies per resource",
             )
 
     async def find(self, account_id: str, identity: str) -> Sequence[NamedPolicy]:
@@ -77,9 +77,9 @@ def own_identity(account_id: str, region: str, text: str) -> str:
     try:
         arn = parse_identity_arn(text)
     except ValueError as error:
-        raise SesError("InvalidParameterValue", f"Invalid identity: {error}") from None
+        raise SesError("InvalidParameterValue", f"Invalid identity: {shown(str(error))}") from None
     if (arn.account_id, arn.region) != (account_id, region):
-        raise SesError("InvalidParameterValue", f"Identity <{text}> does not exist.")
+        raise SesError("InvalidParameterValue", f"Identity <{shown(text)}> does not exist.")
     return identity_name(arn.identity)
 
 

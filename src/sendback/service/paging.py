@@ -11,8 +11,15 @@ def make_token(position: str) -> str:
 
 
 def read_token(token: str) -> str:
-    """The position; raises `SesError` for a token of nobody's making."""
+    """Return the position. Raise `SesError` for a malformed token."""
     try:
-        return base64.b64decode(token.encode("ascii"), b"-_", validate=True).decode()
+        position = base64.b64decode(token.encode("ascii"), b"-_", validate=True).decode()
     except ValueError:
-        raise SesError("InvalidParameterValue", "Invalid NextToken") from None
+        raise _invalid_token() from None
+    if not position.isprintable():
+        raise _invalid_token()
+    return position
+
+
+def _invalid_token() -> SesError:
+    return SesError("InvalidParameterValue", "Invalid NextToken")

@@ -9,11 +9,14 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Protocol
 
+from sendback.mail.printable import printable
 from sendback.service.content import Content
+
+_SHOWN = 1000  # characters of what a partner said, which may be megabytes
 
 
 class ActionFailedError(Exception):
-    """An action did not work. `str` is for people.
+    """An action did not work. `str` is for people: one line of visible characters.
 
     `final` when trying again would not help; `waits` when the partner's protocol says after which
     waits to try again (and no more often), in place of the usual growing ones.
@@ -22,7 +25,7 @@ class ActionFailedError(Exception):
     def __init__(
         self, text: str, *, final: bool = False, waits: Sequence[timedelta] | None = None
     ) -> None:
-        super().__init__(text)
+        super().__init__(printable(text, _SHOWN))
         self.final = final
         self.waits = waits
 

@@ -12,10 +12,11 @@ from sendback.ids import IdMaker
 from sendback.mail.envelope import Envelope
 from sendback.mail.headers import HeaderReading, count_fields, read_header, trace_fields
 from sendback.mail.loops import MAX_RECEIVED
-from sendback.service.spool import INLINE_OCTETS, Spool
+from sendback.receipt.model import Rules
+from sendback.service.acceptance import Receiver
+from sendback.service.spool import INLINE_OCTETS, MemoryBudget, Spool
 from sendback.store.messages import AddMessages
 from sendback.store.processing import ProcessingLease, processing_id
-from sendback.store.rule_sets import Receiver
 from sendback.store.store import Store
 from sendback.store.values import Body, Processing, ReceivedMessage
 
@@ -23,6 +24,9 @@ log = logging.getLogger(__name__)
 
 # A bounce returns the header whole. Postfix cuts it at 100 KiB (header_size_limit).
 MAX_HEADER_OCTETS = INLINE_OCTETS
+# Of content that is coming in, in this process. What is beyond it goes to files at once: a thousand
+# clients could otherwise fill 256 KiB each.
+_MEMORY_OCTETS = 64 * 2**20
 
 
 class HeaderTooLargeError(Exception):
@@ -65,10 +69,11 @@ class Receiving:
         self._handover = handover
         self._hostname = hostname
         self._retention = retention
+        self._memory = MemoryBudget(_MEMORY_OCTETS)
 
     def spool(self) -> Spool:
         """Where the content of the next message goes while it comes in."""
-        return Spool(self._store.blobs.spool_directory)
+        return Spool(self._store.blobs.spool_directory, self._memory)
 
     async def receive(
         self, envelope: Envelope, receivers: Sequence[tuple[Receiver, ...]], content: Spool
@@ -117,18 +122,20 @@ class Receiving:
     ) -> None:
         """The rules' work is queued in the same transaction, leased to who is at hand for it."""
         queued = []
+        versions: dict[str, Rules] = {}
         for message in messages:
-            receiver = accounts[message.account_id]
-            if receiver.version is None or receiver.rule_set is None:
+            active = accounts[message.account_id].active
+            if active is None:
                 continue
+            versions[active.version] = active.compiled.rules
             reserved = self._handover.reserve()
             owner, due_at = reserved or (None, message.received_at)
             processing = Processing(
                 processing_id=processing_id(message.message_id, message.account_id),
                 message_id=message.message_id,
                 account_id=message.account_id,
-                rule_set=receiver.rule_set,
-                version=receiver.version,
+                rule_set=active.rule_set,
+                version=active.version,
                 created_at=message.received_at,
                 due_at=due_at,
             )
@@ -136,7 +143,7 @@ class Receiving:
         entries = tuple((processing, owner) for _, processing, owner in queued)
         ours = [(message, processing) for message, processing, owner in queued if owner]
         try:
-            await self._store.write(AddMessages(tuple(messages), body, entries))
+            await self._store.write(AddMessages(tuple(messages), body, entries, versions))
         except BaseException:
             for _ in ours:
                 self._handover.give_up()

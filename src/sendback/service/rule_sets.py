@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Connection
 
-from sendback.aws.errors import SesError
+from sendback.aws.errors import SesError, shown
 from sendback.clock import Clock, to_milliseconds
 from sendback.mail.address import Address, AddressError, parse_mailbox
 from sendback.mail.covering import covering_names
@@ -82,8 +82,8 @@ class RuleSets:
 
     async def delete(self, account_id: str, name: str) -> None:
         """Deleting what is not there succeeds. Raises `SesError`: CannotDelete."""
-        if not await self._store.write(DeleteRuleSet(account_id, name)):
-            text = f"Cannot delete active rule set: {name}"
+        if not await self._store.write(DeleteRuleSet(account_id, name, self._clock.now())):
+            text = f"Cannot delete active rule set: {shown(name)}"
             raise SesError("CannotDelete", text, {"Name": name})
 
     async def describe(self, account_id: str, name: str) -> RuleSet:
@@ -221,9 +221,9 @@ class RuleSets:
         try:
             address: Address = parse_mailbox(sender).address
         except AddressError:
-            raise invalid(f"Identity is not verified: {sender}") from None
+            raise invalid(f"Identity is not verified: {shown(sender)}") from None
         if not await self._store.read(IsVerified(account_id, covering_names(address))):
-            raise invalid(f"Identity is not verified: {sender}")
+            raise invalid(f"Identity is not verified: {shown(sender)}")
 
     async def _change(self, account_id: str, name: str, change: Callable[[Rules], Rules]) -> None:
         def existing(rules: Rules | None) -> Rules:
@@ -231,7 +231,7 @@ class RuleSets:
                 raise rule_set_does_not_exist(name)
             return change(rules)
 
-        await self._store.write(ChangeRules(account_id, name, existing))
+        await self._store.write(ChangeRules(account_id, name, existing, self._clock.now()))
 
 
 def _index(rules: Rules, name: str) -> int:
@@ -248,6 +248,8 @@ def _make_token(last: tuple[str, datetime]) -> str:
 def _read_token(token: str) -> tuple[datetime, str]:
     try:
         made, name = json.loads(read_token(token))
+        if not str(name).isprintable():  # escapes in JSON can mean a NUL, half a surrogate pair
+            raise ValueError(name)
         return datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=made), str(name)
-    except (ValueError, TypeError, OverflowError):
+    except (ValueError, TypeError, OverflowError, RecursionError):
         raise invalid("Invalid NextToken") from None

@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TypeVar
 
 from sendback.aws.errors import SesError
 from sendback.clock import Clock
@@ -46,11 +47,16 @@ from sendback.service.bouncing import (
     SilentError,
 )
 from sendback.service.content import Content, ContentGoneError
+from sendback.service.heavy import HeavyWork
 from sendback.service.ports import ActionFailedError
 from sendback.service.targets import Ports, Targets, target_of
 from sendback.store.values import OutboxMessage, ReceivedMessage
 
 _MAX_RESULT = 500
+# What is composed of a larger header or content is composed beside the event loop.
+_HEAVY_OCTETS = 16 * 1024
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,11 +96,18 @@ class Steps:
     """Carries tasks out."""
 
     def __init__(
-        self, ports: Ports, targets: Targets, bouncing: Bouncing, clock: Clock, hostname: str
+        self,
+        ports: Ports,
+        targets: Targets,
+        bouncing: Bouncing,
+        heavy: HeavyWork,
+        clock: Clock,
+        hostname: str,
     ) -> None:
         self._ports = ports
         self._targets = targets
         self._bouncing = bouncing
+        self._heavy = heavy
         self._clock = clock
         self._hostname = hostname
 
@@ -136,16 +149,21 @@ class Steps:
 
     async def _publish(self, task: SNSAction, context: StepContext) -> StepResult:
         message = context.message
-        body_size = message.size - len(message.header)
-        if len(self._header(context)) + body_size > MAX_CONTENT_OCTETS:
+        header = await self._header(context)
+        size = len(header) + message.size - len(message.header)
+        if size > MAX_CONTENT_OCTETS:
             # SES quotas: "the mail bounces". Its body is not read for that.
             return await self._send_bounce(context, _too_large(context))
-        content = await asyncio.to_thread((await self._content(context)).read)
-        text = notification(self._mail(context), self._receipt(task, context), content)
+        stored = await context.read_content()
+        content = await asyncio.to_thread(stored.with_header(header).read)
+        mail, receipt = self._mail(context, header), self._receipt(task, context)
+        text = await self._composed(size, lambda: notification(mail, receipt, content))
         return await self._tell(task, text, context)
 
     async def _notify(self, task: Notice, context: StepContext) -> StepResult:
-        text = notification(self._mail(context), self._receipt(task.action, context))
+        header = await self._header(context)
+        mail, receipt = self._mail(context, header), self._receipt(task.action, context)
+        text = await self._composed(len(header), lambda: notification(mail, receipt))
         return await self._tell(task, text, context)
 
     async def _tell(self, task: SNSAction | Notice, text: str, context: StepContext) -> StepResult:
@@ -153,7 +171,9 @@ class Steps:
         return _done(await self._ports.topics.publish(target, task.topic_arn, SUBJECT, text))
 
     async def _call(self, task: LambdaAction, context: StepContext) -> StepResult:
-        event = function_event(self._mail(context), self._receipt(task, context))
+        header = await self._header(context)
+        mail, receipt = self._mail(context, header), self._receipt(task, context)
+        event = await self._composed(len(header), lambda: function_event(mail, receipt))
         target = await self._target(task, context)
         wait = task.invocation_type is InvocationType.REQUEST_RESPONSE
         answer = await self._ports.functions.invoke(target, task.function_arn, event, wait=wait)
@@ -179,7 +199,10 @@ class Steps:
 
     # --- what is handed on ------------------------------------------------------------------
 
-    def _header(self, context: StepContext) -> bytes:
+    async def _composed(self, octets: int, compose: Callable[[], T]) -> T:
+        return await self._heavy.run(compose, heavy=octets > _HEAVY_OCTETS)
+
+    async def _header(self, context: StepContext) -> bytes:
         message = context.message
         client = message.envelope.client
         arrival = Arrival(
@@ -189,21 +212,24 @@ class Steps:
             helo=client.helo,
             reverse_path=str(message.envelope.reverse_path),
         )
-        return published_header(
-            message.header, arrival, context.verdicts, context.added, scanned=context.scanned
+        verdicts, added, scanned = context.verdicts, context.added, context.scanned
+        return await self._composed(
+            len(message.header),
+            lambda: published_header(message.header, arrival, verdicts, added, scanned=scanned),
         )
 
     async def _content(self, context: StepContext) -> Content:
-        return (await context.read_content()).with_header(self._header(context))
+        return (await context.read_content()).with_header(await self._header(context))
 
-    def _mail(self, context: StepContext) -> MailView:
+    @staticmethod
+    def _mail(context: StepContext, header: bytes) -> MailView:
         envelope = context.message.envelope
         return MailView(
             message_id=context.message.message_id,
             received_at=context.message.received_at,
             source=str(envelope.reverse_path),
             destination=tuple(str(entry.address) for entry in envelope.recipients),
-            header=self._header(context),
+            header=header,
         )
 
     def _receipt(self, action: Action, context: StepContext) -> ReceiptView:

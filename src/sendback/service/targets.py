@@ -7,7 +7,7 @@ say: an endpoint, AWS, or nothing.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sendback.aws.errors import SesError
+from sendback.aws.errors import SesError, shown
 from sendback.receipt.model import (
     Action,
     ConnectAction,
@@ -82,16 +82,16 @@ class Targets:
 
     async def _check_action(self, account_id: str, action: Action) -> None:
         if action.topic_arn:
-            text = f"Could not publish to SNS topic: {action.topic_arn}"
+            text = f"Could not publish to SNS topic: {shown(action.topic_arn)}"
             error = SesError("InvalidSnsTopic", text, {"Topic": action.topic_arn})
             await self._check(account_id, TOPIC, action.topic_arn, error)
         if isinstance(action, S3Action):
-            text = f"No such bucket: {action.bucket_name}"
+            text = f"No such bucket: {shown(action.bucket_name)}"
             error = SesError("InvalidS3Configuration", text, {"Bucket": action.bucket_name})
             await self._check(account_id, BUCKET, action.bucket_name, error)
         if isinstance(action, LambdaAction):
             arn = action.function_arn
-            text = f"Could not invoke Lambda function: {arn}"
+            text = f"Could not invoke Lambda function: {shown(arn)}"
             error = SesError("InvalidLambdaFunction", text, {"FunctionArn": arn})
             await self._check(account_id, FUNCTION, arn, error)
 

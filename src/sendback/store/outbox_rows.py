@@ -3,15 +3,18 @@
 from collections.abc import Collection
 from typing import Any
 
-from sqlalchemy import Connection, literal_column, select
+from sqlalchemy import Connection, select
 
 from sendback.clock import from_milliseconds, to_milliseconds
 from sendback.mail.address import AddressError, parse_address
+from sendback.store.leasing import LeaseQueue
 from sendback.store.tables import outbox, outbox_contents
 from sendback.store.values import OutboxMessage, OutboxState
 
-# Written out, not bound: else the indexes of what waits are not used.
-IS_QUEUED = outbox.c.state == literal_column("'queued'")
+QUEUE = LeaseQueue(outbox, outbox.c.message_id, outbox.c.last_reply)
+IS_QUEUED = QUEUE.is_queued
+# What is taken together with others: no suspects (`leasing`).
+IS_TRUSTED = QUEUE.is_trusted
 
 # Rows with their contents.
 WHOLE = select(outbox, outbox_contents.c.content, outbox_contents.c.fallback).join(

@@ -17,6 +17,8 @@ from sendback.dsn.reasons import REASONS
 from sendback.mail.address import Address, AddressError, Mailbox, parse_address, parse_mailbox
 from sendback.service.bouncing import BouncedRecipient, BounceRequest, ExplicitFields
 
+_HEAVY_LIST = 200  # recipients: some 5 ms of reading
+
 T = TypeVar("T")
 Input = Mapping[str, Any]
 
@@ -26,7 +28,10 @@ _REPLY = re.compile(r"[245]\d\d(?:[ -]|$)")
 
 async def send_bounce(request: Request, services: Services) -> Mapping[str, Any]:
     """SES API: SendBounce."""
-    parsed = parse_request(request.input)
+    recipients = request.input["BouncedRecipientInfoList"]
+    parsed = await services.heavy.run(
+        lambda: parse_request(request.input), heavy=len(recipients) > _HEAVY_LIST
+    )
     message_id = await services.bouncing.send_bounce(request.access, parsed, request.call)
     return {"MessageId": message_id}
 

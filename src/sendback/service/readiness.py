@@ -1,0 +1,49 @@
+"""Whether this process can do its work: the store can be read and written."""
+
+import asyncio
+from time import monotonic
+
+from sendback.clock import Clock
+from sendback.store.errors import StoreUnavailableError
+from sendback.store.installation import CheckRead, CheckWrite
+from sendback.store.store import Store
+
+# A disk that is full, a database that is locked or read-only still lets itself be read; only a
+# write shows it. However often it is asked for, it is written once in this time.
+_GOOD_FOR_SECONDS = 1.0
+# A store that takes longer is not ready. Who asks for it (a load balancer) waits a few seconds.
+_CHECK_SECONDS = 2.0
+
+
+class Readiness:
+    """Knows the last result, and finds out the next one."""
+
+    def __init__(self, store: Store, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+        self._checking: asyncio.Task[bool] | None = None
+        self._checked_at = 0.0
+
+    async def is_ready(self) -> bool:
+        """Return whether the store can be read and written, as of at most a second ago.
+
+        Concurrent callers share one check.
+        """
+        checking = self._checking
+        if checking is None or (checking.done() and self._is_old()):
+            checking = self._checking = asyncio.create_task(self._check())
+        done, _ = await asyncio.wait({checking}, timeout=_CHECK_SECONDS)
+        return bool(done) and checking.result()
+
+    def _is_old(self) -> bool:
+        return monotonic() - self._checked_at >= _GOOD_FOR_SECONDS
+
+    async def _check(self) -> bool:
+        try:
+            await self._store.read(CheckRead())
+            await self._store.write(CheckWrite(self._clock.now()))
+        except StoreUnavailableError:
+            return False
+        finally:
+            self._checked_at = monotonic()
+        return True
