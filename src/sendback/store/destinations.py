@@ -20,7 +20,7 @@ from sqlalchemy import Connection, bindparam, case, delete, func, insert, or_, s
 from sendback.clock import from_optional_milliseconds, to_milliseconds
 from sendback.store.leasing import MOST_TRIES
 from sendback.store.outbox_rows import IS_QUEUED, IS_TRUSTED, QUEUE
-from sendback.store.sweeping import MAX_ROWS, SweepStep, Swept, next_cursor
+from sendback.store.sweeping import MAX_ROWS, SweepStep, Swept, behind_key
 from sendback.store.tables import destinations, outbox
 from sendback.store.values import Block, Destination
 
@@ -223,7 +223,7 @@ class ForgetDestinations(SweepStep):
                 _columns.failures,
                 _columns.changed_at,
             )
-            .where(*self.behind(_columns.domain))
+            .where(*(_columns.domain > name for name in self.after))
             .order_by(_columns.domain)
             .limit(MAX_ROWS)
         )
@@ -231,7 +231,7 @@ class ForgetDestinations(SweepStep):
         idle = [row.domain for row in rows if self._is_idle(row)]
         # By the key alone: with more conditions SQLite looks through all that are not due.
         connection.execute(delete(destinations).where(_columns.domain.in_(idle)))
-        return Swept(len(idle), next_cursor(rows, len(rows), ["domain"]))
+        return Swept(len(idle), behind_key(rows, len(rows), "domain"))
 
     def _is_idle(self, row: Any) -> bool:
         if row.paused or row.due_at is not None:

@@ -22,7 +22,7 @@ from sendback.receipt.model import Rules
 from sendback.store.envelopes import envelope_from_json, envelope_to_json
 from sendback.store.processing import QUEUE, add_processing, key_of
 from sendback.store.rule_sets import keep_versions
-from sendback.store.sweeping import MAX_ROWS, Budget, SweepStep, Swept, next_cursor
+from sendback.store.sweeping import Budget, SweepStep, Swept, behind, in_order
 from sendback.store.tables import HAS_CONTENT, SET_ASIDE, messages, processing
 from sendback.store.transactions import BatchUnit
 from sendback.store.values import Body, Processing, ProcessingState, ReceivedMessage
@@ -154,27 +154,19 @@ class ExpireContent(SweepStep):
 
     def __call__(self, connection: Connection, /) -> Swept:
         columns = messages.c
-        order = (columns.expires_at, columns.message_id, columns.account_id)
         is_held = columns.received_at >= to_milliseconds(self.held_since)
         needed = or_(_in_state(ProcessingState.QUEUED), _in_state(ProcessingState.HELD) & is_held)
-        query = (
-            select(*order, columns.size, columns.blob, needed.label("needed"))
-            .where(
-                text(f"({HAS_CONTENT})"),
-                columns.expires_at <= to_milliseconds(self.now),
-                *self.behind(*order),
-            )
-            .order_by(*order)
-            .limit(MAX_ROWS)
+        query = select(*_SWEPT, needed.label("stays")).where(
+            text(f"({HAS_CONTENT})"), columns.expires_at <= to_milliseconds(self.now)
         )
-        rows = connection.execute(query).all()
+        rows = connection.execute(in_order(query, columns.expires_at, self.after)).all()
         budget: Budget[Any] = Budget()
         looked_at = budget.take(rows, _inline_octets).chosen
-        expired = [row for row in looked_at if not row.needed]
+        expired = [row for row in looked_at if not row.stays]
         if expired:
             connection.execute(_EMPTY, [_key(row) for row in expired])
         blobs = unused_blobs(connection, [row.blob for row in expired if row.blob])
-        after = next_cursor(looked_at, len(rows), [column.name for column in order])
+        after = behind(looked_at, len(rows), "expires_at", self.after, _stays)
         return Swept(len(expired), after, blobs)
 
 
@@ -187,30 +179,21 @@ class ForgetMessages(SweepStep):
 
     def __call__(self, connection: Connection, /) -> Swept:
         columns = messages.c
-        order = (columns.received_at, columns.message_id, columns.account_id)
-        is_old = columns.expires_at <= to_milliseconds(self.now)
-        query = (
-            select(
-                *order,
-                columns.size,
-                columns.blob,
-                columns.body.is_(None).label("is_empty"),
-                (is_old & ~_in_state(ProcessingState.QUEUED)).label("is_done"),
-            )
-            .where(columns.received_at < to_milliseconds(self.before), *self.behind(*order))
-            .order_by(*order)
-            .limit(MAX_ROWS)
-        )
-        rows = connection.execute(query).all()
+        is_young = columns.expires_at > to_milliseconds(self.now)
+        needed = or_(is_young, _in_state(ProcessingState.QUEUED))
+        query = select(
+            *_SWEPT, columns.body.is_(None).label("is_empty"), needed.label("stays")
+        ).where(columns.received_at < to_milliseconds(self.before))
+        rows = connection.execute(in_order(query, columns.received_at, self.after)).all()
         budget: Budget[Any] = Budget()
         looked_at = budget.take(
             rows, lambda row: (0, 0) if row.is_empty else _inline_octets(row)
         ).chosen
-        done = [row for row in looked_at if row.is_done]
+        done = [row for row in looked_at if not row.stays]
         if done:
             connection.execute(_DELETE, [_key(row) for row in done])
         blobs = unused_blobs(connection, [row.blob for row in done if row.blob])
-        after = next_cursor(looked_at, len(rows), [column.name for column in order])
+        after = behind(looked_at, len(rows), "received_at", self.after, _stays)
         return Swept(len(done), after, blobs)
 
 
@@ -249,6 +232,20 @@ _OF_KEY = (
 )
 _EMPTY = update(messages).where(*_OF_KEY).values(body=None, blob=None, header=b"")
 _DELETE = delete(messages).where(*_OF_KEY)
+
+
+_SWEPT = (
+    messages.c.message_id,
+    messages.c.account_id,
+    messages.c.received_at,
+    messages.c.expires_at,
+    messages.c.size,
+    messages.c.blob,
+)
+
+
+def _stays(row: Any) -> bool:
+    return bool(row.stays)
 
 
 def _key(row: Any) -> dict[str, object]:

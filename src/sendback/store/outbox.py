@@ -30,7 +30,7 @@ from sendback.store.outbox_rows import (
     to_content_row,
     to_row,
 )
-from sendback.store.sweeping import MAX_ROWS, Budget, SweepStep, Swept, next_cursor
+from sendback.store.sweeping import Budget, SweepStep, Swept, behind, in_order
 from sendback.store.tables import attempts, outbox, outbox_contents
 from sendback.store.texts import without_nul
 from sendback.store.transactions import BatchUnit
@@ -267,25 +267,26 @@ class ForgetFinished(SweepStep):
     before: datetime
 
     def __call__(self, connection: Connection, /) -> Swept:
-        columns, contents = outbox.c, outbox_contents.c
-        order = (columns.created_at, columns.message_id)
-        belongings = (
-            select(func.count()).where(attempts.c.message_id == columns.message_id)
-        ).scalar_subquery()
-        octets = func.length(contents.content) + func.coalesce(func.length(contents.fallback), 0)
-        query = (
-            select(*order, columns.state, octets.label("octets"), belongings.label("tried"))
-            .outerjoin(outbox_contents, contents.message_id == columns.message_id)
-            .where(columns.created_at < to_milliseconds(self.before), *self.behind(*order))
-            .order_by(*order)
-            .limit(MAX_ROWS)
+        old_ones = select(outbox.c.message_id, outbox.c.created_at, outbox.c.state).where(
+            outbox.c.created_at < to_milliseconds(self.before)
         )
-        rows = connection.execute(query).all()
+        # What is passed over is passed over in the index, without the content of each.
+        chosen = in_order(old_ones, outbox.c.created_at, self.after).subquery()
+        contents = outbox_contents.c
+        belongings = select(func.count()).where(attempts.c.message_id == chosen.c.message_id)
+        octets = func.length(contents.content) + func.coalesce(func.length(contents.fallback), 0)
+        query = select(
+            chosen, octets.label("octets"), belongings.scalar_subquery().label("tried")
+        ).outerjoin(outbox_contents, contents.message_id == chosen.c.message_id)
+        rows = sorted(connection.execute(query), key=lambda row: int(row.created_at))
         budget: Budget[Any] = Budget()
         looked_at = budget.take(rows, lambda row: (row.octets or 0, row.tried)).chosen
         old = [row.message_id for row in looked_at if row.state in _FINISHED]
-        connection.execute(delete(outbox).where(columns.message_id.in_(old)))
-        return Swept(len(old), next_cursor(looked_at, len(rows), [c.name for c in order]))
+        connection.execute(delete(outbox).where(outbox.c.message_id.in_(old)))
+        after = behind(
+            looked_at, len(rows), "created_at", self.after, lambda row: row.state not in _FINISHED
+        )
+        return Swept(len(old), after)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -299,19 +300,18 @@ class ExpireWaiting(SweepStep):
 
     def __call__(self, connection: Connection, /) -> Swept:
         columns = outbox.c
-        order = (columns.expires_at, columns.message_id)
-        query = (
-            select(*order, columns.lease_owner)
-            .where(IS_QUEUED, columns.expires_at < to_milliseconds(self.now), *self.behind(*order))
-            .order_by(*order)
-            .limit(MAX_ROWS)
+        query = select(columns.message_id, columns.expires_at, columns.lease_owner).where(
+            IS_QUEUED, columns.expires_at < to_milliseconds(self.now)
         )
-        rows = connection.execute(query).all()
+        rows = connection.execute(in_order(query, columns.expires_at, self.after)).all()
         overdue = [row.message_id for row in rows if row.lease_owner is None]
         where = columns.message_id.in_(overdue)
         values = {"state": OutboxState.EXPIRED.value}
         connection.execute(update(outbox).where(where).values(values))
-        return Swept(len(overdue), next_cursor(rows, len(rows), [c.name for c in order]))
+        after = behind(
+            rows, len(rows), "expires_at", self.after, lambda row: row.lease_owner is not None
+        )
+        return Swept(len(overdue), after)
 
 
 def _leases(connection: Connection, failures: Mapping[str, int]) -> Sequence[Lease]:

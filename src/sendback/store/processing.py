@@ -24,7 +24,7 @@ from sendback.receipt.model import Disposition
 from sendback.receipt.plan import StepOutcome
 from sendback.store.leasing import DIED, QUEUED, Claim, LeaseQueue, Term, read_rows
 from sendback.store.outbox import add_to_outbox
-from sendback.store.sweeping import MAX_ROWS, Budget, SweepStep, Swept, next_cursor
+from sendback.store.sweeping import Budget, SweepStep, Swept, behind, in_order
 from sendback.store.tables import processing, steps
 from sendback.store.texts import without_nul
 from sendback.store.transactions import BatchUnit
@@ -232,29 +232,23 @@ class ForgetProcessed(SweepStep):
 
     def __call__(self, connection: Connection, /) -> Swept:
         columns = processing.c
-        order = (columns.created_at, columns.processing_id)
         belongings = (
             select(func.count())
             .where(steps.c.processing_id == columns.processing_id)
             .scalar_subquery()
         )
-        query = (
-            select(*order, belongings.label("steps"))
-            .where(
-                columns.state != literal_column(f"'{QUEUED}'"),
-                columns.created_at < to_milliseconds(self.before),
-                *self.behind(*order),
-            )
-            .order_by(*order)
-            .limit(MAX_ROWS)
+        query = select(columns.processing_id, columns.created_at, belongings.label("steps")).where(
+            columns.state != literal_column(f"'{QUEUED}'"),
+            columns.created_at < to_milliseconds(self.before),
         )
-        rows = connection.execute(query).all()
+        rows = connection.execute(in_order(query, columns.created_at, self.after)).all()
         budget: Budget[Any] = Budget()
         old = budget.take(rows, lambda row: (0, row.steps)).chosen
         connection.execute(
             delete(processing).where(columns.processing_id.in_([row.processing_id for row in old]))
         )
-        return Swept(len(old), next_cursor(old, len(rows), [column.name for column in order]))
+        after = behind(old, len(rows), "created_at", self.after, lambda _: False)
+        return Swept(len(old), after)
 
 
 def processing_id(message_id: str, account_id: str) -> str:

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, and_, bindparam, delete, func, insert, select
 from sendback.clock import from_milliseconds, to_milliseconds
 from sendback.receipt.model import Rules
 from sendback.receipt.shapes import rules_from_json, rules_to_json
-from sendback.store.sweeping import MAX_ROWS, Budget, SweepStep, Swept, next_cursor
+from sendback.store.sweeping import MAX_ROWS, Budget, SweepStep, Swept, behind_key
 from sendback.store.tables import (
     accounts,
     identities,
@@ -238,7 +238,7 @@ class ForgetVersions(SweepStep):
         # The rules are large and kept_at stands behind them: it is read of few rows only.
         query = (
             select(version, and_(*unnamed).label("unnamed"))
-            .where(*self.behind(version))
+            .where(*(version > name for name in self.after))
             .order_by(version)
             .limit(MAX_ROWS)
         )
@@ -248,7 +248,7 @@ class ForgetVersions(SweepStep):
         is_old = rule_set_versions.c.kept_at < to_milliseconds(self.before)
         where = (version.in_(old), is_old)
         count = connection.execute(delete(rule_set_versions).where(*where)).rowcount
-        return Swept(count, next_cursor(looked_at, len(rows), ["version"]))
+        return Swept(count, behind_key(looked_at, len(rows), "version"))
 
 
 def prune_rule_sets(

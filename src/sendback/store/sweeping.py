@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Self, TypeVar
 
-from sqlalchemy import Column, Connection, Table, delete, select, tuple_
+from sqlalchemy import Column, Connection, Select, Table, delete, select, tuple_
 
 MAX_ROWS = 500
 MAX_OCTETS = 4 * 2**20
@@ -34,16 +34,12 @@ class Swept:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SweepStep:
-    """A unit of work that sweeps a part of a table, behind the row with the key `after`."""
+    """A unit of work that sweeps a part of a table, from where `after` says."""
 
     after: Cursor = field(default=())
 
     def __call__(self, connection: Connection, /) -> Swept:
         raise NotImplementedError
-
-    def behind(self, *columns: Any) -> list[Any]:
-        """The condition that a row comes behind `after` in the order of these columns."""
-        return [tuple_(*columns) > tuple_(*self.after)] if self.after else []
 
 
 @dataclass(slots=True)
@@ -67,14 +63,40 @@ class Budget(Generic[R]):
         return self
 
 
-def next_cursor(looked_at: Sequence[Any], found: int, columns: Sequence[str]) -> Cursor | None:
-    """Where the next step begins: behind the last row of `looked_at`, of `found` that there were.
+def in_order(query: Select[Any], date: Column[int], after: Cursor) -> Select[Any]:
+    """The rows to look at in this step, in order of a date that has an index.
 
-    None when these were all and fewer than a step may look at.
+    Rows that were swept are gone, so all that has to be passed over are the rows that stay. There
+    is no second column to sort by: many rows may have one date, and they would be sorted anew for
+    each step.
     """
-    if not looked_at or (len(looked_at) == found and found < MAX_ROWS):
+    if not after:
+        return query.order_by(date).limit(MAX_ROWS)
+    since, stay = after
+    return query.where(date >= since).order_by(date).limit(MAX_ROWS).offset(stay)
+
+
+def behind(
+    looked_at: Sequence[Any], found: int, date: str, after: Cursor, stays: Callable[[Any], bool]
+) -> Cursor | None:
+    """Where the step behind `looked_at` begins, of `found` rows that there were; see `in_order`.
+
+    It is the last date, and how many rows of that date stay. None when there are no more rows.
+    """
+    if len(looked_at) == found and found < MAX_ROWS:
         return None
-    return tuple(getattr(looked_at[-1], name) for name in columns)
+    last = getattr(looked_at[-1], date)
+    staying = sum(1 for row in looked_at if getattr(row, date) == last and stays(row))
+    if after and after[0] == last:
+        staying += after[1]
+    return last, staying
+
+
+def behind_key(rows: Sequence[Any], found: int, key: str) -> Cursor | None:
+    """Where the step behind `rows` begins when a table is looked through in order of its key."""
+    if not rows or (len(rows) == found and found < MAX_ROWS):
+        return None
+    return (getattr(rows[-1], key),)
 
 
 def delete_some(

@@ -175,10 +175,8 @@ messages = Table(
     Column("body", LargeBinary),  # up to 256 KiB; None when in the blob store, or expired
     Column("blob", String(64)),  # the body's name in the blob store
     Index("messages_by_account", "account_id", "message_id"),
-    # The sweeps go on behind the last row: its key is in the index, or all rows of one date would
-    # be sorted for each step.
-    Index("messages_by_age", "received_at", "message_id"),
-    Index("messages_by_expiry", "expires_at", "message_id", **_where(HAS_CONTENT)),
+    Index("messages_by_age", "received_at"),
+    Index("messages_by_expiry", "expires_at", **_where(HAS_CONTENT)),
     Index("messages_by_blob", "blob", **_where("blob IS NOT NULL")),
 )
 
@@ -209,9 +207,9 @@ outbox = Table(
     Column("tries", Integer, nullable=False, server_default="0"),
     Index("outbox_due", "domain", "due_at", "tries", **_WHILE_QUEUED),
     Index("outbox_suspects", "due_at", **_WHILE_SUSPECT),
-    Index("outbox_by_expiry", "expires_at", "message_id", **_WHILE_QUEUED),
+    Index("outbox_by_expiry", "expires_at", **_WHILE_QUEUED),
     Index("outbox_by_account", "account_id", "created_at"),
-    Index("outbox_by_age", "created_at", "message_id"),
+    Index("outbox_by_age", "created_at"),
     # Verification mails, which belong to no received message: they are counted for their limits.
     Index(
         "outbox_verifications",
@@ -338,7 +336,7 @@ processing = Table(
     Column("reason", Text),  # why it is held, dropped, or comes back later
     Index("processing_due", "due_at", **_WHILE_QUEUED),
     Index("processing_suspects", "due_at", **_WHILE_SUSPECT),
-    Index("processing_ended", "created_at", "processing_id", **_where("state <> 'queued'")),
+    Index("processing_ended", "created_at", **_where("state <> 'queued'")),
     Index("processing_set_aside", "account_id", "message_id", **_where(SET_ASIDE)),
     Index("processing_by_version", "version"),
 )

@@ -21,8 +21,6 @@ def upgrade() -> None:
     for name, table in (
         ("processing_due", "processing"),
         ("outbox_due", "outbox"),
-        ("outbox_by_expiry", "outbox"),
-        ("outbox_by_age", "outbox"),
         ("messages_by_expiry", "messages"),
     ):
         op.drop_index(name, table)
@@ -33,20 +31,17 @@ def upgrade() -> None:
 def _queues() -> None:
     _index("processing_due", "processing", ["due_at"], _QUEUED)
     _index("processing_suspects", "processing", ["due_at"], _SUSPECT)
-    ended = ["created_at", "processing_id"]
-    _index("processing_ended", "processing", ended, "state <> 'queued'")
+    _index("processing_ended", "processing", ["created_at"], "state <> 'queued'")
     set_aside = "state IN ('held', 'dropped')"
     _index("processing_set_aside", "processing", ["account_id", "message_id"], set_aside)
     _index("outbox_due", "outbox", ["domain", "due_at", "tries"], _QUEUED)
-    _index("outbox_by_expiry", "outbox", ["expires_at", "message_id"], _QUEUED)
-    _index("outbox_by_age", "outbox", ["created_at", "message_id"])
     _index("outbox_suspects", "outbox", ["due_at"], _SUSPECT)
 
 
 def _sweeps() -> None:
     content = "body IS NOT NULL OR blob IS NOT NULL"
-    _index("messages_by_age", "messages", ["received_at", "message_id"])
-    _index("messages_by_expiry", "messages", ["expires_at", "message_id"], content)
+    _index("messages_by_age", "messages", ["received_at"])
+    _index("messages_by_expiry", "messages", ["expires_at"], content)
     _index("messages_by_blob", "messages", ["blob"], "blob IS NOT NULL")
     _index("access_keys_by_expiry", "access_keys", ["expires_at"], "expires_at IS NOT NULL")
     _index("dkim_keys_by_retirement", "dkim_keys", ["retired_at"], "retired_at IS NOT NULL")
