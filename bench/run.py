@@ -10,6 +10,7 @@ from bench import (
     dsn,
     queue,
     receive,
+    request_attacks,
     rules,
     send_bounce,
     signatures,
@@ -35,6 +36,7 @@ if __name__ == "__main__":
         dead_domains,
         queue,
         whole_way,
+        request_attacks,
     ):
         print()
         module.main()
