@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from email.message import EmailMessage, Message
 from email.mime.base import MIMEBase
 from email.utils import format_datetime
+from functools import partial
 from statistics import median
 
 from sendback.dsn import (
@@ -15,6 +16,7 @@ from sendback.dsn import (
     Action,
     Bounce,
     MtaName,
+    NotADsnError,
     RecipientFields,
     Report,
     ReturnedHeaders,
@@ -32,8 +34,24 @@ BODY = b"\r\n" + (b"x" * 76 + b"\r\n") * 47
 RECIPIENTS = ("bob@example.com", "eve@example.com", "joe@example.com")
 
 
+# What a stranger may send as a bounce: 2 MiB of each.
+_START = b'Content-Type: multipart/report; boundary="b"\r\n'
+_REPORT = _START + b"\r\n--b\r\nContent-Type: message/delivery-status\r\n\r\n"
+HOSTILE: dict[str, tuple[bytes, bytes]] = {
+    "delimiters": (_START + b"\r\n", b"--b\r\n"),
+    "dashes": (_START + b"\r\n", b"--"),
+    "bare CR": (b"", b"\r"),
+    "empty lines in the report": (_REPORT, b"\r\n"),
+    "recipients": (_REPORT, b"Final-Recipient: x\r\n\r\n"),
+    "parameters": (b"Content-Type: multipart/report", b"; a=b"),
+    "backslashes": (b'Content-Type: multipart/report; boundary="', b"\\"),
+    "comments": (_REPORT + b"Final-Recipient: x\r\nAction: ", b"("),
+}
+
+
 def main() -> None:
     print("Bounces")
+    hostile()
     small = _bounce(ReturnedHeaders(HEADER))
     ours = _microseconds(lambda: compose(small, "boundary"), 2000)
     theirs = _microseconds(_stdlib, 100)
@@ -145,6 +163,20 @@ def _microseconds(work: Callable[[], object], times: int) -> float:
 
 def _row(name: str, value: float) -> None:
     print(f"  {name:42} {value:10,.1f} µs")
+
+
+def hostile() -> None:
+    """Times of hostile messages; tests/dsn/test_linear.py counts their steps."""
+    for name, (start, repeated) in HOSTILE.items():
+        content = start + repeated * (2 * 2**20 // len(repeated))
+        _row(f"parse, hostile, 2 MiB: {name}", _microseconds(partial(_tried, content), 1))
+
+
+def _tried(content: bytes) -> None:
+    try:
+        parse(content)
+    except NotADsnError:
+        return
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from tests.partners.queue import ACCOUNT, a_bounce
 from bench.common import folder
 from sendback.ids import RandomIds
 from sendback.store.accounts import AddAccount
+from sendback.store.leasing import Term
 from sendback.store.outbox import RecordAttempt, TakeLeases, add_to_outbox
 from sendback.store.store import Store, prepare_schema
 from sendback.store.values import Attempt, Block, Lease, OutboxMessage, OutboxState, Outcome
@@ -102,9 +103,8 @@ async def _add(store: Store, recipients: list[str], due_at: datetime, chunk: int
 
 
 async def _take(store: Store, limit: int) -> list[Lease]:
-    until = _NOW + timedelta(seconds=30)
-    unit = TakeLeases("bench", _NOW, until, limit, room=limit, probes=10, rooms={})
-    return list(await store.write(unit))
+    term = Term("bench", _NOW, _NOW + timedelta(seconds=30))
+    return list(await store.write(TakeLeases(term, limit, room=limit, probes=10, rooms={})))
 
 
 def _record(lease: Lease, state: OutboxState, blocked_until: datetime | None) -> RecordAttempt:

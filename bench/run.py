@@ -15,6 +15,7 @@ from bench import (
     send_bounce,
     signatures,
     start,
+    sweep,
     whole_way,
 )
 from bench.common import machine
@@ -35,6 +36,7 @@ if __name__ == "__main__":
         delivery,
         dead_domains,
         queue,
+        sweep,
         whole_way,
         request_attacks,
     ):

@@ -70,7 +70,7 @@ async def _one(smtp_port: int, http_port: int, mails: int) -> None:
             await reader.readline()
         writer.write(_CONTENT + b".\r\n")
         message_id = (await reader.readline()).split()[2].decode()
-        api_writer.write(_request(message_id, http_port))
+        api_writer.write(signed_request(bounce_form(message_id), http_port))
         head = await api_reader.readuntil(b"\r\n\r\n")
         length = int(re.search(rb"content-length: (\d+)", head.lower())[1])  # type: ignore[index]
         body = await api_reader.readexactly(length)
@@ -80,8 +80,8 @@ async def _one(smtp_port: int, http_port: int, mails: int) -> None:
     api_writer.close()
 
 
-def _request(message_id: str, port: int) -> bytes:
-    body = bounce_form(message_id)
+def signed_request(body: str, port: int) -> bytes:
+    """A POST of the form, signed with the development key."""
     now = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     scope = f"{now[:8]}/us-east-1/ses/aws4_request"
     canonical = (

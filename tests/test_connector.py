@@ -83,3 +83,95 @@ def test_a_certificate_is_checked():
         finally:
             server.shutdown()
             server.server_close()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://u:hunter2@127.0.0.1:9/x?token=hunter2",
+        "http://u:hunter2@nowhere.invalid/",
+        "http://u:hunter2@[::1",
+        "http://u:hunter2@\u2100/",
+        "ftp://u:hunter2@127.0.0.1/",
+        "http://u:hunter2@127.0.0.1:port/",
+        "//u:hunter2@127.0.0.1/",
+        "http://u:hunter2@" + "x" * 100 + ".example/",
+    ],
+)
+def test_an_error_names_no_password(url):
+    with pytest.raises(ConnectorError) as raised:
+        post(url, allow_private=True)
+    assert "hunter2" not in str(raised.value)
+    assert str(raised.value).isprintable()
+
+
+@pytest.mark.parametrize("url", ["", "x", "http://", "http://[", "http://\x00/", "http://é/"])
+def test_what_is_no_url_is_an_error_for_good_or_for_now(url):
+    with pytest.raises(ConnectorError):
+        post(url, allow_private=True)
+
+
+class Hostile:
+    """A server that answers with octets of the test's own, as long as somebody reads."""
+
+    def __init__(self, *pieces, repeat=b""):
+        self.pieces, self.repeat = pieces, repeat
+        self.written = 0
+
+    async def serve(self, reader, writer):
+        try:
+            await reader.readuntil(b"\r\n\r\n")
+            for piece in self.pieces:
+                writer.write(piece)
+            while self.repeat:
+                writer.write(self.repeat)
+                self.written += len(self.repeat)
+                await writer.drain()
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass
+        writer.close()
+
+    def ask(self, max_answer=1024 * 1024, seconds=20.0):
+        async def main():
+            server = await asyncio.start_server(self.serve, "127.0.0.1", 0)
+            port = server.sockets[0].getsockname()[1]
+            connector = Connector(allow_private=True, max_answer=max_answer)
+            try:
+                return await connector.get(f"http://127.0.0.1:{port}/", seconds)
+            finally:
+                await connector.close()
+                server.close()
+
+        return asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        Hostile(b"HTTP/1.1 200 OK\r\n", repeat=b"X-A: " + b"b" * 60_000 + b"\r\n"),
+        Hostile(b"HTTP/1.1 200 OK\r\n", repeat=b"X: y\r\n" * 10_000),
+        Hostile(b"HTTP/1.1 200 OK\r\nX: ", repeat=b"y" * 65_536),
+        Hostile(repeat=b"y" * 65_536),
+        Hostile(b"HTTP/1.1 200 \x1b[2J\r\n\x9b: x\r\n\r\n"),
+        Hostile(b"HTTP/1.1 200 OK\r\n\r\n", repeat=b"z" * 65_536),
+        Hostile(
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+            repeat=b"10000\r\n" + b"z" * 65_536 + b"\r\n",
+        ),
+    ],
+    ids=["fields", "many fields", "a field", "no HTTP", "controls", "a body", "chunks"],
+)
+def test_an_answer_without_an_end_is_bounded(hostile):
+    """What was read is little more than what may be: the rest is not waited for."""
+    with pytest.raises(ConnectorError) as raised:
+        hostile.ask()
+    assert str(raised.value).isprintable()
+    assert len(str(raised.value)) <= 500
+    assert hostile.written < 16 * 1024 * 1024
+
+
+def test_a_content_type_is_cut():
+    kind = b"text/plain;" + b"x" * 50_000
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Type: " + kind + b"\r\n\r\n"
+    answer = Hostile(head, b"y").ask()
+    assert (answer.body, len(answer.content_type)) == (b"y", 200)

@@ -1,5 +1,25 @@
-"""`python -m sendback` is the `sendback` command."""
+"""The `sendback` command; also `python -m sendback`."""
 
-from sendback.cli.main import main
+import os
+import signal
 
-main()
+INTERRUPTED = 130  # 128 and the number of SIGINT, as shells count
+
+
+def end_at_once(_number: int, _frame: object) -> None:
+    """End the process without a traceback: for Ctrl-C where nothing is under way."""
+    os._exit(INTERRUPTED)
+
+
+def main() -> None:
+    """The entry point: Ctrl-C ends it quietly, also while the commands are being imported."""
+    # One that is ignored (nohup, a shell's background job) stays ignored.
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, end_at_once)
+    from sendback.cli.main import main as run  # noqa: PLC0415 - takes 0.2 s
+
+    run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,5 +1,6 @@
 """Puts the parts together: the only module that knows everything. `serving` runs them."""
 
+import asyncio
 import os
 import socket
 import ssl
@@ -49,10 +50,13 @@ from sendback.service.verification_templates import VerificationTemplates
 from sendback.setting_texts import Listen
 from sendback.smtp.protocol import Limits
 from sendback.smtp.server import SmtpServer, SmtpSettings
+from sendback.smtp.timeouts import Timeouts
 from sendback.smtp.tls import server_context
 from sendback.store.installation import Remember
 from sendback.store.store import Store
-from sendback.verdicts.judge import MailJudge
+from sendback.store.verification_mails import VerificationLimits
+from sendback.verdicts.checks import MailChecks
+from sendback.verdicts.processes import VerdictProcesses
 from sendback.verdicts.scanners import Clamd, Rspamd
 
 
@@ -85,10 +89,19 @@ class App:
             settings.account_id if settings.development_key else None,
         )
         self.verification = self._verification()
-        self.housekeeping = Housekeeping(self.store, self.clock, settings.history)
+        self.housekeeping = Housekeeping(
+            self.store, self.clock, settings.history, owner=self._owner
+        )
         self.signing = Signing(self.store, self.clock, self.sealing)
+        # Of the rows that have broken workers, one at a time is worked on, whatever its queue.
+        self._suspects = asyncio.Lock()
         self.delivery = delivery_worker(
-            settings, self.store, self.clock, self.signing.sign, self._owner
+            settings,
+            self.store,
+            self.clock,
+            self.signing.sign,
+            owner=self._owner,
+            suspects=self._suspects,
         )
         self.identities = Identities(
             self.store,
@@ -158,47 +171,70 @@ class App:
             Links(self.sealing, self.clock, self._public_url, lasts),
             VerificationMails(self.ids, mail_settings),
             at_once=settings.verifies_at_once,
+            limits=VerificationLimits(
+                per_account=settings.verification_account_limit,
+                per_address=settings.verification_address_limit,
+                in_all=settings.verification_limit,
+            ),
         )
 
     @cached_property
     def identity_checks(self) -> IdentityChecks:
         resolver = _resolver(self.settings, cached=False)
-        return IdentityChecks(self.store, self.clock, resolver, hostname=self.settings.hostname)
+        return IdentityChecks(
+            self.store,
+            self.clock,
+            resolver,
+            hostname=self.settings.hostname,
+            suspects=self._suspects,
+        )
 
     @cached_property
     def compiled(self) -> CompiledRuleSets:
         return CompiledRuleSets(self.store)
 
     @cached_property
-    def judge(self) -> MailJudge:
-        """What gives the verdicts."""
+    def mail_checks(self) -> MailChecks:
+        """What finds the verdicts. Close it: it may have started processes."""
         settings = self.settings
-        return MailJudge(
-            _resolver(settings, cached=True),
+        processes = None
+        if settings.dns != "off":
+            processes = VerdictProcesses(
+                settings.dns_servers,
+                processes=settings.verdict_processes,
+                seconds=settings.dns_budget.total_seconds(),
+            )
+        return MailChecks(
+            processes,
             Rspamd(settings.rspamd) if settings.rspamd else None,
             Clamd(settings.clamd) if settings.clamd else None,
-            seconds=settings.dns_budget.total_seconds(),
+        )
+
+    @cached_property
+    def steps(self) -> Steps:
+        """What carries the tasks of rules out."""
+        hostname = self.settings.hostname
+        return Steps(
+            self.outside.ports, self.targets, self.bouncing, self.heavy, self.clock, hostname
         )
 
     @cached_property
     def processing(self) -> ProcessingWorker:
         settings = self.settings
-        steps = Steps(
-            self.outside.ports, self.targets, self.bouncing, self.clock, settings.hostname
-        )
         parts = ProcessingParts(
             store=self.store,
             clock=self.clock,
             rule_sets=self.compiled,
-            steps=steps,
-            judge=self.judge,
+            steps=self.steps,
+            authenticator=self.mail_checks,
             bouncing=self.bouncing,
             backoff=Backoff(settings.action_retry_first, settings.action_retry_longest),
             give_up_after=settings.action_give_up_after,
             lease=settings.lease,
             owner=self._owner,
+            fails_closed=settings.function_failure == "stop",
         )
-        return ProcessingWorker(parts, in_hand=settings.processing_tasks)
+        return ProcessingWorker(parts, in_hand=settings.processing_tasks, suspects=self._suspects)
 
     @cached_property
     def acceptance(self) -> Acceptance:
@@ -247,7 +283,7 @@ class App:
             "AWS_DEFAULT_REGION": region,
         }
         has_key = self.settings.development_key and account_id == self.settings.account_id
-        if has_key and "AWS_ACCESS_KEY_ID" not in os.environ:
+        if has_key:  # the setting function_environment can name other credentials
             environment |= {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
         return environment
 
@@ -256,17 +292,25 @@ class App:
 
         Raises `SecretError`, `StoreUnavailableError`.
         """
-        fingerprint = self.sealing.fingerprint
-        if await self.store.write(Remember("secret", fingerprint)) != fingerprint:
-            raise SecretError(
-                "the keys in this database are sealed with another secret than "
-                f"{self.sealing.origin}: put the right one in its place"
-            )
+        await check_secret(self.store, self.sealing)
 
     def close(self) -> None:
         self.heavy.close()
         self.signing.close()
         self.store.close()
+
+
+async def check_secret(store: Store, sealing: Sealing) -> None:
+    """Check that the database's keys are sealed with this secret.
+
+    Raises `SecretError`, `StoreUnavailableError`.
+    """
+    fingerprint = sealing.fingerprint
+    if await store.write(Remember("secret", fingerprint)) != fingerprint:
+        raise SecretError(
+            "the keys in this database are sealed with another secret than "
+            f"{sealing.origin}: put the right one in its place"
+        )
 
 
 def check_settings(settings: Settings) -> None:
@@ -302,8 +346,12 @@ def _smtp_settings(settings: Settings) -> SmtpSettings:
         ),
         max_connections=settings.smtp_max_connections,
         max_client_connections=settings.smtp_max_client_connections,
-        idle_timeout=settings.smtp_idle_timeout.total_seconds(),
-        session_timeout=settings.smtp_session_timeout.total_seconds(),
+        timeouts=Timeouts(
+            idle=settings.smtp_idle_timeout.total_seconds(),
+            session=settings.smtp_session_timeout.total_seconds(),
+        ),
+        directory=settings.data_dir,
+        min_free=settings.smtp_min_free,
     )
 
 

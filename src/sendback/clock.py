@@ -4,6 +4,7 @@ Never import `time` or call `datetime.now` elsewhere for a date that is stored o
 a stored one. (Time-outs of connections use the event loop's monotonic clock, which is no date.)
 """
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
@@ -35,6 +36,11 @@ class ManualClock:
 
     def advance(self, by: timedelta) -> None:
         self._now += by
+
+
+def seconds_of(clock: Clock) -> Callable[[], float]:
+    """The clock as a timer in Unix seconds, for caches whose entries end by it."""
+    return lambda: clock.now().timestamp()
 
 
 def to_milliseconds(moment: datetime) -> int:

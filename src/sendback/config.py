@@ -16,30 +16,56 @@ from pathlib import Path
 from typing import Any
 
 from sendback import setting_texts as reading
+from sendback.redaction import shown_url, shown_wrong
 from sendback.setting_texts import Listen, Outbound
 
 ENVIRONMENT_PREFIX = "SENDBACK_"
 DEFAULT_FILE = Path("sendback.toml")
+HIDDEN = "(hidden)"
+_SHOWN = 200
+_MAX_FILE_OCTETS = 2**20
 
 
 class SettingError(ValueError):
-    """A setting that cannot be used: which, its value, where it came from, what is allowed."""
+    """A setting that cannot be used: which, its value, where it came from, what is allowed.
+
+    `value` is what may be shown of it.
+    """
 
     def __init__(self, name: str, value: object, origin: str, allowed: str) -> None:
-        super().__init__(f"setting {name} = {value!r} (from {origin}) is not usable: {allowed}")
+        shown = repr(value)
+        if len(shown) > _SHOWN:
+            shown = shown[:_SHOWN] + "…"
+        super().__init__(f"setting {name} = {shown} (from {origin}) is not usable: {allowed}")
         self.name = name
         self.value = value
         self.origin = origin
         self.allowed = allowed
 
 
-def _setting(default: str, read: Callable[[str], Any], about: str, *, hidden: bool = False) -> Any:
-    """One line of the table. The value of a hidden one is never shown."""
+def _setting(
+    default: str,
+    read: Callable[[str], Any],
+    about: str,
+    *,
+    hidden: bool = False,
+    is_url: bool = False,
+) -> Any:
+    """One line of the table.
+
+    The value of a hidden one is never shown, a URL without user, password and query.
+    """
     # A default is read as any other text is, so that it cannot be of another kind.
     return field(
         default_factory=lambda: read(default),
-        metadata={"default": default, "read": read, "about": about, "hidden": hidden},
-        repr=not hidden,
+        metadata={
+            "default": default,
+            "read": read,
+            "about": about,
+            "hidden": hidden,
+            "is_url": is_url,
+        },
+        repr=not (hidden or is_url),
     )
 
 
@@ -65,11 +91,21 @@ class Settings:
         reading.outbound,
         "What becomes of bounces: kept (capture), sent to the MX of each domain (mx), or to relays "
         "(smtp://HOST:PORT).",
+        is_url=True,
     )
     database: str = _setting(
-        "", reading.database, "Database URL; empty is SQLite in the data directory."
+        "", reading.database, "Database URL; empty is SQLite in the data directory.", is_url=True
     )
     workers: int = _setting("1", reading.whole(1, 256), "Processes that serve on the same ports.")
+    worker_timeout: timedelta = _setting(
+        "30s",
+        reading.duration,
+        "Time without a sign of life after which a worker is replaced, or a single process ends; "
+        "0s: never.",
+    )
+    share_data_dir: bool = _setting(
+        "false", reading.flag, "Whether several servers use the data directory, all with true."
+    )
     region: str = _setting(
         "us-east-1",
         reading.matching(r"[a-z0-9-]{1,40}", "a region such as us-east-1"),
@@ -114,6 +150,21 @@ class Settings:
     verification_link_lasts: timedelta = _setting(
         "24h", reading.positive_duration, "For how long the link in a verification mail works."
     )
+    verification_account_limit: int = _setting(
+        "50",
+        reading.whole(0, 1_000_000),
+        "Verification mails that an account may send in an hour; 0 is unlimited.",
+    )
+    verification_address_limit: int = _setting(
+        "5",
+        reading.whole(0, 1_000_000),
+        "Verification mails to one address in a day, however it is spelt; 0 is unlimited.",
+    )
+    verification_limit: int = _setting(
+        "500",
+        reading.whole(0, 1_000_000),
+        "Verification mails of all accounts in an hour; 0 is unlimited.",
+    )
     dkim_ed25519: bool = _setting(
         "false", reading.flag, "Whether domains get an Ed25519 DKIM key beside the RSA one."
     )
@@ -147,6 +198,12 @@ class Settings:
     action_give_up_after: timedelta = _setting(
         "4h", reading.positive_duration, "When an action is given up and recorded as expired."
     )
+    function_failure: str = _setting(
+        "continue",
+        reading.choice("continue", "stop"),
+        "What a function counts as that decides and cannot be called: continue (as SES), or stop, "
+        "the end of the rule set.",
+    )
     check_targets: bool = _setting(
         "true",
         reading.flag,
@@ -156,11 +213,20 @@ class Settings:
         "",
         reading.endpoint,
         "Where unmapped buckets are: aws, a URL, or empty: aws unless outbound captures.",
+        is_url=True,
     )
-    sns_endpoint: str = _setting("", reading.endpoint, "The same for topics.")
-    lambda_endpoint: str = _setting("", reading.endpoint, "The same for functions.")
+    sns_endpoint: str = _setting("", reading.endpoint, "The same for topics.", is_url=True)
+    lambda_endpoint: str = _setting("", reading.endpoint, "The same for functions.", is_url=True)
+    function_environment: tuple[str, ...] = _setting(
+        "",
+        reading.variable_names,
+        "Environment variables of the server that local functions get too, with commas between.",
+    )
     mailbox_server: str = _setting(
-        "", reading.url("smtp"), "SMTP server for WorkMail and Connect actions: smtp://HOST:PORT."
+        "",
+        reading.url("smtp"),
+        "SMTP server for WorkMail and Connect actions: smtp://HOST:PORT.",
+        is_url=True,
     )
     private_targets: str = _setting(
         "auto",
@@ -172,6 +238,7 @@ class Settings:
         "",
         reading.url("http", "https"),
         "This server's URL as others see it; empty is where it listens. For SNS signatures.",
+        is_url=True,
     )
     sns_signature_version: str = _setting(
         "2", reading.choice("1", "2"), "SignatureVersion of SNS messages: 1 (SHA-1) or 2 (SHA-256)."
@@ -189,8 +256,13 @@ class Settings:
     dns_budget: timedelta = _setting(
         "5s", reading.positive_duration, "For how long the look-ups of one message may take."
     )
+    verdict_processes: int = _setting(
+        "2",
+        reading.whole(1, 64),
+        "Processes in each worker that check SPF, DKIM and DMARC, started when they are needed.",
+    )
     rspamd: str = _setting(
-        "", reading.url("http"), "URL of rspamd, for rules that scan; empty: none."
+        "", reading.url("http"), "URL of rspamd, for rules that scan; empty: none.", is_url=True
     )
     clamd: str = _setting(
         "",
@@ -233,15 +305,22 @@ class Settings:
         "1000", reading.whole(1, 100_000), "Connections, in each worker."
     )
     smtp_max_client_connections: int = _setting(
-        "100", reading.whole(1, 100_000), "Connections of one client IP address, in each worker."
+        "100",
+        reading.whole(1, 100_000),
+        "Connections of one client in each worker: an IPv4 address, or an IPv6 network (/64).",
     )
     smtp_idle_timeout: timedelta = _setting(
         "5m",
         reading.positive_duration,
-        "Silence after which a client is cut off (RFC 5321 §4.5.3.2).",
+        "Wait for the next command, after which a client is cut off (RFC 5321 §4.5.3.2).",
     )
     smtp_session_timeout: timedelta = _setting(
         "1h", reading.positive_duration, "For how long one SMTP session may last."
+    )
+    smtp_min_free: int = _setting(
+        str(64 * 2**20),
+        reading.whole(0, 2**50),
+        "Octets of the disk that mail leaves free, or a twentieth of the disk where that is less.",
     )
     tls_certificate: Path | None = _setting(
         "", reading.optional_file, "PEM certificate chain for STARTTLS; empty generates one."
@@ -356,13 +435,18 @@ class Settings:
     def database_url(self) -> str:
         return self.database or f"sqlite:///{self.data_dir.absolute() / 'sendback.db'}"
 
+    @property
+    def database_file(self) -> Path:
+        """The file of the SQLite database."""
+        return Path(self.database_url.removeprefix("sqlite:///"))
+
 
 @dataclass(frozen=True, slots=True)
 class LoadedSettings:
-    """The settings, the text that each was given as, and where that came from."""
+    """The settings, what may be shown of the text that each was given as, and its source."""
 
     settings: Settings
-    texts: Mapping[str, str]  # of hidden ones, whether they are set
+    texts: Mapping[str, str]
     origins: Mapping[str, str]
 
 
@@ -387,16 +471,33 @@ def load(
     read: dict[str, Any] = {}
     for name, entry in table.items():
         try:
+            if "\0" in texts[name]:
+                raise ValueError("a text without NUL")
             read[name] = entry.metadata["read"](texts[name])
         except ValueError as error:
-            shown = "(hidden)" if entry.metadata["hidden"] else texts[name]
+            shown = _shown_wrong(texts[name], entry.metadata)
             raise SettingError(name, shown, origins[name], str(error)) from None
     settings = Settings(**read)
     _check_together(settings, origins)
-    for name, entry in table.items():
-        if entry.metadata["hidden"]:
-            texts[name] = "(hidden)" if texts[name] else ""
-    return LoadedSettings(settings, texts, origins)
+    shown_texts = {
+        name: _shown(read[name], texts[name], entry.metadata) for name, entry in table.items()
+    }
+    return LoadedSettings(settings, shown_texts, origins)
+
+
+def _shown(value: object, text: str, metadata: Mapping[str, Any]) -> str:
+    """Return what may be shown of a setting, as it was written where that holds no secret."""
+    if metadata["hidden"]:
+        return HIDDEN if text else ""
+    if isinstance(value, Outbound):
+        return str(value)
+    return shown_url(text) if metadata["is_url"] and ":" in text else text
+
+
+def _shown_wrong(text: str, metadata: Mapping[str, Any]) -> str:
+    if metadata["hidden"]:
+        return HIDDEN
+    return shown_wrong(text) if metadata["is_url"] else text
 
 
 def _from_environment(environ: Mapping[str, str], table: Mapping[str, Any]) -> dict[str, str]:
@@ -411,17 +512,29 @@ def _file_source(file: Path | None, known: Any) -> list[tuple[str, dict[str, str
             raise SettingError("config", str(file), "flag", "the path of a readable TOML file")
         return []
     try:
-        content = tomllib.loads(path.read_text())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        with path.open("rb") as opened:
+            octets = opened.read(_MAX_FILE_OCTETS + 1)
+        if len(octets) > _MAX_FILE_OCTETS:
+            raise ValueError(f"it has more than {_MAX_FILE_OCTETS} octets")
+        content = tomllib.loads(octets.decode("utf-8"))
+    except RecursionError:
+        raise SettingError("config", str(path), "file", "a TOML file: nested too deep") from None
+    except (ValueError, OSError) as error:
         raise SettingError("config", str(path), "file", f"a TOML file: {error}") from None
     unknown = sorted(content.keys() - known)
     if unknown:
-        raise SettingError(unknown[0], content[unknown[0]], str(path), "no setting has this name")
-    return [(str(path), {name: _toml_text(value) for name, value in content.items()})]
+        # Its value is not shown: it may be a password under a name with a typing error.
+        raise SettingError(unknown[0], HIDDEN, str(path), "no setting has this name")
+    return [(str(path), {name: _toml_text(name, value, path) for name, value in content.items()})]
 
 
-def _toml_text(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+def _toml_text(name: str, value: object, path: Path) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, (str, int, float)):
+        return str(value)
+    kind = "a table" if isinstance(value, dict) else f"a {type(value).__name__}"
+    raise SettingError(name, HIDDEN, str(path), f"a text or a number, not {kind}")
 
 
 def _check_together(settings: Settings, origins: Mapping[str, str]) -> None:

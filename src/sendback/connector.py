@@ -1,4 +1,4 @@
-"""The one way out over HTTP for somebody else's wish: guarded, bounded, following no redirect.
+"""The one way out over HTTP to addresses that others choose: guarded, bounded, no redirects.
 
 The address is judged where the connection is made, not where the name was looked at: a name may
 answer differently a moment later (DNS rebinding). Time and size have limits as a whole, so that a
@@ -15,8 +15,12 @@ from typing import Any
 import httpcore
 
 from sendback.mail.networks import PrivateAddressError, permitted
+from sendback.mail.printable import printable
+from sendback.redaction import shown_url, without_users
 
 _MAX_ANSWER = 6 * 2**20  # what Lambda allows a function to answer
+_MAX_KIND = 200  # characters of a Content-Type
+_MAX_ADDRESSES = 10  # of a host, that are tried
 
 
 # Answers with a host's addresses. Raises `OSError`.
@@ -24,10 +28,13 @@ Lookup = Callable[[str], Awaitable[Sequence[str]]]
 
 
 class ConnectorError(Exception):
-    """There is no answer. `final` when trying again would not help."""
+    """There is no answer. `final` when trying again would not help.
+
+    The text names the URL without user and query, and holds nothing that is not visible.
+    """
 
     def __init__(self, text: str, *, final: bool = False) -> None:
-        super().__init__(text)
+        super().__init__(printable(without_users(text), 500))
         self.final = final
 
 
@@ -91,31 +98,40 @@ class Connector:
         seconds: float,
     ) -> HttpAnswer:
         """One request, answered as a whole within the time."""
+        shown = shown_url(url)
         try:
             async with asyncio.timeout(seconds):
                 return await self._exchange(method, url, fields, content)
         except TimeoutError:
-            raise ConnectorError(f"{url} did not answer within {seconds:g} s") from None
-        except httpcore.UnsupportedProtocol as error:
-            raise ConnectorError(f"{url} is no URL to ask: {error}", final=True) from None
+            raise ConnectorError(f"{shown} did not answer within {seconds:g} s") from None
+        except (httpcore.UnsupportedProtocol, ValueError):
+            raise ConnectorError(f"{shown} is not a URL of HTTP", final=True) from None
         except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException) as error:
-            raise ConnectorError(f"{url}: {error!r}") from None
+            raise ConnectorError(f"{shown}: {error!r}") from None
         except (OSError, ssl.SSLError) as error:
-            raise ConnectorError(f"{url}: {error}") from None
+            raise ConnectorError(f"{shown}: {error}") from None
 
     async def _exchange(
         self, method: str, url: str, fields: list[tuple[bytes, bytes]], content: bytes
     ) -> HttpAnswer:
-        headers = [(b"host", _host_field(httpcore.URL(url))), *fields]
+        headers = [(b"host", _host_field(_parsed(url))), *fields]
         async with self._pool.stream(method, url, headers=headers, content=content) as answer:
             body = bytearray()
             async for chunk in answer.aiter_stream():
                 body += chunk
                 if len(body) > self._max_answer:
-                    raise ConnectorError(f"{url} answered more than {_size(self._max_answer)}")
+                    size = _size(self._max_answer)
+                    raise ConnectorError(f"{shown_url(url)} answered more than {size}")
         kinds = (value for name, value in answer.headers if name.lower() == b"content-type")
-        kind = next(kinds, b"").decode("ascii", "replace")
+        kind = next(kinds, b"")[:_MAX_KIND].decode("ascii", "replace")
         return HttpAnswer(answer.status, bytes(body), kind)
+
+
+def _parsed(url: str) -> httpcore.URL:
+    """Raises `ValueError`; httpcore has a `TypeError` for characters outside of ASCII."""
+    if not url.isascii():
+        raise ValueError("a URL is ASCII")
+    return httpcore.URL(url)
 
 
 def _size(octets: int) -> str:
@@ -142,7 +158,7 @@ class _GuardedBackend(httpcore.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        addresses = await self._addresses(host)
+        addresses = (await self._addresses(host))[:_MAX_ADDRESSES]
         failure: Exception | None = None
         for address in addresses:
             try:
@@ -159,7 +175,7 @@ class _GuardedBackend(httpcore.AsyncNetworkBackend):
     async def _addresses(self, host: str) -> list[str]:
         try:
             addresses = await self._lookup(host)
-        except OSError as error:
+        except (OSError, UnicodeError) as error:  # UnicodeError: a label of over 63 octets
             raise httpcore.ConnectError(f"{host}: {error}") from error
         try:
             return permitted(host, addresses, allow_private=self._allow_private)

@@ -6,6 +6,7 @@ as far as it can be tried from this machine.
 
 import asyncio
 import ipaddress
+import logging
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -37,14 +38,20 @@ from sendback.delivery.routes import Hop, Location, RelayRouter, Route, Unroutab
 from sendback.delivery.sessions import HostFailedError, open_session
 from sendback.mail.envelope import Client, ReversePath
 from sendback.mail.networks import is_public
+from sendback.mail.printable import printable
+from sendback.receipt.dmarc import parse_record
 from sendback.resolver import DnsFailedError, Resolver
+from sendback.service.content import Content, MailToCheck
 from sendback.service.dkim import is_published
-from sendback.service.processing import Examined
 from sendback.store.dkim_keys import FindDkimKeys
 from sendback.store.identities import ListIdentities
 from sendback.store.identity_settings import DEFAULTS, FindSettings
 from sendback.store.values import DkimKeyState, IdentityKind
-from sendback.verdicts.authentication import Budget, check_spf, organization
+from sendback.verdicts.authentication import organization
+from sendback.verdicts.look_ups import Budget
+from sendback.verdicts.spf import check_spf
+
+log = logging.getLogger(__name__)
 
 _SECONDS = 10.0
 _EXPIRES_SOON = timedelta(days=14)
@@ -94,7 +101,6 @@ class Doctor:
         if self._app.settings.dns == "off":
             return [Finding("DNS", Verdict.PROBLEM, "it is off", "set dns to system")]
         found = await self._try("host name", self._host_name)
-        self._addresses = self._addresses or await self._own_addresses()
         found += await self._try("addresses", self._reverse_names)
         found += await self._try("SPF of HELO", self._spf)
         found += await self._try("own TLS", self._own_tls)
@@ -131,6 +137,7 @@ class Doctor:
         return public or tuple(await self._addresses_of(self._hostname)) or local
 
     async def _reverse_names(self) -> Findings:
+        self._addresses = self._addresses or await self._own_addresses()
         if not self._addresses:
             advice = "name the address that others see with --address"
             return [Finding("addresses", Verdict.PROBLEM, "no way to the internet", advice)]
@@ -160,8 +167,9 @@ class Doctor:
 
     def _spf_of(self, address: str) -> Finding:
         client = Client(ip=address, helo=self._hostname)
-        examined = Examined(client, ReversePath(None), b"")
-        result = check_spf(examined, Budget(self._sync, _SECONDS)).result
+        now = self._app.clock.now()
+        mail = MailToCheck("doctor", client, ReversePath(None), now, Content(b"", b"", 0))
+        result = check_spf(mail, Budget(self._sync, _SECONDS), _log).result
         check = f"SPF of HELO from {address}"
         if result == "pass":
             return Finding(check, Verdict.GOOD, "pass")
@@ -178,7 +186,11 @@ class Doctor:
             return [Finding(check, Verdict.ADVICE, "none yet", "start `sendback serve` once")]
         from cryptography import x509  # noqa: PLC0415 - 8 MB
 
-        certificate = x509.load_pem_x509_certificates(file.read_bytes())[0]
+        try:
+            certificate = x509.load_pem_x509_certificates(file.read_bytes())[0]
+        except (OSError, ValueError) as error:
+            found = f"{file} has no certificate that can be read: {error}"
+            return [Finding(check, Verdict.PROBLEM, found, "set tls_certificate to a PEM file")]
         left = certificate.not_valid_after_utc - datetime.now(UTC)
         if left < _EXPIRES_SOON:
             found = f"{file} ends {certificate.not_valid_after_utc:%Y-%m-%d}"
@@ -240,7 +252,10 @@ class Doctor:
         for name in dict.fromkeys((domain, organization(domain))):
             answer = await self._resolver.ask(f"_dmarc.{name}", "TXT")
             texts = [text.decode("ascii", "replace") for text in answer.texts]
-            records = [text for text in texts if text.startswith("v=DMARC1")]
+            records = [text for text in texts if parse_record(text) is not None]
+            if len(records) > 1:  # RFC 7489 §6.6.3: then there is no policy at all
+                found = f"{name} has {len(records)} records, so none counts"
+                return Finding(check, Verdict.PROBLEM, found, "leave one")
             if records:
                 aligned = organization(self._hostname) == organization(domain)
                 helo = "HELO aligns with it" if aligned else "HELO does not align: DKIM must"
@@ -331,6 +346,10 @@ class Doctor:
     async def _addresses_of(self, name: str) -> list[str]:
         answers = [await self._resolver.ask(name, kind) for kind in ("A", "AAAA")]
         return [str(record.address) for answer in answers for record in answer.records]
+
+
+def _log(text: str) -> None:
+    log.info("%s", printable(text))
 
 
 def _names_in(certificate: Any) -> list[str]:

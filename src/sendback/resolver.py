@@ -7,19 +7,22 @@ delivery as a temporary failure.
 
 import asyncio
 import ipaddress
-from collections import OrderedDict
+import threading
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from time import monotonic, time
 from typing import Any, Generic, TypeVar
 
+import cachetools
 import dns.exception
 import dns.flags
 import dns.name
 import dns.rdatatype
 import dns.resolver
 
-_CACHED_ANSWERS = 10_000
+_CACHED_OCTETS = 8 * 2**20  # in memory, roughly: some 15,000 answers of usual size
+_ENTRY_OCTETS = 400
+_RECORD_OCTETS = 150
 _QUERY_SECONDS = 2.0
 _FAILURE_SECONDS = 10.0  # for which a name that failed is not asked again
 _LONGEST_CACHED_SECONDS = 3600.0
@@ -29,6 +32,9 @@ _UDP_OCTETS = 1232
 _AT_ONCE = 50
 
 Servers = Sequence[tuple[str, int]]
+
+# What dnspython raises when there is no answer.
+_FAILURES = (dns.exception.DNSException, OSError, ValueError, EOFError)
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -55,6 +61,69 @@ class DnsAnswer:
     def texts(self) -> list[bytes]:
         """TXT records, each with its strings joined."""
         return [_joined(record) for record in self.records]
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """An answer, or the reason why there is none, and for how many seconds it is good."""
+
+    answer: DnsAnswer | str
+    seconds: float
+
+    @property
+    def octets(self) -> int:
+        """How much memory it takes, roughly."""
+        records = () if isinstance(self.answer, str) else self.answer.records
+        texts = (text for record in records for text in getattr(record, "strings", ()))
+        return _ENTRY_OCTETS + _RECORD_OCTETS * len(records) + sum(map(len, texts))
+
+
+class _Cache:
+    """What was answered, by name and kind. May be used by several threads."""
+
+    def __init__(self, octets: int = _CACHED_OCTETS) -> None:
+        """`octets` of memory at most; what was not used for the longest time makes room."""
+        self._octets = octets
+        self._lock = threading.Lock()
+        self._entries: cachetools.TLRUCache[tuple[str, str], _Entry] = cachetools.TLRUCache(
+            octets,
+            ttu=lambda _, entry, now: now + entry.seconds,
+            timer=_now,
+            getsizeof=lambda entry: entry.octets,
+        )
+
+    def get(self, key: tuple[str, str]) -> DnsAnswer | None:
+        """Return what was kept, if it is still good. Raises `DnsFailedError` for a failure."""
+        with self._lock:
+            entry = self._entries.get(key)
+        if entry is None:
+            return None
+        if isinstance(entry.answer, str):
+            raise DnsFailedError(entry.answer)
+        return entry.answer
+
+    def keep(self, key: tuple[str, str], answer: DnsAnswer, seconds: float) -> DnsAnswer:
+        """Keep an answer for as long as it says, within limits, and return it."""
+        self._put(key, _Entry(answer, min(seconds, _LONGEST_CACHED_SECONDS)))
+        return answer
+
+    def fail(
+        self, key: tuple[str, str], error: Exception, *, in_haste: bool = False
+    ) -> DnsFailedError:
+        """Keep a failure for a moment, and return the exception to raise.
+
+        `in_haste`: the server had less time than is usual, and silence is not kept: whoever spends
+        the time of a message on other names must not decide what is known of this one.
+        """
+        reason = f"{key[0]} {key[1]}: {_in_words(error)}"
+        if not (in_haste and isinstance(error, dns.resolver.LifetimeTimeout)):
+            self._put(key, _Entry(reason, _FAILURE_SECONDS))
+        return DnsFailedError(reason)
+
+    def _put(self, key: tuple[str, str], entry: _Entry) -> None:
+        if entry.octets <= self._octets:
+            with self._lock:
+                self._entries[key] = entry
 
 
 class InFlight(Generic[K, V]):
@@ -86,46 +155,42 @@ class Resolver:
         Without a cache every question is asked: for records that somebody has just published.
         """
         self._servers = servers
-        self._cached = cached
+        self._cache = _Cache() if cached else _Cache(0)
         self._resolver: dns.resolver.Resolver | None = None
-        self._failures: dict[tuple[str, str], float] = {}
 
     def query(self, name: str, kind: str, seconds: float) -> list[Any]:
-        """The records (dnspython's rdata) of that kind; empty when there are none.
+        """Return the records (dnspython's rdata) of that kind; empty when there are none.
 
         Raises `DnsFailedError`.
         """
-        key = (name.lower(), kind)
-        if self._cached and self._failures.get(key, 0.0) > monotonic():
-            raise DnsFailedError(f"{name} {kind} failed a moment ago")
-        try:
-            answer = self._made().resolve(
-                name, kind, search=False, raise_on_no_answer=False, lifetime=max(0.1, seconds)
-            )
-        except dns.resolver.NXDOMAIN:
-            return []
-        except (dns.exception.DNSException, OSError, ValueError) as error:
-            self._remember_failure(key)
-            raise DnsFailedError(f"{name} {kind}: {error}") from error
-        return list(answer.rrset or ())
+        key = (name.rstrip(".").lower(), kind)
+        found = self._cache.get(key)
+        if found is None:
+            try:
+                found = self._cache.keep(key, *_read(self._ask(name, kind, seconds)))
+            except _FAILURES as error:
+                raise self._cache.fail(key, error, in_haste=seconds < _QUERY_SECONDS) from error
+        return list(found.records)
 
     def texts(self, name: str, seconds: float) -> list[bytes]:
         """TXT records, each with its strings joined (RFC 7208 §3.3, RFC 6376 §3.6.2.2)."""
         return [_joined(record) for record in self.query(name, "TXT", seconds)]
 
+    def _ask(self, name: str, kind: str, seconds: float) -> dns.resolver.Answer | None:
+        """None when there is no such name."""
+        try:
+            return self._made().resolve(
+                name, kind, search=False, raise_on_no_answer=False, lifetime=max(0.1, seconds)
+            )
+        except dns.resolver.NXDOMAIN:
+            return None
+
     def _made(self) -> dns.resolver.Resolver:
         if self._resolver is None:
             resolver = dns.resolver.Resolver(configure=self._servers is None)
             _set_up(resolver, self._servers)
-            if self._cached:
-                resolver.cache = dns.resolver.LRUCache(_CACHED_ANSWERS)
             self._resolver = resolver
         return self._resolver
-
-    def _remember_failure(self, key: tuple[str, str]) -> None:
-        if len(self._failures) >= _CACHED_ANSWERS:
-            self._failures.clear()
-        self._failures[key] = monotonic() + _FAILURE_SECONDS
 
 
 class AsyncResolver:
@@ -141,7 +206,7 @@ class AsyncResolver:
         self._trusted = trusted
         self._seconds = seconds
         self._resolver: Any = None
-        self._cache: OrderedDict[tuple[str, str], tuple[float, DnsAnswer | str]] = OrderedDict()
+        self._cache = _Cache()
         self._asking: InFlight[tuple[str, str], DnsAnswer] = InFlight()
         self._places = asyncio.Semaphore(_AT_ONCE)
 
@@ -155,11 +220,8 @@ class AsyncResolver:
     async def ask(self, name: str, kind: str) -> DnsAnswer:
         """Raises `DnsFailedError`."""
         key = (name.rstrip(".").lower(), kind)
-        until, found = self._cache.get(key, (0.0, ""))
-        if until > monotonic():
-            self._cache.move_to_end(key)
-            if isinstance(found, str):
-                raise DnsFailedError(found)
+        found = self._cache.get(key)
+        if found is not None:
             return found
         return await self._asking.share(key, lambda: self._ask(*key))
 
@@ -193,32 +255,17 @@ class AsyncResolver:
         return found
 
     async def _ask(self, name: str, kind: str) -> DnsAnswer:
+        key = (name, kind)
         try:
             async with self._places:
                 answer = await self._made().resolve(
                     name, kind, search=False, raise_on_no_answer=False, lifetime=self._seconds
                 )
         except dns.resolver.NXDOMAIN:
-            return self._keep((name, kind), _NOTHING_SECONDS, DnsAnswer((), False, False))
-        except (dns.exception.DNSException, OSError, ValueError, EOFError) as error:
-            reason = f"{name} {kind}: {_in_words(error)}"
-            self._remember((name, kind), _FAILURE_SECONDS, reason)
-            raise DnsFailedError(reason) from error
-        is_secure = self.is_trusted and bool(answer.response.flags & dns.flags.AD)
-        records = tuple(answer.rrset or ())
-        seconds = answer.expiration - time() if records else _NOTHING_SECONDS
-        canonical = answer.canonical_name.to_text(omit_final_dot=True).lower()
-        return self._keep((name, kind), seconds, DnsAnswer(records, True, is_secure, canonical))
-
-    def _keep(self, key: tuple[str, str], seconds: float, answer: DnsAnswer) -> DnsAnswer:
-        self._remember(key, min(seconds, _LONGEST_CACHED_SECONDS), answer)
-        return answer
-
-    def _remember(self, key: tuple[str, str], seconds: float, what: DnsAnswer | str) -> None:
-        self._cache[key] = (monotonic() + seconds, what)
-        self._cache.move_to_end(key)
-        if len(self._cache) > _CACHED_ANSWERS:
-            self._cache.popitem(last=False)
+            answer = None
+        except _FAILURES as error:
+            raise self._cache.fail(key, error) from error
+        return self._cache.keep(key, *_read(answer, is_trusted=self.is_trusted))
 
     def _made(self) -> Any:
         if self._resolver is None:
@@ -231,6 +278,23 @@ class AsyncResolver:
             resolver.use_edns(0, 0, _UDP_OCTETS)
             self._resolver = resolver
         return self._resolver
+
+
+def _now() -> float:
+    return monotonic()
+
+
+def _read(
+    answer: dns.resolver.Answer | None, *, is_trusted: bool = False
+) -> tuple[DnsAnswer, float]:
+    """Return an answer of dnspython's, None being that there is no such name, and its seconds."""
+    if answer is None:
+        return DnsAnswer((), False, False), _NOTHING_SECONDS
+    records = tuple(answer.rrset or ())
+    is_secure = is_trusted and bool(answer.response.flags & dns.flags.AD)
+    canonical = answer.canonical_name.to_text(omit_final_dot=True).lower()
+    seconds = answer.expiration - time() if records else _NOTHING_SECONDS
+    return DnsAnswer(records, True, is_secure, canonical), seconds
 
 
 def _joined(record: Any) -> bytes:

@@ -1,7 +1,11 @@
 """Serving: what runs the parts, in one process or several.
 
 One process serves SMTP, HTTP and delivery on one event loop. With several workers, each is such
-a process; they share the ports (SO_REUSEPORT) and the store, and nothing else.
+a process; they share the listening sockets and the store, and nothing else. Everything that can be
+checked is checked before the first of them is forked.
+
+A single process has no supervisor: its memory and start would pay for a second process. Its
+watchdog ends it when it hangs, and what started it (systemd, Docker) starts it again.
 """
 
 import asyncio
@@ -11,11 +15,10 @@ import logging
 import os
 import signal
 import sys
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import Any, Protocol, cast
 
 import uvicorn
 import uvloop
@@ -23,19 +26,31 @@ import uvloop
 from sendback.api.connections import HttpConnection
 from sendback.api.http import http_app
 from sendback.api.pages import VerificationPages
-from sendback.app import App, check_settings
+from sendback.app import App, check_secret, check_settings
 from sendback.aws.model import operation_model
-from sendback.config import SettingError, Settings
+from sendback.config import Settings
+from sendback.data_directory import check_data_directory, lock_data_directory
 from sendback.descriptors import raise_limit
 from sendback.listening import BACKLOG, Addresses, Sockets, bind
-from sendback.processes import Supervisor
+from sendback.logs import PrintableFormatter
+from sendback.processes import Lifeline, Supervisor
+from sendback.service.private_files import keep_private
+from sendback.service.sealing import Sealing
 from sendback.setting_texts import Listen
+from sendback.stop_signals import StopRequest
 from sendback.store.accounts import AddAccount
-from sendback.store.store import prepare_schema
+from sendback.store.store import Store, prepare_schema
+from sendback.watchdog import Watchdog, beat, dump_stacks_on_signal
 
 log = logging.getLogger(__name__)
 
-_SHUTDOWN_SECONDS = 15.0
+# From a signal to the end, at most; and of that what is kept for requests under way.
+_STOP_SECONDS = 15.0
+_HTTP_SECONDS = 4.0
+# What closing the store may take behind that: a write may wait five seconds for its turn.
+_CLOSE_SECONDS = 10.0
+# What a worker without a supervisor has left.
+_ORPHAN_SECONDS = 1.0
 
 
 class _HttpServer(uvicorn.Server):
@@ -58,7 +73,7 @@ class _HttpServer(uvicorn.Server):
             server_header=False,
             proxy_headers=False,
             date_header=True,
-            timeout_graceful_shutdown=int(_SHUTDOWN_SECONDS),
+            timeout_graceful_shutdown=int(_HTTP_SECONDS),
         )
         super().__init__(config)
 
@@ -66,53 +81,154 @@ class _HttpServer(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         yield
 
+    def stop_listening(self) -> None:
+        """Take no new connections; those that are open go on."""
+        for server in self.servers:
+            server.close()
 
-async def serve(app: App, sockets: Sockets, ready: Callable[[], None], stop: asyncio.Event) -> None:
-    """Serves until `stop` is set, then lets everything that was accepted come to its end."""
-    loop = asyncio.get_running_loop()
-    smtp = await loop.create_server(app.smtp, sock=sockets.smtp, backlog=BACKLOG)
-    http = _HttpServer(app)
-    serving_http = asyncio.create_task(http.serve(sockets=[sockets.http]))
-    delivering = asyncio.create_task(app.delivery.run())
-    processing = asyncio.create_task(app.processing.run())
-    background = [
-        asyncio.create_task(app.housekeeping.run()),
-        asyncio.create_task(app.identity_checks.run()),
-    ]
-    while not http.started and not serving_http.done():
-        await asyncio.sleep(0.002)
-    ready()
-    stopping = asyncio.create_task(stop.wait())
-    await asyncio.wait(
-        {stopping, serving_http, delivering, processing}, return_when=asyncio.FIRST_COMPLETED
-    )
-    stopping.cancel()
-    smtp.close()
-    await app.smtp.shut_down(_SHUTDOWN_SECONDS)
-    # Functions that are just being called may call the API: it stops behind them.
-    app.processing.stop()
-    await processing
-    await app.outside.close()
-    http.should_exit = True
-    await serving_http
-    for task in background:
+
+class _Parts:
+    """What runs in one process."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+        self._http = _HttpServer(app)
+        self._smtp: asyncio.AbstractServer
+        self._serving_http: asyncio.Task[None]
+        self._queues: tuple[asyncio.Task[None], ...]
+        self._background: tuple[asyncio.Task[None], ...]
+
+    async def start(self, sockets: Sockets) -> None:
+        """Returns when all of it runs; raises what kept a part from running."""
+        app = self._app
+        loop = asyncio.get_running_loop()
+        self._smtp = await loop.create_server(app.smtp, sock=sockets.smtp, backlog=BACKLOG)
+        self._serving_http = asyncio.create_task(self._http.serve(sockets=[sockets.http]))
+        self._queues = (
+            asyncio.create_task(app.delivery.run()),
+            asyncio.create_task(app.processing.run()),
+        )
+        self._background = (
+            asyncio.create_task(app.housekeeping.run()),
+            asyncio.create_task(app.identity_checks.run()),
+        )
+        while not self._http.started and not self._serving_http.done():
+            await asyncio.sleep(0.002)
+        if not self._http.started:
+            await self._serving_http
+            raise RuntimeError("the HTTP server did not start")
+
+    async def run_until(self, stop: asyncio.Event) -> None:
+        """Returns when `stop` is set, or when a part has ended that should not."""
+        stopping = asyncio.create_task(stop.wait())
+        parts = {self._serving_http, *self._queues, *self._background}
+        await asyncio.wait({stopping, *parts}, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+
+    def stop_listening(self) -> None:
+        """Take no new connections."""
+        self._smtp.close()
+        self._http.stop_listening()
+
+    async def stop(self, seconds: float) -> None:
+        """Let everything that was accepted come to its end, for so many seconds at most.
+
+        Raises what a part ended with that should not have ended.
+        """
+        app = self._app
+        deadline = asyncio.get_running_loop().time() + seconds
+        self._smtp.close()
+        app.delivery.stop()
+        app.processing.stop()
+        for task in self._background:
+            task.cancel()
+        app.identity_checks.close()
+        await app.smtp.shut_down(seconds / 2)
+        await _end_by(deadline - _HTTP_SECONDS, *self._queues)
+        await app.mail_checks.close()
+        # Functions that are just being called may call the API: it stops behind them.
+        await app.outside.close()
+        self._http.should_exit = True
+        await _end_by(deadline, self._serving_http)
+        for task in (self._serving_http, *self._queues, *self._background):
+            if not task.cancelled() and (error := task.exception()) is not None:
+                raise error
+
+
+async def _end_by(deadline: float, *tasks: asyncio.Task[None]) -> None:
+    """Wait for tasks until then; then cancel them."""
+    left = max(deadline - asyncio.get_running_loop().time(), 0.1)
+    _, late = await asyncio.wait(tasks, timeout=left)
+    for task in late:
+        log.warning("%s did not end in time", task.get_coro())
         task.cancel()
-    app.identity_checks.close()
-    app.delivery.stop()
-    await delivering
+    if late:
+        await asyncio.wait(late, timeout=1.0)
 
 
-def run(settings: Settings, ready_file: Path | None, announce: Callable[[Addresses], None]) -> int:
-    """Serves until SIGTERM or SIGINT; answers the exit code.
+async def serve(
+    app: App,
+    sockets: Sockets,
+    ready: Callable[[], None],
+    stop: asyncio.Event,
+    life: "_Life | None" = None,
+) -> None:
+    """Serve until `stop` is set, then let everything that was accepted come to its end."""
+    parts = _Parts(app)
+    await parts.start(sockets)
+    if life is not None:
+        life.attach(parts.stop_listening)
+    if not stop.is_set():
+        ready()
+    await parts.run_until(stop)
+    await parts.stop(_STOP_SECONDS)
 
-    Raises `SettingError`, `SchemaError`, `StoreUnavailableError` before anything is served.
+
+def _log_to_stderr(level: str) -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(PrintableFormatter())
+    logging.basicConfig(level=level.upper(), handlers=[handler])
+
+
+def run(
+    settings: Settings,
+    ready_file: Path | None,
+    announce: Callable[[Addresses], None],
+    stop: StopRequest,
+) -> int:
+    """Serve until a signal ends it; return the exit code.
+
+    Raises `SettingError`, `SchemaError`, `SecretError`, `StoreUnavailableError` before anything is
+    served, and `WorkerFailedError`.
     """
-    logging.basicConfig(
-        level=settings.log_level.upper(),
-        stream=sys.stderr,
-        format="%(asctime)s %(levelname)s %(name)s %(message)s",
-    )
+    os.umask(0o077)  # what is written here (mail, keys) is nobody else's to read
+    _log_to_stderr(settings.log_level)
+    check_data_directory(settings.data_dir)
+    lock_data_directory(settings.data_dir, shared=settings.share_data_dir)
     prepare(settings)
+    _warn(settings)
+    sockets, addresses = bind(settings)
+
+    def ready() -> None:
+        announce(addresses)
+        if ready_file is not None:
+            _write_whole(ready_file, addresses.to_json())
+
+    timeout = settings.worker_timeout.total_seconds()
+    if settings.workers == 1:
+        life = _Alone(stop, ready, Watchdog(timeout))
+        return _Process(settings, sockets, addresses.http, life).run()
+
+    def work(lifeline: Lifeline, stop: StopRequest) -> int:
+        life = _Supervised(stop, lifeline)
+        return _Process(settings, sockets, addresses.http, life).run()
+
+    asyncio.run(_check_secret(settings))
+    supervisor = Supervisor(work, settings.workers, stop, beat_timeout=timeout)
+    return supervisor.run(ready, sockets.close)
+
+
+def _warn(settings: Settings) -> None:
     if not (settings.verifies_at_once or settings.public_url):
         log.warning(
             "links in verification mails will begin with http://%s: set public_url to where the "
@@ -124,17 +240,15 @@ def run(settings: Settings, ready_file: Path | None, announce: Callable[[Address
             "others refuse mail from a server that calls itself %s: set hostname to a full name",
             settings.hostname,
         )
-    sockets, addresses = bind(settings)
 
-    def ready() -> None:
-        announce(addresses)
-        if ready_file is not None:
-            _write_whole(ready_file, addresses.to_json())
 
-    if settings.workers == 1:
-        return _run_worker(settings, sockets[0], addresses.http, ready)
-    workers = [partial(_run_worker, settings, own, addresses.http) for own in sockets]
-    return Supervisor(workers).run(ready)
+async def _check_secret(settings: Settings) -> None:
+    """In the supervisor, so that no worker is started in vain. Leaves no thread behind."""
+    store = Store(settings.database_url, settings.data_dir)
+    try:
+        await check_secret(store, Sealing(settings.secret_path, settings.secret))
+    finally:
+        store.close()
 
 
 def prepare(settings: Settings) -> None:
@@ -142,44 +256,138 @@ def prepare(settings: Settings) -> None:
 
     Raises `SettingError`, `SchemaError`, `StoreUnavailableError`.
     """
-    _check_data_dir(settings.data_dir)
+    check_data_directory(settings.data_dir)
     prepare_schema(settings.database_url)
     check_settings(settings)
+    for warning in keep_private(settings.data_dir, settings.database_file):
+        log.warning("%s", warning)
     raise_limit(settings)
 
 
-def _check_data_dir(folder: Path) -> None:
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        allowed = f"a directory that can be written to ({error})"
-        raise SettingError("data_dir", str(folder), "the settings", allowed) from None
+class _Life(Protocol):
+    """A process's life: who is told that it serves and lives, and who ends it."""
+
+    stop: StopRequest
+
+    def ready(self) -> None:
+        """It serves."""
+
+    def show_life(self) -> None:
+        """Called every second by the event loop."""
+
+    def attach(self, stop_listening: Callable[[], None]) -> None:
+        """Called once, inside the event loop, when there are listeners to be closed."""
+
+    def is_closing(self) -> None:
+        """Called before the last blocking steps."""
 
 
-def _run_worker(
-    settings: Settings, sockets: Sockets, http: Listen, ready: Callable[[], None]
-) -> int:
-    async def main() -> None:
-        operation_model("SendBounce")  # the model is read before the first request needs it
-        app = App(settings, http=http)
+class _Alone:
+    """The only process: nobody watches it but itself."""
+
+    def __init__(self, stop: StopRequest, ready: Callable[[], None], watchdog: Watchdog) -> None:
+        self.stop = stop
+        self.ready = ready
+        self._watchdog = watchdog
+
+    def attach(self, stop_listening: Callable[[], None]) -> None:  # noqa: ARG002 - see _Life
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTSTP, self._watchdog.let_pause)
+
+    def show_life(self) -> None:
+        self._watchdog.set()
+
+    def is_closing(self) -> None:
+        self._watchdog.end_in(_CLOSE_SECONDS)
+
+
+class _Supervised:
+    """A worker: it shows its supervisor that it lives, and ends with it."""
+
+    def __init__(self, stop: StopRequest, lifeline: Lifeline) -> None:
+        self.stop = stop
+        self._lifeline = lifeline
+        self.ready = lifeline.ready
+        self.show_life = lifeline.beat
+
+    def attach(self, stop_listening: Callable[[], None]) -> None:
+        loop = asyncio.get_running_loop()
+        supervisor = self._lifeline.supervisor
+
+        def gone() -> None:
+            log.error("the supervisor is gone: this worker ends")
+            loop.remove_reader(supervisor)
+            stop_listening()
+            # What is under way has a second; then the next server may take over.
+            loop.call_later(_ORPHAN_SECONDS, os._exit, 1)
+            Watchdog(0.0).end_in(2 * _ORPHAN_SECONDS)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        loop.add_reader(supervisor, gone)
+
+    def is_closing(self) -> None:
+        """The supervisor knows how long to wait."""
+
+
+class _Process:
+    """One process that serves: the only one, or a worker."""
+
+    def __init__(self, settings: Settings, sockets: Sockets, http: Listen, life: _Life) -> None:
+        self._settings = settings
+        self._sockets = sockets
+        self._http = http
+        self._life = life
+
+    def run(self) -> int:
+        """Serve until a signal ends it; return the exit code. Raises what keeps it from serving."""
+        dump_stacks_on_signal()
+        # A signal that came before the event loop handles it would tear the loop down.
+        with self._life.stop.blocked():
+            uvloop.run(self._main())
+        return 0
+
+    async def _main(self) -> None:
+        stop = asyncio.Event()
+        for number in self._life.stop.numbers:
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, self._life.stop.numbers)
+        beating = asyncio.create_task(beat(self._life.show_life))
         try:
-            await app.check_secret()
-            await app.store.write(AddAccount(settings.account_id, app.clock.now()))
-            stop = asyncio.Event()
-            for number in (signal.SIGTERM, signal.SIGINT):
-                asyncio.get_running_loop().add_signal_handler(number, stop.set)
-            # What is there by now stays: the collector need not walk through it for every
-            # thousand requests.
-            gc.collect()
-            gc.freeze()
-            await serve(app, sockets, ready, stop)
+            await self._serve(stop)
         finally:
+            beating.cancel()
+
+    async def _serve(self, stop: asyncio.Event) -> None:
+        operation_model("SendBounce")  # the model is read before the first request needs it
+        app = App(self._settings, http=self._http)
+        try:
+            if await _unless(stop, _prepare_app(app)):
+                # What is there by now stays: the collector need not walk through it for every
+                # thousand requests.
+                gc.collect()
+                gc.freeze()
+                await serve(app, self._sockets, self._life.ready, stop, self._life)
+        finally:
+            self._life.is_closing()
             app.close()
 
-    uvloop.run(main())
-    return 0
+
+async def _prepare_app(app: App) -> None:
+    await app.check_secret()
+    await app.store.write(AddAccount(app.settings.account_id, app.clock.now()))
+
+
+async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
+    """Do the work; return False when `stop` was set before it was done."""
+    working = asyncio.create_task(work)
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if not working.done():
+        working.cancel()
+        return False
+    await working
+    return not stop.is_set()
 
 
 def _write_whole(file: Path, content: str) -> None:

@@ -3,10 +3,12 @@
 import ipaddress
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
+
+from sendback.redaction import split_url
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,7 @@ class Smarthost:
     host: str
     port: int
     username: str | None = None
-    password: str | None = None
+    password: str | None = field(default=None, repr=False)
     implicit_tls: bool = False
 
     @property
@@ -65,12 +67,16 @@ class Outbound:
         return ",".join(map(str, self.smarthosts)) or ("mx" if self.by_mx else "capture")
 
 
+_MAX_PORT = 65535
+_LISTEN = re.compile(r"([^\s\x00-\x1f\x7f-\x9f]+):([0-9]{1,5})")
+
+
 def listen(text: str) -> Listen:
     """HOST:PORT."""
-    host, colon, port = text.rpartition(":")
-    if not colon or not host or not port.isdigit() or int(port) > 65535:  # noqa: PLR2004
+    match = _LISTEN.fullmatch(text)
+    if match is None or int(match[2]) > _MAX_PORT:
         raise ValueError("write HOST:PORT, for example 127.0.0.1:2525; port 0 picks a free one")
-    return Listen(host.strip("[]"), int(port))
+    return Listen(match[1].strip("[]"), int(match[2]))
 
 
 def outbound(text: str) -> Outbound:
@@ -87,12 +93,12 @@ def _smarthost(text: str) -> Smarthost:
         "write capture, mx, or smtp://[USER:PASSWORD@]HOST:PORT (smtps:// for TLS from the first "
         "octet); several, in their order, with commas between them"
     )
-    url = urlsplit(text)
-    is_smtps = url.scheme == "smtps"
     try:
-        port = url.port or (465 if is_smtps else 25)
+        url = split_url(text)
     except ValueError:
         raise ValueError(allowed) from None
+    is_smtps = url.scheme == "smtps"
+    port = url.port or (465 if is_smtps else 25)
     is_smtp = url.scheme == "smtp" or is_smtps
     if not is_smtp or not url.hostname or url.path.strip("/") or url.query:
         raise ValueError(allowed)
@@ -103,7 +109,8 @@ def _smarthost(text: str) -> Smarthost:
     return Smarthost(url.hostname, port, user, password, is_smtps)
 
 
-_DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?")
+_DURATION = re.compile(r"(?:([0-9]{1,9})d)?(?:([0-9]{1,9})h)?(?:([0-9]{1,9})m)?(?:([0-9]{1,9})s?)?")
+_LONGEST = timedelta(days=36_500)  # a date so far from now still has four digits of a year
 
 
 def duration(text: str) -> timedelta:
@@ -112,7 +119,10 @@ def duration(text: str) -> timedelta:
     if not match or not text.strip():
         raise ValueError("write a duration such as 30s, 5m, 4h, 5d or 1h30m")
     days, hours, minutes, seconds = (int(group or 0) for group in match.groups())
-    return timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
+    read = timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
+    if read > _LONGEST:
+        raise ValueError(f"at most {_LONGEST.days}d")
+    return read
 
 
 def positive_duration(text: str) -> timedelta:
@@ -132,7 +142,7 @@ def whole(minimum: int, maximum: int) -> Callable[[str], int]:
     """A whole number in a range."""
 
     def read(text: str) -> int:
-        if not re.fullmatch(r"\d{1,15}", text) or not minimum <= int(text) <= maximum:
+        if not re.fullmatch(r"[0-9]{1,15}", text) or not minimum <= int(text) <= maximum:
             raise ValueError(f"a whole number from {minimum} to {maximum}")
         return int(text)
 
@@ -141,7 +151,7 @@ def whole(minimum: int, maximum: int) -> Callable[[str], int]:
 
 def rate(text: str) -> float:
     """Calls per second; 0 is unlimited."""
-    if not re.fullmatch(r"\d{1,9}(?:\.\d{1,9})?", text):
+    if not re.fullmatch(r"[0-9]{1,9}(?:\.[0-9]{1,9})?", text):
         raise ValueError("calls per second and account, for example 1 or 0.5; 0 is unlimited")
     return float(text)
 
@@ -169,7 +179,7 @@ def matching(pattern: str, allowed: str) -> Callable[[str], str]:
     """Text that matches the pattern as a whole."""
 
     def read(text: str) -> str:
-        if not re.fullmatch(pattern, text):
+        if not re.fullmatch(pattern, text, re.ASCII):
             raise ValueError(allowed)
         return text
 
@@ -187,22 +197,35 @@ def endpoint(text: str) -> str:
     """As a target's default: empty, `aws`, or `endpoint:URL`."""
     if text in {"", "aws"}:
         return text
-    url = urlsplit(text)
-    if url.scheme not in {"http", "https"} or not url.hostname:
-        raise ValueError("aws, the URL of an endpoint such as http://127.0.0.1:5000, or empty")
-    return f"endpoint:{text}"
+    allowed = "aws, the URL of an endpoint such as http://127.0.0.1:5000, or empty"
+    return f"endpoint:{_checked_url(text, ('http', 'https'), allowed)}"
+
+
+def _checked_url(text: str, schemes: tuple[str, ...], allowed: str) -> str:
+    """Return the URL as it is. Raises `ValueError` with `allowed`."""
+    try:
+        parts = split_url(text)
+    except ValueError:
+        raise ValueError(allowed) from None
+    if parts.scheme not in schemes or not parts.hostname:
+        raise ValueError(allowed)
+    return text
 
 
 def url(*schemes: str) -> Callable[[str], str]:
     """A URL of one of the schemes, or empty."""
 
     def read(text: str) -> str:
-        url = urlsplit(text)
-        if text and (url.scheme not in schemes or not url.hostname):
-            raise ValueError(f"a URL of the form {schemes[0]}://HOST:PORT, or empty")
-        return text.rstrip("/")
+        if not text:
+            return text
+        allowed = f"a URL of the form {schemes[0]}://HOST:PORT, or empty"
+        return _checked_url(text, schemes, allowed).rstrip("/")
 
     return read
+
+
+_DNS_PORT = 53
+_DNS_SERVER = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+))(?::([0-9]{1,5}))?")
 
 
 def dns(text: str) -> tuple[tuple[str, int], ...] | str:
@@ -212,17 +235,27 @@ def dns(text: str) -> tuple[tuple[str, int], ...] | str:
     allowed = "system, off, or addresses such as 127.0.0.1:53,[::1]:5353"
     servers = []
     for part in text.split(","):
-        if not re.fullmatch(r"\[[0-9A-Fa-f:]+\](:\d{1,5})?|[0-9.]+(:\d{1,5})?", part.strip()):
+        match = _DNS_SERVER.fullmatch(part.strip())
+        port = int(match[3] or _DNS_PORT) if match else 0
+        if match is None or not 0 < port <= _MAX_PORT:
             raise ValueError(allowed)
-        host, _, port = part.strip().rpartition(":") if part.strip()[-1] != "]" else (part, "", "")
-        if not host:
-            host, port = port, "53"
         try:
-            address = str(ipaddress.ip_address(host.strip().strip("[]")))
+            address = str(ipaddress.ip_address(match[1] or match[2]))
         except ValueError:
             raise ValueError(allowed) from None
-        servers.append((address, int(port or 53)))
+        servers.append((address, port))
     return tuple(servers)
+
+
+def variable_names(text: str) -> tuple[str, ...]:
+    """Names of environment variables with commas between them, or empty."""
+    names = tuple(part.strip() for part in text.split(",") if part.strip())
+    for name in names:
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+            raise ValueError("names of variables with commas between them, or empty")
+        if name.upper().startswith("SENDBACK_"):
+            raise ValueError("no setting of this server: functions must not learn its secrets")
+    return names
 
 
 def path(text: str) -> Path:

@@ -52,6 +52,15 @@ def nothing(event, context):
 
 def unjsonable(event, context):
     return object()
+
+def environment(event, context):
+    return dict(os.environ)
+
+def loud(event, context):
+    raise ValueError("\\x1b[2J" * 1_000_000)
+
+def raw(event, context):
+    os.write(int(sys.argv[3]), event["octets"].encode("latin-1") + b"\\n")
 """
 NODE = """
 export async function echo(event, context) {
@@ -238,3 +247,83 @@ def test_what_a_function_by_http_does_wrong(answer, text):
 def test_an_empty_answer_is_none():
     with Webhook() as hook:
         assert invoke(hook.url) is None
+
+
+# --- what a function learns of the server ---------------------------------------------------------
+
+SECRETS = {
+    "SENDBACK_SECRET": "hunter2",
+    "SENDBACK_OUTBOUND": "smtp://u:hunter2@relay.example",
+    "SENDBACK_DATABASE": "postgresql://u:hunter2@db/x",
+    "AWS_ACCESS_KEY_ID": "hunter2",
+    "AWS_SECRET_ACCESS_KEY": "hunter2",
+    "AWS_SESSION_TOKEN": "hunter2",
+    "AWS_PROFILE": "hunter2",
+    "HTTPS_PROXY": "http://u:hunter2@proxy.example",
+    "GITHUB_TOKEN": "hunter2",
+    "NODE_AUTH_TOKEN": "hunter2",
+    "PGPASSWORD": "hunter2",
+    "EXTRA": "hunter2",
+}
+
+
+def environment_of(target, monkeypatch, names=(), additional=None):
+    for name, value in {**SECRETS, "LC_TIME": "C", "TZ": "Asia/Tokyo"}.items():
+        monkeypatch.setenv(name, value)
+
+    async def main():
+        functions = LocalFunctions(lambda _: additional or {}, names)
+        try:
+            return json.loads(await functions.invoke(target, ARN, "{}", 20))
+        finally:
+            await functions.close()
+
+    return asyncio.run(main())
+
+
+def test_a_function_gets_no_secret_of_the_server(target, monkeypatch):
+    found = environment_of(target("python", "environment"), monkeypatch)
+    assert "hunter2" not in str(found)
+    assert {"PATH", "HOME", "LC_TIME", "TZ", "AWS_LAMBDA_FUNCTION_NAME"} <= found.keys()
+    assert (found["TZ"], found["LC_TIME"]) == ("Asia/Tokyo", "C")
+
+
+def test_named_variables_are_passed_on_and_win(target, monkeypatch):
+    names = ("EXTRA", "AWS_ACCESS_KEY_ID", "NOT_SET")
+    additional = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
+    found = environment_of(target("python", "environment"), monkeypatch, names, additional)
+    assert (found["EXTRA"], found["AWS_ACCESS_KEY_ID"]) == ("hunter2", "hunter2")
+    assert found["AWS_SECRET_ACCESS_KEY"] == "test"
+    assert "NOT_SET" not in found
+    assert "SENDBACK_SECRET" not in found
+
+
+@pytest.mark.parametrize("octets", ["5", "[]", "no json", "\xff", "[" * 100_000, "", "null"])
+def test_a_function_that_writes_where_its_runner_answers(target, octets):
+    async def main():
+        functions = LocalFunctions(lambda _: {})
+        try:
+            event = json.dumps({"octets": octets})
+            with pytest.raises(ActionFailedError, match="no JSON of its runner"):
+                await functions.invoke(target("python", "raw"), ARN, event, 20)
+            # The next event gets a process of its own, not the rest of this one's answers.
+            answer = json.loads(await functions.invoke(target("python", "echo"), ARN, "{}", 20))
+            assert answer["event"] == {}
+        finally:
+            await functions.close()
+
+    asyncio.run(main())
+
+
+def test_what_a_function_says_is_cut_and_visible(target):
+    async def main():
+        functions = LocalFunctions(lambda _: {})
+        try:
+            await functions.invoke(target("python", "loud"), ARN, "{}", 20)
+        finally:
+            await functions.close()
+
+    with pytest.raises(ActionFailedError) as raised:
+        asyncio.run(main())
+    assert str(raised.value).isprintable()
+    assert len(str(raised.value)) <= 1000

@@ -1,3 +1,4 @@
+import json
 from datetime import timedelta
 from pathlib import Path
 
@@ -111,6 +112,22 @@ def test_a_password_is_never_printed():
         ("database", "mysql://x"),
         ("retention", "1h"),
         ("development_key", "maybe"),
+        ("workers", "２"),
+        ("account_id", "１２３４５６７８９０１２"),
+        ("retry_first", "999999999999999999999d"),
+        ("clock_offset", "-36501d"),
+        ("dns", "192.0.2.1:0"),
+        ("dns", "192.0.2.1:99999"),
+        ("dns", "[::1"),
+        ("http_listen", "127.0.0.1:²"),
+        ("http_listen", "\x1b[31m:80"),
+        ("rspamd", "http://["),
+        ("public_url", "http://example.com:port"),
+        ("s3_endpoint", "http://[::1"),
+        ("mailbox_server", "smtp://\u2100"),
+        ("function_environment", "A-B"),
+        ("function_environment", "PATH,SENDBACK_SECRET"),
+        ("data_dir", "a\0b"),
     ],
 )
 def test_an_invalid_setting_is_named_with_its_value_and_what_is_allowed(name, value):
@@ -126,16 +143,69 @@ def test_without_the_development_key_any_address_may_be_listened_on():
     assert not found.development_key
 
 
-def test_an_unknown_setting_in_the_file_is_named(tmp_path):
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"regoin = 'x'", "regoin"),
+        (b"not toml", "a TOML file"),
+        (b"region = '\xff'", "a TOML file"),
+        (b"region = " + b"[" * 100_000, "nested too deep"),
+        (b"#" * 2_000_000, "1048576 octets"),
+        (b"outbound = ['smtp://u:hunter2@relay']", "not a list"),
+        (b"outbound = {relay = 'smtp://u:hunter2@relay'}", "not a table"),
+        (b"retry_first = 2026-03-01", "not a date"),
+        (b"outbuond = 'smtp://u:hunter2@relay'", "no setting has this name"),
+    ],
+)
+def test_a_file_that_cannot_be_used(tmp_path, content, words):
     file = tmp_path / "x.toml"
-    file.write_text("regoin = 'x'")
-    with pytest.raises(SettingError, match="regoin"):
+    file.write_bytes(content)
+    with pytest.raises(SettingError, match=words) as caught:
         settings(file=file)
-    file.write_text("not toml")
-    with pytest.raises(SettingError, match="a TOML file"):
-        settings(file=file)
-    with pytest.raises(SettingError, match="readable"):
-        settings(file=Path("/no/such/file"))
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_file_that_is_not_there():
+    for path in ("/no/such/file", "/"):
+        with pytest.raises(SettingError, match="readable"):
+            settings(file=Path(path))
+
+
+WITH_PASSWORDS = [
+    ("outbound", "smtp://u:hunter2@relay:99999"),
+    ("outbound", "smtp://u:hunter2@[::1"),
+    ("outbound", "smtp://u:hunter2"),
+    ("outbound", "u:hunter2@relay"),
+    ("outbound", "smtp://u:p,hunter2@relay"),
+    ("outbound", "smtp://u:hunter2@\u2100"),
+    ("outbound", "smtp://u:hunter2@relay/path"),
+    ("outbound", "mx,smtp://u:hunter2@relay"),
+    ("database", "mysql://u:hunter2@db/sendback"),
+    ("public_url", "ftp://u:hunter2@example.com"),
+    ("rspamd", "https://u:hunter2@example.com"),
+    ("s3_endpoint", "s3://u:hunter2@example.com"),
+    ("sns_endpoint", "u:hunter2@example.com"),
+    ("lambda_endpoint", "http//u:hunter2@example.com"),
+    ("mailbox_server", "smtps://u:hunter2@example.com"),
+    ("secret", "hunter2"),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), WITH_PASSWORDS)
+def test_the_error_about_a_setting_shows_no_password(tmp_path, name, value):
+    file = tmp_path / "x.toml"
+    file.write_text(f"{name} = '{value}'")
+    for source in ({"environ": {f"SENDBACK_{name.upper()}": value}}, {name: value}, {"file": file}):
+        with pytest.raises(SettingError) as caught:
+            settings(**source)
+        assert name in str(caught.value)
+        assert "hunter2" not in str(caught.value) + repr(caught.value.value)
+
+
+def test_a_long_value_is_cut():
+    with pytest.raises(SettingError) as caught:
+        settings(region="x" * 1_000_000)
+    assert len(str(caught.value)) < 400
 
 
 @pytest.mark.parametrize(
@@ -180,14 +250,32 @@ def test_serve_says_when_the_data_directory_cannot_be_written(tmp_path):
 
 
 def test_config_show_prints_the_effective_settings_with_their_origin():
-    import json
-
-    done = run_cli(
-        "config", "show", "--json",
-        environment={"SENDBACK_OUTBOUND": "smtp://u:hidden@relay.example"},
-    )  # fmt: skip
+    done = run_cli("config", "show", "--json", environment={"SENDBACK_REGION": "eu-west-1"})
     rows = {row["setting"]: row for row in json.loads(done.stdout)}
-    assert rows["outbound"]["from"] == "environment"
-    assert "hidden" not in done.stdout
-    assert rows["region"]["value"] == "us-east-1"
+    assert rows["region"]["value"] == "eu-west-1"
+    assert rows["region"]["from"] == "environment"
     assert rows["region"]["environment"] == "SENDBACK_REGION"
+
+
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_config_show_prints_no_password(form):
+    urls = {
+        "outbound": "smtp://u:hunter2@relay.example,smtps://u:hunter2@other.example",
+        "public_url": "https://u:hunter2@example.com/x",
+        "rspamd": "http://u:hunter2@127.0.0.1:11333",
+        "s3_endpoint": "http://u:hunter2@127.0.0.1:5000",
+        "mailbox_server": "smtp://u:hunter2@127.0.0.1",
+        "secret": "ab" * 32,
+    }
+    environment = {f"SENDBACK_{name.upper()}": value for name, value in urls.items()}
+    done = run_cli("config", "show", *form, environment=environment)
+    assert "hunter2" not in done.stdout + done.stderr
+    assert "abab" not in done.stdout + done.stderr
+    for shown in ("smtp://u:***@relay.example:25", "https://***@example.com/x", "(hidden)"):
+        assert shown in done.stdout
+
+
+def test_the_settings_as_an_object_show_no_password():
+    found = settings(outbound="smtp://u:hunter2@relay.example", secret="ab" * 32)
+    assert "hunter2" not in repr(found) + repr(found.outbound)
+    assert "abab" not in repr(found)

@@ -138,3 +138,30 @@ def test_the_terminal(tmp_path, dns):
     assert f"ok  host name                   {HOST} is 192.0.2.1\n" in done.stdout
     odd = run_cli("doctor", "--address", "here", check=False, environment=environment)
     assert odd.returncode == 2
+
+
+def test_a_certificate_that_cannot_be_read(doctor, tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "tls.pem").write_bytes(b"\0no certificate\x1b")
+    found, code = doctor("--address", "192.0.2.1")
+    verdict, text, _ = found["own certificate"]
+    assert (verdict, code) == ("problem", 1)
+    assert "tls.pem" in text
+
+
+@pytest.mark.parametrize(
+    ("records", "verdict"),
+    [
+        (['"v=DMARC1; p=none"'], "good"),
+        (['"v = DMARC1 ; p = reject"'], "good"),
+        (['"v=DMARC1x; p=none"'], "advice"),
+        (['"v=DMARC1"'], "advice"),
+        (['"v=DMARC1; p=none"', '"v=DMARC1; p=reject"'], "problem"),
+    ],
+)
+def test_what_is_a_dmarc_record(doctor, dns, records, verdict):
+    dns.put("_dmarc.here.example", "TXT", *records)
+    doctor("--address", "192.0.2.1")
+    run_cli("identities", "verify", "here.example", environment=doctor.environment)
+    found, _ = doctor("--address", "192.0.2.1")
+    assert found["DMARC of here.example"][0] == verdict, found

@@ -366,3 +366,56 @@ def test_what_an_address_covers(server, bea):
         assert bounce(bea, message, sender=sender)
     for sender in ("ann@c.example", "Bob@c.example", "Ann@sub.c.example"):
         assert refusal(bea, message, sender=sender)[0] == "MessageRejected"
+
+
+@pytest.mark.parametrize(
+    "sender",
+    [
+        "ceo@example.com",
+        '"ceo"@example.com',
+        r'"c\eo"@example.com',
+        "ceo@EXAMPLE.com",
+        "The boss <ceo@example.com>",
+        '"x" <"ceo"@Example.Com>',
+    ],
+)
+def test_a_deny_on_an_address_holds_for_every_spelling(server, bea, own, sender):
+    deny = {
+        "Effect": "Deny",
+        "Principal": {"AWS": B},
+        "Action": "ses:SendBounce",
+        "Resource": DOMAIN,
+        "Condition": {"StringEquals": {"ses:FromAddress": "ceo@example.com"}},
+    }
+    allow = {key: value for key, value in deny.items() if key != "Condition"} | {"Effect": "Allow"}
+    put(server, policy(allow, deny))
+    assert refusal(bea, own, sender=sender, BounceSenderArn=DOMAIN) == denied(BEA)
+    assert bounce(bea, own, sender="bounce@example.com", BounceSenderArn=DOMAIN)["MessageId"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "The CEO",
+        '"The CEO"',
+        r'"The C\EO"',
+        "=?utf-8?q?The_CEO?=",
+        "=?utf-8?b?VGhlIENFTw==?=",
+        "=?iso-8859-1?q?The_=43?= =?iso-8859-1?q?EO?=",
+        '"=?us-ascii*en?q?The?= =?us-ascii?q?_CEO?="',
+    ],
+)
+def test_a_deny_on_a_display_name_is_held_against_what_people_read(server, bea, own, name):
+    deny = {
+        "Effect": "Deny",
+        "Principal": {"AWS": B},
+        "Action": "ses:SendBounce",
+        "Resource": DOMAIN,
+        "Condition": {"StringLike": {"ses:FromDisplayName": "*CEO*"}},
+    }
+    allow = {key: value for key, value in deny.items() if key != "Condition"} | {"Effect": "Allow"}
+    put(server, policy(allow, deny))
+    sender = f"{name} <bounce@example.com>"
+    assert refusal(bea, own, sender=sender, BounceSenderArn=DOMAIN) == denied(BEA)
+    sender = "Postmaster <bounce@example.com>"
+    assert bounce(bea, own, sender=sender, BounceSenderArn=DOMAIN)["MessageId"]

@@ -7,6 +7,7 @@ from collections import Counter
 
 import pytest
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
 
 from tests.partners.clients import MAIL, ses
 from tests.partners.listener import Listener
@@ -55,7 +56,7 @@ class Load:
                         ],
                     )
                     self.bounced.append(answer["MessageId"])
-        except (OSError, smtplib.SMTPException, BotoCoreError, ClientError):
+        except (OSError, smtplib.SMTPException, BotoCoreError, ClientError, ResponseParserError):
             return  # the server is gone: what was not acknowledged by then does not count
 
 

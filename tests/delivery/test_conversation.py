@@ -13,6 +13,7 @@ from sendback.delivery.conversation import (
     transact,
 )
 from sendback.delivery.replies import GarbageReplyError, Reply, ReplyReader
+from tests.steps import assert_linear
 
 _TEXT = st.text(st.characters(codec="ascii", exclude_categories=("C",)), max_size=20)
 _REPLY = st.tuples(st.integers(200, 599), st.lists(_TEXT, min_size=1, max_size=4))
@@ -114,3 +115,69 @@ def test_what_ehlo_says_is_read_without_case():
     assert found.max_size == 1000
     assert found.auth_mechanisms == {"PLAIN", "LOGIN"}
     assert "8BITMIME" in found
+
+
+# --- hostile replies ------------------------------------------------------------------------------
+
+
+def read_in_pieces(data, size=1):
+    reader = ReplyReader()
+    try:
+        for start in range(0, len(data), size):
+            reader.feed(data[start : start + size])
+    except GarbageReplyError:
+        pass
+
+
+SHAPES = {
+    "one reply": lambda n: (b"250-x\r\n" * (n // 7)) + b"250 x\r\n",
+    "short lines": lambda n: b"250-\n" * (n // 5),
+    "long lines": lambda n: (b"250-" + b"x" * 4000 + b"\r\n") * (n // 4006),
+    "a line without an end": lambda n: b"250 " + b"x" * n,
+    "many replies": lambda n: b"250 ok\r\n" * (n // 8),
+    "codes alone": lambda n: b"250\n" * (n // 4),
+    "CR": lambda n: b"250-" + b"\r" * n,
+    "controls": lambda n: (b"250-" + b"\x1b" * 4000 + b"\n") * (n // 4005),
+    "no UTF-8": lambda n: (b"250-" + b"\xff" * 4000 + b"\n") * (n // 4005),
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("size", [1, 1000])
+def test_replies_are_read_in_linear_steps(shape, size):
+    assert_linear(lambda data: read_in_pieces(data, size), SHAPES[shape], 64 * 1024, 24)
+
+
+class Searched(bytearray):
+    """Counts the octets that are searched for a line end."""
+
+    searched = 0
+
+    def find(self, wanted, start=0):
+        Searched.searched += len(self) - start
+        return super().find(wanted, start)
+
+
+def test_each_octet_is_searched_once(monkeypatch):
+    monkeypatch.setattr("sendback.delivery.replies.bytearray", Searched, raising=False)
+    read_in_pieces(b"250-" + b"x" * 4000 + b"\r\n250 y\r\n")
+    assert Searched.searched <= 4100
+
+
+def test_a_server_with_ten_thousand_keywords():
+    reader = ReplyReader()
+    (reply,) = reader.feed(b"250-x\r\n" * 10_000 + b"250 SIZE 5\r\n")
+    conversation = hello("mx.example.com")
+    next(conversation)
+    with pytest.raises(StopIteration) as stopped:
+        conversation.send([reply])
+    assert stopped.value.value.max_size == 5
+
+
+def test_what_a_server_says_is_visible():
+    (reply,) = ReplyReader().feed(b"550-\x1b[2J\xe2\x80\xae\r\n550 \x9b\xff\r\n")
+    assert str(reply).isprintable()
+    assert "\\x1b[2J\\u202e" in str(reply)
+    with pytest.raises(GarbageReplyError) as raised:
+        ReplyReader().feed(b"\x1b]0;x\x07\r\n")
+    assert str(raised.value).isprintable()

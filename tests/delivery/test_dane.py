@@ -1,12 +1,16 @@
 """DANE and required TLS: which certificates a server may show."""
 
+import hashlib
+
 import pytest
+from cryptography.hazmat.primitives import serialization
 
 from sendback.delivery.dane import DaneError, TlsaRecord, check_chain
 from tests.partners.authority import Authority
 from tests.partners.awkward import Awkward
 from tests.partners.dns_server import DnsServer
 from tests.partners.postfix import free_port
+from tests.steps import assert_linear
 
 ZONE = """\
 a.example. 300 IN MX 0 mx.a.example.
@@ -191,3 +195,21 @@ def test_chains_from_outside_are_only_judged():
     for chain in ([], [b""], [b"\x30\x03\x02\x01\x00"], [b"\xff" * 100]):
         with pytest.raises(DaneError):
             check_chain([record], chain, ["mx.a.example"])
+
+
+def test_many_records_and_certificates_are_compared_once_each(authority):
+    """A thousand records, of which the last one fits; a chain longer than any real one."""
+    issued = authority.issue("mx.a.example")
+    certificate = issued.certificate.public_bytes(serialization.Encoding.DER)
+    digest = hashlib.sha256(certificate).digest()
+    others = [TlsaRecord(3, 0, 1, number.to_bytes(32, "big")) for number in range(1000)]
+    assert_linear(
+        lambda records: check_chain(
+            [*records, TlsaRecord(3, 0, 1, digest)], [certificate] * 20, ["mx.a.example"]
+        ),
+        lambda count: others[:count],
+        1000,
+        24,
+    )
+    with pytest.raises(DaneError, match="21 certificates"):
+        check_chain(others, [certificate] * 21, ["mx.a.example"])

@@ -1,6 +1,7 @@
 """MTA-STS: reading policies, fetching them, and never forgetting one too early."""
 
 import asyncio
+import contextlib
 from datetime import timedelta
 
 import pytest
@@ -22,6 +23,7 @@ from sendback.store.store import Store, prepare_schema
 from tests.partners.authority import Authority
 from tests.partners.dns_server import DnsServer
 from tests.partners.https_server import HttpsServer
+from tests.steps import assert_linear
 
 POLICY = """\
 version: STSv1\r
@@ -161,6 +163,37 @@ class Asking:
 @pytest.fixture
 def asking(tmp_path, authority, dns, policy_server, clock):
     return Asking(tmp_path, authority, dns, policy_server, clock)
+
+
+HOSTILE = {
+    "lines": b"\n",
+    "fields": b"a:b\n",
+    "servers": b"mx: a\n",
+    "colons": b":",
+    "blanks": b" ",
+    "other line ends": "\u2028mx:a".encode(),
+}
+
+
+@pytest.mark.parametrize("shape", HOSTILE)
+def test_a_large_policy_is_read_in_linear_steps(shape):
+    def read(text):
+        with contextlib.suppress(StsPolicyError):
+            parse_policy(text)
+
+    repeated = HOSTILE[shape].decode()
+    assert_linear(read, lambda n: POLICY + repeated * (n // len(repeated)), MAX_POLICY_OCTETS, 8)
+
+
+@pytest.mark.parametrize("value", [b"v=STSv1" + b" " * 60_000, b"v=STSv1;" * 8_000, b";" * 60_000])
+def test_a_large_record_is_read(value):
+    assert policy_id([value]) is None
+
+
+def test_a_policy_with_a_nul_is_none():
+    """It would be kept as text, which PostgreSQL refuses."""
+    with pytest.raises(StsPolicyError, match="NUL"):
+        parse_policy(POLICY + "x: \0\n")
 
 
 def test_a_policy_is_fetched_once_and_kept(asking, policy_server):

@@ -260,6 +260,55 @@ def test_when_no_server_answers_all_of_them_are_told_of(by_mx, dns):
     assert attempt.reply == f"421 4.3.2 no; also {first}"
 
 
+@pytest.mark.parametrize("place", [10, 15, 19])
+def test_servers_without_an_address_cost_no_attempt(by_mx, dns, place):
+    """The first ten have none; the eleventh, or a later one, works."""
+    dns.put("a.example", "MX", *(f"{n} m{n}.a.example." for n in range(place + 1)))
+    dns.put(f"m{place}.a.example", "A", "127.0.0.2")
+    with Listener(host="127.0.0.2", port=by_mx.port) as last:
+        server, bounce = by_mx()
+        message_id = bounce("ann@a.example")
+        last.next()
+        assert server.bounce(message_id).state == "delivered"
+        assert server.attempts(message_id)[0].peer.startswith(f"m{place}.a.example[127.0.0.2]")
+
+
+def test_servers_that_were_connected_to_are_ten_at_most(by_mx, dns):
+    put_domain(dns, "a.example", *(f"127.0.1.{n}" for n in range(1, 16)))
+    with Listener(host="127.0.1.11", port=by_mx.port):  # the eleventh would take it
+        server, bounce = by_mx()
+        message_id = bounce("ann@a.example")
+        wait_for(lambda: server.bounce(message_id).attempts)
+        (attempt,) = server.attempts(message_id)
+    assert (attempt.outcome, server.bounce(message_id).state) == ("temporary", "queued")
+
+
+@pytest.mark.parametrize(
+    ("servers", "outcome", "state"),
+    [(1, "permanent", "failed"), (20, "permanent", "failed"), (21, "temporary", "queued")],
+)
+def test_no_address_is_final_when_all_were_looked_at(by_mx, dns, servers, outcome, state):
+    dns.put("a.example", "MX", *(f"{n} m{n}.a.example." for n in range(servers)))
+    server, bounce = by_mx()
+    message_id = bounce("ann@a.example")
+    wait_for(lambda: server.attempts(message_id))
+    (attempt,) = server.attempts(message_id)
+    wait_for(lambda: server.bounce(message_id).state == state)
+    assert attempt.outcome == outcome
+    assert "has no address" in attempt.reply
+
+
+def test_a_long_list_of_names_that_are_none(dns):
+    """Of a list that was cut nothing is final; what is no host name takes no place of one."""
+    odd = [f"{n} *{n}.mx.example." for n in range(199)]
+    dns.put("odd-many.example", "MX", *odd, "200 first.mx.example.")
+    assert hosts(dns, "odd-many.example") == ["first.mx.example"]
+    dns.put("odd-more.example", "MX", *odd, *(f"250 *x{n}.mx.example." for n in range(50)))
+    with pytest.raises(UnroutableError) as raised:
+        hosts(dns, "odd-more.example")
+    assert not raised.value.is_permanent
+
+
 def test_by_ipv6(by_mx, dns):
     put_domain(dns, "a.example", "::1")
     with Listener(host="::1", port=by_mx.port) as first:

@@ -66,3 +66,21 @@ def test_one_that_says_so_for_ever_is_backed_off_like_others():
 
 def test_only_while_the_recipient_is_judged():
     assert greylist_wait(answer("450 greylisted", Stage.MAIL)) is None
+
+
+LONG = [
+    "450 4.7.1 " + "temporarily unavailable " * 3000,
+    "450 4.7.1 " + "temporarily unavailable " * 3000 + "try",
+    "450 4.7.1 try again in " + "1 " * 30_000,
+    "450 4.7.1 greylisted " + "1" + " " * 60_000 + "x",
+    "450 " + "4" * 60_000,
+    "450 " + "|".join(["temporarily unavailable"] * 3000),
+]
+
+
+@pytest.mark.parametrize("text", LONG, ids=range(len(LONG)))
+def test_of_a_long_reply_the_beginning_is_looked_at(text):
+    """What is quadratic in 64 KiB, twenty thousand times, does not end within the time limit."""
+    for _ in range(20_000 // 10):
+        greylist_wait(answer(text))
+    assert fault_of(answer(text)) in Fault

@@ -1,11 +1,15 @@
 """DKIM signatures on what is delivered: by whose keys, and when none."""
 
 import json
+import sqlite3
+import threading
+from datetime import timedelta
 
 import dkim
 import pytest
 
 from sendback.service.records import wanted_records
+from sendback.store.errors import StoreUnavailableError
 from tests.partners.listener import Listener
 
 OTHER = "111111111111"
@@ -99,7 +103,7 @@ def test_after_a_rotation_the_reserve_signs(sending, clock):
     assert len(sending.verified()) == 2
     sending.call(sending.app.identities.rotate_dkim("000000000000", "example.com"))
     sending.publish("example.com")
-    sending.app.delivery._outbox._transport._sign.__self__._found.clear()
+    sending.app.signing.forget()
     assert len(sending.verified()) == 2
 
 
@@ -127,3 +131,38 @@ def test_a_sender_of_another_account_is_signed_for_by_that_account(sending):
     )
     found = sending.verified("mailer-daemon@elsewhere.example", BounceSenderArn=arn)
     assert {domain for domain, _ in found} == {"elsewhere.example"}
+
+
+def test_mail_does_not_leave_unsigned_because_the_keys_cannot_be_read(sending, clock):
+    """The store fails for a moment: the mail waits, and goes with its signatures."""
+    make_keys(sending)
+    store = sending.app.store
+    read, failures = store.read, []
+
+    async def failing(unit):
+        if type(unit).__name__ == "FindSigningKeys" and len(failures) < 3:
+            failures.append(unit)
+            raise StoreUnavailableError("locked")
+        return await read(unit)
+
+    store.read = failing
+    bounced = threading.Thread(target=lambda: found.extend(sending.verified()))
+    found = []
+    bounced.start()
+    while bounced.is_alive():
+        clock.advance(timedelta(seconds=15))
+        sending.app.delivery.wake()
+        bounced.join(0.1)
+    assert len(failures) == 3
+    assert sorted(found) == sorted(BOTH)
+
+
+def test_mail_does_not_leave_unsigned_because_a_key_cannot_be_opened(sending):
+    make_keys(sending)
+    file = sending.settings.data_dir / "sendback.db"
+    with sqlite3.connect(file) as database:
+        database.execute("UPDATE dkim_keys SET sealed_key = zeroblob(200) WHERE state = 'active'")
+    database.close()
+    bounce = sending.bounce(sending.send_bounce(bounce_sender="mailer-daemon@example.com"))
+    assert bounce.state == "queued"
+    assert bounce.last_reply.startswith("4.7.5 it cannot be signed: what is sealed for dkim ")

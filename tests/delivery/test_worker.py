@@ -8,7 +8,10 @@ import pytest
 from sendback.delivery.transports import Capture, Result
 from sendback.delivery.worker import DeliveryWorker, Waits
 from sendback.service.backoff import Backoff
+from sendback.service.sealing import SecretError
 from sendback.store.accounts import AddAccount
+from sendback.store.errors import StoreUnavailableError
+from sendback.store.leasing import Term
 from sendback.store.outbox import TakeLeases, add_to_outbox
 from sendback.store.outbox_control import ShowOutbox
 from sendback.store.store import Store, prepare_schema
@@ -66,7 +69,8 @@ async def queue(store, *ids):
 
 
 def take(clock):
-    return TakeLeases("w2", clock.now(), clock.now(), 10, room=10, probes=10, rooms={})
+    term = Term("w2", clock.now(), clock.now())
+    return TakeLeases(term, 10, room=10, probes=10, rooms={})
 
 
 async def show(store, message_id):
@@ -203,5 +207,93 @@ def test_what_takes_long_does_not_keep_the_rest_waiting(store, clock):
         transport.may_end.set()
         first.stop()
         await running
+
+    asyncio.run(story())
+
+
+async def attempts_until(store, clock, message_id, state):
+    """Moves the clock on until the message is in that state; returns it with its attempts."""
+    for _ in range(60):
+        message, attempts = await show(store, message_id)
+        if message.state == state:
+            return message, attempts
+        clock.advance(timedelta(hours=5))
+        await asyncio.sleep(0.1)
+    raise AssertionError(message)
+
+
+@pytest.mark.parametrize("lasts", [timedelta(days=5), timedelta(seconds=1)])
+def test_a_message_that_always_breaks_the_transport_is_held_and_never_expires(
+    store, clock, lasts, monkeypatch
+):
+    monkeypatch.setattr("sendback.service.leases.POLL_SECONDS", 0.01)
+
+    async def story():
+        await store.write(AddAccount(ACCOUNT, NOW))
+        row = a_bounce("m1", "ann@sender.example", NOW, expires_at=NOW + lasts)
+        await store.write(lambda connection: add_to_outbox(connection, [row]))
+        first = worker(store, clock, Broken())
+        running = asyncio.create_task(first.run())
+        message, attempts = await attempts_until(store, clock, "m1", "held")
+        first.stop()
+        await running
+        assert "internal error: RuntimeError('a bug')" in message.last_reply
+        assert len(attempts) == (5 if lasts.days else 1)
+
+    asyncio.run(story())
+
+
+class Raising(Capture):
+    """Raises one error after the other, then delivers."""
+
+    def __init__(self, *errors):
+        self.errors = list(errors)
+        self.delivered = []
+
+    async def deliver(self, message):
+        if self.errors:
+            raise self.errors.pop(0)
+        self.delivered.append(message.message_id)
+        return Result(Outcome.DELIVERED, "peer", "250 ok")
+
+
+def test_a_store_that_cannot_be_read_is_no_attempt_and_no_failure(store, clock, monkeypatch):
+    """Twenty times, which would be enough to set it aside four times."""
+    monkeypatch.setattr("sendback.service.leases.POLL_SECONDS", 0.01)
+
+    async def story():
+        await queue(store, "m1")
+        transport = Raising(*[StoreUnavailableError("locked") for _ in range(20)])
+        first = worker(store, clock, transport)
+        running = asyncio.create_task(first.run())
+        seen = set()
+        async with asyncio.timeout(20):
+            while not transport.delivered:
+                message, attempts = await show(store, "m1")
+                seen.add(message.last_reply)
+                assert (message.state, attempts) == ("queued", [])
+                clock.advance(timedelta(seconds=30))
+                await asyncio.sleep(0.02)
+        first.stop()
+        await running
+        assert "the store is unavailable: locked" in seen
+        assert len((await show(store, "m1"))[1]) == 1
+
+    asyncio.run(story())
+
+
+def test_what_cannot_be_signed_is_tried_again_and_not_sent(store, clock, monkeypatch):
+    monkeypatch.setattr("sendback.service.leases.POLL_SECONDS", 0.01)
+
+    async def story():
+        await queue(store, "m1")
+        transport = Raising(SecretError("sealed with another secret"))
+        first = worker(store, clock, transport)
+        running = asyncio.create_task(first.run())
+        message, attempts = await attempts_until(store, clock, "m1", "delivered")
+        first.stop()
+        await running
+        assert [attempt.outcome.value for attempt in attempts] == ["temporary", "delivered"]
+        assert attempts[0].reply == "4.7.5 it cannot be signed: sealed with another secret"
 
     asyncio.run(story())

@@ -117,8 +117,7 @@ def test_the_readmes_session_works(tmp_path):
 def test_the_readmes_setup_can_be_applied(tmp_path):
     """Receiving.md's is applied by tests/cli/test_rules.py."""
     text = re.search(r"```toml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[1]
-    (tmp_path / "setup.toml").write_text(text)
-    setup = read_setup(tmp_path / "setup.toml")
+    setup = read_setup(text, tmp_path / "setup.toml")
     assert setup.active_rule_set == "main"
     assert setup.targets["bucket", "mail"] == f"directory:{tmp_path}/mail"
 

@@ -15,6 +15,7 @@ import pytest
 from tests.partners.clients import MAIL
 from tests.partners.postfix import free_port
 from tests.partners.waiting import wait_for
+from tests.service.test_large_mail import LINE, SIZE, peak_of, send_large
 
 TOPIC = "arn:aws:sns:us-east-1:123456789012:mail"
 FUNCTION = "arn:aws:lambda:us-east-1:123456789012:function:check"
@@ -168,3 +169,20 @@ def test_a_bucket_that_has_gone_is_tried_again(server, aws):
     (step,) = server.steps(server.send_mail(), until_done=False)
     assert step.outcome.value == "retry"
     assert "NoSuchBucket" in step.result
+
+
+def test_a_large_object_is_streamed(server, aws):
+    """Its length is sent with it, and this process never has it whole."""
+    create(server, {"S3Action": {"BucketName": "mail", "ObjectKeyPrefix": "large"}})
+    ids = []
+
+    def work():
+        ids.append(send_large(server))
+        (step,) = server.steps(ids[0])
+        assert step.outcome.value == "done", step
+
+    assert peak_of(work) < SIZE / 2
+    found = aws("s3").head_object(Bucket="mail", Key=f"large/{ids[0]}")
+    assert found["ContentLength"] > SIZE - 65536
+    stored = aws("s3").get_object(Bucket="mail", Key=f"large/{ids[0]}")["Body"].read()
+    assert stored.count(LINE) == SIZE // 65520 * (65536 // len(LINE))

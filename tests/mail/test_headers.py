@@ -1,11 +1,21 @@
+import email
 from datetime import UTC, datetime
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sendback.mail.address import parse_address
 from sendback.mail.envelope import Client, Envelope, Recipient, ReversePath
-from sendback.mail.headers import field_values, header_section, message_id, trace_fields
+from sendback.mail.headers import (
+    count_fields,
+    field_values,
+    header_fields,
+    header_section,
+    message_id,
+    read_header,
+    trace_fields,
+)
 
 
 def test_the_header_section_ends_at_the_empty_line():
@@ -26,6 +36,90 @@ def test_a_broken_header_ends_before_the_first_line_that_is_no_field():
     assert header_section(b"A: 1\r\n folded\r\nnot a field\r\nB: 2\r\n\r\n") == (
         b"A: 1\r\n folded\r\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("content", "header", "rest"),
+    [
+        (b"A: 1\r\nB: 2\r\n\r\nhi\r\n", b"A: 1\r\nB: 2\r\n", b"\r\nhi\r\n"),
+        (b"A: 1\r\n", b"A: 1\r\n", b""),
+        (b"", b"", b""),
+        (b"\r\nhi\r\n", b"", b"\r\nhi\r\n"),
+        # A first line that would continue whatever is put before it.
+        (b" by x\r\nA: 1\r\n\r\nhi\r\n", b"X-Malformed-Line: by x\r\nA: 1\r\n", b"\r\nhi\r\n"),
+        (b"\t\r\nA: 1\r\n\r\n", b"X-Malformed-Line:\t\r\nA: 1\r\n", b"\r\n"),
+        # Lines that are no fields, before another field: read on.
+        (b"x\r\nA: 1\r\n\r\n", b"X-Malformed-Line: x\r\nA: 1\r\n", b"\r\n"),
+        (b"A: 1\r\nx\r\n y\r\nB: 2\r\n", b"A: 1\r\nX-Malformed-Line: x\r\n y\r\nB: 2\r\n", b""),
+        (b": 0\r\nA: 1\r\n\r\n", b"X-Malformed-Line: : 0\r\nA: 1\r\n", b"\r\n"),
+        (b"From a Mon\r\nA: 1\r\n", b"X-Malformed-Line: From a Mon\r\nA: 1\r\n", b""),
+        (b"\xfc: 0\r\nA: 1\r\n", b"X-Malformed-Line: \xfc: 0\r\nA: 1\r\n", b""),
+        # Lines that are no fields, and no field behind them: the body, without its empty line.
+        (b"A: 1\r\nhi there\r\nyou\r\n", b"A: 1\r\n", b"\r\nhi there\r\nyou\r\n"),
+        (b"A: 1\r\n 2\r\nhi\r\n\r\nyou\r\n", b"A: 1\r\n 2\r\n", b"\r\nhi\r\n\r\nyou\r\n"),
+        (b"hi there\r\n", b"", b"\r\nhi there\r\n"),
+        (b" hi there\r\n", b"", b"\r\n hi there\r\n"),
+        # Blanks before the colon (RFC 5322 §4.5).
+        (b"A : 1\r\nB\t: 2\r\n\r\n", b"A: 1\r\nB: 2\r\n", b"\r\n"),
+    ],
+)
+def test_one_reading_of_the_header_section(content, header, rest):
+    reading = read_header(content, is_whole=True)
+    assert reading.header == header
+    assert reading.gap + content[reading.octets :] == rest
+    # The standard library, as a reader of the stored object, sees the same fields.
+    whole = email.message_from_bytes(b"Received: here\r\n" + header + rest)
+    assert [name.encode("latin-1") for name in whole][1:] == [n for n, _ in header_fields(header)]
+    assert not whole.defects
+
+
+def test_a_header_section_that_is_cut_off_is_not_read():
+    field = b"A: 1\r\n"
+    assert read_header(field * 100, is_whole=False) is None
+    assert read_header(field * 100 + b"B", is_whole=False) is None
+    assert read_header(b"no line end", is_whole=False) is None
+    assert read_header(field * 100 + b"\r\nhi", is_whole=False).header == field * 100
+    assert read_header(field + b"hi\r\nyou", is_whole=False).gap == b"\r\n"
+
+
+LINES = st.lists(
+    st.sampled_from(
+        [
+            b"",
+            b" ",
+            b"\t",
+            b"A: 1",
+            b"B : 2",
+            b": 3",
+            b"x",
+            b" y",
+            b"From: ann@x.example",
+            b"\xff: 1",
+            b"a:",
+        ]
+    ),
+    max_size=12,
+)
+
+
+@given(LINES)
+def test_whatever_the_lines_everybody_reads_the_same(lines):
+    content = b"".join(line + b"\r\n" for line in lines)
+    reading = read_header(content, is_whole=True)
+    assert header_section(reading.header + b"\r\n") == reading.header
+    rest = reading.gap + content[reading.octets :]
+    assert not rest or rest.startswith(b"\r\n")
+    whole = email.message_from_bytes(b"Received: here\r\n" + reading.header + rest)
+    assert [name.encode("latin-1") for name in whole][1:] == [
+        name for name, _ in header_fields(reading.header)
+    ]
+    # Nothing is lost, and nothing added but the field's name, the gap, and blanks before a colon.
+    kept = (reading.header + rest).replace(b"X-Malformed-Line:", b"").replace(b" :", b":")
+    assert kept.split() == content.replace(b" :", b":").split()
+
+
+def test_fields_are_counted_in_any_case():
+    assert count_fields(b"Received: a\r\nX: 1\r\nRECEIVED: b\r\n c\r\n", "Received") == 2
 
 
 def test_values_are_unfolded_and_found_in_any_case():

@@ -50,7 +50,7 @@ class Running:
             self.app = App(self.settings, clock, http=self.addresses.http)
             await self.app.check_secret()
             await self.app.store.write(AddAccount(self.settings.account_id, clock.now()))
-            await serve(self.app, sockets[0], self._ready.set, self._stop)
+            await serve(self.app, sockets, self._ready.set, self._stop)
             self.app.close()
 
         self._thread = threading.Thread(target=self._loop.run_until_complete, args=(main(),))
@@ -121,8 +121,7 @@ class Running:
 
     def forget(self) -> None:
         """Does away with the second for which answers about recipients and clients are good."""
-        self.app.acceptance._receivers.clear()
-        self.app.acceptance._filters_until = 0.0
+        self.app.acceptance.forget()
 
     def apply(self, toml: str, *, prune: bool = False) -> Applied:
         """Sets up rules as `sendback rules apply` does."""

@@ -4,7 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sendback.receipt.dmarc import choose_record, evaluate, parse_record
+from sendback.receipt.dmarc import (
+    choose_record,
+    evaluate,
+    evaluate_several,
+    has_record,
+    parse_record,
+)
 from sendback.receipt.verdicts import DkimResult, SpfResult
 
 
@@ -40,6 +46,20 @@ def test_two_records_are_none():
     assert choose_record(["v=DMARC1; p=none", "v=DMARC1; p=reject"]) is None
 
 
+@pytest.mark.parametrize(
+    ("texts", "ends"),
+    [
+        ([], False),
+        (["v=spf1 -all", "v=DMARC2; p=none"], False),
+        (["v=DMARC1; p=none"], True),
+        (["v=DMARC1; p=nonsense"], True),
+        (["v=DMARC1; p=none", "v=DMARC1; p=reject"], True),
+    ],
+)
+def test_the_search_ends_where_there_is_any_record(texts, ends):
+    assert has_record(texts) is ends
+
+
 NONE = SpfResult("none", "")
 
 
@@ -59,6 +79,18 @@ NONE = SpfResult("none", "")
         (RELAXED, NONE, (DkimResult("pass", "not a domain", "s"),), "fail"),
         (RELAXED, NONE, (DkimResult("temperror", "example.com", "s"),), "temperror"),
         (RELAXED, SpfResult("temperror", "example.com"), (), "temperror"),
+        # What is not aligned changes nothing.
+        (RELAXED, SpfResult("temperror", "elsewhere.example"), (), "fail"),
+        (RELAXED, SpfResult("temperror", ""), (), "fail"),
+        (STRICT, SpfResult("temperror", "bounces.example.com"), (), "fail"),
+        (RELAXED, NONE, (DkimResult("temperror", "elsewhere.example", "s"),), "fail"),
+        (RELAXED, NONE, (DkimResult("temperror", "not a domain", "s"),), "fail"),
+        (
+            RELAXED,
+            SpfResult("pass", "example.com"),
+            (DkimResult("temperror", "example.com", "s"),),
+            "pass",
+        ),
     ],
 )
 def test_results(record, spf, dkim, result):
@@ -72,6 +104,20 @@ def test_a_subdomain_has_the_policy_for_subdomains():
     assert (found.result, found.policy) == ("fail", "quarantine")
     found = evaluate("a.example.com", RELAXED, NONE, (), organization, record_is_own=True)
     assert found.policy == "reject"
+
+
+@pytest.mark.parametrize(
+    ("policies", "strictest"),
+    [
+        ((), "none"),
+        (("none",), "none"),
+        (("reject", "none"), "reject"),
+        (("quarantine",), "quarantine"),
+    ],
+)
+def test_several_authors_fail_under_the_strictest_policy(policies, strictest):
+    found = evaluate_several(("a.example", "b.example"), policies)
+    assert (found.result, found.domain, found.policy) == ("fail", "a.example", strictest)
 
 
 @given(st.text(max_size=200))

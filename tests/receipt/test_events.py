@@ -65,6 +65,94 @@ def test_the_policy_is_named_when_it_was_failed():
     assert policy(FAILED) == "quarantine"
 
 
+def common(header):
+    view = json.loads(function_event(mail(header), ACTIONS["lambda"]))
+    return view["Records"][0]["ses"]["mail"]["commonHeaders"]
+
+
+@pytest.mark.parametrize(
+    ("header", "key", "value"),
+    [
+        (b"To: a@x.example, b@y.example,\r\n", "to", ["a@x.example", "b@y.example"]),
+        (b"To: a@x.example\r\nTo: b@y.example\r\n", "to", ["a@x.example", "b@y.example"]),
+        (b"To: undisclosed-recipients:;\r\n", "to", ["undisclosed-recipients:;"]),
+        (b"To: the whole team\r\n", "to", ["the whole team"]),
+        (b"Cc:\r\n", "cc", None),
+        (b"Cc: \r\n \r\n", "cc", None),
+        (b"Cc: ,\r\n", "cc", None),
+        (b"Bcc: <>\r\n", "bcc", None),
+        (b'From: "a.b" <a@x.example>\r\n', "from", ['"a.b" <a@x.example>']),
+        (b'From: "a \\"b\\" c" <a@x.example>\r\n', "from", ['"a \\"b\\" c" <a@x.example>']),
+        (b"From: =?utf-8?q?J=C3=BC?= <a@x.example>\r\n", "from", ["J\u00fc <a@x.example>"]),
+        (b"From: =?utf-8?q?a=2C_b?= <a@x.example>\r\n", "from", ['"a, b" <a@x.example>']),
+        (b"From: Ann (work) <a@x.example>\r\n", "from", ["Ann <a@x.example>"]),
+        (b"Subject: =?utf-7?q?+2D0-?=\r\n", "subject", "=?utf-7?q?+2D0-?="),
+        (b"Subject: \xff\xef\xbf\xbf\r\n", "subject", "\ufffd\uffff"),
+        (b"Sender:  a@x.example\r\n", "sender", "a@x.example"),
+        (b"Date: x\r\nDate: y\r\n", "date", "x"),
+    ],
+)
+def test_common_headers(header, key, value):
+    assert common(header).get(key) == value
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"(" * 30_000, b"a:" * 15_000, b"@" * 30_000, b'"' * 30_000, b"<" * 30_000, b"\x00",
+        b"=?unicode_escape?q?=5Cud83d?=", b"=?utf-7?q?+2D0-?=", b"\xed\xa0\xbd",
+        b"=?punycode?q?" + b"a" * 1000 + b"-9?=",
+    ],
+)  # fmt: skip
+def test_an_event_is_made_of_every_mail_and_can_be_sent(value):
+    names = (b"From", b"To", b"Cc", b"Bcc", b"Reply-To", b"Subject", b"Sender", b"Date")
+    header = b"".join(name + b": " + value + b"\r\n" for name in names)
+    for view in ACTIONS.values():
+        for text in (
+            notification(mail(header), view, b"\xed\xa0\xbd"),
+            function_event(mail(header), view),
+        ):
+            json.loads(text.encode())
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"mx.example.com; dmarc=pass",
+        b" MX.Example.COM ; dmarc=pass",
+        b"mx.example.com.; dmarc=pass",
+        b"mx.example.com 1; dmarc=pass",
+        b"mx.example.com/1; dmarc=pass",
+        b"(a (b) c) mx.example.com (d); dmarc=pass",
+        b'"mx.example.com"; dmarc=pass',
+        b'"mx.ex\\ample.com" 1; dmarc=pass',
+        b"\r\n mx.example.com; dmarc=pass",
+        b"(x)\r\n\t(y) mx.example.com; dmarc=pass",
+        b"mx.example.com\x00; dmarc=pass",
+        "ｍx.example.com; dmarc=pass".encode(),
+        b"(open mx.example.com; dmarc=pass",
+        b'"open mx.example.com; dmarc=pass',
+        b"; dmarc=pass",
+        b"",
+    ],
+)
+def test_results_in_our_name_are_left_out_however_they_are_spelt(value):
+    own = b"Authentication-Results: " + value + b"\r\nSubject: hi\r\n"
+    header = published_header(TRACE + own, ARRIVAL, None, scanned=False)
+    assert field_values(header, "Authentication-Results") == []
+    assert field_values(header, "Subject") == [b"hi"]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [b"mx.sender.example; spf=pass", b"(mx.example.com) other.example; spf=pass", b"mx; spf=pass"],
+)
+def test_results_of_other_servers_stay(value):
+    own = b"Authentication-Results: " + value + b"\r\n"
+    header = published_header(TRACE + own, ARRIVAL, None, scanned=False)
+    assert field_values(header, "Authentication-Results") == [value]
+
+
 def test_headers_are_cut_at_10_kb_between_fields():
     header = b"".join(b"X-%d: %s\r\n" % (number, b"y" * 1000) for number in range(20))
     view = json.loads(function_event(mail(header), ACTIONS["lambda"]))["Records"][0]["ses"]

@@ -195,7 +195,7 @@ def test_a_server_that_is_silent(running):
         found = server.app.identity_checks.check("000000000000", "silent.example")
         (seen,) = server.call(found)
         assert seen.status is S.PENDING
-        assert "timed out" in seen.reason or "expired" in seen.reason
+        assert "no answer in time" in seen.reason
 
 
 def test_without_dns_nothing_is_proved(running):
@@ -325,3 +325,120 @@ def test_a_check_of_a_deleted_identity_ends(proving):
     ses.verify_domain_identity(Domain="example.com")
     ses.delete_identity(Identity="example.com")
     assert look(proving) == 0
+
+
+# --- what breaks ---------------------------------------------------------------------------------
+
+
+def broken_for(server, monkeypatch, identity, error):
+    """From now on looking for one identity raises, for all others it works."""
+    checks = server.app.identity_checks
+    observe = checks._observe
+
+    async def observe_or_break(check):
+        if check.identity == identity:
+            raise error
+        return await observe(check)
+
+    monkeypatch.setattr(checks, "_observe", observe_or_break)
+
+
+def row(server, identity, column):
+    from sendback.store.tables import identity_checks
+
+    def unit(connection):
+        query = f"SELECT {column} FROM {identity_checks.name} WHERE identity = '{identity}'"
+        return connection.exec_driver_sql(query).scalar_one()
+
+    return server.call(server.app.store.read(unit))
+
+
+@pytest.mark.parametrize("error", [RuntimeError("a bug"), RecursionError(), MemoryError()])
+def test_one_check_that_breaks_stops_no_other_and_is_set_aside(
+    proving, dns, clock, monkeypatch, error
+):
+    ses = proving.ses()
+    for name in ("bad.example", "good.example", "other.example"):
+        token = ses.verify_domain_identity(Domain=name)["VerificationToken"]
+        dns.put(f"_amazonses.{name}", "TXT", f'"{token}"')
+    broken_for(proving, monkeypatch, "bad.example", error)
+    assert look(proving) == 3
+    assert status(proving, "good.example") == status(proving, "other.example") == "Success"
+    for _ in range(6):
+        clock.advance(timedelta(hours=1))
+        look(proving)
+        proving.call(proving.app.identity_checks.check_suspects())
+    assert status(proving, "bad.example") == "Failed"
+    assert row(proving, "bad.example", "due_at") is None
+    assert "internal error" in row(proving, "bad.example", "reason")
+    # By hand it begins anew.
+    monkeypatch.undo()
+    assert ask(proving, "bad.example") == {"domain": ("Success", "")}
+    assert row(proving, "bad.example", "tries") == 0
+
+
+def test_what_was_proved_stays_proved_when_its_check_is_set_aside(proving, dns, clock, monkeypatch):
+    """Not knowing proves nothing; asked for again through the API, it is looked for again."""
+    ses = proving.ses()
+    token = ses.verify_domain_identity(Domain="example.com")["VerificationToken"]
+    dns.put("_amazonses.example.com", "TXT", f'"{token}"')
+    look(proving)
+    broken_for(proving, monkeypatch, "example.com", RuntimeError("a bug"))
+    for _ in range(8):
+        clock.advance(timedelta(hours=30))
+        look(proving)
+        proving.call(proving.app.identity_checks.check_suspects())
+    assert row(proving, "example.com", "due_at") is None
+    assert status(proving) == "Success"
+    assert proving.send_mail()
+    monkeypatch.setattr("sendback.service.identity_checks._POLL_SECONDS", 3600)
+    ses.verify_domain_identity(Domain="example.com")
+    assert row(proving, "example.com", "due_at") is not None
+    assert status(proving) == "Success"
+
+
+def test_a_check_by_hand_says_what_broke_and_finishes_the_others(proving, monkeypatch):
+    proving.ses().verify_domain_identity(Domain="example.com")
+    broken_for(proving, monkeypatch, "example.com", RuntimeError("a bug"))
+    assert ask(proving) == {"domain": ("Pending", "internal error: RuntimeError('a bug')")}
+
+
+def test_a_store_that_cannot_be_read_breaks_no_check(proving, dns, clock, monkeypatch):
+    from sendback.store.errors import StoreUnavailableError
+
+    token = proving.ses().verify_domain_identity(Domain="example.com")["VerificationToken"]
+    dns.put("_amazonses.example.com", "TXT", f'"{token}"')
+    broken_for(proving, monkeypatch, "example.com", StoreUnavailableError("locked"))
+    for _ in range(12):
+        look(proving)
+        assert row(proving, "example.com", "tries") == 0
+        clock.advance(timedelta(minutes=2))
+    monkeypatch.undo()
+    look(proving)
+    assert status(proving) == "Success"
+
+
+def test_a_check_that_never_ends_is_ended(proving, monkeypatch):
+    import asyncio
+
+    monkeypatch.setattr("sendback.service.identity_checks._LONGEST", 0.05)
+    proving.ses().verify_domain_identity(Domain="example.com")
+
+    async def for_ever(_check):
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(proving.app.identity_checks, "_observe", for_ever)
+    assert look(proving) == 1
+    assert "TimeoutError" in row(proving, "example.com", "reason")
+
+
+def test_a_check_that_cannot_be_read_stops_no_other(proving, dns):
+    ses = proving.ses()
+    for name in ("bad.example", "good.example"):
+        token = ses.verify_domain_identity(Domain=name)["VerificationToken"]
+        dns.put(f"_amazonses.{name}", "TXT", f'"{token}"')
+    sql = "UPDATE identity_checks SET asked_at = 1152921504606846976 WHERE identity = 'bad.example'"
+    proving.call(proving.app.store.write(lambda connection: connection.exec_driver_sql(sql)))
+    assert look(proving) == 1
+    assert status(proving, "good.example") == "Success"
+    assert "cannot be read" in row(proving, "bad.example", "reason")

@@ -35,12 +35,10 @@ class Session:
         output = []
         for piece in pieces:
             self.machine.receive(piece)
-            taken = b"anything"
-            while taken:
-                while (event := self.machine.next_event()) is not None:
-                    self._handle(event)
-                taken = self.machine.take_output()
-                output.append(taken)
+            while (event := self.machine.next_event()) is not None:
+                self._handle(event)
+                output.append(self.machine.take_output())
+            output.append(self.machine.take_output())
         return b"".join(output)
 
     def codes(self, *pieces: bytes) -> list[str]:

@@ -2,7 +2,7 @@ import io
 
 import pytest
 
-from sendback.service.spool import INLINE_OCTETS, Spool
+from sendback.service.spool import INLINE_OCTETS, MemoryBudget, Spool
 from sendback.store.blobs import Blobs
 
 
@@ -32,7 +32,7 @@ def test_what_cannot_be_written_leaves_nothing(tmp_path):
 def test_a_spool_gives_back_what_was_written(tmp_path, size):
     content = bytes(range(256)) * (size // 256 + 1)
     content = content[:size]
-    spool = Spool(tmp_path)
+    spool = Spool(tmp_path, MemoryBudget(2**20))
     for start in range(0, size, 10_000):
         spool.write(content[start : start + 10_000])
     assert spool.size == size

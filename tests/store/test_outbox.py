@@ -9,6 +9,7 @@ from sqlalchemy import create_engine, select
 
 from sendback.clock import to_milliseconds
 from sendback.store.destinations import ListDestinations, PauseDestination
+from sendback.store.leasing import Term
 from sendback.store.outbox import (
     ExpireWaiting,
     ForgetFinished,
@@ -17,7 +18,13 @@ from sendback.store.outbox import (
     TakeLeases,
     add_to_outbox,
 )
-from sendback.store.outbox_control import CountStates, ListOutbox, Selection, Steer
+from sendback.store.outbox_control import (
+    ChooseOutbox,
+    CountStates,
+    ListOutbox,
+    Selection,
+    Steer,
+)
 from sendback.store.tables import destinations, metadata, outbox
 from sendback.store.values import Attempt, Block, OutboxState, Outcome
 from tests.conftest import NOW
@@ -49,8 +56,8 @@ def add(connection, *recipients, now=NOW, lasts=timedelta(days=5)):
 
 
 def take(connection, now=NOW, limit=100, room=100, probes=10, rooms=None):
-    unit = TakeLeases("w", now, now + LEASE, limit, room, probes, rooms or {})
-    return unit(connection)
+    term = Term("w", now, now + LEASE)
+    return TakeLeases(term, limit, room, probes, rooms or {})(connection)
 
 
 def ids(leases):
@@ -143,9 +150,9 @@ def test_a_paused_domain_waits_whatever_is_queued_later(connection):
     assert (found.domain, found.waiting) == ("b.example", 1)
 
 
-def steer(connection, state, origin, **chosen):
-    unit = Steer(Selection(ACCOUNT, **chosen), origin, state, NOW, NOW + timedelta(days=5))
-    return unit(connection).count
+def steer(connection, state, origin, *, now=NOW, **chosen):
+    found = ChooseOutbox(Selection(ACCOUNT, **chosen), origin)(connection)
+    return Steer(tuple(found), origin, state, now, now + timedelta(days=5))(connection)
 
 
 QUEUED, HELD, CANCELLED = OutboxState.QUEUED, OutboxState.HELD, OutboxState.CANCELLED
@@ -203,10 +210,10 @@ def test_what_waits_too_long_expires_and_what_is_old_goes(connection):
     add(connection, "b@b.example")
     (held,) = take(connection, limit=1)
     late = NOW + timedelta(hours=2)
-    assert ExpireWaiting(late)(connection) == 1
+    assert ExpireWaiting(now=late)(connection).count == 1
     assert CountStates(ACCOUNT)(connection) == {QUEUED: 2, OutboxState.EXPIRED: 1}
     record(connection, held, OutboxState.DELIVERED)
-    assert ForgetFinished(late)(connection) == 2
+    assert ForgetFinished(before=late)(connection).count == 2
     assert CountStates(ACCOUNT)(connection) == {QUEUED: 1}
 
 
@@ -238,7 +245,7 @@ class Play:
 
     def hold(self, domain, number):
         state, origin = (HELD, QUEUED) if number == 1 else (QUEUED, HELD)
-        Steer(Selection(ACCOUNT, domain=domain), (origin,), state, self.now)(self.connection)
+        steer(self.connection, state, (origin,), now=self.now, domain=domain)
 
     def back(self, _, __):
         for lease in self._next():

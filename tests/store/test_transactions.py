@@ -2,10 +2,11 @@
 
 import asyncio
 import sqlite3
+import threading
 from dataclasses import dataclass
 
 import pytest
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, event, text
 from sqlalchemy.exc import IntegrityError
 
 from sendback.store.dialects import open_engine
@@ -128,3 +129,175 @@ def test_a_commit_is_synced(path):
         assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
         assert connection.exec_driver_sql("PRAGMA foreign_keys").scalar() == 1
     engine.dispose()
+
+
+# --- whose error it is ---------------------------------------------------------------------------
+
+
+def refused(sql, *parameters):
+    def unit(connection):
+        return connection.exec_driver_sql(sql, *parameters)
+
+    return unit
+
+
+def raising(error):
+    def unit(connection):
+        raise error
+
+    return unit
+
+
+UNIT_ERRORS = {
+    "no such table": refused("SELECT * FROM nowhere"),
+    "syntax": refused("SELEC 1"),
+    "wrong number of parameters": refused("INSERT INTO t VALUES (?)", (1, 2)),
+    "type": refused("INSERT INTO t VALUES (?)", (object(),)),
+    "number too large": refused("INSERT INTO t VALUES (?)", (2**70,)),
+    "surrogate": refused("SELECT ?", ("\ud800",)),
+    "too big": refused("SELECT zeroblob(2000000000)"),
+    "mismatch": refused("INSERT INTO t VALUES ('x')"),
+    "memory": raising(MemoryError()),
+    "recursion": raising(RecursionError()),
+    "stop iteration": raising(StopIteration()),
+    "system exit": raising(SystemExit(3)),
+    "interrupt": raising(KeyboardInterrupt()),
+    "generator exit": raising(GeneratorExit()),
+    "cancelled": raising(asyncio.CancelledError()),
+}
+
+
+@pytest.mark.parametrize("name", UNIT_ERRORS)
+def test_a_units_own_error_is_not_the_stores(thread, path, name):
+    """It reaches the caller as what it is, its neighbours are done, and the store goes on."""
+
+    async def main():
+        bad = UNIT_ERRORS[name]
+        units = [thread.run(Add(1)), thread.run(bad), thread.run(Add(2)), thread.run(bad)]
+        results = await asyncio.wait_for(asyncio.gather(*units, return_exceptions=True), 10)
+        assert await thread.run(Add(3)) == 3
+        return results
+
+    first, error, second, again = asyncio.run(main())
+    assert (first, second) == (1, 2)
+    for found in (error, again):
+        assert isinstance(found, Exception)
+        assert not isinstance(found, StoreUnavailableError)
+    assert rows(path) == [1, 2, 3]
+
+
+def test_a_locked_database_is_unavailable(path, monkeypatch):
+    monkeypatch.setattr("sendback.store.dialects.BUSY_TIMEOUT_MILLISECONDS", 50)
+    thread = TransactionThread(open_engine(f"sqlite:///{path}", writes=True), "test")
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+
+    async def main():
+        with pytest.raises(StoreUnavailableError, match=r"locked.*another process"):
+            await thread.run(Add(1))
+        other.execute("ROLLBACK")
+        await thread.run(Add(2))
+
+    asyncio.run(main())
+    other.close()
+    thread.close()
+    assert rows(path) == [2]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"this is no database " * 100, r"x\.db.*is not a database.*--database"),
+        (None, r"x\.db.*damaged.*\.recover"),
+    ],
+)
+def test_a_damaged_file_is_named_with_what_to_do(path, content, words):
+    octets = path.read_bytes()
+    path.write_bytes(content or octets[:1000])
+    thread = TransactionThread(open_engine(f"sqlite:///{path}", writes=True), "test")
+    with pytest.raises(StoreUnavailableError, match=words):
+        asyncio.run(thread.run(Add(1)))
+    thread.close()
+
+
+# --- the end -------------------------------------------------------------------------------------
+
+
+def test_a_closed_store_refuses_at_once(path):
+    thread = TransactionThread(open_engine(f"sqlite:///{path}", writes=True), "test")
+    thread.close()
+    thread.close()  # twice does no harm
+
+    async def main():
+        with pytest.raises(StoreUnavailableError, match="closed"):
+            await asyncio.wait_for(thread.run(Add(1)), 5)
+
+    asyncio.run(main())
+
+
+def test_closing_from_many_threads_at_once(path):
+    thread = TransactionThread(open_engine(f"sqlite:///{path}", writes=True), "test")
+    closers = [threading.Thread(target=thread.close) for _ in range(5)]
+    for closer in closers:
+        closer.start()
+    for closer in closers:
+        closer.join(10)
+        assert not closer.is_alive()
+
+
+def test_a_caller_that_gave_up_does_not_disturb_the_others(thread, path):
+    """What it asked for is done all the same: it may have been done elsewhere already."""
+
+    async def main():
+        waiting = [asyncio.ensure_future(thread.run(Add(number))) for number in range(20)]
+        await asyncio.sleep(0)
+        waiting[7].cancel()
+        results = await asyncio.gather(*waiting, return_exceptions=True)
+        assert isinstance(results.pop(7), asyncio.CancelledError)
+        assert results == [number for number in range(20) if number != 7]
+
+    asyncio.run(main())
+    assert rows(path) == list(range(20))
+
+
+def test_a_loop_that_ended_does_not_stop_the_thread(thread, path):
+    """Of two event loops that wait for one group, one closes before the group is done."""
+    begun, may_end = threading.Event(), threading.Event()
+
+    def slow(connection):
+        begun.set()
+        assert may_end.wait(10)
+
+    loop = asyncio.new_event_loop()
+    waiting = loop.create_task(thread.run(slow))
+    loop.run_until_complete(asyncio.sleep(0))
+    assert begun.wait(10)
+    waiting.cancel()
+    loop.run_until_complete(asyncio.gather(waiting, return_exceptions=True))
+    loop.close()
+    may_end.set()
+    assert asyncio.run(thread.run(Add(5))) == 5
+    assert rows(path) == [5]
+
+
+def test_a_connection_that_cannot_be_made_fails_its_callers_and_no_more(path):
+    """Whatever is raised while connecting, also what is no `Exception`."""
+    engine = open_engine(f"sqlite:///{path}", writes=True)
+    failures = [SystemExit(1), MemoryError(), RuntimeError("x")]
+
+    @event.listens_for(engine, "connect")
+    def fail(*_):
+        if failures:
+            raise failures.pop()
+
+    thread = TransactionThread(engine, "test")
+
+    async def main():
+        for _ in range(3):
+            with pytest.raises(Exception):  # noqa: B017, PT011 - each is another one
+                await asyncio.wait_for(thread.run(Add(1)), 5)
+        assert await asyncio.wait_for(thread.run(Add(2)), 5) == 2
+
+    asyncio.run(main())
+    thread.close()
+    assert rows(path) == [2]

@@ -16,10 +16,11 @@ from sendback.mail.dkim import sign as sign_mail
 from sendback.mail.envelope import Client, ReversePath
 from sendback.receipt.verdicts import Verdict
 from sendback.resolver import DnsFailedError, Resolver
-from sendback.service.processing import Examined
-from sendback.verdicts.judge import MailJudge
+from sendback.verdicts.checks import MailChecks
+from sendback.verdicts.processes import VerdictProcesses
 from tests.conftest import need
 from tests.partners.dns_server import DnsServer
+from tests.verdicts.mails import mail_to_check
 
 SIGNER = Path(__file__).parents[1] / "partners/dkim_signer.pl"
 
@@ -76,12 +77,30 @@ def dns(keys):
         yield server
 
 
+@pytest.fixture(scope="module")
+def checks(dns):
+    """The checks with a time for look-ups; processes are shared by the tests of this module."""
+    with asyncio.Runner() as runner:
+        made = {}
+
+        def run(mail, seconds):
+            if seconds not in made:
+                servers = [("127.0.0.1", dns.port)]
+                made[seconds] = MailChecks(
+                    VerdictProcesses(servers, processes=1, seconds=seconds), None, None
+                )
+            return runner.run(made[seconds].authenticate(mail, scan=True))
+
+        yield run
+        for each in made.values():
+            runner.run(each.close())
+
+
 @pytest.fixture
-def judge(dns):
+def judge(checks):
     def run(content, *, sender="ann@sender.example", ip="192.0.2.7", seconds=3.0, helo="mx.x"):
-        judge = MailJudge(Resolver([("127.0.0.1", dns.port)]), None, None, seconds=seconds)
         path = ReversePath(parse_address(sender) if sender else None)
-        return asyncio.run(judge.judge(Examined(Client(ip, helo), path, content), scan=True))
+        return checks(mail_to_check(content, Client(ip, helo), path), seconds)
 
     return run
 
@@ -281,7 +300,6 @@ def test_what_was_asked_is_not_asked_again(dns):
 
 
 def test_without_look_ups_the_verdicts_are_disabled():
-    judge = MailJudge(None, None, None, seconds=1.0)
-    examined = Examined(Client("192.0.2.7", "x"), ReversePath(None), MAIL % b"sender.example")
-    found = asyncio.run(judge.judge(examined, scan=True))
+    mail = mail_to_check(MAIL % b"sender.example", Client("192.0.2.7", "x"), ReversePath(None))
+    found = asyncio.run(MailChecks(None, None, None).authenticate(mail, scan=True))
     assert set(found.statuses(scanned=True).values()) == {Verdict.DISABLED}

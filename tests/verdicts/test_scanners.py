@@ -4,18 +4,21 @@ import asyncio
 import shutil
 import socket
 import subprocess
+from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 
 from sendback.mail.address import parse_address
 from sendback.mail.envelope import Client, ReversePath
-from sendback.receipt.verdicts import Verdict
-from sendback.service.processing import Examined
-from sendback.verdicts.judge import MailJudge
+from sendback.receipt.verdicts import UNKNOWN, Verdict, Verdicts
+from sendback.service.content import CHUNK_OCTETS, Content
+from sendback.verdicts.checks import MailChecks
 from sendback.verdicts.scanners import Clamd, Rspamd
 from tests.conftest import need
 from tests.partners.postfix import free_port
 from tests.partners.waiting import wait_for
+from tests.verdicts.mails import mail_to_check
 
 EICAR = b"X5O!P%@AP[4\\PZX54(P^)7CC)7}$EICAR-STANDARD-ANTIVIRUS-TEST-FILE!$H+H*"
 GTUBE = b"XJS*C4JDBQADN1.NSBN3*2IDNEN*GTUBE-STANDARD-ANTI-UBE-TEST-EMAIL*C.34X"
@@ -24,7 +27,7 @@ GTUBE = b"XJS*C4JDBQADN1.NSBN3*2IDNEN*GTUBE-STANDARD-ANTI-UBE-TEST-EMAIL*C.34X"
 def mail(text):
     content = b"From: ann@sender.example\r\nSubject: x\r\n\r\n" + text + b"\r\n"
     sender = ReversePath(parse_address("ann@sender.example"))
-    return Examined(Client("192.0.2.7", "mx.sender.example"), sender, content)
+    return mail_to_check(content, Client("192.0.2.7", "mx.sender.example"), sender)
 
 
 def scan(scanner, text):
@@ -53,7 +56,7 @@ def clamd(tmp_path_factory):
         process = subprocess.Popen(
             ["clamd", f"--config-file={config}"], stdout=log, stderr=subprocess.STDOUT
         )
-    wait_for(lambda: listens(port), 30)
+    wait_for(lambda: listens(port), 90)
     yield f"127.0.0.1:{port}", f"{folder}/clamd.sock"
     process.kill()
     process.wait()
@@ -78,7 +81,7 @@ def rspamd(tmp_path_factory):
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    wait_for(lambda: listens(port), 30)
+    wait_for(lambda: listens(port), 90)
     yield f"http://127.0.0.1:{port}"
     process.terminate()
     process.wait()
@@ -97,10 +100,10 @@ def test_rspamd_finds_spam(rspamd):
 
 
 def test_both_are_asked_for_a_rule_that_scans(clamd, rspamd):
-    judge = MailJudge(None, Rspamd(rspamd), Clamd(clamd[0]), seconds=1.0)
-    found = asyncio.run(judge.judge(mail(EICAR), scan=True))
+    checks = MailChecks(None, Rspamd(rspamd), Clamd(clamd[0]))
+    found = asyncio.run(checks.authenticate(mail(EICAR), scan=True))
     assert (found.spam, found.virus) == (Verdict.PASS, Verdict.FAIL)
-    found = asyncio.run(judge.judge(mail(EICAR), scan=False))
+    found = asyncio.run(checks.authenticate(mail(EICAR), scan=False))
     assert (found.spam, found.virus) == (Verdict.DISABLED, Verdict.DISABLED)
 
 
@@ -129,3 +132,187 @@ def test_one_that_answers_nonsense(answer):
             ]
 
     assert asyncio.run(run()) == [Verdict.PROCESSING_FAILED] * 2
+
+
+def against(serve, work):
+    """Runs the work with the port of a server whose connections are `serve`'s."""
+
+    connections = []
+
+    async def connected(reader, writer):
+        connections.append((asyncio.current_task(), writer))
+        with suppress(ConnectionError, asyncio.IncompleteReadError):
+            await serve(reader, writer)
+
+    async def run():
+        server = await asyncio.start_server(connected, "127.0.0.1", 0)
+        try:
+            return await work(server.sockets[0].getsockname()[1])
+        finally:
+            server.close()
+            for task, writer in connections:
+                task.cancel()
+                writer.transport.abort()
+            await asyncio.gather(*(task for task, _ in connections), return_exceptions=True)
+
+    return asyncio.run(run())
+
+
+@pytest.fixture
+def large(tmp_path):
+    """A mail of 20 MB whose body is in a file."""
+    body = b"\r\n" + b"x" * 20_000_000
+    (tmp_path / "body").write_bytes(body)
+    small = mail(b"")
+    return replace(small, content=Content(HEADER, tmp_path / "body", len(body)))
+
+
+HEADER = b"From: ann@sender.example\r\nSubject: x\r\n"
+
+
+@pytest.mark.parametrize("scanner", [Clamd, Rspamd])
+def test_one_that_takes_the_connection_and_reads_nothing(scanner, large):
+    """Closing must not wait for it either."""
+
+    async def serve(reader, writer):
+        await asyncio.sleep(3)
+        writer.close()
+
+    async def work(port):
+        address = f"127.0.0.1:{port}" if scanner is Clamd else f"http://127.0.0.1:{port}"
+        return await asyncio.wait_for(scanner(address, seconds=0.3).scan(large), 2)
+
+    assert against(serve, work) is Verdict.PROCESSING_FAILED
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"[" * 500_000,
+        b'{"action": "no action", "x": "' + b"x" * 2_000_000 + b'"}',
+        b'{"action": ["no action"]}',
+        b'{"action": null}',
+        b'"no action"',
+        b"\xff",
+        b"",
+    ],
+)
+def test_answers_of_rspamd_that_are_none(answer):
+    async def serve(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(answer) + answer)
+        writer.close()
+
+    async def work(port):
+        return await Rspamd(f"http://127.0.0.1:{port}").scan(mail(b"x"))
+
+    assert against(serve, work) in {Verdict.PROCESSING_FAILED, Verdict.GRAY}
+
+
+def test_an_answer_of_rspamd_without_end():
+    """It is not read to the end: no more than 1 MiB of it is kept."""
+
+    async def serve(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        with suppress(ConnectionError):
+            while True:
+                writer.write(b"10000\r\n" + b" " * 65536 + b"\r\n")
+                await writer.drain()
+
+    async def work(port):
+        return await asyncio.wait_for(Rspamd(f"http://127.0.0.1:{port}").scan(mail(b"x")), 10)
+
+    assert against(serve, work) is Verdict.PROCESSING_FAILED
+
+
+def test_an_envelope_that_is_hostile_is_no_header_of_the_request():
+    seen = []
+
+    async def serve(reader, writer):
+        seen.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(b'HTTP/1.1 200 OK\r\nContent-Length: 22\r\n\r\n{"action":"no action"}')
+        writer.close()
+
+    async def work(port):
+        hostile = replace(mail(b"x"), client=Client("192.0.2.7", "a\r\nX: y\0\x1b" + "é" * 5000))
+        return await Rspamd(f"http://127.0.0.1:{port}").scan(hostile)
+
+    assert against(serve, work) is Verdict.PASS
+    (request,) = seen
+    assert b"\r\nHelo: a%0D%0AX: y%00%1B%C3%A9" in request
+    assert len(request) < 8192
+
+
+@pytest.mark.parametrize(
+    ("answer", "verdict"),
+    [
+        (b"stream: OK\0", Verdict.PASS),
+        (b"stream: Eicar FOUND\0", Verdict.FAIL),
+        (b"INSTREAM size limit exceeded. ERROR\0", Verdict.PROCESSING_FAILED),
+        (b"x" * 1_000_000, Verdict.PROCESSING_FAILED),
+        (b"\x1b]0;title\x07\0", Verdict.PROCESSING_FAILED),
+    ],
+)
+def test_answers_of_clamd(answer, verdict, large, caplog):
+    received = []
+
+    async def serve(reader, writer):
+        assert await reader.readexactly(10) == b"zINSTREAM\0"
+        while size := int.from_bytes(await reader.readexactly(4)):
+            received.append(await reader.readexactly(size))
+        writer.write(answer[:5])
+        await writer.drain()
+        await asyncio.sleep(0.01)  # an answer may come in pieces
+        writer.write(answer[5:])
+        writer.close()
+
+    async def work(port):
+        return await Clamd(f"127.0.0.1:{port}").scan(large)
+
+    assert against(serve, work) is verdict
+    assert b"".join(received) == large.content.read()
+    assert max(map(len, received)) <= CHUNK_OCTETS
+    assert "\x1b" not in caplog.text
+
+
+@pytest.mark.parametrize("scanner", [Clamd, Rspamd])
+def test_content_that_is_gone(scanner, tmp_path, caplog):
+    async def serve(reader, writer):
+        await reader.read(65536)
+        writer.close()
+
+    async def work(port):
+        address = f"127.0.0.1:{port}" if scanner is Clamd else f"http://127.0.0.1:{port}"
+        gone = replace(mail(b"x"), content=Content(HEADER, tmp_path / "gone", 10))
+        return await scanner(address).scan(gone)
+
+    assert against(serve, work) is Verdict.PROCESSING_FAILED
+    assert "gone is not there any more" in caplog.text
+
+
+def test_whatever_breaks_costs_only_its_own_verdict(caplog):
+    class Broken:
+        async def scan(self, mail):
+            raise RuntimeError("broken")
+
+        async def authenticate(self, mail):
+            raise RuntimeError("broken")
+
+    class Works:
+        async def scan(self, mail):
+            return Verdict.PASS
+
+        async def authenticate(self, mail):
+            return Verdicts()
+
+    def check(*parts):
+        return asyncio.run(MailChecks(*parts).authenticate(mail(b"x"), scan=True))
+
+    assert check(Broken(), Works(), Works()) == replace(
+        UNKNOWN, spam=Verdict.PASS, virus=Verdict.PASS
+    )
+    found = check(Works(), Broken(), Works())
+    assert (found.spf.result, found.spam) == ("none", Verdict.PROCESSING_FAILED)
+    assert found.virus is Verdict.PASS
+    assert caplog.text.count("RuntimeError: broken") == 2

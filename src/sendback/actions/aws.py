@@ -9,6 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from sendback.redaction import without_users
 from sendback.service.ports import ActionFailedError, UnknownTargetError
 
 _THREADS = 50
@@ -88,12 +89,12 @@ def _told(run: Callable[[], Any], what: str) -> Any:
         return run()
     except ClientError as error:
         code = str(error.response.get("Error", {}).get("Code", ""))
-        text = f"{what}: {error}"
+        text = without_users(f"{what}: {error}")
         if code in _UNKNOWN:
             raise UnknownTargetError(text) from error
         raise ActionFailedError(text, final=code in _FINAL) from error
     except BotoCoreError as error:
-        raise ActionFailedError(f"{what}: {error}") from error
+        raise ActionFailedError(without_users(f"{what}: {error}")) from error
 
 
 def region_of(arn: str) -> str:

@@ -8,6 +8,7 @@ from sendback.actions.aws import AwsClients, is_aws, region_of
 from sendback.actions.local_functions import LocalFunctions, is_local
 from sendback.actions.topics import is_url
 from sendback.connector import Connector, ConnectorError
+from sendback.redaction import shown_url, shown_wrong
 from sendback.service.ports import ActionFailedError, UnknownTargetError
 
 # SES developer guide, "Lambda action": RequestResponse has 30 seconds.
@@ -31,7 +32,7 @@ class FunctionCallers:
         elif is_local(target):
             await asyncio.to_thread(self._local.check, target)
         elif not is_url(target):
-            raise UnknownTargetError(f"{target!r} is no function")
+            raise UnknownTargetError(f"{shown_wrong(target)} is no function")
 
     async def invoke(self, target: str, function_arn: str, event: str, *, wait: bool) -> object:
         if is_aws(target):
@@ -41,7 +42,7 @@ class FunctionCallers:
         elif is_local(target):
             payload = await self._local.invoke(target, function_arn, event, SECONDS)
         else:
-            raise UnknownTargetError(f"{target!r} is no function", final=True)
+            raise UnknownTargetError(f"{shown_wrong(target)} is no function", final=True)
         return _read(payload) if wait else None
 
     async def _invoke_lambda(
@@ -72,7 +73,7 @@ class FunctionCallers:
         except ConnectorError as error:
             raise ActionFailedError(str(error), final=error.final) from error
         if not 200 <= answer.status < 300:  # noqa: PLR2004 - RFC 9110 §15
-            raise ActionFailedError(f"{url} answered {answer.status}")
+            raise ActionFailedError(f"{shown_url(url)} answered {answer.status}")
         return answer.body
 
 

@@ -13,7 +13,7 @@ import logging
 import os
 import shutil
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -69,9 +69,15 @@ class _Pool:
 class LocalFunctions:
     """All local functions, and their processes."""
 
-    def __init__(self, environment: Callable[[str], Mapping[str, str]]) -> None:
-        """`environment` is what the environment of an account's functions has in addition."""
+    def __init__(
+        self, environment: Callable[[str], Mapping[str, str]], inherited: Sequence[str] = ()
+    ) -> None:
+        """`environment` is what the environment of an account's functions has in addition.
+
+        `inherited` are names of this process's variables that they get beside `_INHERITED`.
+        """
         self._environment = environment
+        self._named = tuple(inherited)
         self._pools: dict[str, _Pool] = {}
         self._all: set[_Process] = set()
         self._ending: set[asyncio.Task[None]] = set()
@@ -104,7 +110,7 @@ class LocalFunctions:
                 raise
             pool.idle.append(process)
         if "error" in answer:
-            raise ActionFailedError(f"the function failed: {answer['error']}"[:1000])
+            raise ActionFailedError(f"the function failed: {answer['error']}")
         return json.dumps(answer.get("result")).encode()
 
     async def close(self) -> None:
@@ -119,7 +125,8 @@ class LocalFunctions:
             **self._environment(_account(arn)),
         }
         try:
-            process = await _Process.start(local, {**_inherited(), **additional})
+            environment = {**_variables(_INHERITED), **additional, **_variables(self._named)}
+            process = await _Process.start(local, environment)
         except OSError as error:
             raise ActionFailedError(f"the function could not be started: {error}") from error
         self._all.add(process)
@@ -136,9 +143,35 @@ def _account(arn: str) -> str:
     return arn.split(":")[4]
 
 
-def _inherited() -> dict[str, str]:
-    """The environment of this process, without the installation's secret."""
-    return {name: value for name, value in os.environ.items() if name != "SENDBACK_SECRET"}
+# What a program needs to run in this machine's language, time zone and folders, to find its
+# libraries, and to check certificates. Nothing else of this process's environment: there are the
+# installation's secret, the relay's password (SENDBACK_…), the operator's AWS credentials, tokens
+# of whatever runs this server. Proxies are not here because their URLs may hold a password.
+_INHERITED = (
+    "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TZDIR",
+    "TMPDIR", "TMP", "TEMP", "LD_LIBRARY_PATH", "VIRTUAL_ENV",
+    "PYTHONPATH", "PYTHONHOME", "PYTHONUTF8", "PYTHONIOENCODING", "PYTHONUNBUFFERED",
+    "PYTHONDONTWRITEBYTECODE",
+    "NODE_PATH", "NODE_OPTIONS", "NODE_ENV", "NODE_EXTRA_CA_CERTS",
+    "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "AWS_CA_BUNDLE",
+    "LC_ALL", "LC_COLLATE", "LC_CTYPE", "LC_MESSAGES", "LC_MONETARY", "LC_NUMERIC", "LC_TIME",
+)  # fmt: skip
+
+
+def _variables(names: Sequence[str]) -> dict[str, str]:
+    """Return those of this process's environment variables."""
+    return {name: os.environ[name] for name in names if name in os.environ}
+
+
+def _answer(line: bytes) -> dict[str, object]:
+    """Return what the runner wrote. Raises `ActionFailedError`: a function can write there too."""
+    try:
+        answer = json.loads(line)
+    except (ValueError, RecursionError):
+        answer = None
+    if not isinstance(answer, dict):
+        raise ActionFailedError("the function answered what is no JSON of its runner")
+    return answer
 
 
 class _Process:
@@ -197,8 +230,7 @@ class _Process:
         if not line.endswith(b"\n"):
             code = await self._process.wait()
             raise ActionFailedError(f"the function's process ended with status {code}")
-        answer: dict[str, object] = json.loads(line)
-        return answer
+        return _answer(line)
 
     async def end(self) -> None:
         """Kills it and closes what it was spoken to through."""

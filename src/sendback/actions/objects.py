@@ -2,9 +2,12 @@
 
 import asyncio
 import os
+import shutil
+import uuid
 from pathlib import Path
 
 from sendback.actions.aws import AwsClients, is_aws
+from sendback.service.content import CHUNK_OCTETS, Content
 from sendback.service.ports import ActionFailedError, UnknownTargetError
 
 DIRECTORY = "directory:"
@@ -23,10 +26,10 @@ class ObjectStores:
         else:
             await asyncio.to_thread(_check_directory, _directory(target))
 
-    async def put(self, target: str, bucket: str, key: str, content: bytes) -> str:
+    async def put(self, target: str, bucket: str, key: str, content: Content) -> str:
+        """Store it; see `ports.Objects`."""
         if is_aws(target):
-            arguments = {"Bucket": bucket, "Key": key, "Body": content}
-            await self._clients.call("s3", target, "put_object", arguments)
+            await self._upload(target, bucket, key, content)
             return f"s3://{bucket}/{key}"
         path = _inside(_directory(target), key)
         try:
@@ -34,6 +37,17 @@ class ObjectStores:
         except OSError as error:
             raise ActionFailedError(f"{path}: {error.strerror or error}") from error
         return str(path)
+
+    async def _upload(self, target: str, bucket: str, key: str, content: Content) -> None:
+        try:
+            file = await asyncio.to_thread(content.open)
+        except OSError as error:
+            raise ActionFailedError(f"the content cannot be read: {error}") from error
+        try:
+            arguments = {"Bucket": bucket, "Key": key, "Body": file}
+            await self._clients.call("s3", target, "put_object", arguments)
+        finally:
+            file.close()
 
 
 def _directory(target: str) -> Path:
@@ -56,17 +70,20 @@ def _inside(folder: Path, key: str) -> Path:
     return folder.joinpath(*parts)
 
 
-def _write(path: Path, content: bytes) -> None:
-    """Whole or not at all, and durable: the message's record says that it is there."""
+def _write(path: Path, content: Content) -> None:
+    """Whole or not at all, and durable: the message's record says that it is there.
+
+    The partial file has a name of its own: another account's rule may store under the same key.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
     try:
-        with partial.open("wb") as file:
-            file.write(content)
+        with content.open() as source, partial.open("wb") as file:
+            shutil.copyfileobj(source, file, CHUNK_OCTETS)
             file.flush()
             os.fsync(file.fileno())
         partial.rename(path)
-    except OSError:
+    except BaseException:
         partial.unlink(missing_ok=True)
         raise
     descriptor = os.open(path.parent, os.O_RDONLY)

@@ -26,7 +26,7 @@ class Outside:
         for_functions: Callable[[str], dict[str, str]],
     ) -> None:
         self._connector = Connector(allow_private=settings.allows_private_targets)
-        self._local = LocalFunctions(for_functions)
+        self._local = LocalFunctions(for_functions, settings.function_environment)
         self.signer = SnsSigner(
             settings.data_dir / "sns.pem",
             settings.hostname,

@@ -1,12 +1,12 @@
 """Where notifications are published: a webhook, as SNS posts to one, or SNS by its API."""
 
 from datetime import timedelta
-from urllib.parse import urlsplit
 
 from sendback.actions.aws import AwsClients, is_aws, region_of
 from sendback.actions.sns_message import SnsSigner, post_body
 from sendback.clock import Clock
 from sendback.connector import Connector, ConnectorError
+from sendback.redaction import shown_url, shown_wrong, split_url
 from sendback.service.ports import ActionFailedError, UnknownTargetError
 
 # SNS developer guide, "HTTP/S delivery policies": three retries, 20 seconds apart; 15 s an answer.
@@ -33,7 +33,7 @@ class TopicPublishers:
             region = region_of(topic_arn)
             await self._clients.call("sns", target, "get_topic_attributes", arguments, region)
         elif not is_url(target):
-            raise UnknownTargetError(f"{target!r} is no topic")
+            raise UnknownTargetError(f"{shown_wrong(target)} is no topic")
 
     async def publish(self, target: str, topic_arn: str, subject: str, message: str) -> str:
         if is_aws(target):
@@ -45,7 +45,7 @@ class TopicPublishers:
 
     async def _post(self, url: str, topic_arn: str, subject: str, message: str) -> str:
         if not is_url(url):
-            raise UnknownTargetError(f"{url!r} is no topic", final=True)
+            raise UnknownTargetError(f"{shown_wrong(url)} is no topic", final=True)
         value = self._signer.message(topic_arn, subject, message, self._clock.now())
         headers = {
             "Content-Type": "text/plain; charset=UTF-8",
@@ -60,12 +60,15 @@ class TopicPublishers:
         except ConnectorError as error:
             raise ActionFailedError(str(error), final=error.final, waits=_WAITS) from error
         _judge(url, answer.status)
-        return f"{url} answered {answer.status}"
+        return f"{shown_url(url)} answered {answer.status}"
 
 
 def is_url(target: str) -> bool:
     """Whether the target is a URL to post to."""
-    return urlsplit(target).scheme in {"http", "https"}
+    try:
+        return split_url(target).scheme in {"http", "https"}
+    except ValueError:
+        return False
 
 
 def _judge(url: str, status: int) -> None:
@@ -74,4 +77,5 @@ def _judge(url: str, status: int) -> None:
         return
     final = 400 <= status < 500 and status != _TOO_MANY  # noqa: PLR2004
     followed = " (redirects are not followed)" if 300 <= status < 400 else ""  # noqa: PLR2004
-    raise ActionFailedError(f"{url} answered {status}{followed}", final=final, waits=_WAITS)
+    text = f"{shown_url(url)} answered {status}{followed}"
+    raise ActionFailedError(text, final=final, waits=_WAITS)

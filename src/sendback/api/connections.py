@@ -49,7 +49,7 @@ from sendback.aws.errors import (
     service_unavailable,
 )
 from sendback.fairness import ConnectionRegister, OctetBudget
-from sendback.log_limit import LogLimit
+from sendback.log_limits import LogLimiter
 from sendback.mail.networks import client_network
 
 log = logging.getLogger(__name__)
@@ -96,7 +96,7 @@ class HttpLimits:
             settings.max_connections, settings.max_client_connections, MIN_IDLE
         )
         self.bodies: OctetBudget[HttpConnection] = OctetBudget(MAX_BODIES)
-        self.log_limit = LogLimit()
+        self.log_limiter = LogLimiter()
 
 
 class _Receiving(Enum):
@@ -430,11 +430,9 @@ class HttpConnection(HttpToolsProtocol):
             self._stall_timer = None
 
     def _log(self, reason: str) -> None:
-        suppressed = self._limits.log_limit.allow(self._network, self.loop.time())
-        if suppressed is not None:
-            log.warning(
-                "http_refused client=%s reason=%r suppressed=%d", self._network, reason, suppressed
-            )
+        more = self._limits.log_limiter.check(self._network, self.loop.time())
+        if more is not None:
+            log.warning("http_refused client=%s reason=%r%s", self._network, reason, more)
 
 
 def _header_too_large() -> SesError:

@@ -21,7 +21,7 @@ from sendback.aws.query import decode
 from sendback.aws.response import encode_error, encode_success
 from sendback.aws.sigv4 import SignedRequest
 from sendback.ids import IdMaker
-from sendback.log_limit import LogLimit
+from sendback.log_limits import LogLimiter
 from sendback.service.authorization import Authorization
 from sendback.service.caller import CallOrigin
 from sendback.store.errors import StoreUnavailableError
@@ -63,7 +63,7 @@ class Dispatcher:
         self._authenticator = authenticator
         self._authorization = authorization
         self._ids = ids
-        self._log_limit = LogLimit()
+        self._log_limiter = LogLimiter()
 
     async def answer(self, request: SignedRequest, origin: CallOrigin) -> Answer:
         """Whatever the request is, there is an answer in the protocol's form."""
@@ -75,8 +75,9 @@ class Dispatcher:
         except StoreUnavailableError:
             return self._failure(service_unavailable(), request_id)
         except Exception as error:
-            if self._log_limit.allow(repr(type(error)), monotonic()) is not None:
-                log.exception("request %s failed", request_id)
+            more = self._log_limiter.check(repr(type(error)), monotonic())
+            if more is not None:
+                log.exception("request %s failed%s", request_id, more)
             text = "The request processing has failed because of an unknown error."
             return self._failure(SesError("InternalFailure", text), request_id)
         return Answer(200, body, request_id)

@@ -7,7 +7,7 @@ import typer
 
 from sendback.cli.failures import CommandFailedError
 from sendback.cli.options import Json, Place, on_store
-from sendback.cli.output import print_fields, print_rows
+from sendback.cli.output import print_fields, print_rows, say
 
 if TYPE_CHECKING:
     from sendback.app import App
@@ -69,7 +69,7 @@ def create_user(name: Name, *, place: Place) -> None:
         await app.accounts.create_user(settings.account_id, name)
 
     place.run(work)
-    typer.echo(f"{name} is made. A key for it: sendback keys create --user {name}")
+    say(f"{name} is made. A key for it: sendback keys create --user {name}")
 
 
 @users.command("list")
@@ -101,4 +101,4 @@ def delete_user(name: Name, *, place: Place) -> None:
 
     if not place.run(work):
         raise CommandFailedError(f"the account has no user {name}")
-    typer.echo(f"{name} is deleted, with its keys and policies.")
+    say(f"{name} is deleted, with its keys and policies.")

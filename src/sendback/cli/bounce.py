@@ -8,6 +8,7 @@ import typer
 from sendback.cli.failures import CommandFailedError, usage_error
 from sendback.cli.options import Json, load_settings
 from sendback.cli.output import print_fields
+from sendback.redaction import shown_url
 
 # The names of sendback.dsn.REASONS, without the time to import it (a test compares them).
 REASONS = (
@@ -65,7 +66,13 @@ def _send(endpoint: str, region: str, request: dict[str, Any]) -> dict[str, Any]
     import boto3
     from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
-    client = boto3.client("ses", endpoint_url=endpoint, region_name=region)
+    try:
+        client = boto3.client("ses", endpoint_url=endpoint, region_name=region)
+    except ValueError:
+        shown = shown_url(endpoint)
+        raise usage_error(f"--endpoint-url is a URL (http://HOST:PORT), not {shown}") from None
+    except BotoCoreError as error:  # the profile that AWS_PROFILE names, say
+        raise CommandFailedError(str(error)) from None
     try:
         answer = client.send_bounce(**request)
     except NoCredentialsError:

@@ -18,7 +18,7 @@ def show(as_json: Json = False, config: ConfigFile = None) -> None:
     rows = [
         {
             "setting": entry.name,
-            "value": _shown(loaded.settings, entry.name, loaded.texts[entry.name]),
+            "value": loaded.texts[entry.name],
             "from": loaded.origins[entry.name],
             "environment": ENVIRONMENT_PREFIX + entry.name.upper(),
             "about": entry.metadata["about"],
@@ -26,8 +26,3 @@ def show(as_json: Json = False, config: ConfigFile = None) -> None:
         for entry in fields(Settings)
     ]
     print_rows(rows, ("setting", "value", "from", "about"), as_json=as_json)
-
-
-def _shown(settings: Settings, name: str, text: str) -> str:
-    """As it was written; the relay's password is not shown."""
-    return str(settings.outbound) if name == "outbound" else text

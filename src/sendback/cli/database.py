@@ -1,10 +1,12 @@
-"""`sendback db`: the database's schema."""
+"""`sendback db`: the database's schema, and whether it is sound."""
 
 import typer
 
+from sendback.cli.failures import CommandFailedError
 from sendback.cli.options import ConfigFile, Database, DataDir, load_settings
+from sendback.cli.output import printable
 
-app = typer.Typer(help="The database's schema.", no_args_is_help=True)
+app = typer.Typer(help="The database: its schema, and whether it is sound.", no_args_is_help=True)
 
 
 @app.command("upgrade")
@@ -18,3 +20,26 @@ def upgrade(data_dir: DataDir = None, database: Database = None, config: ConfigF
         typer.echo(f"The database has schema {after}, as this version needs.")
     else:
         typer.echo(f"The database went from schema {before or 'none'} to {after}.")
+
+
+@app.command("check")
+def check(data_dir: DataDir = None, database: Database = None, config: ConfigFile = None) -> None:
+    """Read the whole database and look for every body; servers may run meanwhile.
+
+    Exit code 1 when something is damaged or missing, with a line for each.
+    """
+    settings = load_settings(config, data_dir=data_dir, database=database).settings
+    if not settings.database_file.is_file():
+        raise CommandFailedError(f"there is no database {settings.database_file}")
+    from sendback.store.checking import check_store
+
+    problems = check_store(settings.database_url, settings.data_dir)
+    for problem in problems:
+        typer.echo(printable(problem))
+    if problems:
+        raise CommandFailedError(
+            f"{len(problems)} problems in {settings.database_file}: stop all servers and put a "
+            "copy of the data directory in its place, or save what can be read with "
+            f"`sqlite3 {settings.database_file} .recover`"
+        )
+    typer.echo(f"{settings.database_file} is sound, and every body is there.")

@@ -16,9 +16,8 @@ from email.policy import SMTP as SMTP_POLICY
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import typer
-
 from sendback.cli.failures import CommandFailedError
+from sendback.cli.output import say
 
 if TYPE_CHECKING:
     from sendback.dsn.parse import ParsedDsn
@@ -153,20 +152,20 @@ def _send_mail(host: str, port: int) -> str:
 
 
 def _say(text: str) -> None:
-    typer.echo(text + "\n")
+    say(text + "\n")
 
 
 def _tell(dsn: "ParsedDsn") -> None:
     wanted = ("From", "To", "Subject", "In-Reply-To", "Auto-Submitted")
     for name in wanted:
-        typer.echo(f"  {name}: {dsn.header_value(name)}")
-    typer.echo("\nIts delivery status, per message:\n")
+        say(f"  {name}: {dsn.header_value(name)}")
+    say("\nIts delivery status, per message:\n")
     for name, value in dsn.message_fields:
-        typer.echo(f"  {name}: {value}")
+        say(f"  {name}: {value}")
     for number, recipient in enumerate(dsn.recipients, 1):
-        typer.echo(f"\nRecipient {number}:\n")
+        say(f"\nRecipient {number}:\n")
         for name, value in recipient.fields:
-            typer.echo(f"  {name}: {value}")
-    typer.echo("\nThe text for people:\n")
-    typer.echo("".join(f"  {line}\n" for line in dsn.explanation.splitlines()))
-    typer.echo("That is the whole way. Next: sendback serve")
+            say(f"  {name}: {value}")
+    say("\nThe text for people:\n")
+    say("".join(f"  {line}\n" for line in dsn.explanation.splitlines()))
+    say("That is the whole way. Next: sendback serve")

@@ -8,7 +8,7 @@ import typer
 
 from sendback.cli.failures import usage_error
 from sendback.cli.options import Json, Place, on_store
-from sendback.cli.output import print_json, printable
+from sendback.cli.output import print_json, printable, say
 
 if TYPE_CHECKING:
     from sendback.app import App
@@ -48,6 +48,7 @@ def doctor(
             ipaddress.ip_address(text)
         except ValueError:
             raise usage_error(f"--address is an IP address, not {text!r}") from None
+    _check_domain(probe)
 
     async def work(app: "App", settings: "Settings") -> "list[Finding]":
         from sendback.doctor import Doctor
@@ -64,10 +65,19 @@ def doctor(
         raise typer.Exit(1)
 
 
+def _check_domain(text: str) -> None:
+    from sendback.mail.address import AddressError, parse_domain
+
+    try:
+        parse_domain(text)
+    except AddressError as error:
+        raise usage_error(f"--probe is a domain: {error}") from None
+
+
 def _print(found: "list[Finding]") -> None:
     width = max(len(finding.check) for finding in found)
     for finding in found:
         mark = _MARKS[finding.verdict.value]
-        typer.echo(f"{mark}  {finding.check:{width}}  {printable(finding.found)}")
+        say(f"{mark}  {finding.check:{width}}  {printable(finding.found)}")
         if finding.advice:
-            typer.echo(f"{'':{width + 6}}{printable(finding.advice)}")
+            say(f"{'':{width + 6}}{printable(finding.advice)}")

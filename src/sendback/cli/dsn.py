@@ -1,8 +1,7 @@
 """`sendback dsn`: writing, reading and judging delivery status notifications."""
 
-import json
 import os
-import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,11 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sendback.cli.failures import FAILED, CommandFailedError, usage_error
+from sendback.cli.files import read_json_object, read_octets
 from sendback.cli.options import Json
-from sendback.cli.output import print_fields, print_json, print_rows, printable
+from sendback.cli.output import print_fields, print_json, print_rows, say, write_octets
 
 if TYPE_CHECKING:
-    from sendback.dsn import Bounce, ParsedDsn, RecipientFields, Report
+    from sendback.dsn import Bounce, ExtensionField, ParsedDsn, Reason, RecipientFields, Report
 
 app = typer.Typer(
     help="Write, read and judge delivery status notifications (RFC 3464).", no_args_is_help=True
@@ -63,17 +63,19 @@ def compose_dsn(
         "language": language,
     }
     if file is not None:
-        given |= _read_json(file)
-    _write(_composed(given))
+        described = read_json_object(file)
+        _check_members(described, _MEMBERS, "the description")
+        given |= described
+    write_octets(_composed(given))
 
 
 @app.command("parse")
 def parse_dsn(file: File, as_json: Json = False) -> None:
-    """Read a bounce, anyone's: its fields as a table, or as JSON."""
+    """Read a bounce of any mail server: its fields as a table, or as JSON."""
     from sendback.dsn import NotADsnError, parse, status_text
 
     try:
-        parsed = parse(_read_message(file))
+        parsed = parse(read_octets(file))
     except NotADsnError as error:
         raise CommandFailedError(f"{file}: {error}") from None
     if as_json:
@@ -81,12 +83,12 @@ def parse_dsn(file: File, as_json: Json = False) -> None:
         return
     print_fields(dict(parsed.message_fields), as_json=False)
     for number, recipient in enumerate(parsed.recipients, 1):
-        typer.echo(f"\nRecipient {number}")
+        say(f"\nRecipient {number}")
         fields = dict(recipient.fields)
         if meaning := status_text(recipient.status):
             fields["Status"] = f"{recipient.status}  ({meaning})"
         print_fields(fields, as_json=False)
-    typer.echo("\n" + "\n".join(printable(line) for line in parsed.explanation.splitlines()))
+    say("\n" + "\n".join(parsed.explanation.splitlines()))
 
 
 @app.command("check")
@@ -102,131 +104,191 @@ def check_dsn(file: File, as_json: Json = False) -> None:
     if rows or as_json:
         print_rows(rows, ("section", "where", "rule"), as_json=as_json)
     else:
-        typer.echo("Nothing found.")
+        say("Nothing found.")
     if rows:
         raise typer.Exit(FAILED)
 
 
-def _read(file: Path) -> bytes:
-    try:
-        return sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
-    except OSError as error:
-        raise usage_error(f"{file} cannot be read: {error.strerror}") from None
-
-
 def _read_message(file: Path) -> bytes:
     """Messages are saved with LF more often than not; on the wire they had CR LF."""
-    content = _read(file)
+    content = read_octets(file)
     return content if b"\r\n" in content else content.replace(b"\n", b"\r\n")
 
 
-def _read_json(file: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(_read(file))
-    except ValueError as error:
-        raise usage_error(f"{file} is no JSON: {error}") from None
+# --- composing ------------------------------------------------------------------------------
+
+# The members of the JSON description, and what each has to be; null is as if it were not there.
+_TEXT = (str, "a text")
+_FLAG = (bool, "true or false")
+_LIST = (list, "a list")
+_OBJECT = (dict, "an object")
+_MEMBERS: Mapping[str, tuple[type, str]] = {
+    "from": _TEXT,
+    "to": _TEXT,
+    "recipients": _LIST,
+    "reporting_mta": _TEXT,
+    "original": _TEXT,
+    "return_full": _FLAG,
+    "explanation": _TEXT,
+    "language": _TEXT,
+    "message_id": _TEXT,
+    "date": _TEXT,
+    "arrival_date": _TEXT,
+    "original_envelope_id": _TEXT,
+    "extension_fields": _OBJECT,
+}
+_RECIPIENT_MEMBERS: Mapping[str, tuple[type, str]] = {
+    "recipient": _TEXT,
+    "reason": _TEXT,
+    "action": _TEXT,
+    "status": _TEXT,
+    "diagnostic_code": _TEXT,
+    "original_recipient": _TEXT,
+    "remote_mta": _TEXT,
+    "last_attempt_date": _TEXT,
+    "will_retry_until": _TEXT,
+    "extension_fields": _OBJECT,
+}
+
+
+def _check_members(value: object, members: Mapping[str, tuple[type, str]], where: str) -> None:
+    """Raise a usage error unless it is an object with these members, each of its type."""
     if not isinstance(value, dict):
-        raise usage_error(f"{file} is no JSON object")
-    return value
+        raise usage_error(f"{where} is not a JSON object")
+    for name, member in value.items():
+        if name not in members:
+            raise usage_error(f"{where} has {name!r}; known are {', '.join(members)}")
+        kind, words = members[name]
+        if member is not None and not isinstance(member, kind):
+            raise usage_error(f"{where}: {name} is {words}, not {type(member).__name__}")
 
 
-def _write(content: bytes) -> None:
-    sys.stdout.buffer.write(content)
-    sys.stdout.buffer.flush()
-
-
-def _composed(given: dict[str, Any]) -> bytes:
+def _composed(given: Mapping[str, Any]) -> bytes:
+    """Return the bounce. Raises `BadParameter` for what cannot be composed."""
     from sendback.dsn import DsnError, builtin_texts, compose
     from sendback.mail.address import AddressError
 
     languages = builtin_texts()
-    if given["language"] not in languages:
-        raise usage_error(f"language is one of {', '.join(sorted(languages))}")
+    language = given["language"] or "en"
+    if language not in languages:
+        raise usage_error(f"language is one of {', '.join(sorted(languages))}, not {language!r}")
     for name in ("from", "to", "recipients"):
         if not given[name]:
             raise usage_error(f"{name} is missing: give it as a flag or in the JSON")
     try:
         bounce = _bounce(given)
-        return compose(bounce, f"=_{os.urandom(16).hex()}", languages[given["language"]])
+        return compose(bounce, f"=_{os.urandom(16).hex()}", languages[language])
     except (DsnError, AddressError) as error:
         raise usage_error(str(error)) from None
-    except (KeyError, TypeError, ValueError) as error:
-        raise usage_error(f"the description is not right: {error!r}") from None
 
 
-def _bounce(given: dict[str, Any]) -> "Bounce":
+def _bounce(given: Mapping[str, Any]) -> "Bounce":
     import socket
 
-    from sendback.dsn import Bounce, ReturnedHeaders, ReturnedMessage, parse_address
+    from sendback.dsn import Bounce, MtaName, ReturnedHeaders, ReturnedMessage, parse_address
     from sendback.ids import RandomIds
     from sendback.mail.headers import header_section, message_id
 
     now = datetime.now(UTC)
     host = given["reporting_mta"] or socket.gethostname()
+    mta = MtaName.from_text(host if ";" in host else f"dns; {host}", "Reporting-MTA")
     original = _read_message(Path(given["original"])) if given["original"] else b""
     header = header_section(original)
     return Bounce(
         sender=given["from"],
-        to=parse_address(given["to"]),
-        date=_date(given.get("date")) or now,
-        message_id=given.get("message_id") or f"{RandomIds().outbound_message(now)}@{host}",
-        report=_report(given, host),
+        to=parse_address(given["to"], any_dots=True),
+        date=_date(given, "date") or now,
+        message_id=given.get("message_id") or f"{RandomIds().outbound_message(now)}@{mta.name}",
+        report=_report(given, mta),
         explanation=given["explanation"],
         in_reply_to=message_id(header),
         returned=ReturnedMessage(original) if given["return_full"] else ReturnedHeaders(header),
     )
 
 
-def _report(given: dict[str, Any], host: str) -> "Report":
-    from sendback.dsn import ExtensionField, MtaName, Report
+def _report(given: Mapping[str, Any], reporting_mta: Any) -> "Report":
+    from sendback.dsn import Report
 
     return Report(
-        reporting_mta=MtaName.from_text(host if ";" in host else f"dns; {host}", "Reporting-MTA"),
-        recipients=tuple(_recipient(item) for item in given["recipients"]),
-        original_envelope_id=given.get("original_envelope_id"),
-        arrival_date=_date(given.get("arrival_date")),
-        extension_fields=tuple(
-            ExtensionField(name, value)
-            for name, value in (given.get("extension_fields") or {}).items()
+        reporting_mta=reporting_mta,
+        recipients=tuple(
+            _recipient(item, f"recipient {number}")
+            for number, item in enumerate(given["recipients"], 1)
         ),
+        original_envelope_id=given.get("original_envelope_id"),
+        arrival_date=_date(given, "arrival_date"),
+        extension_fields=_extensions(given, "the description"),
     )
 
 
-def _recipient(item: dict[str, Any]) -> "RecipientFields":
-    from sendback.dsn import (
-        REASONS,
-        Action,
-        ExtensionField,
-        MtaName,
-        OriginalRecipient,
-        RecipientFields,
-        parse_address,
-    )
+def _recipient(item: Any, where: str) -> "RecipientFields":
+    from sendback.dsn import MtaName, OriginalRecipient, RecipientFields, parse_address
 
-    reason = REASONS[item["reason"]] if "reason" in item else None
+    _check_members(item, _RECIPIENT_MEMBERS, where)
+    if not item.get("recipient"):
+        raise usage_error(f"{where}: recipient is missing")
+    reason = _reason(item, where)
     original = item.get("original_recipient")
+    if original and ";" not in original:
+        raise usage_error(f"{where}: original_recipient is of the form 'type; address'")
     remote = item.get("remote_mta")
     return RecipientFields(
-        final_recipient=parse_address(item["recipient"]),
-        action=Action(item.get("action", "failed")),
+        final_recipient=parse_address(item["recipient"], any_dots=True),
+        action=_action(item, where),
         status=item.get("status") or (reason.status if reason else ""),
         original_recipient=OriginalRecipient(*original.split(";", 1)) if original else None,
         remote_mta=MtaName.from_text(remote, "Remote-MTA") if remote else None,
         diagnostic_code=item.get("diagnostic_code") or (reason.diagnostic_code if reason else None),
-        last_attempt_date=_date(item.get("last_attempt_date")),
-        will_retry_until=_date(item.get("will_retry_until")),
-        extension_fields=tuple(
-            ExtensionField(name, value)
-            for name, value in (item.get("extension_fields") or {}).items()
-        ),
+        last_attempt_date=_date(item, "last_attempt_date"),
+        will_retry_until=_date(item, "will_retry_until"),
+        extension_fields=_extensions(item, where),
     )
 
 
-def _date(text: str | None) -> datetime | None:
+def _reason(item: Mapping[str, Any], where: str) -> "Reason | None":
+    from sendback.dsn import REASONS
+
+    name = item.get("reason")
+    if name is None:
+        return None
+    if name not in REASONS:
+        raise usage_error(f"{where}: reason is one of {', '.join(REASONS)}, not {name!r}")
+    return REASONS[name]
+
+
+def _action(item: Mapping[str, Any], where: str) -> Any:
+    from sendback.dsn import Action
+
+    name = item.get("action") or "failed"
+    if name not in list(Action):
+        raise usage_error(f"{where}: action is one of {', '.join(Action)}, not {name!r}")
+    return Action(name)
+
+
+def _extensions(item: Mapping[str, Any], where: str) -> "tuple[ExtensionField, ...]":
+    from sendback.dsn import ExtensionField
+
+    given = item.get("extension_fields") or {}
+    for name, value in given.items():
+        if not isinstance(value, str):
+            raise usage_error(f"{where}: the extension field {name!r} is a text")
+    return tuple(ExtensionField(name, value) for name, value in given.items())
+
+
+def _date(item: Mapping[str, Any], name: str) -> datetime | None:
+    """Return the date in UTC, which is taken to be meant where no zone is given."""
+    text = item.get(name)
     if not text:
         return None
-    moment = datetime.fromisoformat(text)
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    try:
+        moment = datetime.fromisoformat(text)
+        zoned = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        return zoned.astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise usage_error(f"{name} is a date such as 2026-03-01T12:00:00, not {text!r}") from None
+
+
+# --- reading --------------------------------------------------------------------------------
 
 
 def _as_dict(parsed: "ParsedDsn") -> dict[str, Any]:

@@ -11,6 +11,7 @@ _FORESEEN = {
     "SecretError",
     "SesError",
     "StoreUnavailableError",
+    "WorkerFailedError",
 }
 
 FAILED = 1
@@ -29,6 +30,8 @@ def explain(error: Exception) -> tuple[str, int] | None:
         return str(error), FAILED
     if type(error).__name__ in {"QuestionError", "SetupError"}:
         return str(error), USAGE
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {error.strerror}", FAILED
     # By name: importing the store for this would slow every command down.
     if type(error).__name__ in _FORESEEN:
         return str(error), FAILED

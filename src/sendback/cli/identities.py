@@ -6,7 +6,7 @@ import typer
 
 from sendback.cli.failures import CommandFailedError
 from sendback.cli.options import Json, Place, on_store
-from sendback.cli.output import print_fields, print_rows
+from sendback.cli.output import print_fields, print_rows, say
 
 if TYPE_CHECKING:
     from sendback.app import App
@@ -134,7 +134,7 @@ def sign(
         await app.identity_attributes.set_dkim_enabled(settings.account_id, name, enabled=on)
 
     place.run(work)
-    typer.echo(f"Mail from {name} is {'signed' if on else 'not signed'}, within a minute.")
+    say(f"Mail from {name} is {'signed' if on else 'not signed'}, within a minute.")
 
 
 @app.command("rotate-dkim")
@@ -176,7 +176,7 @@ def delete(
 
     if not place.run(work):
         raise CommandFailedError(f"there is no identity {name}")
-    typer.echo(f"{name} is deleted.")
+    say(f"{name} is deleted.")
 
 
 def _row(identity: "Identity") -> dict[str, Any]:

@@ -7,7 +7,7 @@ import typer
 
 from sendback.cli.failures import CommandFailedError, usage_error
 from sendback.cli.options import Json, Place, on_store
-from sendback.cli.output import print_fields, print_rows
+from sendback.cli.output import print_fields, print_rows, say
 
 if TYPE_CHECKING:
     from sendback.app import App
@@ -27,6 +27,9 @@ def create(user: User = "root", as_json: Json = False, *, place: Place) -> None:
     """Make a key pair, and its user if need be. Its secret is shown this once."""
 
     async def work(app: "App", settings: "Settings") -> dict[str, Any]:
+        from sendback.service.accounts import check_name
+
+        check_name(user, "user")
         await app.check_secret()
         return _shown(await app.keys.create(settings.account_id, user))
 
@@ -118,7 +121,7 @@ def delete(access_key_id: KeyId, *, place: Place) -> None:
 
     if not place.run(work):
         raise CommandFailedError(f"the account has no key {access_key_id}")
-    typer.echo(f"{access_key_id} is deleted.")
+    say(f"{access_key_id} is deleted.")
 
 
 def _state(key: "AccessKey", now: datetime) -> str:
@@ -134,7 +137,7 @@ def _set_enabled(access_key_id: str, place: Place, *, enabled: bool) -> None:
 
     if not place.run(work):
         raise CommandFailedError(f"the account has no key {access_key_id}")
-    typer.echo(f"{access_key_id} is {'enabled' if enabled else 'disabled'}.")
+    say(f"{access_key_id} is {'enabled' if enabled else 'disabled'}.")
 
 
 def _shown(issued: "IssuedKey") -> dict[str, Any]:

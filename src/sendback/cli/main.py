@@ -1,10 +1,15 @@
 """The command line: the tree of commands, and what becomes of errors.
 
-Exit codes: 0 done, 1 it did not work, 2 the command or a setting was wrong.
+Exit codes: 0 done, 1 it did not work, 2 the command or a setting was wrong, 130 interrupted.
 """
 
+import contextlib
+import io
+import os
+import signal
 import sys
-from typing import Annotated
+import traceback
+from typing import Annotated, Any
 
 import typer
 
@@ -25,6 +30,7 @@ from sendback.cli import (
     rules,
     serve,
 )
+from sendback.cli.output import say
 
 app = typer.Typer(
     name="sendback",
@@ -59,7 +65,7 @@ app.add_typer(database.app, name="db")
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"sendback {__version__}")
+        say(f"sendback {__version__}")
         raise typer.Exit
 
 
@@ -75,16 +81,103 @@ def root(
     """Receives mail by SMTP and bounces it the way Amazon SES does."""
 
 
+_FAILED = 1
+_INTERRUPTED = 130
+# The class is click's or Typer's own copy of click's, by Typer's version.
+_ClickError: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
+
+
 def main() -> None:
-    """The entry point."""
+    """The entry point: runs the command and exits with its code.
+
+    No foreseen error ends in a traceback; what is printed holds no control characters.
+    """
+    _prepare_streams()
+    code = _INTERRUPTED
+    try:
+        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        code = _flushed(_run())
+    except KeyboardInterrupt:
+        code = _INTERRUPTED
+    finally:
+        # Nothing is under way any more: ending the interpreter is not to be interrupted.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.exit(code)
+
+
+def _prepare_streams() -> None:
+    """Make both streams usable: one that was closed swallows, no character is an error."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _run() -> int:
+    """Run the command; return the exit code."""
+    try:
+        result = app(standalone_mode=False)
+    except SystemExit as error:
+        return error.code if isinstance(error.code, int) else _FAILED
+    except typer.Abort:
+        return _INTERRUPTED
+    except _ClickError as error:
+        return _usage(error)
+    except BrokenPipeError:
+        return _pipe_closed()
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is printed here
+        return _failed(error)
+    return result if isinstance(result, int) else 0
+
+
+def _usage(error: Any) -> int:
+    text = io.StringIO()
+    error.show(file=text)
+    say(text.getvalue().rstrip("\n"), err=True)
+    return int(error.exit_code)
+
+
+def _failed(error: Exception) -> int:
+    """Print what the error means, or, when it is a fault of Sendback, where it happened."""
     from sendback.cli.failures import explain
 
-    try:
-        app()
-    except Exception as error:
-        explanation = explain(error)
-        if explanation is None:
-            raise
+    explanation = explain(error)
+    if explanation is not None:
         text, code = explanation
-        typer.echo(f"sendback: {text}", err=True)
-        sys.exit(code)
+        say(f"sendback: {text}", err=True)
+        return code
+    if isinstance(error, OSError):
+        about = f"{error.filename}: " if error.filename else ""
+        say(f"sendback: {about}{error.strerror or error}", err=True)
+        return _FAILED
+    say("".join(traceback.format_exception(error)).rstrip("\n"), err=True)
+    say("sendback: this is a fault of Sendback; please report it with the lines above", err=True)
+    return _FAILED
+
+
+def _flushed(code: int) -> int:
+    """Write what is still buffered; return the exit code."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return _pipe_closed()
+    except OSError as error:
+        _swallow_output()
+        say(f"sendback: the output could not be written: {error.strerror}", err=True)
+        return _FAILED
+    return code
+
+
+def _pipe_closed() -> int:
+    """`sendback … | head`: whoever read has enough. Nothing is printed."""
+    _swallow_output()
+    return _FAILED
+
+
+def _swallow_output() -> None:
+    """Keep Python from writing the rest of the buffer when it ends."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno() if sys.__stdout__ else 1)

@@ -1,43 +1,58 @@
-"""`sendback messages`: what was received."""
+"""`sendback messages`: what was received, what its rules did, and how that is steered."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sendback.cli.failures import CommandFailedError
+from sendback.cli.failures import CommandFailedError, usage_error
 from sendback.cli.options import Json, Limit, Place, on_store
 from sendback.cli.output import print_fields, print_rows, printable
 
 if TYPE_CHECKING:
     from sendback.app import App
     from sendback.config import Settings
-    from sendback.store.values import Processing, ReceivedMessage, StepRecord
+    from sendback.store.values import Processing, ProcessingState, ReceivedMessage, StepRecord
 
     _Processed = tuple[Processing, Sequence[StepRecord]] | None
     _Shown = tuple[ReceivedMessage, bytes, _Processed]
 
-app = typer.Typer(help="What was received.", no_args_is_help=True)
+app = typer.Typer(help="What was received, and what its rules did.", no_args_is_help=True)
+
+STATES = ("queued", "held", "done", "dropped")
+State = Annotated[str | None, typer.Option("--state", help=f"One of {', '.join(STATES)}.")]
+MessageIds = Annotated[
+    list[str] | None, typer.Argument(metavar="[MESSAGE_ID]...", help="Which ones, by their IDs.")
+]
 
 
 @app.command("list")
 @on_store
 def list_messages(
+    state: State = None,
     limit: Limit = 50,
     as_json: Json = False,
     *,
     place: Place,
 ) -> None:
-    """List received messages, the newest first."""
+    """List received messages, the newest first, with how far their rules have come.
+
+    `held` ones were set aside, because they broke their worker or their rules cannot be worked on;
+    `messages show` prints the reason. Without an active rule set there is no state.
+    """
+    _check_state(state, STATES)
 
     async def work(app: "App", settings: "Settings") -> list[dict[str, Any]]:
         from sendback.store.messages import ListMessages
+        from sendback.store.values import ProcessingState
 
-        found = await app.store.read(ListMessages(settings.account_id, limit))
-        return [_row(message) for message in found]
+        wanted = ProcessingState(state) if state else None
+        found = await app.store.read(ListMessages(settings.account_id, limit, wanted))
+        return [{**_row(message), "processing": how_far} for message, how_far in found]
 
     rows = place.run(work)
-    columns = ("received_at", "message_id", "from", "to", "subject", "size")
+    columns = ("received_at", "message_id", "from", "to", "subject", "size", "processing")
     print_rows(rows, columns, as_json=as_json)
 
 
@@ -83,6 +98,113 @@ def show_message(
     typer.echo("\n" + _shown(message.header))
 
 
+@app.command("retry")
+@on_store
+def retry(
+    message_ids: MessageIds = None,
+    everything: Annotated[bool, typer.Option("--all", help="All that are held.")] = False,
+    *,
+    place: Place,
+) -> None:
+    """Work on held messages again: those named, or all. What was done already is not done twice."""
+    from sendback.store.values import ProcessingState
+
+    async def retry_some(app: "App", account_id: str, chosen: tuple[str, ...]) -> int:
+        from sendback.store.processing_control import RetryProcessing
+
+        return await app.store.write(RetryProcessing(account_id, chosen, app.clock.now()))
+
+    states = (ProcessingState.HELD,)
+    steering = _Steering(states, retry_some, "due now", "only what is held can be retried")
+    steering.run(place, message_ids or [], everything=everything)
+
+
+@app.command("drop")
+@on_store
+def drop(
+    message_ids: MessageIds = None,
+    everything: Annotated[bool, typer.Option("--all", help="All that are held or queued.")] = False,
+    state: Annotated[str | None, typer.Option("--state", help="Only held, or queued ones.")] = None,
+    *,
+    place: Place,
+) -> None:
+    """End the processing of messages: nothing more of their rules is done, now or later.
+
+    What a worker is working on at this moment is left alone. The messages themselves stay.
+    """
+    _check_state(state, ("held", "queued"))
+    from sendback.store.values import ProcessingState
+
+    async def drop_some(app: "App", account_id: str, chosen: tuple[str, ...]) -> int:
+        from sendback.store.processing_control import DropProcessing
+
+        reason = "dropped by the operator"
+        return await app.store.write(DropProcessing(account_id, chosen, app.clock.now(), reason))
+
+    both = (ProcessingState.HELD, ProcessingState.QUEUED)
+    states = (ProcessingState(state),) if state else both
+    steering = _Steering(states, drop_some, "dropped", "there is nothing to drop")
+    steering.run(place, message_ids or [], everything=everything)
+
+
+@dataclass(frozen=True, slots=True)
+class _Steering:
+    """A change of state: of messages in which states, what makes it, and what is printed."""
+
+    states: "tuple[ProcessingState, ...]"
+    change: "Callable[[App, str, tuple[str, ...]], Awaitable[int]]"
+    done: str
+    otherwise: str
+
+    def run(self, place: Place, ids: Sequence[str], *, everything: bool) -> None:
+        if not ids and not everything:
+            raise usage_error("name messages, or --all")
+
+        async def work(app: "App", settings: "Settings") -> int:
+            if len(ids) == 1:
+                await self._check(app, settings.account_id, ids[0])
+            return await self._change(app, settings.account_id, tuple(ids))
+
+        count = place.run(work)
+        if len(ids) == 1 and count:
+            typer.echo(f"{ids[0]} is {self.done}.")
+        elif len(ids) == 1:
+            typer.echo(f"{ids[0]} is left as it is: it is being worked on at this moment.")
+        else:
+            typer.echo(f"{count} {'message is' if count == 1 else 'messages are'} {self.done}.")
+
+    async def _check(self, app: "App", account_id: str, message_id: str) -> None:
+        from sendback.store.messages import FindMessage
+        from sendback.store.processing import FindProcessing
+
+        if await app.store.read(FindMessage(account_id, message_id)) is None:
+            raise CommandFailedError(f"no message {message_id} was received here")
+        found = await app.store.read(FindProcessing(account_id, message_id))
+        if found is None:
+            raise CommandFailedError(f"{message_id} came without an active rule set")
+        if found[0].state not in self.states:
+            raise CommandFailedError(f"{message_id} is {found[0].state.value}: {self.otherwise}")
+
+    async def _change(self, app: "App", account_id: str, ids: tuple[str, ...]) -> int:
+        from sendback.store.processing_control import ChooseProcessing
+
+        total, after = 0, ""
+        while True:
+            unit = ChooseProcessing(account_id, self.states, ids, after)
+            chosen = await app.store.read(unit)
+            if not chosen:
+                return total
+            if after:
+                typer.echo(f"{total} so far", err=True)
+            after = chosen[-1]
+            total += await self.change(app, account_id, tuple(chosen))
+
+
+def _check_state(state: str | None, allowed: Sequence[str]) -> None:
+    if state is not None and state not in allowed:
+        raise usage_error(f"--state is one of {', '.join(allowed)}, not {state!r}")
+
+
 _STEP_COLUMNS = ("at", "rule", "action", "outcome", "attempts", "milliseconds", "result")
 
 
@@ -101,6 +223,7 @@ def _processing(processed: "_Processed") -> dict[str, Any]:
     return {
         "rule_set": entry.rule_set,
         "processing": entry.state.value,
+        "reason": entry.reason,
         **verdicts,
         "steps": [
             {

@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+import os
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from functools import wraps
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from sendback.cli.failures import CommandFailedError
-from sendback.config import LoadedSettings, Settings, load
+from sendback.config import LoadedSettings, SettingError, Settings, load
 
 if TYPE_CHECKING:
     from sendback.app import App
@@ -35,7 +36,9 @@ Account = Annotated[
     typer.Option("--account", help="Whose; 12 digits.", show_default="the setting account_id"),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
-Limit = Annotated[int, typer.Option("--limit", "-n", min=1, help="How many at most.")]
+Limit = Annotated[
+    int, typer.Option("--limit", "-n", min=1, max=1_000_000, help="How many at most.")
+]
 
 
 def load_settings(config: Path | None, **flags: str | None) -> LoadedSettings:
@@ -72,7 +75,8 @@ class Place:
         from sendback.app import App
         from sendback.store.store import prepare_schema
 
-        settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.umask(0o077)  # what is written here (mail, keys) is nobody else's to read
+        _make_folder(settings.data_dir)
         prepare_schema(settings.database_url)
 
         async def main() -> T:
@@ -83,6 +87,14 @@ class Place:
                 app.close()
 
         return asyncio.run(main())
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        allowed = f"a directory that can be made and written to ({error.strerror})"
+        raise SettingError("data_dir", str(folder), "the settings", allowed) from None
 
 
 _PLACE_OPTIONS = {

@@ -291,20 +291,20 @@ class _Steering:
             raise CommandFailedError(f"{message_id} is {state}: {self.otherwise}")
 
     async def _steer(self, app: "App", settings: "Settings", selection: "Selection") -> int:
-        from sendback.store.outbox_control import Steer
+        from sendback.store.outbox_control import ChooseOutbox, Steer
         from sendback.store.values import OutboxState
 
         now = app.clock.now()
         expires_at = now + settings.give_up_after if self.state == "queued" else None
         origin = tuple(map(OutboxState, self.origin))
-        unit = Steer(selection, origin, OutboxState(self.state), now, expires_at)
-        total = 0
-        while True:
-            changed = await app.store.write(unit)
-            total += changed.count
-            if not changed.may_be_more:
-                return total
-            typer.echo(f"{total} so far", err=True)
+        total, after = 0, ""
+        while chosen := await app.store.read(ChooseOutbox(selection, origin, after)):
+            if after:
+                typer.echo(f"{total} so far", err=True)
+            after = chosen[-1]
+            unit = Steer(tuple(chosen), origin, OutboxState(self.state), now, expires_at)
+            total += await app.store.write(unit)
+        return total
 
 
 async def _paused(app: "App") -> list[str]:

@@ -5,12 +5,15 @@ shown, not sent to the terminal, and no markup in them is taken for ours.
 """
 
 import json
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 import typer
+
+from sendback.mail import printable as characters
 
 _SHORT = 19  # a date
 _NARROWEST = 8
@@ -23,7 +26,7 @@ def print_rows(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, as_
         print_json(list(rows))
         return
     if not rows:
-        typer.echo("Nothing there.")
+        say("Nothing there.")
         return
     from rich import box
     from rich.console import Console
@@ -69,12 +72,29 @@ def print_fields(fields: Mapping[str, Any], *, as_json: bool) -> None:
         return
     width = max(map(len, fields), default=0)
     for name, value in fields.items():
-        typer.echo(f"{name.replace('_', ' '):{width}}  {printable(value)}")
+        say(f"{name.replace('_', ' '):{width}}  {printable(value)}")
 
 
 def print_json(value: Any) -> None:
-    """Indented JSON; dates as ISO 8601."""
-    typer.echo(json.dumps(value, indent=2, default=_json, ensure_ascii=False))
+    """Indented JSON; dates as ISO 8601; what is not visible in a text is written as an escape."""
+    text = json.dumps(value, indent=2, default=_json, ensure_ascii=False)
+    typer.echo("\n".join(_HIDDEN.sub(_json_escape, line) for line in text.split("\n")))
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """Print text for people, each line escaped where it is not visible."""
+    lines = (characters.printable(line, limit=None) for line in text.split("\n"))
+    typer.echo("\n".join(lines), err=err)
+
+
+def write_octets(content: bytes) -> None:
+    """Write octets as they are; to a terminal, as lines in which nothing is hidden."""
+    if sys.stdout.isatty():
+        say(content.decode("utf-8", "replace").replace("\r\n", "\n").rstrip("\n"))
+        return
+    sys.stdout.flush()
+    sys.stdout.buffer.write(content)
+    sys.stdout.buffer.flush()
 
 
 def printable(value: Any) -> str:
@@ -85,8 +105,24 @@ def printable(value: Any) -> str:
         return value.strftime("%Y-%m-%d %H:%M:%S")
     if isinstance(value, (list, tuple)):
         return ", ".join(map(printable, value))
-    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in str(value))
+    return characters.printable(str(value), limit=None)
 
 
 def _json(value: Any) -> str:
     return value.isoformat() if isinstance(value, datetime) else str(value)
+
+
+# Only what is not ASCII: json escapes the controls below U+0020 itself.
+_HIDDEN = re.compile(r"[^ -~]")
+_LAST_OF_BMP = 0xFFFF
+
+
+def _json_escape(match: re.Match[str]) -> str:
+    character = match[0]
+    if character.isprintable():
+        return character
+    code = ord(character)
+    if code <= _LAST_OF_BMP:
+        return f"\\u{code:04x}"
+    code -= _LAST_OF_BMP + 1
+    return f"\\u{0xD800 + (code >> 10):04x}\\u{0xDC00 + (code & 0x3FF):04x}"

@@ -1,7 +1,6 @@
 """`sendback policies`: who may use an identity, what a user may do, and why."""
 
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sendback.cli.failures import CommandFailedError, usage_error
+from sendback.cli.files import read_text
 from sendback.cli.options import Json, Place, on_store
-from sendback.cli.output import print_fields, print_rows
+from sendback.cli.output import print_fields, print_rows, say
 
 if TYPE_CHECKING:
     from sendback.app import App
@@ -49,7 +49,7 @@ def show(name: Name, identity: OfIdentity = None, user: OfUser = None, *, place:
     """Print a policy document."""
     for policy in place.run(_find(identity, user)):
         if policy.name == name:
-            typer.echo(json.dumps(json.loads(policy.document), indent=2, ensure_ascii=False))
+            say(json.dumps(json.loads(policy.document), indent=2, ensure_ascii=False))
             return
     raise CommandFailedError(f"there is no policy {name}")
 
@@ -66,7 +66,7 @@ def put(
 ) -> None:
     """Attach a policy, or replace the one of that name."""
     _expect_one(identity, user)
-    document = _read(file)
+    document = read_text(file)
 
     async def work(app: "App", settings: "Settings") -> None:
         account_id = settings.account_id
@@ -76,7 +76,7 @@ def put(
             await app.accounts.put_policy(account_id, user or "", name, document)
 
     place.run(work)
-    typer.echo(f"{name} is attached to {identity or user}.")
+    say(f"{name} is attached to {identity or user}.")
 
 
 @app.command("delete")
@@ -93,7 +93,7 @@ def delete(name: Name, identity: OfIdentity = None, user: OfUser = None, *, plac
 
     if not place.run(work):
         raise CommandFailedError(f"there is no policy {name}")
-    typer.echo(f"{name} is taken from {identity or user}.")
+    say(f"{name} is taken from {identity or user}.")
 
 
 @app.command("simulate")
@@ -181,10 +181,3 @@ def _find(identity: str | None, user: str | None) -> Any:
 def _expect_one(identity: str | None, user: str | None) -> None:
     if bool(identity) == bool(user):
         raise usage_error("give one of --identity and --user")
-
-
-def _read(file: Path) -> str:
-    try:
-        return sys.stdin.read() if str(file) == "-" else file.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise usage_error(f"{file} cannot be read: {error}") from None

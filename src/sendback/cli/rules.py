@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sendback.cli.failures import CommandFailedError, usage_error
+from sendback.cli.files import read_octets, read_text
 from sendback.cli.options import Json, Place, on_store
-from sendback.cli.output import print_fields, print_json, print_rows
+from sendback.cli.output import print_fields, print_json, print_rows, say
 
 if TYPE_CHECKING:
     from sendback.app import App
@@ -21,6 +22,8 @@ app = typer.Typer(
     help="What becomes of mail: receipt rule sets, IP filters and their targets.",
     no_args_is_help=True,
 )
+
+_MAX_SETUP_OCTETS = 10 * 2**20
 
 
 @app.command("list")
@@ -109,13 +112,13 @@ def activate_rule_set(
         await app.rule_sets.activate(settings.account_id, name)
 
     place.run(work)
-    typer.echo(f"Rule set {name} is active." if name else "No rule set is active.")
+    say(f"Rule set {name} is active." if name else "No rule set is active.")
 
 
 @app.command("apply")
 @on_store
 def apply_setup(
-    file: Annotated[Path, typer.Argument(help="A TOML file.", exists=True, dir_okay=False)],
+    file: Annotated[Path, typer.Argument(help="A TOML file.")],
     prune: Annotated[
         bool, typer.Option("--prune", help="Delete what the file does not name.")
     ] = False,
@@ -130,7 +133,7 @@ def apply_setup(
     """
     from sendback.service.setup import read_setup
 
-    setup = read_setup(file)
+    setup = read_setup(read_text(file, _MAX_SETUP_OCTETS), file)
 
     async def work(app: "App", settings: "Settings") -> "Applied":
         from sendback.store.accounts import AddAccount
@@ -143,15 +146,15 @@ def apply_setup(
         print_json({"changes": applied.changes, "warnings": applied.warnings})
         return
     for change in applied.changes or ("nothing to change",):
-        typer.echo(change[0].upper() + change[1:] + ".")
+        say(change[0].upper() + change[1:] + ".")
     for warning in applied.warnings:
-        typer.echo(f"Warning: {warning}.", err=True)
+        say(f"Warning: {warning}.", err=True)
 
 
 @app.command("test")
 @on_store
 def rehearse_mail(
-    file: Annotated[Path, typer.Argument(help="A mail.", exists=True, dir_okay=False)],
+    file: Annotated[Path, typer.Argument(help="A mail; - is standard input.")],
     recipients: Annotated[list[str], typer.Option("--to", help="A recipient; may be repeated.")],
     sender: Annotated[str, typer.Option("--from", help="The reverse-path; empty is the null one.")],
     ip: Annotated[str, typer.Option(help="The client's IP address.")] = "127.0.0.1",
@@ -169,14 +172,17 @@ def rehearse_mail(
     Every function is taken to answer CONTINUE. SPF, DKIM and DMARC are looked up for real.
     """
     envelope = _envelope(sender, recipients, ip, helo, tls)
-    content = b"\r\n".join(file.read_bytes().splitlines()) + b"\r\n"
+    content = b"\r\n".join(read_octets(file).splitlines()) + b"\r\n"
 
     async def work(app: "App", settings: "Settings") -> "Rehearsal":
         from sendback.service.rehearsal import Rehearsing
 
         found = await _rule_set(app, settings, rule_set)
-        rehearsing = Rehearsing(app.store, app.targets, app.judge)
-        return await rehearsing.rehearse(settings.account_id, found, envelope, content)
+        rehearsing = Rehearsing(app.store, app.clock, app.targets, app.mail_checks)
+        try:
+            return await rehearsing.rehearse(settings.account_id, found, envelope, content)
+        finally:
+            await app.mail_checks.close()
 
     _tell(place.run(work), as_json)
 
@@ -195,8 +201,10 @@ def _envelope(sender: str, recipients: list[str], ip: str, helo: str, tls: bool)
     from sendback.mail.envelope import Client, Envelope, Recipient, ReversePath
 
     try:
-        reverse_path = ReversePath(parse_address(sender) if sender.strip("<>") else None)
-        parsed = tuple(Recipient(parse_address(text)) for text in recipients)
+        reverse_path = ReversePath(
+            parse_address(sender, any_dots=True) if sender.strip("<>") else None
+        )
+        parsed = tuple(Recipient(parse_address(text, any_dots=True)) for text in recipients)
     except AddressError as error:
         raise usage_error(str(error)) from None
     return Envelope(Client(ip, helo, "TLSv1.3" if tls else None), reverse_path, parsed)
@@ -212,5 +220,5 @@ def _tell(rehearsal: "Rehearsal", as_json: bool) -> None:
         print_json({"recipients": rehearsal.recipients, "verdicts": verdicts, "steps": steps})
         return
     print_fields({**rehearsal.recipients, **verdicts}, as_json=False)
-    typer.echo()
+    say("")
     print_rows(steps, ("rule", "action", "for", "what"), as_json=False)

@@ -1,12 +1,16 @@
 """`sendback serve`."""
 
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sendback.cli.failures import usage_error
 from sendback.cli.options import ConfigFile, Database, DataDir, load_settings
+from sendback.cli.output import say
 from sendback.config import LoadedSettings
+from sendback.stop_signals import StopRequest
 
 if TYPE_CHECKING:
     from sendback.listening import Addresses
@@ -57,6 +61,8 @@ def serve(
     Every option has an environment variable (SENDBACK_OUTBOUND, …) and a line in sendback.toml;
     `sendback config show` lists all settings. Ctrl-C or SIGTERM ends it cleanly.
     """
+    stop = StopRequest()
+    stop.exits_at_once()
     loaded = load_settings(
         config,
         http_listen=http_listen,
@@ -68,10 +74,12 @@ def serve(
         hostname=hostname,
         log_level=log_level,
     )
+    if ready_file is not None and not ready_file.absolute().parent.is_dir():
+        raise usage_error(f"--ready-file: there is no directory {ready_file.absolute().parent}")
     from sendback.serving import run
 
-    code = run(loaded.settings, ready_file, lambda addresses: _announce(loaded, addresses))
-    raise typer.Exit(code)
+    announce = functools.partial(_announce, loaded)
+    raise typer.Exit(run(loaded.settings, ready_file, announce, stop))
 
 
 def _announce(loaded: LoadedSettings, addresses: "Addresses") -> None:
@@ -83,7 +91,7 @@ def _announce(loaded: LoadedSettings, addresses: "Addresses") -> None:
     elif settings.outbound.by_mx:
         way_out = "sent to each domain's mail servers: sendback doctor"
     endpoint = f"http://{addresses.http}"
-    typer.echo(
+    say(
         f"""Sendback serves.
 
   SES API     {endpoint}   region {settings.region}, account {settings.account_id}

@@ -5,12 +5,14 @@ names nor dates (§3.1.1). With DANE-TA the server sends the authority's certifi
 chain up to it is verified, with the server's name (§3.1.2).
 """
 
+import contextlib
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 _DANE_TA, _DANE_EE = 2, 3
+_MAX_CERTIFICATES = 20
 _HASHES = {1: hashlib.sha256, 2: hashlib.sha512}
 
 
@@ -47,62 +49,74 @@ def usable_records(records: Sequence[Any]) -> tuple[TlsaRecord, ...]:
 def check_chain(
     records: Sequence[TlsaRecord], chain: Sequence[bytes], names: Sequence[str]
 ) -> None:
-    """`chain` is DER, the server's own certificate first; one of `names` it must have.
+    """Raise `DaneError` unless one of the records lets the chain through.
 
-    Raises `DaneError`.
+    `chain` is DER, the server's own certificate first; one of `names` it must have. Each
+    certificate is read once, and the chain is verified once for each authority in it.
     """
     from cryptography import x509  # noqa: PLC0415 - 8 MB
 
     if not chain:
         raise DaneError("the server sent no certificate")
+    if len(chain) > _MAX_CERTIFICATES:
+        raise DaneError(f"the server sent {len(chain)} certificates")
     try:
         certificates = [x509.load_der_x509_certificate(der) for der in chain]
+        forms = [_forms(certificate) for certificate in certificates]
     except ValueError as error:
         raise DaneError(f"a certificate cannot be read: {error}") from None
-    reasons = []
-    for record in records:
-        if not record.checks_names:
-            if _matches(record, certificates[0]):
-                return
-            continue
-        reason = _anchor_reason(record, certificates, names)
-        if reason is None:
-            return
-        reasons.append(reason)
-    raise DaneError("; ".join(filter(None, reasons)) or "no TLSA record matches the certificate")
+    if any(_key(record) in forms[0] for record in records if not record.checks_names):
+        return
+    wanted = {_key(record) for record in records if record.checks_names}
+    anchors = [
+        certificate
+        for certificate, own in zip(certificates, forms, strict=True)
+        if not wanted.isdisjoint(own)
+    ]
+    if not anchors:
+        raise DaneError("no TLSA record matches the certificate")
+    _verify(certificates, anchors, names)
 
 
-def _anchor_reason(record: TlsaRecord, chain: Sequence[Any], names: Sequence[str]) -> str | None:
-    """Why the chain does not lead to the record's authority; None when it does."""
+def _verify(chain: Sequence[Any], anchors: Sequence[Any], names: Sequence[str]) -> None:
+    """Raise `DaneError` unless the chain leads to one of the authorities, for one of the names."""
     from cryptography import x509  # noqa: PLC0415 - 8 MB
     from cryptography.x509 import verification  # noqa: PLC0415
 
-    anchors = [certificate for certificate in chain if _matches(record, certificate)]
-    if not anchors:
-        return ""
     reason = ""
     for name in names:
-        builder = verification.PolicyBuilder().store(verification.Store(anchors))
+        builder = verification.PolicyBuilder().store(verification.Store(list(anchors)))
         verifier = builder.build_server_verifier(x509.DNSName(name))
         try:
             verifier.verify(chain[0], list(chain[1:]))
         except verification.VerificationError as error:
             reason = f"the certificate is not valid for {' or '.join(names)}: {error}"
         else:
-            return None
-    return reason
+            return
+    raise DaneError(reason or "no TLSA record matches the certificate")
 
 
-def _matches(record: TlsaRecord, certificate: Any) -> bool:
-    from cryptography.hazmat.primitives import serialization  # noqa: PLC0415 - 8 MB
+# Selector, matching type and data of a TLSA record (RFC 6698 §2.1).
+_Key = tuple[int, int, bytes]
+
+
+def _key(record: TlsaRecord) -> _Key:
+    return record.selector, record.matching, record.data
+
+
+def _forms(certificate: Any) -> set[_Key]:
+    """Return all that a record can say of a certificate; of an unknown kind of key, nothing."""
+    from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415 - 8 MB
+    from cryptography.hazmat.primitives import serialization  # noqa: PLC0415
 
     encoding = serialization.Encoding.DER
-    if record.selector == 0:
-        data = certificate.public_bytes(encoding)
-    else:
-        data = certificate.public_key().public_bytes(
+    encoded = {0: certificate.public_bytes(encoding)}
+    with contextlib.suppress(UnsupportedAlgorithm):
+        encoded[1] = certificate.public_key().public_bytes(
             encoding, serialization.PublicFormat.SubjectPublicKeyInfo
         )
-    if record.matching:
-        data = _HASHES[record.matching](data).digest()
-    return bool(data == record.data)
+    found = set()
+    for selector, data in encoded.items():
+        found.add((selector, 0, data))
+        found |= {(selector, number, of(data).digest()) for number, of in _HASHES.items()}
+    return found

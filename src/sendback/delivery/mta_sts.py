@@ -11,7 +11,9 @@ import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sendback.clock import Clock
+from cachetools import TTLCache
+
+from sendback.clock import Clock, seconds_of
 from sendback.connector import Connector, ConnectorError
 from sendback.resolver import AsyncResolver, DnsFailedError, InFlight
 from sendback.store.errors import StoreUnavailableError
@@ -26,10 +28,10 @@ _MAX_AGE = 31_557_600  # §3.2: a year
 _MAX_SERVERS = 200
 _FETCH_SECONDS = 30.0
 # §3.3: a fetch that failed is not repeated at once.
-_AFTER_FAILURE = timedelta(minutes=5)
+_AFTER_FAILURE_SECONDS = 300.0
 _REFRESHED = timedelta(days=1)
 _REMEMBERED = 10_000
-_HOLDS = timedelta(minutes=1)  # for which nobody is asked again
+_HOLDS_SECONDS = 60.0  # for which nobody is asked again
 
 _ID = re.compile(r"[A-Za-z0-9]{1,32}")
 _MODES = frozenset({"enforce", "testing", "none"})
@@ -71,10 +73,15 @@ def policy_id(texts: list[bytes]) -> str | None:
 
 
 def parse_policy(text: str) -> StsPolicy:
-    """RFC 8461 §3.2. Unknown fields are passed over. Raises `StsPolicyError`."""
+    """Read a policy of at most `MAX_POLICY_OCTETS` (RFC 8461 §3.2); unknown fields are ignored.
+
+    Raises `StsPolicyError`.
+    """
+    if "\0" in text:  # no column of text in PostgreSQL can hold it
+        raise StsPolicyError("it has a NUL")
     pairs = [
         (name.strip(), value.strip())
-        for name, colon, value in (line.partition(":") for line in text.splitlines())
+        for name, colon, value in (line.partition(":") for line in text.split("\n"))
         if colon
     ]
     fields = dict(reversed(pairs))  # of several, the first one counts
@@ -89,6 +96,14 @@ def parse_policy(text: str) -> StsPolicy:
     if not (servers or mode == "none") or len(servers) > _MAX_SERVERS:
         raise StsPolicyError(f"it names {len(servers)} servers")
     return StsPolicy(mode, servers, timedelta(seconds=min(int(age), _MAX_AGE)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A domain's policy, if it has one; not `is_known`: DNS did not answer, so perhaps another."""
+
+    policy: StsPolicy | None
+    is_known: bool = True
 
 
 class StsPolicies:
@@ -108,50 +123,48 @@ class StsPolicies:
         self._clock = clock
         self._connector = connector
         self._port = "" if port == 443 else f":{port}"  # noqa: PLR2004 - HTTPS
-        self._failed: dict[tuple[str, str], datetime] = {}
-        self._found: dict[str, tuple[datetime, StsPolicy | None]] = {}
-        self._asking: InFlight[str, StsPolicy | None] = InFlight()
+        self._failed: TTLCache[tuple[str, str], bool] = TTLCache(
+            _REMEMBERED, _AFTER_FAILURE_SECONDS, timer=seconds_of(clock)
+        )
+        self._found: TTLCache[str, _Found] = TTLCache(
+            _REMEMBERED, _HOLDS_SECONDS, timer=seconds_of(clock)
+        )
+        self._asking: InFlight[str, _Found] = InFlight()
 
     async def find(self, domain: str) -> StsPolicy | None:
-        """What the domain asks for now, None for nothing."""
-        now = self._clock.now()
-        until, policy = self._found.get(domain, (now, None))
-        if until > now:
-            return policy
-        policy = await self._asking.share(domain, lambda: self._find(domain))
-        if len(self._found) >= _REMEMBERED:
-            self._found.clear()
-        self._found[domain] = (now + _HOLDS, policy)
-        return policy
+        """What the domain asks for now, None for nothing. Raises `StoreUnavailableError`."""
+        found: _Found | None = self._found.get(domain)
+        if found is None:
+            found = await self._asking.share(domain, lambda: self._find(domain))
+            if found.is_known:
+                self._found[domain] = found
+        return found.policy
 
     async def close(self) -> None:
         self._asking.close()
         await self._connector.close()
 
-    async def _find(self, domain: str) -> StsPolicy | None:
+    async def _find(self, domain: str) -> _Found:
         now = self._clock.now()
-        wanted = await self._wanted_id(domain)
         kept = await self._kept(domain, now)
         known = parse_policy(kept.policy) if kept else None
+        try:
+            answer = await self._resolver.ask(f"_mta-sts.{domain}", "TXT")
+        except DnsFailedError:
+            return _Found(known, is_known=False)
+        wanted = policy_id(answer.texts)
         is_current = kept is not None and kept.policy_id == wanted and not _is_old(kept, now)
-        if wanted is None or is_current or self._failed.get((domain, wanted), now) > now:
-            return known
+        if wanted is None or is_current or (domain, wanted) in self._failed:
+            return _Found(known)
         try:
             text = await self._fetch(domain)
             policy = parse_policy(text)
         except StsPolicyError as error:
             log.warning("the MTA-STS policy of %s cannot be used: %s", domain, error)
-            self._remember_failure(domain, wanted, now)
-            return known
+            self._failed[domain, wanted] = True
+            return _Found(known)
         await self._keep(KeptStsPolicy(domain, wanted, text, now, now + policy.max_age))
-        return policy
-
-    async def _wanted_id(self, domain: str) -> str | None:
-        try:
-            answer = await self._resolver.ask(f"_mta-sts.{domain}", "TXT")
-        except DnsFailedError:
-            return None
-        return policy_id(answer.texts)
+        return _Found(policy)
 
     async def _fetch(self, domain: str) -> str:
         """By HTTPS (RFC 8461 §3.3). Raises `StsPolicyError`."""
@@ -175,11 +188,6 @@ class StsPolicies:
             await self._store.write(KeepStsPolicy(policy))
         except StoreUnavailableError as error:
             log.warning("the MTA-STS policy of %s cannot be kept: %s", policy.domain, error)
-
-    def _remember_failure(self, domain: str, wanted: str, now: datetime) -> None:
-        if len(self._failed) >= _REMEMBERED:
-            self._failed.clear()
-        self._failed[domain, wanted] = now + _AFTER_FAILURE
 
 
 def _is_old(kept: KeptStsPolicy, now: datetime) -> bool:

@@ -2,8 +2,8 @@
 
 What DNS says for certain is final: no such domain (5.1.2), a null MX (RFC 7505: 5.1.10), servers
 without an address (5.4.4), a loop back to us (5.4.6). What it fails to say is asked again later.
-DNS is a stranger's word: addresses inside this network are refused (setting `private_targets`), and
-what is tried of two hundred servers is bounded.
+DNS may be hostile: addresses inside this network are refused (setting `private_targets`), and of a
+long list of servers the first are used. A list that was cut is never why a failure is final.
 """
 
 import ipaddress
@@ -23,6 +23,7 @@ from sendback.mail.networks import PrivateAddressError, permitted
 from sendback.resolver import AsyncResolver, DnsAnswer, DnsFailedError
 
 _MAX_SERVERS = 20
+_MAX_NAMES = 200  # whose form is looked at: a DNS message has room for thousands
 _MAX_ADDRESSES = 8
 
 
@@ -93,10 +94,10 @@ class MxRouter:
         answer = await self._ask(domain, "MX")
         if not answer.exists:
             raise UnroutableError(f"5.1.2 there is no domain {domain}", is_permanent=True)
-        servers = self._servers(domain, answer.records)
+        servers, is_cut = self._servers(domain, answer.records)
         hops = tuple(Hop(name, self._settings.port) for name in servers)
         sts = await self._policies.find(domain) if self._policies else None
-        return MxRoute(domain, hops, sts=sts, is_secure=answer.is_secure)
+        return MxRoute(domain, hops, is_cut=is_cut, sts=sts, is_secure=answer.is_secure)
 
     async def locate(self, route: Route, hop: Hop) -> Location:
         """Raises `UnroutableError`."""
@@ -113,26 +114,31 @@ class MxRouter:
 
     # --- servers ----------------------------------------------------------------------------
 
-    def _servers(self, domain: str, records: Sequence[Any]) -> list[str]:
-        """In the order in which they are tried: by preference, in chance order within one."""
+    def _servers(self, domain: str, records: Sequence[Any]) -> tuple[list[str], bool]:
+        """Return the servers in the order in which they are tried, and whether some are left out.
+
+        The order is by preference, random within one (RFC 5321 §5.1). Raises `UnroutableError`.
+        """
         if not records:
-            return [domain]  # RFC 5321 §5.1: the domain itself
-        pairs = [(r.preference, r.exchange.to_text(omit_final_dot=True)) for r in records]
+            return [domain], False  # RFC 5321 §5.1: the domain itself
+        pairs = [(r.preference, r.exchange.to_text(omit_final_dot=True).lower()) for r in records]
         if all(name in {"", "."} for _, name in pairs):
             raise UnroutableError(f"5.1.10 {domain} takes no mail (null MX)", is_permanent=True)
-        found = [(preference, name.lower()) for preference, name in pairs if _is_host_name(name)]
-        if not found:
-            reason = f"5.4.4 the MX of {domain} is no host name: {pairs[0][1][:80]}"
-            raise UnroutableError(reason, is_permanent=True)
-        random.shuffle(found)
-        found.sort(key=lambda entry: entry[0])
-        own = min((p for p, name in found if name in self._settings.own_names), default=None)
+        own = min((p for p, name in pairs if name in self._settings.own_names), default=None)
         if own is not None:  # RFC 5321 §5.1: only what is closer to the goal than we are
-            found = [entry for entry in found if entry[0] < own]
-        if not found:
+            pairs = [entry for entry in pairs if entry[0] < own]
+        if not pairs:
             reason = f"5.4.6 mail for {domain} would come back here: this is its own MX"
             raise UnroutableError(reason, is_permanent=True)
-        return list(dict.fromkeys(name for _, name in found))[:_MAX_SERVERS]
+        random.shuffle(pairs)
+        pairs.sort(key=lambda entry: entry[0])
+        names = list(dict.fromkeys(name for _, name in pairs))
+        found = [name for name in names[:_MAX_NAMES] if _is_host_name(name)]
+        is_cut = len(names) > _MAX_NAMES or len(found) > _MAX_SERVERS
+        if not found:
+            reason = f"5.4.4 the MX of {domain} is no host name: {names[0][:80]}"
+            raise UnroutableError(reason, is_permanent=not is_cut)
+        return found[:_MAX_SERVERS], is_cut
 
     async def _addresses(self, host: str) -> _Found:
         """Both kinds in turn, IPv6 first.

@@ -1,5 +1,6 @@
 """The delivery that the settings ask for: its worker, its way out, its router."""
 
+import asyncio
 import ssl
 from datetime import timedelta
 
@@ -26,7 +27,13 @@ _LONGEST_BLOCK = timedelta(hours=1)
 
 
 def delivery_worker(
-    settings: Settings, store: Store, clock: Clock, sign: Sign, owner: str
+    settings: Settings,
+    store: Store,
+    clock: Clock,
+    sign: Sign,
+    *,
+    owner: str,
+    suspects: asyncio.Lock,
 ) -> DeliveryWorker:
     """Raises `SettingError`."""
     longest_block = min(settings.retry_longest, _LONGEST_BLOCK)
@@ -41,6 +48,7 @@ def delivery_worker(
         ),
         lease=settings.lease,
         in_hand=_in_hand(settings),
+        suspects=suspects,
     )
 
 

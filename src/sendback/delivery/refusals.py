@@ -9,13 +9,17 @@ from sendback.delivery.transports import Fault
 # RFC 3463 §3: about the address, the mailbox, the content: all about this one message.
 _OF_MESSAGE = frozenset({"1", "2", "5", "6"})
 _TOO_BIG = "3.4"
-_ENHANCED = re.compile(r"[245]\.(\d{1,3})\.(\d{1,3})\b")
+_ENHANCED = re.compile(r"[245]\.(\d{1,3})\.(\d{1,3})\b", re.ASCII)
 _GREYLISTED = re.compile(
-    r"gr[ea]y-?\s?list|temporarily (?:deferred|blocked|unavailable.*try)|try again (?:later|in)"
+    r"gr[ea]y-?\s?list|temporarily (?:deferred|blocked|unavailable.{0,200}try)"
+    r"|try again (?:later|in)"
     r"|please retry|come back (?:later|in)|not yet (?:authori[sz]ed|known)",
     re.IGNORECASE,
 )
-_NAMED_WAIT = re.compile(r"\b(\d{1,5})\s*(seconds?|secs?|s|minutes?|mins?|m)\b", re.IGNORECASE)
+_NAMED_WAIT = re.compile(
+    r"\b(\d{1,5})\s{0,20}(seconds?|secs?|s|minutes?|mins?|m)\b", re.IGNORECASE | re.ASCII
+)
+_LOOKED_AT = 2000  # characters of a reply's text; servers that greylist say so in one line
 _USUAL_WAIT = timedelta(minutes=5)  # postgrey's default, and of most of its kind
 _SHORTEST_WAIT = timedelta(seconds=30)
 _LONGEST_WAIT = timedelta(minutes=30)
@@ -42,13 +46,13 @@ def fault_of(answer: Answer) -> Fault:
 def greylist_wait(answer: Answer, attempts: int = 0) -> timedelta | None:
     """When a greylisting server wants to be asked again; None when it is something else.
 
-    Such a server takes the mail once a certain time has passed, which most name. After the fifth
-    attempt it is taken for what it says no more.
+    Such a server takes the mail once a certain time has passed, which most name. From the sixth
+    attempt on, its reply is an ordinary 4xx.
     """
     reply = answer.reply
     if reply.code // 100 != 4 or answer.stage in {Stage.MAIL, Stage.CONTENT}:  # noqa: PLR2004
         return None
-    text = " ".join(reply.lines)
+    text = reply.beginning(_LOOKED_AT)[:_LOOKED_AT]
     if attempts >= _PATIENCE or not _GREYLISTED.search(text):
         return None
     named = _NAMED_WAIT.search(text)

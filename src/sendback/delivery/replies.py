@@ -1,10 +1,13 @@
 """Reading an SMTP server's replies (RFC 5321 §4.2): octets in, replies out. Pure.
 
-The peer is a stranger: every length is bounded, and what is no reply is an error, not a guess.
+The peer may be hostile: every length is bounded, each octet is looked at once, and what is no reply
+is an error, not a guess. Texts are visible characters only: they go to logs and terminals.
 """
 
 import re
 from dataclasses import dataclass
+
+from sendback.mail.printable import printable
 
 MAX_LINE_OCTETS = 4096  # RFC 5321 §4.5.3.1.5 says 512; some write more
 MAX_REPLY_OCTETS = 64 * 1024
@@ -25,8 +28,17 @@ class Reply:
     lines: tuple[str, ...]
 
     def __str__(self) -> str:
-        text = f"{self.code} {' '.join(self.lines)}".strip()
-        return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
+        return printable(f"{self.code} {self.beginning(_SHOWN)}".strip(), _SHOWN)
+
+    def beginning(self, limit: int) -> str:
+        """The text as one line, of which at least `limit` characters if there are so many."""
+        lines: list[str] = []
+        for line in self.lines:
+            lines.append(line)
+            limit -= len(line) + 1
+            if limit < 0:
+                break
+        return " ".join(lines)
 
     @property
     def is_positive(self) -> bool:
@@ -47,6 +59,7 @@ class ReplyReader:
 
     def __init__(self) -> None:
         self._buffer = bytearray()
+        self._searched = 0  # octets of the buffer in which there is no line end
         self._code: int | None = None
         self._lines: list[str] = []
         self._octets = 0
@@ -61,11 +74,13 @@ class ReplyReader:
         self._buffer += data
         replies = []
         while True:
-            end = self._buffer.find(b"\n")
+            end = self._buffer.find(b"\n", self._searched)
             if end < 0:
+                self._searched = len(self._buffer)
                 break
             line = bytes(self._buffer[:end]).rstrip(b"\r")
             del self._buffer[: end + 1]
+            self._searched = 0
             reply = self._line(line)
             if reply is not None:
                 replies.append(reply)
@@ -93,5 +108,4 @@ class ReplyReader:
 
 
 def _printable(data: bytes | bytearray) -> str:
-    text = data[:_SHOWN].decode("utf-8", "replace")
-    return text if text.isprintable() else "".join(c if c.isprintable() else "�" for c in text)
+    return printable(data[:_SHOWN].decode("utf-8", "replace"), _SHOWN)

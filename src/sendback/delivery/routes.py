@@ -8,7 +8,7 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import monotonic
 from typing import Protocol
 
@@ -32,7 +32,7 @@ class Login:
     """What AUTH is given."""
 
     username: str
-    password: str
+    password: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +67,15 @@ class Location:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """The hops for a domain. `is_shared`: they are the same for all domains."""
+    """The hops for a domain.
+
+    `is_shared`: they are the same for all domains; `is_cut`: the domain has more that are not here.
+    """
 
     domain: str
     hops: tuple[Hop, ...]
     is_shared: bool = False
+    is_cut: bool = False
 
 
 class Router(Protocol):

@@ -214,7 +214,7 @@ def _check_certificate(connection: Connection, place: Location) -> None:
 def _recipient(text: str) -> tuple[str, bool]:
     """How the recipient is written for a peer, and whether that takes SMTPUTF8."""
     try:
-        address = parse_address(text)
+        address = parse_address(text, any_dots=True)
     except AddressError:
         return text, False
     if address.needs_smtputf8:

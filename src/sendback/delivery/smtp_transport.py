@@ -25,6 +25,7 @@ from sendback.delivery.sessions import (
 )
 from sendback.delivery.transports import Fault, Result
 from sendback.mail.address import AddressError, parse_address
+from sendback.mail.printable import printable
 from sendback.store.values import OutboxMessage, Outcome
 
 # Puts DKIM signatures on a message.
@@ -35,7 +36,8 @@ _IDLE_SECONDS = 5.0
 # Of the connections, one in so many may be kept while nobody uses it.
 _SHARE_OF_IDLE = 4
 _REPLY_LENGTH = 1000
-# Of one domain that are tried in one attempt.
+_PEER_LENGTH = 300
+# Of one domain that are connected to in one attempt.
 _MAX_HOPS = 10
 
 
@@ -84,14 +86,14 @@ class SmtpTransport:
 
     async def deliver(self, message: OutboxMessage) -> Result:
         try:
-            domain = parse_address(message.recipient).ascii_domain
+            domain = parse_address(message.recipient, any_dots=True).ascii_domain
         except AddressError as error:
             return Result(Outcome.PERMANENT, "none", f"5.1.3 {error}")
         try:
             route = await self._router.route(domain)
         except UnroutableError as error:
-            return _unroutable(error, "none")
-        result = await self._along(route, await self._sign(message))
+            return _visible(_unroutable(error, "none"))
+        result = _visible(await self._along(route, await self._sign(message)))
         # What all domains go through is no domain's fault.
         return replace(result, fault=Fault.MESSAGE) if route.is_shared else result
 
@@ -109,19 +111,26 @@ class SmtpTransport:
     # --- attempts ---------------------------------------------------------------------------
 
     async def _along(self, route: Route, message: OutboxMessage) -> Result:
+        """Try the hops in their order. Those without an address cost a look-up and no attempt."""
         failures: list[Result] = []
-        for hop in route.hops[:_MAX_HOPS]:
+        hops = iter(route.hops)
+        tried = 0
+        while tried < _MAX_HOPS and (hop := next(hops, None)) is not None:
             found = await self._at(route, hop, message)
             if found.is_settled:
                 return found
             failures.append(found)
+            tried += found.outcome is not Outcome.PERMANENT
         if not failures:
             return Result(Outcome.TEMPORARY, "none", "4.4.4 there is no server to try")
         # A host that is there and fails says more than one that is not there.
         told = next((f for f in reversed(failures) if f.outcome is Outcome.TEMPORARY), failures[-1])
-        return replace(told, reply=_of_all(told, failures))
+        whole = replace(told, reply=_of_all(told, failures))
+        is_cut = route.is_cut or next(hops, None) is not None
+        return _not_final(whole) if is_cut and told.outcome is Outcome.PERMANENT else whole
 
     async def _at(self, route: Route, hop: Hop, message: OutboxMessage) -> Result:
+        """Return what came of one hop; unsettled and permanent only when it has no address."""
         try:
             place = await self._router.locate(route, hop)
         except UnroutableError as error:
@@ -243,6 +252,18 @@ class SmtpTransport:
         task = asyncio.create_task(session.close())
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
+
+
+def _visible(result: Result) -> Result:
+    """Return the result with what DNS, TLS and the peer said as visible characters, cut."""
+    reply = printable(result.reply, _REPLY_LENGTH)
+    return replace(result, reply=reply, peer=printable(result.peer, _PEER_LENGTH))
+
+
+def _not_final(result: Result) -> Result:
+    """None of the servers that were looked at has an address, and there are more."""
+    reply = f"4.4.4 of the domain's many servers the first have no address: {result.reply}"
+    return replace(result, outcome=Outcome.TEMPORARY, reply=reply, fault=Fault.DOMAIN)
 
 
 def _of_all(told: Result, failures: list[Result]) -> str:

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from itertools import chain
 from time import monotonic
 
+from cachetools import LRUCache
+
 # In hand for each message that may be on the wire: at least, and at most where answers come fast.
 _LEAST_AHEAD, _MOST_AHEAD = 2, 20
 _AHEAD_SECONDS = 0.5
@@ -45,7 +47,7 @@ class Windows:
         self._now = now
         self._domains: dict[str, _Domain] = {}  # something is in hand of these
         self._resting: OrderedDict[str, _Domain] = OrderedDict()  # that worked a moment ago
-        self._strikes: dict[str, int] = {}
+        self._strikes: LRUCache[str, int] = LRUCache(_REMEMBERED)
 
     @property
     def first_room(self) -> int | None:
@@ -117,10 +119,9 @@ class Windows:
 
     def strike(self, name: str) -> bool:
         """A refusal that was not about the message; True when it was one too many."""
-        if len(self._strikes) >= _REMEMBERED:
-            self._strikes.clear()
-        self._strikes[name] = self._strikes.get(name, 0) + 1
-        return self._strikes[name] >= _STRIKES
+        strikes = self._strikes.get(name, 0) + 1
+        self._strikes[name] = strikes
+        return strikes >= _STRIKES
 
     def _room(self, domain: _Domain) -> int:
         if domain.is_closed:

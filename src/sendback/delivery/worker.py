@@ -16,15 +16,28 @@ from sendback.delivery.transports import Fault, Result, Transport
 from sendback.delivery.windows import Windows
 from sendback.service.backoff import Backoff
 from sendback.service.leases import LeaseWorker
+from sendback.service.sealing import SecretError
 from sendback.store.errors import StoreUnavailableError
-from sendback.store.outbox import PutBack, RecordAttempt, RenewLeases, TakeLeases
+from sendback.store.leasing import MOST_TRIES, Term
+from sendback.store.outbox import (
+    FailDelivery,
+    HasSuspects,
+    PutBack,
+    RecordAttempt,
+    RenewLeases,
+    TakeLeases,
+    TakeSuspect,
+)
 from sendback.store.store import Store
+from sendback.store.transactions import Unit
 from sendback.store.values import Attempt, Block, Lease, OutboxState, Outcome
 
 log = logging.getLogger(__name__)
 
 _SETTLE_SECONDS = 1.0
 _REASON_LENGTH = 300
+# In seconds. What the time-outs of RFC 5321 §4.5.3.2 allow ten servers is not much more.
+_LONGEST_ATTEMPT = 7200.0
 # Of what is in hand, one in so many may be for domains that had failed.
 _SHARE_OF_PROBES = 8
 
@@ -52,7 +65,6 @@ class OutboxDelivery:
         clock: Clock,
         transport: Transport,
         *,
-        owner: str,
         waits: Waits,
         probes: int,
         chance: Callable[[], float],
@@ -61,7 +73,6 @@ class OutboxDelivery:
         self._store = store
         self._clock = clock
         self._transport = transport
-        self._owner = owner
         self._waits = waits
         self._probes = probes
         self._chance = chance
@@ -69,13 +80,11 @@ class OutboxDelivery:
         self._windows = Windows(transport.per_domain)
         self._held: dict[str, Lease] = {}
 
-    async def take(self, now: datetime, until: datetime, limit: int) -> Sequence[Lease]:
+    async def take(self, term: Term, limit: int) -> Sequence[Lease]:
         probing = sum(1 for lease in self._held.values() if lease.failures)
         first = self._windows.first_room
         unit = TakeLeases(
-            self._owner,
-            now,
-            until,
+            term,
             limit,
             room=limit if first is None else first,
             probes=min(limit, self._probes - probing),
@@ -83,18 +92,37 @@ class OutboxDelivery:
         )
         leases = await self._store.write(unit)
         for lease in leases:
-            self._held[lease.message.message_id] = lease
-            self._windows.take(lease.message.domain)
+            self._hold(lease)
         return leases
 
-    async def renew(self, keys: Sequence[str], until: datetime) -> None:
-        await self._store.write(RenewLeases(self._owner, tuple(keys), until))
+    async def take_suspect(self, term: Term) -> Lease | None:
+        if not await self._store.read(HasSuspects(term.now)):
+            return None
+        lease = await self._store.write(TakeSuspect(term))
+        if lease is not None:
+            self._hold(lease)
+        return lease
 
-    async def release(self, now: datetime) -> None:
-        """Gives back what could not be finished: a clean shutdown loses no time."""
-        await asyncio.gather(
-            *(self._store.write(PutBack(lease, now)) for lease in self._held.values())
-        )
+    async def renew(self, term: Term, keys: Sequence[str]) -> None:
+        await self._store.write(RenewLeases(term, tuple(keys)))
+
+    async def release(self, term: Term, keys: Sequence[str]) -> None:
+        """Give back what could not be finished: a clean shutdown loses no time."""
+        leases = [self._held[key] for key in keys if key in self._held]
+        await asyncio.gather(*(self._store.write(PutBack(lease, term.now)) for lease in leases))
+
+    async def failed(self, lease: Lease, error: Exception, term: Term) -> None:
+        unit: Unit[None]
+        if isinstance(error, StoreUnavailableError):
+            reason = f"the store is unavailable: {error}"[:_REASON_LENGTH]
+            unit = PutBack(lease, term.now + term.step, reason)
+        else:
+            unit = FailDelivery(lease, f"internal error: {error!r}"[:_REASON_LENGTH], term)
+        await self._store.write(unit)
+
+    def _hold(self, lease: Lease) -> None:
+        self._held[lease.message.message_id] = lease
+        self._windows.take(lease.message.domain)
 
     def key(self, lease: Lease, /) -> str:
         return lease.message.message_id
@@ -108,7 +136,7 @@ class OutboxDelivery:
             else:
                 await self._store.write(PutBack(lease, self._clock.now()))
         except Exception:
-            del self._held[lease.message.message_id]  # its lease will end by itself
+            del self._held[lease.message.message_id]  # `failed` gives it back
             raise
         else:
             del self._held[lease.message.message_id]
@@ -127,7 +155,7 @@ class OutboxDelivery:
         started_at, started = self._clock.now(), time.monotonic()
         on_wire = True
         try:
-            result = await self._attempt(lease)
+            result, is_broken = await self._attempt(lease)
             attempt = Attempt(
                 started_at=started_at,
                 milliseconds=round((time.monotonic() - started) * 1000),
@@ -142,19 +170,31 @@ class OutboxDelivery:
                 self._windows.leave(domain)
                 on_wire = False
             # Who waits for a place goes back to the queue only once the block is written down.
-            await self._record(lease, attempt, result, block)
+            await self._record(lease, attempt, result, block, is_broken=is_broken)
         finally:
             if on_wire:
                 self._windows.failed(domain)
                 self._windows.leave(domain)
 
-    async def _attempt(self, lease: Lease) -> Result:
-        """A fault of ours is a temporary failure: seen in the outbox, tried again, backed off."""
+    async def _attempt(self, lease: Lease) -> tuple[Result, bool]:
+        """Return how the attempt ended, and whether in an error of this program.
+
+        Such an error is a temporary failure: seen in the outbox, tried again, backed off; the
+        message is held when it happens too often in a row. Raises `StoreUnavailableError`.
+        """
+        message = lease.message
         try:
-            return await self._transport.deliver(lease.message)
+            async with asyncio.timeout(_LONGEST_ATTEMPT):
+                return await self._transport.deliver(message), False
+        except StoreUnavailableError:
+            raise
+        except SecretError as error:
+            # It must not leave without the signatures that it is to have.
+            text = f"4.7.5 it cannot be signed: {error}"[:_REASON_LENGTH]
+            return Result(Outcome.TEMPORARY, "none", text), False
         except Exception as error:
-            log.exception("the delivery of %s broke", lease.message.message_id)
-            return Result(Outcome.TEMPORARY, "none", f"internal error: {error!r}")
+            log.exception("the delivery of %s failed", message.message_id)
+            return Result(Outcome.TEMPORARY, "none", f"internal error: {error!r}"), True
 
     def _judge(self, lease: Lease, result: Result) -> Block | None:
         """What the result means for the domain."""
@@ -171,7 +211,13 @@ class OutboxDelivery:
         return Block(failures, self._clock.now() + wait, result.reply[:_REASON_LENGTH])
 
     async def _record(
-        self, lease: Lease, attempt: Attempt, result: Result, block: Block | None
+        self,
+        lease: Lease,
+        attempt: Attempt,
+        result: Result,
+        block: Block | None,
+        *,
+        is_broken: bool,
     ) -> None:
         message = lease.message
         state, due_at = _STATES.get(result.outcome), self._clock.now()
@@ -179,7 +225,9 @@ class OutboxDelivery:
             next_try = self._next_try(lease, due_at, result.retry_after)
             state = OutboxState.QUEUED if next_try else OutboxState.EXPIRED
             due_at = next_try or due_at
-        record = RecordAttempt(lease, attempt, state, due_at, block)
+        if is_broken and (lease.tries >= MOST_TRIES or state is OutboxState.EXPIRED):
+            state = OutboxState.HELD
+        record = RecordAttempt(lease, attempt, state, due_at, block, is_suspect=is_broken)
         if not await self._write_down(record):
             log.warning("the lease of %s had passed to another worker", message.message_id)
         log.info("%s to %s: %s, %s", message.message_id, message.recipient, state, result.reply)
@@ -208,7 +256,7 @@ class OutboxDelivery:
 class DeliveryWorker:
     """Delivers from the outbox."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - its settings, by keyword
         self,
         store: Store,
         clock: Clock,
@@ -218,14 +266,20 @@ class DeliveryWorker:
         waits: Waits,
         lease: timedelta,
         in_hand: int,
+        suspects: asyncio.Lock | None = None,
         chance: Callable[[], float] = random.random,
     ) -> None:
-        """`in_hand` is how many messages it holds at most; `chance` spreads the retries."""
+        """`in_hand` is how many messages it holds at most; `chance` spreads the retries.
+
+        `suspects`: see `service.leases.LeaseWorker`.
+        """
         probes = max(1, in_hand // _SHARE_OF_PROBES)
         self._outbox = OutboxDelivery(
-            store, clock, transport, owner=owner, waits=waits, probes=probes, chance=chance
+            store, clock, transport, waits=waits, probes=probes, chance=chance
         )
-        self._worker = LeaseWorker(self._outbox, clock, lease=lease, in_hand=in_hand)
+        self._worker = LeaseWorker(
+            self._outbox, clock, owner=owner, lease=lease, in_hand=in_hand, suspects=suspects
+        )
         self.wake = self._worker.wake
 
     async def run(self) -> None:

@@ -1,24 +1,36 @@
-"""Judges a bounce, anyone's, against the standards: each finding with its section.
+"""Judges a bounce of any producer against the standards: each finding with its section.
 
 Theory of operation. The message is cut apart by `mime`, and every rule is a function that looks at
 one thing and yields what it finds. Nothing is shared with `compose`: what writes must not judge
 itself. A rule says what a text of a standard asks for; what is merely unusual is no finding.
+`mime` reads leniently; each thing that it overlooks and a standard forbids has a rule here.
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
+from datetime import datetime
+from itertools import islice
 
+from sendback.dsn.content_types import without_comments
+from sendback.dsn.groups import MESSAGE_FIELDS, RECIPIENT_FIELDS, read_blocks
 from sendback.dsn.mime import (
+    Budget,
     Fields,
     Part,
+    TooComplexError,
     all_values,
     first_value,
-    read_part,
-    split_groups,
-    split_parts,
+    is_field,
+    lines_of,
+    read_message,
 )
+from sendback.dsn.parse import find_reports, is_report
+from sendback.mail.printable import printable
+
+MAX_FINDINGS = 1000
+_SHOWN = 60  # characters of a value
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,48 +50,73 @@ Findings = Iterator[Finding]
 MAX_LINE = 998
 _TYPED = re.compile(r"([A-Za-z0-9-]+) *; *(.+)", re.DOTALL)
 _HOST = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*\.?|\[[0-9A-Za-z:.]+\]")
-_STATUS = re.compile(r"([245])\.(?:0|[1-9]\d{0,2})\.(?:0|[1-9]\d{0,2})(?:[ \t]*\(.*\))?", re.DOTALL)
-_DATE = re.compile(
-    r"(?:(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun), *)?\d{1,2} [A-Z][a-z]{2} \d{4} \d\d:\d\d(?::\d\d)?"
-    r" [+-]\d{4}(?: *\([^)]*\))?"
+_STATUS = re.compile(
+    r"([245])\.(?:0|[1-9]\d{0,2})\.(?:0|[1-9]\d{0,2})(?:[ \t]*\(.*\))?", re.DOTALL | re.ASCII
 )
-_MESSAGE_ID = re.compile(r"<[^<>\s]+@[^<>\s]+>")
+_MONTHS = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec"
+_DATE = re.compile(
+    r"(?:(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun), *)?(\d{1,2}) ([A-Z][a-z]{2}) (\d{4}) (\d\d):(\d\d)"
+    r"(?::(\d\d))? [+-](\d\d)(\d\d)(?: *\([^)]*\))?",
+    re.ASCII,
+)
+_MESSAGE_ID = re.compile(r"<[^<>@\s]++@[^<>\s]++>")
 _XTEXT = re.compile(r"\+(?:2B|3D)")  # what xtext makes of + and =
-_REPLY = re.compile(r"[245]\d\d[ -]")
+_REPLY = re.compile(r"[245]\d\d[ -]", re.ASCII)
 _CLASSES = {"failed": "45", "delayed": "4", "delivered": "2", "relayed": "2", "expanded": "2"}
+_REPORTS = frozenset({"message/delivery-status", "message/global-delivery-status"})
 _RETURNED = {
     "message/rfc822",
     "text/rfc822-headers",
     "message/global",
     "message/global-headers",
 }
-_MESSAGE_FIELDS = {
-    "original-envelope-id", "reporting-mta", "dsn-gateway", "received-from-mta", "arrival-date",
-}  # fmt: skip
-_RECIPIENT_FIELDS = {
-    "original-recipient", "final-recipient", "action", "status", "remote-mta", "diagnostic-code",
-    "last-attempt-date", "final-log-id", "will-retry-until",
-}  # fmt: skip
 _REGISTERED = {"localized-diagnostic", "localized-description"}
 
 
 def check(message: bytes) -> list[Finding]:
-    """Everything that is found, in the order of the message; an empty list is a clean bounce."""
-    whole = read_part(message)
-    parts = split_parts(whole.body, whole.parameters.get("boundary", ""))
-    findings = [*_octets(message), *_header(whole), *_container(whole, parts)]
-    report = next((part for part in parts if part.media_type.endswith("delivery-status")), None)
-    if report is None:
-        return findings
-    findings += _report_part(report)
-    groups = split_groups(report.body)
-    if len(groups) < 2:  # noqa: PLR2004 - one a message, one a recipient
-        findings.append(Finding("RFC 3464 §2.1", "report", "reports on no recipient"))
-    for fields in groups[:1]:
-        findings += _message_group(fields)
-    for number, fields in enumerate(groups[1:], 1):
-        findings += _recipient_group(fields, f"recipient {number}")
-    return findings
+    """Return what is found, in the order of the message; an empty list is a clean bounce.
+
+    Never raises, whatever the octets; work and memory are linear in their size. Of more than
+    `MAX_FINDINGS` findings the first are returned.
+    """
+    found = list(islice(_findings(message), MAX_FINDINGS + 1))
+    if len(found) > MAX_FINDINGS:
+        found[MAX_FINDINGS:] = [Finding("-", "message", f"has over {MAX_FINDINGS} findings")]
+    return found
+
+
+def _findings(message: bytes) -> Findings:
+    budget = Budget()
+    yield from _octets(message)
+    try:
+        whole = read_message(message, budget)
+        yield from _header(whole)
+        yield from _container(whole)
+        yield from _report(whole, budget)
+    except TooComplexError as error:
+        yield Finding("-", "message", f"is not read to its end: {error}")
+
+
+def _report(whole: Part, budget: Budget) -> Findings:
+    """Judge the report that would be read, else the first part that says it is one."""
+    found = find_reports(whole, Budget())
+    if found is not None:
+        container, reports = found
+        report = (container.children or (container,))[min(reports)]
+    else:
+        candidates = [leaf for leaf in whole.leaves() if is_report(leaf)]
+        if not candidates:
+            return
+        report = candidates[0]
+    yield from _report_part(report)
+    blocks = read_blocks(report.decoded(), budget)
+    if len(blocks) < 2:  # noqa: PLR2004 - one a message, one a recipient
+        rule = "reports on no recipient: an empty line comes before each recipient's fields"
+        yield Finding("RFC 3464 §2.1", "report", rule)
+    for fields in blocks[:1]:
+        yield from _message_group(fields)
+    for number, fields in enumerate(blocks[1:], 1):
+        yield from _recipient_group(fields, f"recipient {number}")
 
 
 # --- the message ----------------------------------------------------------------------------
@@ -89,8 +126,10 @@ def _octets(message: bytes) -> Findings:
     ends = message.count(b"\r\n")
     if message.count(b"\n") != ends or message.count(b"\r") != ends:
         yield Finding("RFC 5322 §2.3", "message", "has a bare CR or LF")
-    if any(len(line) > MAX_LINE for line in message.split(b"\r\n")):
+    if any(len(line) > MAX_LINE for _, line in lines_of(message, 0, len(message))):
         yield Finding("RFC 5322 §2.1.1", "message", f"has a line of over {MAX_LINE} octets")
+    if not is_field(message[: message.find(b"\n") + 1]):
+        yield Finding("RFC 5322 §2.1", "message", "does not begin with a header field")
 
 
 def _header(whole: Part) -> Findings:
@@ -110,25 +149,36 @@ def _header(whole: Part) -> Findings:
         yield Finding("RFC 3464 §2", "Return-Path", "is not the null reverse-path <>")
 
 
-def _container(whole: Part, parts: list[Part]) -> Findings:
+def _container(whole: Part) -> Findings:
+    yield from _type_of_container(whole)
+    if not whole.is_separated:
+        yield Finding("RFC 5322 §2.1", "message", "has no empty line below its header")
+    if not whole.is_closed:
+        yield Finding("RFC 2046 §5.1.1", "message", "does not end with its closing delimiter")
+    parts = whole.children
+    if not 2 <= len(parts) <= 3:  # noqa: PLR2004 - RFC 6522 §3
+        yield Finding("RFC 6522 §3", "message", f"has {len(parts)} parts, not two or three")
+    yield from _kinds(parts)
+    for number, part in enumerate(parts, 1):
+        yield from _part(part, f"part {number}", whole)
+    if len(parts) > 2:  # noqa: PLR2004 - the third part
+        yield from _returned(parts[2])
+
+
+def _type_of_container(whole: Part) -> Findings:
     if whole.media_type != "multipart/report":
         yield Finding("RFC 6522 §3", "Content-Type", "is not multipart/report")
     if whole.parameters.get("report-type", "").lower() != "delivery-status":
         yield Finding("RFC 6522 §3", "Content-Type", "report-type is not delivery-status")
     if whole.encoding not in {"7bit", "8bit", "binary"}:
         yield Finding("RFC 2045 §6.4", "Content-Transfer-Encoding", "a multipart is never encoded")
-    if not 2 <= len(parts) <= 3:  # noqa: PLR2004 - RFC 6522 §3
-        yield Finding("RFC 6522 §3", "message", f"has {len(parts)} parts, not two or three")
-    kinds = [part.media_type for part in parts]
-    if len(kinds) > 1 and kinds[1] not in {
-        "message/delivery-status",
-        "message/global-delivery-status",
-    }:
+
+
+def _kinds(parts: Sequence[Part]) -> Findings:
+    """RFC 6522 §3: the report is the second part, and nothing else is."""
+    kinds = [printable(part.media_type, _SHOWN) for part in parts]
+    if len(kinds) > 1 and kinds[1] not in _REPORTS:
         yield Finding("RFC 6522 §3", "part 2", f"is {kinds[1] or 'untyped'}, not a delivery status")
-    for number, part in enumerate(parts, 1):
-        yield from _part(part, f"part {number}", whole)
-    if len(parts) > 2:  # noqa: PLR2004 - the third part
-        yield from _returned(parts[2])
 
 
 def _part(part: Part, where: str, whole: Part) -> Findings:
@@ -136,12 +186,15 @@ def _part(part: Part, where: str, whole: Part) -> Findings:
         yield Finding("RFC 2045 §2.7", where, "is declared 7bit and holds 8-bit octets")
     if part.encoding == "8bit" and whole.encoding == "7bit":
         yield Finding("RFC 2045 §6.4", where, "is 8bit in a multipart that is declared 7bit")
+    if not part.is_separated:
+        yield Finding("RFC 2046 §5.1", where, "has no empty line below its header")
 
 
 def _returned(part: Part) -> Findings:
     kind = part.media_type
     if kind not in _RETURNED:
-        yield Finding("RFC 6522 §3", "part 3", f"is {kind or 'untyped'}, not the returned mail")
+        shown = printable(kind, _SHOWN) or "untyped"
+        yield Finding("RFC 6522 §3", "part 3", f"is {shown}, not the returned mail")
     if kind == "message/rfc822" and part.encoding not in {"7bit", "8bit", "binary"}:
         yield Finding("RFC 2046 §5.2.1", "part 3", "message/rfc822 is never encoded")
     if kind == "text/rfc822-headers" and part.decoded().partition(b"\r\n\r\n")[2].strip():
@@ -154,18 +207,24 @@ def _returned(part: Part) -> Findings:
 def _report_part(report: Part) -> Findings:
     if report.media_type == "message/delivery-status":
         if report.encoding != "7bit":
-            yield Finding("RFC 3464 §2.1", "report", f"is {report.encoding}, not 7bit")
+            encoding = printable(report.encoding, _SHOWN)
+            yield Finding("RFC 3464 §2.1", "report", f"is {encoding}, not 7bit")
         if report.parameters:
-            names = ", ".join(report.parameters)
+            names = printable(", ".join(report.parameters))
             yield Finding("RFC 3464 §2.1", "report", f"has parameters: {names}")
-    for line in report.body.split(b"\r\n"):
-        if line and line[:1] not in {b" ", b"\t"} and b":" not in line:
-            text = line[:60].decode("ascii", "replace")
-            yield Finding("RFC 3464 §2.1.1", "report", f"{text!r} is no field")
+    content = report.decoded()
+    empty = 0
+    for _, line in lines_of(content, 0, len(content)):
+        if line and line[:1] not in {b" ", b"\t"} and not is_field(line):
+            yield Finding("RFC 3464 §2.1.1", "report", f"{_shown(line)} is no field")
+        if line and empty > 1:
+            rule = f"has {empty} empty lines in a row between its groups, not one"
+            yield Finding("RFC 3464 §2.1", "report", rule)
+        empty = 0 if line else empty + 1
 
 
 def _message_group(fields: Fields) -> Findings:
-    yield from _names(fields, _MESSAGE_FIELDS, "per message")
+    yield from _names(fields, MESSAGE_FIELDS, "per message")
     count = len(all_values(fields, "Reporting-MTA"))
     if count == 0:
         yield Finding("RFC 3464 §2.2.2", "Reporting-MTA", "is missing")
@@ -185,7 +244,7 @@ def _message_group(fields: Fields) -> Findings:
 
 
 def _recipient_group(fields: Fields, where: str) -> Findings:
-    yield from _names(fields, _RECIPIENT_FIELDS, where)
+    yield from _names(fields, RECIPIENT_FIELDS, where)
     for name, section in (
         ("Final-Recipient", "RFC 3464 §2.3.2"),
         ("Action", "RFC 3464 §2.3.3"),
@@ -199,13 +258,13 @@ def _recipient_group(fields: Fields, where: str) -> Findings:
     yield from _agreement(fields, where)
 
 
-def _names(fields: Fields, standard: set[str], where: str) -> Findings:
-    names = [name.lower() for name, _ in fields]
-    for name in dict.fromkeys(names):
-        if name in standard and names.count(name) > 1:
-            yield Finding("RFC 3464 §2.1", f"{where}, {name}", "occurs more than once")
+def _names(fields: Fields, standard: frozenset[str], where: str) -> Findings:
+    for name, count in Counter(name.lower() for name, _ in fields).items():
+        place = f"{where}, {printable(name, _SHOWN)}"
+        if name in standard and count > 1:
+            yield Finding("RFC 3464 §2.1", place, "occurs more than once")
         if name not in standard and name not in _REGISTERED and not name.startswith("x-"):
-            yield Finding("RFC 3464 §2.4", f"{where}, {name}", "is neither registered nor X-…")
+            yield Finding("RFC 3464 §2.4", place, "is neither registered nor X-…")
 
 
 def _agreement(fields: Fields, where: str) -> Findings:
@@ -222,34 +281,46 @@ def _agreement(fields: Fields, where: str) -> Findings:
 def _mta(value: str, where: str, section: str) -> Findings:
     match = _TYPED.fullmatch(value)
     if not match:
-        yield Finding(section, where, f"{value!r} is not of the form type; name")
-    elif match[1].lower() == "dns" and not _HOST.fullmatch(_without_comment(match[2])):
-        yield Finding(section, where, f"{match[2]!r} is not a host name")
-
-
-def _without_comment(text: str) -> str:
-    return re.sub(r"\s*\([^)]*\)", "", text).strip()
+        yield Finding(section, where, f"{_shown(value)} is not of the form type; name")
+    elif match[1].lower() == "dns" and not _HOST.fullmatch(without_comments(match[2])):
+        yield Finding(section, where, f"{_shown(match[2])} is not a host name")
 
 
 def _date(value: str, where: str) -> Findings:
     if not value:
         return
-    if not _DATE.fullmatch(value):
-        yield Finding(
-            "RFC 5322 §3.3", where, f"{value!r} lacks a four-digit year or a numeric zone"
-        )
-        return
+    match = _DATE.fullmatch(value)
+    if match is None:
+        rule = f"{_shown(value)} lacks a four-digit year or a numeric zone"
+        yield Finding("RFC 5322 §3.3", where, rule)
+    elif not _exists(match):
+        yield Finding("RFC 5322 §3.3", where, f"{_shown(value)} is no date")
+
+
+def _exists(match: re.Match[str]) -> bool:
+    """Whether there is such a day, hour (a leap second counts, §3.3) and zone."""
+    months = _MONTHS.split()
+    day, month, year, hour, minute, second, _, zone_minute = match.groups("0")
+    if month not in months or int(second) > 60 or int(zone_minute) > 59:  # noqa: PLR2004
+        return False
     try:
-        parsedate_to_datetime(value)
+        datetime(int(year), months.index(month) + 1, int(day), int(hour), int(minute))  # noqa: DTZ001
     except ValueError:
-        yield Finding("RFC 5322 §3.3", where, f"{value!r} is no date")
+        return False
+    return True
+
+
+def _shown(value: str | bytes) -> str:
+    """Return a value in quotes, escaped and cut."""
+    text = value[: _SHOWN * 4].decode("utf-8", "replace") if isinstance(value, bytes) else value
+    return f"'{printable(text, _SHOWN)}'"
 
 
 def _address(section: str) -> Callable[[str, str], Findings]:
     def rule(value: str, where: str) -> Findings:
         match = _TYPED.fullmatch(value)
         if not match:
-            yield Finding(section, where, f"{value!r} is not of the form type; address")
+            yield Finding(section, where, f"{_shown(value)} is not of the form type; address")
         elif match[1].lower() == "utf8":
             yield Finding("RFC 6533 §3", where, "the type is utf-8, not utf8")
         elif match[1].lower() == "rfc822" and not match[2].isascii():
@@ -261,26 +332,26 @@ def _address(section: str) -> Callable[[str, str], Findings]:
 def _original_recipient(value: str, where: str) -> Findings:
     yield from _address("RFC 3464 §2.3.1")(value, where)
     if _XTEXT.search(value):
-        rule = f"{value!r} looks like the xtext of ORCPT, which is to be decoded"
+        rule = f"{_shown(value)} looks like the xtext of ORCPT, which is to be decoded"
         yield Finding("RFC 3461 §6.3", where, rule)
 
 
 def _action(value: str, where: str) -> Findings:
-    if _without_comment(value).lower() not in _CLASSES:
-        yield Finding("RFC 3464 §2.3.3", where, f"{value!r} is no action")
+    if without_comments(value).lower() not in _CLASSES:
+        yield Finding("RFC 3464 §2.3.3", where, f"{_shown(value)} is no action")
 
 
 def _status(value: str, where: str) -> Findings:
     if not _STATUS.fullmatch(value):
-        yield Finding("RFC 3464 §2.3.4", where, f"{value!r} is not a status such as 5.1.1")
+        yield Finding("RFC 3464 §2.3.4", where, f"{_shown(value)} is not a status such as 5.1.1")
 
 
 def _diagnostic(value: str, where: str) -> Findings:
     match = _TYPED.fullmatch(value)
     if not match:
-        yield Finding("RFC 3464 §2.3.6", where, f"{value[:60]!r} is not of the form type; text")
+        yield Finding("RFC 3464 §2.3.6", where, f"{_shown(value)} is not of the form type; text")
     elif match[1].lower() == "smtp" and not _REPLY.match(match[2] + " "):
-        rule = f"of type smtp does not begin with a reply code: {match[2][:60]!r}"
+        rule = f"of type smtp does not begin with a reply code: {_shown(match[2])}"
         yield Finding("RFC 3461 §9.2", where, rule)
 
 

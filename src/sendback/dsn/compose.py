@@ -102,7 +102,7 @@ def _to(bounce: Bounce) -> bytes:
     """The reverse-path alone; raw UTF-8 only where SMTPUTF8 is needed anyway (RFC 6532)."""
     if bounce.to.needs_smtputf8:
         return write_utf8_field("To", str(bounce.to))
-    return write_field("To", bounce.to.with_ascii_domain)
+    return write_field("To", bounce.to.in_header)
 
 
 _OUTCOMES = {

@@ -24,10 +24,12 @@ def check_value(name: str, value: str) -> None:
     # The two methods are the fast half of the rule: they agree to all that it allows but a tab.
     if not (value.isascii() and value.isprintable()) and not _PLAIN.fullmatch(value):
         raise DsnError(name, "line ends, control characters and non-ASCII are not allowed")
-    if not value.strip(" \t"):
+    # Stripped before it is folded: `_WORD` would look at trailing blanks once for each of them.
+    stripped = value.strip(" \t")
+    if not stripped:
         raise DsnError(name, "the value is empty")
-    if len(value) > MAX_LINE - len(name) - 2:
-        _fold(name, value)
+    if len(stripped) > MAX_LINE - len(name) - 2:
+        _fold(name, stripped)
 
 
 def write_field(name: str, value: str) -> bytes:
@@ -45,7 +47,10 @@ def write_utf8_field(name: str, value: str) -> bytes:
 
 
 def _fold(name: str, value: str) -> str:
-    """Breaks before white space that a word follows, so that no folded line is blank."""
+    """Return the lines of a field; `value` does not end in white space.
+
+    A line breaks before white space that a word follows, so that no folded line is blank.
+    """
     lines = [f"{name}:"]
     for word in _WORD.findall(f" {value}"):
         if len(lines[-1]) + len(word) > FOLD_AT and lines[-1] != f"{name}:":

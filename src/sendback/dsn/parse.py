@@ -1,25 +1,53 @@
-"""Reads a DSN, anyone's: written apart from `compose`, so that each can judge the other.
+"""Reads a DSN of any producer: written apart from `compose`, so that each can judge the other.
 
-It cuts the multipart by its boundary and the report by its empty lines; it is lenient about what
-RFC 3464 asks of writers and strict about structure: no boundary, no report, no answer.
+It is lenient about form, in what RFC 3464 and RFC 6522 ask of writers: any multipart around the
+report, any encoding and line ends, groups that are not separated as they should be. It is strict
+about meaning: a report inside the returned mail is about another mail; a report that names no
+recipient is none.
 """
 
 import re
 import sys
 from dataclasses import dataclass
 
-from sendback.dsn.mime import Fields, Part, first_value, read_part, split_groups, split_parts
+from sendback.dsn.content_types import without_comments
+from sendback.dsn.groups import (
+    MESSAGE_FIELDS,
+    RECIPIENT_FIELDS,
+    Groups,
+    read_blocks,
+    read_groups,
+)
+from sendback.dsn.mime import (
+    Budget,
+    Fields,
+    Part,
+    TooComplexError,
+    first_value,
+    read_message,
+)
 
 _UTF8_XTEXT = re.compile(r"\\x\{([0-9A-Fa-f]{1,6})\}")
-
-
-def _character(digits: str) -> str:
-    code = int(digits, 16)
-    return chr(code) if code <= sys.maxunicode else "\ufffd"
+_ADDRESS_TYPE = re.compile(r"[A-Za-z0-9/_-]++\s*+;")
+_SURROGATES = range(0xD800, 0xE000)
+_STANDARD_FIELDS = MESSAGE_FIELDS | RECIPIENT_FIELDS
+# RFC 6522 §3, RFC 6533 §5; message/rfc822-headers is a common mistake.
+_RETURNED = frozenset(
+    {
+        "message/rfc822",
+        "message/global",
+        "text/rfc822-headers",
+        "message/rfc822-headers",
+        "message/global-headers",
+    }
+)
 
 
 class NotADsnError(ValueError):
-    """The message is no multipart/report with a delivery status in it."""
+    """The message has no delivery status that reports on a recipient; `str` says what is missing.
+
+    Also a message with more parts or fields than are read.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,22 +58,31 @@ class ParsedRecipient:
 
     @property
     def final_recipient(self) -> str:
-        """The address without its type, RFC 6533 escapes decoded."""
-        value = first_value(self.fields, "Final-Recipient").partition(";")[2].strip()
-        return _UTF8_XTEXT.sub(lambda match: _character(match[1]), value)
+        """The address, without type, angle brackets and comment, RFC 6533 escapes decoded.
+
+        It is that of Final-Recipient, of Original-Recipient in a group without one.
+        """
+        value = first_value(self.fields, "Final-Recipient")
+        return _address(value or first_value(self.fields, "Original-Recipient"))
 
     @property
     def action(self) -> str:
-        return first_value(self.fields, "Action").lower()
+        """In lower case, without comment."""
+        return without_comments(first_value(self.fields, "Action")).lower()
 
     @property
     def status(self) -> str:
-        return first_value(self.fields, "Status")
+        """Without comment."""
+        return without_comments(first_value(self.fields, "Status"))
 
 
 @dataclass(frozen=True, slots=True)
 class ParsedDsn:
-    """The header, the human part as text, both kinds of report fields, what was returned."""
+    """The header, the human part as text, both kinds of report fields, what was returned.
+
+    `explanation` is the first text/plain before the report, also of a multipart/alternative;
+    lines end in CRLF. `returned` has CRLF line ends too.
+    """
 
     header: Fields
     explanation: str
@@ -62,33 +99,122 @@ class ParsedDsn:
 
 
 def parse(message: bytes) -> ParsedDsn:
-    """Reads one DSN. Raises `NotADsnError`."""
-    whole = read_part(message)
-    boundary = whole.parameters.get("boundary")
-    if whole.media_type != "multipart/report" or not boundary:
-        raise NotADsnError("the message is not a multipart/report with a boundary")
-    parts = split_parts(whole.body, boundary)
-    report = next((p for p in parts if p.media_type.endswith("delivery-status")), None)
-    if report is None:
-        raise NotADsnError("the multipart/report has no delivery-status part")
-    groups = split_groups(report.body)
-    if len(groups) < 2:  # noqa: PLR2004 - RFC 3464 §2.1: one group a message, one a recipient
-        raise NotADsnError("the delivery status reports on no recipient")
-    human = parts[0]
-    returned = parts[2] if len(parts) > 2 else Part((), b"")  # noqa: PLR2004 - the third part
+    """Read one DSN. Raises `NotADsnError`, and nothing else for any octets.
+
+    Work and memory are linear in the size of the message.
+    """
+    budget = Budget()
+    try:
+        whole = read_message(message, budget)
+        found = find_reports(whole, budget)
+    except TooComplexError as error:
+        raise NotADsnError(f"the message is too complex: {error}") from None
+    if found is None:
+        raise NotADsnError(_what_is_missing(whole))
+    container, reports = found
+    returned = _returned(container, max(reports))
     return ParsedDsn(
         header=whole.header,
-        explanation=_text(human),
-        message_fields=groups[0],
-        recipients=tuple(ParsedRecipient(group) for group in groups[1:]),
-        returned_type=returned.media_type,
-        returned=returned.decoded(),
+        explanation=_explanation(whole, container, min(reports)),
+        message_fields=tuple(f for groups in reports.values() for f in groups.message),
+        recipients=tuple(
+            ParsedRecipient(fields) for groups in reports.values() for fields in groups.recipients
+        ),
+        returned_type=returned.media_type if returned else "",
+        returned=returned.decoded() if returned else b"",
     )
 
 
-def _text(part: Part) -> str:
-    charset = part.parameters.get("charset", "us-ascii")
-    try:
-        return part.decoded().decode(charset, "replace")
-    except LookupError:
-        return part.decoded().decode("utf-8", "replace")
+def find_reports(part: Part, budget: Budget) -> tuple[Part, dict[int, Groups]] | None:
+    """Return the multipart with the first report on a recipient, and its reports by position.
+
+    A message that is a report itself counts as its only part. Raises `TooComplexError`.
+    """
+    children = part.children or (part,)
+    reports = {
+        number: groups
+        for number, child in enumerate(children)
+        if is_report(child) and (groups := _groups(child, budget, is_top=child is part)).recipients
+    }
+    if reports:
+        return part, reports
+    inner = (find_reports(child, budget) for child in part.children if child.children)
+    return next((found for found in inner if found), None)
+
+
+def is_report(part: Part) -> bool:
+    """Whether it is a delivery status by its type: message/delivery-status, …/global-…, X-…."""
+    return part.media_type.endswith("delivery-status") and not part.children
+
+
+def _groups(report: Part, budget: Budget, *, is_top: bool) -> Groups:
+    """Return the groups of a report; as it is, when decoding it gives none.
+
+    Where the empty line below the part's header is missing, fields of the report are in there.
+    """
+    in_header = () if is_top else _standard(report.header)
+    first = [in_header] if in_header else []
+    groups = read_groups([*first, *read_blocks(report.decoded(), budget)])
+    if not groups.recipients and report.encoding != "7bit":
+        groups = read_groups([*first, *read_blocks(report.body, budget)])
+    return groups
+
+
+def _standard(fields: Fields) -> Fields:
+    return tuple(field for field in fields if field[0].lower() in _STANDARD_FIELDS)
+
+
+def _what_is_missing(whole: Part) -> str:
+    if any(is_report(leaf) for leaf in whole.leaves()):
+        return "the delivery status reports on no recipient"
+    if not whole.children:
+        return "the message is not a multipart/report with a delivery-status part"
+    return "the multipart has no delivery-status part"
+
+
+def _explanation(whole: Part, container: Part, position: int) -> str:
+    """Return the text for people: of the parts before the report, of those around, of any."""
+    children = container.children
+    before = [leaf for child in children[:position] for leaf in child.leaves()]
+    own = set(map(id, container.leaves()))
+    around = [leaf for leaf in whole.leaves() if id(leaf) not in own]
+    after = [leaf for leaf in children[position + 1 :] if _rank(leaf) == 0]
+    for leaves in (before, around, after):
+        readable = [leaf for leaf in leaves if _rank(leaf) is not None]
+        if readable:
+            return min(readable, key=lambda leaf: _rank(leaf) or 0).text()
+    return ""
+
+
+def _rank(leaf: Part) -> int | None:
+    """Return how good a text for people it is, 0 the best; None: it is none."""
+    kind = leaf.media_type
+    if kind in {"text/plain", ""} or "/" not in kind:  # RFC 2045 §5.2: the default
+        return 0
+    if kind in _RETURNED:
+        return None
+    if kind.startswith("text/"):
+        return 1
+    return 2 if is_report(leaf) else None  # a report on nobody: some put their text there
+
+
+def _returned(container: Part, position: int) -> Part | None:
+    """Return what goes back of the mail: behind the reports, by its type if possible."""
+    behind = container.children[position + 1 :]
+    likely = [part for part in behind if part.media_type in _RETURNED]
+    anywhere = [part for part in container.children if part.media_type in _RETURNED]
+    return next(iter([*likely, *behind, *anywhere]), None)
+
+
+def _address(value: str) -> str:
+    """Return the address of `type; address`, of `<address>`, of an address alone."""
+    typed = _ADDRESS_TYPE.match(value)
+    text = without_comments(value[typed.end() :] if typed else value)
+    if text.endswith(">") and "<" in text:
+        text = text[text.rindex("<") + 1 : -1]
+    return _UTF8_XTEXT.sub(_character, text.strip("<> \t"))
+
+
+def _character(match: re.Match[str]) -> str:
+    code = int(match[1], 16)
+    return "\ufffd" if code > sys.maxunicode or code in _SURROGATES else chr(code)

@@ -1,24 +1,35 @@
-"""Mail addresses as RFC 5321 §4.1.2 (`Mailbox`) and RFC 6531 §3.3 write them.
+"""Mail addresses as RFC 5321 §4.1.2 (`Mailbox`) and RFC 6531 §3.3 write them. Pure.
 
-`parse_address` is for one bare address, `parse_mailbox` for what may stand in a `From:` field.
-An `Address` keeps the spelling that it was given; comparing is done on `Address.key`, in which
-the domain is lower-case A-labels and the local part is untouched (its case matters).
+`parse_address` reads one bare address, `parse_mailbox` what may be in a `From:` field. An `Address`
+keeps the spelling that it was given; `Address.key` is the one spelling that all spellings of an
+address share, and the only thing that addresses are compared by: the local part without quotes that
+it does not need and in NFC, its case kept, and the domain in lower-case A-labels.
+
+On request, one thing is read that the standards forbid: dots at the ends of a local part, or
+several in a row. Such mailboxes exist (Japanese mobile providers gave them out for years): mail
+from them is received, and bounces go back to them.
 """
 
 import ipaddress
 import re
 from dataclasses import dataclass
-from email.utils import parseaddr
 from functools import lru_cache
+from unicodedata import normalize
 
 import idna
+
+from sendback.mail.address_lists import read_address_list
+from sendback.mail.encoded_words import decode_words
 
 # RFC 5321 §4.1.2 with the non-ASCII of RFC 6531 §3.3; C1 controls and Unicode line ends are
 # no letters of any mailbox and would be line ends to some readers.
 _UTF8 = "\u00a1-\u2027\u202f-\u2065\u2070-\ud7ff\uf900-\ufdcf\ufdf0-\uffef\U00010000-\U000dffff"
 _ATEXT = rf"[A-Za-z0-9!#$%&'*+/=?^_`{{|}}~\-{_UTF8}]"
 _DOT_STRING = re.compile(rf"{_ATEXT}+(?:\.{_ATEXT}+)*")
+_ANY_DOTS = re.compile(rf"\.*{_ATEXT}(?:{_ATEXT}|\.)*")
 _QUOTED_STRING = re.compile(rf'"(?:[ !#-\[\]-~{_UTF8}]|\\[ -~])*"')
+_QUOTED_PAIR = re.compile(r"\\(.)", re.DOTALL)
+_MUST_BE_ESCAPED = re.compile(r'(["\\])')
 _LABEL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9])?")
 _PRINTABLE = re.compile(rf"[\t -~{_UTF8}]*")
 
@@ -26,6 +37,9 @@ _PRINTABLE = re.compile(rf"[\t -~{_UTF8}]*")
 # local parts pass 64 every day.
 MAX_LOCAL_OCTETS = 255
 MAX_DOMAIN_OCTETS = 255
+# Longer than any address with a display name; nothing looks at a text beyond it.
+_MAX_LENGTH = 4096
+_SHOWN = 100
 
 
 class AddressError(ValueError):
@@ -49,20 +63,30 @@ class Address:
 
     @property
     def with_ascii_domain(self) -> str:
-        """As written, but for a non-ASCII domain, which is in A-labels: how mail carries it."""
+        """As written, but for a non-ASCII domain, which is in A-labels: how SMTP carries it."""
         domain = self.domain if self.domain.isascii() else self.ascii_domain
         return f"{self.local}@{domain}"
 
     @property
+    def in_header(self) -> str:
+        """As `with_ascii_domain`, the local part quoted where RFC 5322 §3.4.1 asks for it."""
+        local = self.local
+        if local[0] != '"' and _has_odd_dots(local):
+            local = f'"{local}"'
+        return f"{local}@{self.with_ascii_domain[len(self.local) + 1 :]}"
+
+    @property
     def key(self) -> str:
-        """What two spellings of one address share: SES compares the domain without case."""
-        return f"{self.local}@{self.ascii_domain}"
+        """The spelling that all spellings of this address share. Compare addresses by it."""
+        return f"{canonical_local(self.local)}@{self.ascii_domain}"
 
     @property
     def untagged(self) -> "Address":
         """Without `+tag`; itself where there is none."""
-        local, plus, _ = self.local.partition("+")
-        return Address(local, self.domain) if plus and local and local[0] != '"' else self
+        if "+" not in self.local:
+            return self
+        local, _, _ = canonical_local(self.local).partition("+")
+        return Address(local, self.domain) if local and local[0] != '"' else self
 
     @property
     def needs_smtputf8(self) -> bool:
@@ -78,9 +102,30 @@ class Mailbox:
     address: Address
 
 
+def canonical_local(local: str) -> str:
+    """Return the one spelling of a valid local part: unquoted where it can be, in NFC.
+
+    RFC 5321 §4.1.2: "ann", with or without quotes, is the same mailbox.
+    """
+    if local.isascii() and local[0] != '"' and not _has_odd_dots(local):
+        return local
+    text = normalize("NFC", local)
+    if text[0] == '"':
+        text = _QUOTED_PAIR.sub(r"\1", text[1:-1])
+    if _DOT_STRING.fullmatch(text):
+        return text
+    return '"' + _MUST_BE_ESCAPED.sub(r"\\\1", text) + '"'
+
+
+def _has_odd_dots(local: str) -> bool:
+    return ".." in local or local[0] == "." or local[-1] == "."
+
+
 @lru_cache(maxsize=4096)
 def canonical_domain(domain: str) -> str:
-    """Lower-case A-labels of `domain`; raises `AddressError` for what is no domain."""
+    """Return `domain` in lower-case A-labels. Raise `AddressError` for what is no domain."""
+    if len(domain) > MAX_DOMAIN_OCTETS:  # in A-labels it would be longer still
+        raise AddressError(f"the domain is longer than {MAX_DOMAIN_OCTETS} octets")
     if domain.startswith("["):
         return _canonical_literal(domain)
     try:
@@ -95,28 +140,32 @@ def canonical_domain(domain: str) -> str:
 
 
 def _canonical_literal(literal: str) -> str:
-    """RFC 5321 §4.1.3: `[192.0.2.1]` or `[IPv6:2001:db8::1]`."""
+    """RFC 5321 §4.1.3: `[192.0.2.1]` or `[IPv6:2001:db8::1]`; the IPv6 address in one spelling."""
     inner = literal[1:-1]
     try:
         if not literal.endswith("]"):
             raise ValueError("no closing bracket")
         if inner[:5].lower() == "ipv6:":
-            ipaddress.IPv6Address(inner[5:])
-        else:
-            ipaddress.IPv4Address(inner)
+            return f"[ipv6:{ipaddress.IPv6Address(inner[5:])}]"
+        return f"[{ipaddress.IPv4Address(inner)}]"
     except ValueError:
         raise AddressError(f"{literal!r} is not an address literal") from None
-    return literal.lower()
 
 
 @lru_cache(maxsize=4096)
-def parse_address(text: str) -> Address:
-    """`local@domain`, nothing around it. Raises `AddressError`."""
+def parse_address(text: str, *, any_dots: bool = False) -> Address:
+    """Read `local@domain`, nothing around it. Raise `AddressError`.
+
+    `any_dots`: dots at the ends of the local part, or several in a row, are read too.
+    """
+    if len(text) > _MAX_LENGTH:
+        raise AddressError(f"{_shown(text)} is too long for an address")
     local, at, domain = text.rpartition("@")
     if not at:
-        raise AddressError(f"{text!r} has no @")
-    if not (_DOT_STRING.fullmatch(local) or _QUOTED_STRING.fullmatch(local)):
-        raise AddressError(f"{text!r} has no valid local part")
+        raise AddressError(f"{_shown(text)} has no @")
+    unquoted = _ANY_DOTS if any_dots else _DOT_STRING
+    if not (unquoted.fullmatch(local) or _QUOTED_STRING.fullmatch(local)):
+        raise AddressError(f"{_shown(text)} has no valid local part")
     if len(local.encode()) > MAX_LOCAL_OCTETS:
         raise AddressError(f"the local part is longer than {MAX_LOCAL_OCTETS} octets")
     canonical_domain(domain)
@@ -124,14 +173,14 @@ def parse_address(text: str) -> Address:
 
 
 def parse_domain(text: str) -> str:
-    """A domain name (no address literal) in canonical form. Raises `AddressError`."""
+    """Return a domain name (no address literal) in canonical form. Raise `AddressError`."""
     if text.startswith("["):
-        raise AddressError(f"{text!r} is not a domain name")
+        raise AddressError(f"{_shown(text)} is not a domain name")
     return canonical_domain(text)
 
 
 def identity_name(text: str) -> str:
-    """The spelling under which an identity is kept; the text itself when it is neither kind."""
+    """Return the spelling under which an identity is kept; the text itself if it is neither."""
     try:
         return parse_address(text).key if "@" in text else parse_domain(text)
     except AddressError:
@@ -139,24 +188,36 @@ def identity_name(text: str) -> str:
 
 
 def parse_mailbox(text: str) -> Mailbox:
-    """`ann@example.com` or `Ann Example <ann@example.com>`. Raises `AddressError`.
+    """Read `ann@example.com` or `Ann Example <ann@example.com>`. Raise `AddressError`.
 
-    The display name comes back unquoted. Lists, groups and comments are refused: exactly one
-    address may stand in the `From:` of a bounce.
+    The display name is returned without quotes and with its encoded words decoded (RFC 2047), so
+    that what people will read is what policies are held against. Lists, groups and comments are
+    refused: exactly one address may be in the `From:` of a bounce.
     """
+    if len(text) > _MAX_LENGTH:
+        raise AddressError(f"{_shown(text)} is too long for an address")
     if not _PRINTABLE.fullmatch(text):
         raise AddressError("line ends and control characters are not allowed")
     if "<" not in text:
         return Mailbox("", parse_address(text.strip()))
     name, _, rest = text.rpartition("<")
     if not rest.rstrip().endswith(">"):
-        raise AddressError(f"{text!r} has no closing >")
+        raise AddressError(f"{_shown(text)} has no closing >")
     address = parse_address(rest.rstrip()[:-1])
     name = name.strip()
-    if not name:
-        return Mailbox("", address)
-    # The standard library knows the quoting rules; what it does not read back is no phrase.
-    parsed_name, parsed_address = parseaddr(f"{name} <x@y>")
-    if parsed_address != "x@y" or not parsed_name:
-        raise AddressError(f"{name!r} is not a display name")
-    return Mailbox(parsed_name, address)
+    return Mailbox(decode_words(_display_name(name)) if name else "", address)
+
+
+_PHRASE = re.compile(r'(?:[^\s"()<>\[\]:;@\\,]+|"(?:[^"\\]|\\.)*"|\s+)*+')
+
+
+def _display_name(text: str) -> str:
+    """RFC 5322 §3.2.5: words and quoted strings; a dot too (§4.1, obs-phrase)."""
+    if not _PHRASE.fullmatch(text):
+        raise AddressError(f"{_shown(text)} is not a display name")
+    (entry,) = read_address_list(f"{text} <x@y>")
+    return entry.name
+
+
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…")

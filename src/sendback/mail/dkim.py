@@ -6,11 +6,11 @@ added behind the signature (§8.15: oversigning). The body is hashed once, howev
 
 import base64
 import hashlib
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from sendback.mail.dkim_canonicalization import relaxed_body, relaxed_field
 from sendback.mail.headers import header_fields, header_section
 
 # §5.4.1, and what a report has beside it.
@@ -19,7 +19,6 @@ SIGNED = (
     "MIME-Version", "Content-Type", "Content-Transfer-Encoding", "Auto-Submitted", "Sender",
 )  # fmt: skip
 _LINE = 72
-_WSP = re.compile(rb"[ \t]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,22 +42,6 @@ def sign(content: bytes, keys: Sequence[SigningKey], at: datetime) -> bytes:
     names = [name for name in SIGNED for _ in range(len(fields.get(name.lower(), ())) + 1)]
     signed = b"".join(field for name in SIGNED for field in fields.get(name.lower(), ()))
     return b"".join(_signature(key, at, names, body_hash, signed) for key in keys)
-
-
-def relaxed_field(name: bytes, field: bytes) -> bytes:
-    """RFC 6376 §3.4.2, with its CRLF."""
-    value = field[field.index(b":") + 1 :].replace(b"\r\n", b"")
-    return name.lower() + b":" + _WSP.sub(b" ", value).strip(b" \t") + b"\r\n"
-
-
-def relaxed_body(body: bytes) -> bytes:
-    """RFC 6376 §3.4.4."""
-    text = body.replace(b"\t", b" ")
-    while b"  " in text:  # halves each run: cheaper than a pattern
-        text = text.replace(b"  ", b" ")
-    text = text.replace(b" \r\n", b"\r\n")
-    text = text.removesuffix(b" ").rstrip(b"\r\n")
-    return text + b"\r\n" if text else b""
 
 
 def _body(content: bytes, header: bytes) -> bytes:

@@ -5,7 +5,7 @@ Whoever answers by a rule keeps silent then; whoever was asked by hand answers, 
 
 import re
 
-from sendback.mail.headers import field_values
+from sendback.mail.headers import count_fields, field_values
 
 MAX_RECEIVED = 100  # RFC 5321 §6.3: "at least 100"
 
@@ -18,7 +18,7 @@ def reason_for_silence(header: bytes) -> str | None:
     for value in field_values(header, "Content-Type"):
         if _keyword(value) == b"multipart/report":
             return "it is a report itself"
-    received = len(field_values(header, "Received"))
+    received = count_fields(header, "Received")
     if received > MAX_RECEIVED:
         return f"it has passed {received} servers: a loop"
     return None

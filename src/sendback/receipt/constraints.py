@@ -71,7 +71,7 @@ def _check_recipient(text: str) -> None:
     """`user@example.com`, `example.com` or `.example.com`."""
     try:
         if "@" in text:
-            parse_address(text)
+            parse_address(text, any_dots=True)
         else:
             parse_domain(text.removeprefix("."))
     except AddressError:

@@ -1,12 +1,15 @@
-"""DMARC (RFC 7489): records, alignment, and the result. The look-ups are somebody else's."""
+"""DMARC (RFC 7489): records, their discovery, alignment, and the result. Pure.
 
-from collections.abc import Callable, Sequence
+The look-ups are the caller's. The author's domain comes from `mail.authors`.
+"""
+
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from sendback.mail.address import AddressError, canonical_domain
 from sendback.receipt.verdicts import DkimResult, DmarcResult, SpfResult
 
-_POLICIES = ("none", "quarantine", "reject")
+_POLICIES = ("none", "quarantine", "reject")  # from the mildest to the strictest
 
 # The organizational domain of a domain (RFC 7489 §3.2): the public suffix list's business.
 Organization = Callable[[str], str]
@@ -23,10 +26,9 @@ class DmarcRecord:
 
 
 def parse_record(text: str) -> DmarcRecord | None:
-    """A `_dmarc` TXT record; None for what is no DMARC record (RFC 7489 §6.6.3)."""
-    pairs = [part.partition("=") for part in text.split(";") if part.strip()]
-    tags = {name.strip().lower(): value.strip() for name, _, value in reversed(pairs)}
-    if not pairs or (pairs[0][0].strip(), pairs[0][2].strip()) != ("v", "DMARC1"):
+    """Read a `_dmarc` TXT record. Return None for what is no record, or has no usable policy."""
+    tags = _tags(text)
+    if tags is None:
         return None
     policy = tags.get("p", "").lower()
     if policy not in _POLICIES:
@@ -42,10 +44,23 @@ def parse_record(text: str) -> DmarcRecord | None:
     )
 
 
+def _tags(text: str) -> dict[str, str] | None:
+    """Return the tags of a DMARC record; None for any other text (RFC 7489 §6.6.3, step 2)."""
+    pairs = [part.partition("=") for part in text.split(";") if part.strip()]
+    if not pairs or (pairs[0][0].strip(), pairs[0][2].strip()) != ("v", "DMARC1"):
+        return None
+    return {name.strip().lower(): value.strip() for name, _, value in reversed(pairs)}
+
+
+def has_record(texts: Sequence[str]) -> bool:
+    """Whether the search ends at a name with these TXT records (RFC 7489 §6.6.3, steps 2 and 3)."""
+    return any(_tags(text) is not None for text in texts)
+
+
 def choose_record(texts: Sequence[str]) -> DmarcRecord | None:
-    """Of all TXT records at the name: exactly one DMARC record, or it is as if there were none."""
-    records = [record for text in texts if (record := parse_record(text))]
-    return records[0] if len(records) == 1 else None
+    """Choose among all TXT records at a name; several DMARC records are none (step 5)."""
+    records = [text for text in texts if _tags(text) is not None]
+    return parse_record(records[0]) if len(records) == 1 else None
 
 
 def evaluate(
@@ -57,10 +72,12 @@ def evaluate(
     *,
     record_is_own: bool,
 ) -> DmarcResult:
-    """`record_is_own`: found at the domain itself, not at its organizational domain."""
+    """Return the result for the only author's domain (RFC 7489 §6.6.2).
+
+    `record_is_own`: found at the domain itself, not at its organizational domain.
+    """
     if record is None:
         return DmarcResult("none", domain)
-    policy = record.policy if record_is_own else record.subdomain_policy
 
     def aligned(other: str, *, strict: bool) -> bool:
         try:
@@ -69,13 +86,24 @@ def evaluate(
             return False
         return other == domain or (not strict and organization(other) == organization(domain))
 
-    by_spf = spf.result == "pass" and aligned(spf.domain, strict=record.strict_spf)
-    by_dkim = any(
-        signature.result == "pass" and aligned(signature.domain, strict=record.strict_dkim)
-        for signature in dkim
-    )
-    if by_spf or by_dkim:
-        return DmarcResult("pass", domain, policy)
-    # One that could not be checked may have been the one that passes.
-    unsure = "temperror" in {spf.result, *(signature.result for signature in dkim)}
-    return DmarcResult("temperror" if unsure else "fail", domain, policy)
+    # Only identifiers that are aligned count: what is known of others, or is not, changes nothing.
+    results = {s.result for s in dkim if aligned(s.domain, strict=record.strict_dkim)}
+    if aligned(spf.domain, strict=record.strict_spf):
+        results.add(spf.result)
+    # An aligned one that could not be checked may be the one that passes.
+    result = next((name for name in ("pass", "temperror") if name in results), "fail")
+    return DmarcResult(result, domain, requested_policy(record, is_own=record_is_own))
+
+
+def requested_policy(record: DmarcRecord, *, is_own: bool) -> str:
+    """Return what the domain's owner asks for: `none`, `quarantine` or `reject` (RFC 7489 §6.3)."""
+    return record.policy if is_own else record.subdomain_policy
+
+
+def evaluate_several(domains: Sequence[str], policies: Collection[str]) -> DmarcResult:
+    """Return the result for several authors, which no policy can pass; the strictest one counts.
+
+    RFC 7489 §6.6.1 leaves it to the receiver: a message must not do better for naming more authors.
+    """
+    strictest = next((name for name in reversed(_POLICIES) if name in policies), "none")
+    return DmarcResult("fail", domains[0], strictest)

@@ -1,19 +1,21 @@
 """Notifications and function events. SES developer guide, "Notification contents", "Lambda event".
 
-Every value that comes from the mail is text here, whatever it is made of: header octets that are no
-UTF-8 become U+FFFD.
+An event is made of every mail, whatever is in it: a step that cannot make its event would let mail
+pass that a function was to stop. So nothing here raises for what a header holds. Header octets that
+are no UTF-8 become U+FFFD, what JSON or its carriers cannot hold is escaped, and only so much of a
+field is read as people write.
 """
 
 import base64
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from email.header import decode_header, make_header
-from email.utils import formataddr, getaddresses
 from typing import Any
 
+from sendback.mail.address_lists import ListedAddress, read_address_list
+from sendback.mail.encoded_words import decode_words
 from sendback.mail.headers import field_values, header_fields, unfolded
 from sendback.receipt.model import (
     ACTION_TYPES,
@@ -33,10 +35,16 @@ SUBJECT = "Amazon SES Email Receipt Notification"
 MAX_HEADER_OCTETS = 10 * 1024  # of headers in a notification
 MAX_CONTENT_OCTETS = 150 * 1024  # of content in a notification
 
-_ENCODED_WORD = re.compile(
-    r"(=\?[!->@-~]+\?[bBqQ]\?[!->@-~]*\?=)(?:\s+(?==\?[!->@-~]+\?[bBqQ]\?))?"
-)
+# Of all fields of one name in commonHeaders: a thousand addresses fit. The rest is left out there.
+MAX_COMMON_OCTETS = 64 * 1024
+
+# JSON allows them, UTF-8, XML and SQS do not: lone surrogates, U+FFFE, U+FFFF.
+_NOT_CARRIED = re.compile("[\ud800-\udfff\ufffe\uffff]")
+# RFC 5322 §3.2.3: in a display name these need quotes.
+_SPECIAL = re.compile(r'[][\\()<>@,:;".]')
+_ESCAPED_IN_QUOTES = re.compile(r'(["\\])')
 _LISTS = {"from": "From", "to": "To", "cc": "Cc", "bcc": "Bcc", "replyTo": "Reply-To"}
+_TEXTS = {"date": "Date", "messageId": "Message-ID", "subject": "Subject", "sender": "Sender"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +79,19 @@ def notification(mail: MailView, receipt: ReceiptView, content: bytes | None = N
     }
     if content is not None:
         value["content"] = _content(content, receipt.action)
-    return json.dumps(value, ensure_ascii=False)
+    return _json(value)
 
 
 def function_event(mail: MailView, receipt: ReceiptView) -> str:
     """The JSON that a function gets."""
     ses = {"mail": _mail(mail), "receipt": _receipt(mail, receipt)}
     record = {"eventSource": "aws:ses", "eventVersion": "1.0", "ses": ses}
-    return json.dumps({"Records": [record]}, ensure_ascii=False)
+    return _json({"Records": [record]})
+
+
+def _json(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return _NOT_CARRIED.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def object_key(action: S3Action, message_id: str) -> str:
@@ -122,48 +135,48 @@ def _headers(header: bytes) -> tuple[list[dict[str, str]], bool]:
 
 
 def _common(mail: MailView) -> dict[str, Any]:
-    """Fields that are there; encoded words (RFC 2047) are decoded."""
+    """Fields that are there and say something; encoded words (RFC 2047) are decoded."""
     common: dict[str, Any] = {"returnPath": mail.source}
     for key, name in _LISTS.items():
-        values = field_values(mail.header, name)
-        if values:
-            common[key] = _addresses(values)
-    for key, name in (("date", "Date"), ("messageId", "Message-ID"), ("subject", "Subject")):
-        values = field_values(mail.header, name)
-        if values:
-            common[key] = _decoded(_text(values[0]))
-    sender = field_values(mail.header, "Sender")
-    if sender:
-        common["sender"] = _decoded(_text(sender[0]))
+        values = _bounded(field_values(mail.header, name))
+        addresses = [address for value in values for address in _addresses(value)]
+        if addresses:
+            common[key] = addresses
+    for key, name in _TEXTS.items():
+        for value in _bounded(field_values(mail.header, name)[:1]):
+            common[key] = decode_words(_text(value))
     return common
 
 
-def _addresses(values: Sequence[bytes]) -> list[str]:
-    """Each address of the field as one text; what is none, as it stands."""
-    texts = [_text(value) for value in values]
-    found = [pair for pair in getaddresses(texts) if pair[1]]
-    if not found:
-        return texts
-    return [_mailbox(_decoded(name), address) for name, address in found]
+def _bounded(values: Sequence[bytes]) -> Iterator[bytes]:
+    left = MAX_COMMON_OCTETS
+    for value in values:
+        if left <= 0:
+            return
+        yield value[:left]
+        left -= len(value) + 1
 
 
-def _mailbox(name: str, address: str) -> str:
-    if name.isascii() and address.isascii():
-        return formataddr((name, address))
-    # formataddr would encode what was just decoded.
-    return f"{name} <{address}>" if name else address
+def _addresses(value: bytes) -> list[str]:
+    """Return each address of a field as one text.
+
+    A field without any address is returned as it stands (`undisclosed-recipients:;`), unless there
+    is nothing in it.
+    """
+    text = _text(value)
+    entries = read_address_list(text)
+    if any("@" in entry.address for entry in entries):
+        return [_mailbox(entry) for entry in entries]
+    return [decode_words(text)] if text.strip("<>,; \t") else []
 
 
-def _decoded(text: str) -> str:
-    """Encoded words (RFC 2047) decoded, all else untouched; white space between two goes (§6.2)."""
-    return _ENCODED_WORD.sub(_decoded_word, text)
-
-
-def _decoded_word(match: re.Match[str]) -> str:
-    try:
-        return str(make_header(decode_header(match[1])))
-    except (ValueError, LookupError):  # UnicodeError is a ValueError; LookupError: no such charset
-        return match[0]
+def _mailbox(entry: ListedAddress) -> str:
+    name = decode_words(entry.name)
+    if not name:
+        return entry.address
+    if name.isascii() and _SPECIAL.search(name):
+        name = '"' + _ESCAPED_IN_QUOTES.sub(r"\\\1", name) + '"'
+    return f"{name} <{entry.address}>"
 
 
 def _receipt(mail: MailView, receipt: ReceiptView) -> dict[str, Any]:

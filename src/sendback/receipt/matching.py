@@ -69,6 +69,6 @@ def conditions_of(recipient: Address) -> Iterator[str]:
 
 def _canonical(condition: str) -> str:
     if "@" in condition:
-        return parse_address(condition).key
+        return parse_address(condition, any_dots=True).key
     dot = "." if condition.startswith(".") else ""
     return dot + parse_domain(condition.removeprefix("."))

@@ -14,12 +14,14 @@ The table of effects:
 | any | not begun | it is the next one |
 | a function called for its disposition | to be tried again | everything behind it waits |
 | any other | to be tried again | go on; its notice waits |
-| any | failed, expired, skipped | go on; no notice |
 | a function that answered STOP_RULE | done | after its notice, the next rule |
 | a stop action, or a function that answered STOP_RULE_SET | done | after its notice, the end |
 | any other | done | go on |
+| a function called for its disposition | failed, expired | as `disposition_given_up` says |
+| any other | failed, expired, skipped | go on; no notice |
 
-A function that has failed for good counts as CONTINUE, as SES counts what it does not understand.
+A step's record has the disposition that it counts with. A function that cannot be called counts as
+CONTINUE, as in SES, or with the setting `function_failure` as STOP_RULE_SET.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -128,6 +130,11 @@ def decides(task: Task) -> bool:
     return (
         isinstance(task, LambdaAction) and task.invocation_type is InvocationType.REQUEST_RESPONSE
     )
+
+
+def disposition_given_up(task: Task, *, fails_closed: bool) -> Disposition:
+    """Return what a task counts as that has failed or expired."""
+    return Disposition.STOP_RULE_SET if fails_closed and decides(task) else Disposition.CONTINUE
 
 
 def progress(plan: Plan, states: Mapping[Step, StepState]) -> Progress:

@@ -13,7 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from email.header import Header
 
-from sendback.mail.headers import header_fields, split_trace
+from sendback.mail.address import AddressError, canonical_domain
+from sendback.mail.authentication_results import authserv_id
+from sendback.mail.headers import header_fields, split_trace, unfolded
 from sendback.receipt.model import Action, AddHeaderAction
 from sendback.receipt.verdicts import Verdicts
 
@@ -120,5 +122,14 @@ def _is_forged(name: bytes, raw: bytes, hostname: str) -> bool:
         return True
     if name != b"authentication-results":
         return False
-    server = raw.partition(b":")[2].strip().partition(b";")[0].split()[:1]
-    return bool(server) and server[0].lower() == hostname.lower().encode()
+    server = authserv_id(unfolded(raw.partition(b":")[2]).decode("utf-8", "replace"))
+    return server is None or _same_host(server, hostname)
+
+
+def _same_host(server: str, hostname: str) -> bool:
+    server = "".join(character for character in server if character.isprintable())
+    try:
+        server = canonical_domain(server.rstrip("."))
+    except AddressError:
+        server = server.rstrip(".").lower()
+    return server == hostname.rstrip(".").lower()

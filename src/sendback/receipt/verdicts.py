@@ -30,11 +30,13 @@ SPF_VERDICTS = {
     "temperror": Verdict.PROCESSING_FAILED,
     "permerror": Verdict.PROCESSING_FAILED,
 }
-# RFC 8601 §2.7.1. A signature that cannot be read is a signature that failed.
+# RFC 8601 §2.7.1. A signature that cannot be read is a signature that failed; `neutral` is one
+# that failed while its domain is testing (RFC 6376 §3.6.1, t=y).
 DKIM_VERDICTS = {
     "pass": Verdict.PASS,
     "fail": Verdict.FAIL,
     "permerror": Verdict.FAIL,
+    "neutral": Verdict.GRAY,
     "none": Verdict.GRAY,
     "temperror": Verdict.PROCESSING_FAILED,
 }
@@ -47,7 +49,7 @@ DMARC_VERDICTS = {
     "permerror": Verdict.GRAY,
 }
 # With several signatures the best result counts.
-_DKIM_ORDER = ("pass", "temperror", "fail", "permerror", "none")
+_DKIM_ORDER = ("pass", "temperror", "fail", "permerror", "neutral", "none")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +106,18 @@ class Verdicts:
         }
 
     def to_json(self) -> str:
+        """Return all fields as JSON, for `verdicts_from_json`."""
         return json.dumps(asdict(self), separators=(",", ":"))
+
+
+# What is known of a message whose verdicts could not be found out.
+UNKNOWN = Verdicts(
+    spf=SpfResult("temperror"),
+    dkim=(DkimResult("temperror"),),
+    dmarc=DmarcResult("temperror"),
+    spam=Verdict.PROCESSING_FAILED,
+    virus=Verdict.PROCESSING_FAILED,
+)
 
 
 def verdicts_from_json(text: str) -> Verdicts:

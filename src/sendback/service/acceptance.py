@@ -1,24 +1,38 @@
 """Acceptance: who may send here, and whose mail a recipient's is. SES developer guide, "Receipt".
 
 What the store answers is good for a second in this process: an identity, rule or filter that is
-changed on another node takes effect within that time.
+changed on another node takes effect within that time. The second is one of real time, whatever a
+`Clock` says that a test stops or moves: it bounds how long two processes may disagree.
+
+What is remembered for a recipient carries the compiled rules themselves, so that a decision looks
+into no cache: that something is not in a cache means nothing.
 """
 
+import logging
 from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import Enum, auto
 from time import monotonic
+
+from cachetools import LRUCache, TTLCache
 
 from sendback.mail.address import Address
 from sendback.mail.covering import covering_names
 from sendback.receipt.filters import IpFilter, is_admitted
 from sendback.receipt.matching import CompiledRules, compile_rules
+from sendback.receipt.model import Rules
+from sendback.resolver import InFlight
+from sendback.store.errors import StoreUnavailableError
 from sendback.store.filters import AllFilters
-from sendback.store.rule_sets import FindReceivers, LoadRules, Receiver
+from sendback.store.rule_sets import FindActiveVersions, LoadRules
 from sendback.store.store import Store
+
+log = logging.getLogger(__name__)
 
 _CACHE_SECONDS = 1.0
 _CACHED_RECIPIENTS = 10_000
-_CACHED_RULE_SETS = 100
+# Of compiled rule sets, counted in recipients and rules: some 100 MB.
+_CACHED_CONDITIONS = 400_000
 
 
 class Refusal(Enum):
@@ -29,25 +43,58 @@ class Refusal(Enum):
     TLS_REQUIRED = auto()
 
 
+class VersionMissingError(Exception):
+    """The store has no rules under this version."""
+
+
+@dataclass(frozen=True, slots=True)
+class ActiveRules:
+    """An account's active rule set: its name, the version of its rules, and these, compiled."""
+
+    rule_set: str
+    version: str
+    compiled: CompiledRules
+
+
+@dataclass(frozen=True, slots=True)
+class Receiver:
+    """An account that mail is for, and its active rule set, if any."""
+
+    account_id: str
+    active: ActiveRules | None
+
+
 class CompiledRuleSets:
     """Rule sets by version, compiled once: a version never changes."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._known: dict[str, CompiledRules] = {}
+        self._known: LRUCache[str, CompiledRules] = LRUCache(
+            _CACHED_CONDITIONS, getsizeof=lambda compiled: _size(compiled.rules)
+        )
+        self._loading: InFlight[str, CompiledRules] = InFlight()
 
-    def known(self, version: str) -> CompiledRules | None:
-        return self._known.get(version)
+    def forget(self) -> None:
+        """Drop what is compiled: rules are loaded from the store anew."""
+        self._known.clear()
 
     async def get(self, version: str) -> CompiledRules:
-        """Raises `StoreUnavailableError`."""
-        found = self._known.get(version)
-        if found is None:
-            found = compile_rules(await self._store.read(LoadRules(version)))
-            if len(self._known) >= _CACHED_RULE_SETS:
-                self._known.clear()
-            self._known[version] = found
-        return found
+        """Raises `VersionMissingError`, `StoreUnavailableError`."""
+        found: CompiledRules | None = self._known.get(version)
+        return found or await self._loading.share(version, lambda: self._load(version))
+
+    async def _load(self, version: str) -> CompiledRules:
+        rules = await self._store.read(LoadRules(version))
+        if rules is None:
+            raise VersionMissingError(f"the rules of version {version} are gone")
+        compiled = compile_rules(rules)
+        if _size(rules) <= _CACHED_CONDITIONS:
+            self._known[version] = compiled
+        return compiled
+
+
+def _size(rules: Rules) -> int:
+    return 1 + sum(1 + len(rule.recipients) for rule in rules)
 
 
 class Acceptance:
@@ -59,8 +106,15 @@ class Acceptance:
         self._store = store
         self._rule_sets = rule_sets
         self._receive_without_rules = receive_without_rules
-        self._receivers: dict[str, tuple[float, tuple[Receiver, ...]]] = {}
+        self._receivers: TTLCache[str, tuple[Receiver, ...]] = TTLCache(
+            _CACHED_RECIPIENTS, _CACHE_SECONDS
+        )
         self._filters: Mapping[str, tuple[IpFilter, ...]] = {}
+        self._filters_until = 0.0
+
+    def forget(self) -> None:
+        """Drop what is remembered: the next client and recipient are looked up in the store."""
+        self._receivers.clear()
         self._filters_until = 0.0
 
     def known_admission(self, client_ip: str) -> bool | None:
@@ -74,23 +128,30 @@ class Acceptance:
         return self._is_admitted(client_ip)
 
     def known_receivers(self, recipient: Address) -> tuple[Receiver, ...] | None:
-        """What `receivers` answered within the last second; None: ask it."""
-        known = self._receivers.get(recipient.key)
-        if known is None or monotonic() > known[0]:
-            return None
-        return known[1]
+        """What `receivers` returned within the last second; None: call it."""
+        found: tuple[Receiver, ...] | None = self._receivers.get(recipient.key)
+        return found
 
     async def receivers(self, recipient: Address) -> tuple[Receiver, ...]:
         """The accounts with a verified identity that covers it. Raises `StoreUnavailableError`."""
-        found = await self._store.read(FindReceivers(covering_names(recipient)))
-        for receiver in found:
-            if receiver.version is not None:
-                await self._rule_sets.get(receiver.version)
-        if len(self._receivers) >= _CACHED_RECIPIENTS:
-            self._receivers.clear()
-        if found:
-            self._receivers[recipient.key] = (monotonic() + _CACHE_SECONDS, found)
-        return found
+        found = await self._store.read(FindActiveVersions(covering_names(recipient)))
+        receivers = []
+        for account_id, rule_set, version in found:
+            active = None
+            if rule_set is not None and version is not None:
+                active = ActiveRules(rule_set, version, await self._compiled(version))
+            receivers.append(Receiver(account_id, active))
+        if receivers:
+            self._receivers[recipient.key] = tuple(receivers)
+        return tuple(receivers)
+
+    async def _compiled(self, version: str) -> CompiledRules:
+        """Rules that cannot be found are no reason to refuse mail for good."""
+        try:
+            return await self._rule_sets.get(version)
+        except VersionMissingError as error:
+            log.error("mail is put off: %s", error)  # noqa: TRY400 - the trace says nothing more
+            raise StoreUnavailableError(str(error)) from error
 
     def decide(
         self,
@@ -111,7 +172,7 @@ class Acceptance:
             return Refusal.UNKNOWN
         if encrypted:
             return matched
-        in_clear = tuple(r for r in matched if not self._requires_tls(r, recipient))
+        in_clear = tuple(r for r in matched if not _requires_tls(r, recipient))
         return in_clear or Refusal.TLS_REQUIRED
 
     def _is_admitted(self, client_ip: str) -> bool:
@@ -123,11 +184,10 @@ class Acceptance:
         return is_admitted(client_ip, self._filters.get(account_id, ()))
 
     def _matches(self, receiver: Receiver, recipient: Address) -> bool:
-        if receiver.version is None:
+        if receiver.active is None:
             return self._receive_without_rules
-        rules = self._rule_sets.known(receiver.version)
-        return rules is not None and bool(rules.matching(recipient))
+        return bool(receiver.active.compiled.matching(recipient))
 
-    def _requires_tls(self, receiver: Receiver, recipient: Address) -> bool:
-        rules = self._rule_sets.known(receiver.version) if receiver.version else None
-        return rules is not None and rules.requires_tls(recipient)
+
+def _requires_tls(receiver: Receiver, recipient: Address) -> bool:
+    return receiver.active is not None and receiver.active.compiled.requires_tls(recipient)

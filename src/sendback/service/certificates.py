@@ -1,14 +1,18 @@
 """Certificates of the installation's own making, kept in the data directory."""
 
-import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+
+from sendback.service.private_files import create_private
 
 _VALID_FOR = timedelta(days=3650)
 
 
 def make_certificate(file: Path, hostname: str, *, rsa: bool) -> None:
-    """A key (RSA-2048 or P-256) and its self-signed certificate, in one PEM file of the owner's."""
+    """Write a key (RSA-2048 or P-256) and its self-signed certificate into one private PEM file.
+
+    An existing file stays as it is. Raises `OSError`.
+    """
     from cryptography import x509  # noqa: PLC0415 - only on first use
     from cryptography.hazmat.primitives import hashes, serialization  # noqa: PLC0415
     from cryptography.hazmat.primitives.asymmetric import ec  # noqa: PLC0415
@@ -37,13 +41,4 @@ def make_certificate(file: Path, hostname: str, *, rsa: bool) -> None:
         serialization.PrivateFormat.PKCS8,
         serialization.NoEncryption(),
     ) + certificate.public_bytes(serialization.Encoding.PEM)
-    partial = file.with_suffix(f".{os.getpid()}")
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as output:
-        output.write(pem)
-    try:
-        os.link(partial, file)
-    except FileExistsError:
-        pass  # another process was first, and its certificate is the one
-    finally:
-        partial.unlink()
+    create_private(file, pem)

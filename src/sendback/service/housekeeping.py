@@ -1,80 +1,148 @@
-"""Housekeeping: what has expired goes, and what was left behind by a crash goes too."""
+"""Housekeeping: what has expired goes, and what was left behind by a crash goes too.
+
+Theory of operation. Every few minutes one of the processes sweeps: it takes a turn that is a row of
+the store. It deletes in steps of some hundred rows (`store/sweeping.py`) and pauses after each for
+longer than the step took, so that those who receive mail get the writer most of the time. Bodies in
+files are removed once the step that took their names is committed; a crash in between leaves files
+that no row names, which the same sweep finds by looking through the directory.
+"""
 
 import asyncio
 import logging
+import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import replace
 from datetime import datetime, timedelta
-
-from sqlalchemy import Connection
+from itertools import islice
 
 from sendback.clock import Clock
-from sendback.store.calls import forget_calls
-from sendback.store.destinations import forget_destinations
-from sendback.store.dkim_keys import forget_retired_keys
+from sendback.store.calls import ForgetCalls
+from sendback.store.destinations import ForgetDestinations
+from sendback.store.dkim_keys import ForgetRetiredKeys
 from sendback.store.errors import StoreUnavailableError
-from sendback.store.keys import forget_expired_keys
-from sendback.store.messages import BlobsInUse, ExpireMessages
-from sendback.store.mta_sts import forget_sts_policies
+from sendback.store.installation import TakeTurn
+from sendback.store.keys import ForgetExpiredKeys
+from sendback.store.messages import BlobsInUse, ExpireContent, ForgetMessages
+from sendback.store.mta_sts import ForgetStsPolicies
 from sendback.store.outbox import ExpireWaiting, ForgetFinished
 from sendback.store.processing import ForgetProcessed
 from sendback.store.rule_sets import ForgetVersions
 from sendback.store.store import Store
+from sendback.store.sweeping import MAX_ROWS, SweepStep
 
 log = logging.getLogger(__name__)
 
-_EVERY_SECONDS = 300
+_EVERY = timedelta(minutes=5)
+# For a process that dies while it sweeps; prolonged with every step.
+_TURN = timedelta(minutes=10)
 _CALLS_KEPT = timedelta(hours=24)
+_VERSIONS_KEPT = timedelta(hours=24)  # much longer than an SMTP session may last
 _ORPHAN_AGE_SECONDS = 3600
+# After each step the writer is free for at least so many times as long as the step took.
+_PAUSES = 2
+_SHORTEST_PAUSE_SECONDS = 0.01
 
 
 class Housekeeping:
-    """Sweeps every few minutes; any number of processes may do so at once."""
+    """Sweeps every few minutes; of any number of processes one does."""
 
-    def __init__(self, store: Store, clock: Clock, history: timedelta) -> None:
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        history: timedelta,
+        *,
+        owner: str,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        """`chance`, from 0 to 1, spreads the sweeps of several processes."""
         self._store = store
         self._clock = clock
         self._history = history
+        self._owner = owner
+        self._chance = chance
 
     async def run(self) -> None:
-        """Sweeps until it is cancelled."""
+        """Sweep until it is cancelled, whenever it is this process's turn."""
         while True:
             try:
-                await self.sweep()
+                if await self._take_turn(_TURN):
+                    await self.sweep()
+                    await self._take_turn(_EVERY * 0.9)  # it is nobody's before then
             except (StoreUnavailableError, OSError) as error:
                 log.warning("the sweep will be tried again: %s", error)
             except Exception:
-                log.exception("the sweep broke, and will be tried again")
-            await asyncio.sleep(_EVERY_SECONDS)
+                log.exception("the sweep failed, and will be tried again")
+            await asyncio.sleep(_EVERY.total_seconds() * (0.8 + 0.4 * self._chance()))
 
     async def sweep(self) -> None:
-        """Once. Raises `StoreUnavailableError`, `OSError`."""
+        """Sweep once. Raises `StoreUnavailableError`, `OSError`."""
         now = self._clock.now()
-        forget_before = now - self._history
-        blobs = await self._store.write(ExpireMessages(now, forget_before))
-        await self._store.write(lambda connection: _forget(connection, now, forget_before))
-        while await self._store.write(ExpireWaiting(now)):
-            pass
-        await asyncio.to_thread(self._store.blobs.remove, blobs)
+        for first in _steps(now, now - self._history):
+            try:
+                await self._sweep(first)
+            except (StoreUnavailableError, OSError):
+                raise
+            except Exception:
+                # One table that cannot be swept is no reason to let the others grow.
+                log.exception("%s failed, and will be tried again", type(first).__name__)
         await self._remove_orphans()
+
+    async def _sweep(self, first: SweepStep) -> None:
+        step, total = first, 0
+        while True:
+            started = time.monotonic()
+            swept = await self._store.write(step)
+            total += swept.count
+            if swept.blobs:
+                await asyncio.to_thread(self._store.blobs.remove, swept.blobs)
+            if swept.after is None:
+                break
+            await asyncio.sleep(_pause(time.monotonic() - started))
+            step = replace(step, after=swept.after)
+            await self._take_turn(_TURN)
+        if total:
+            log.info("%s: %d rows", type(first).__name__, total)
+
+    async def _take_turn(self, lasts: timedelta) -> bool:
+        now = self._clock.now()
+        return await self._store.write(TakeTurn("sweep", self._owner, now, now + lasts, _TURN))
 
     async def _remove_orphans(self) -> None:
         """Blobs whose commit never came: old, and named by no row."""
         before = time.time() - _ORPHAN_AGE_SECONDS
-        names = await asyncio.to_thread(lambda: list(self._store.blobs.older_than(before)))
-        for start in range(0, len(names), 500):
-            chunk: Sequence[str] = names[start : start + 500]
-            used = await self._store.read(BlobsInUse(tuple(chunk)))
-            orphans = [name for name in chunk if name not in used]
-            await asyncio.to_thread(self._store.blobs.remove, orphans)
+        blobs = self._store.blobs
+        await asyncio.to_thread(blobs.empty_spool, before)
+        with closing(blobs.older_than(before)) as old:
+            while names := await asyncio.to_thread(_some, old):
+                used = await self._store.read(BlobsInUse(names))
+                orphans = [name for name in names if name not in used]
+                await asyncio.to_thread(blobs.remove, orphans)
+                await asyncio.sleep(_SHORTEST_PAUSE_SECONDS)
 
 
-def _forget(connection: Connection, now: datetime, forget_before: datetime) -> None:
-    ForgetFinished(forget_before)(connection)
-    forget_destinations(connection, forget_before)
-    forget_sts_policies(connection, now)
-    ForgetProcessed(forget_before)(connection)
-    ForgetVersions()(connection)
-    forget_calls(connection, now - _CALLS_KEPT)
-    forget_expired_keys(connection, forget_before)
-    forget_retired_keys(connection, forget_before)
+def _steps(now: datetime, forget_before: datetime) -> tuple[SweepStep, ...]:
+    """The first step of each sweep, in order."""
+    return (
+        ExpireContent(now=now, held_since=forget_before),
+        ForgetMessages(now=now, before=forget_before),
+        ExpireWaiting(now=now),
+        ForgetFinished(before=forget_before),
+        ForgetDestinations(before=forget_before),
+        ForgetStsPolicies(before=now),
+        ForgetProcessed(before=forget_before),
+        ForgetVersions(before=now - _VERSIONS_KEPT),
+        ForgetCalls(before=now - _CALLS_KEPT),
+        ForgetExpiredKeys(before=forget_before),
+        ForgetRetiredKeys(before=forget_before),
+    )
+
+
+def _pause(seconds: float) -> float:
+    return max(_SHORTEST_PAUSE_SECONDS, _PAUSES * seconds)
+
+
+def _some(names: Iterator[str]) -> tuple[str, ...]:
+    return tuple(islice(names, MAX_ROWS))

@@ -40,6 +40,12 @@ from sendback.store.values import (
     IdentityKind,
     OutboxMessage,
 )
+from sendback.store.verification_mails import (
+    UNLIMITED,
+    TooManyVerificationMailsError,
+    VerificationLimits,
+    check_verification_limits,
+)
 
 MAX_PAGE = 1000
 
@@ -73,13 +79,17 @@ class Identities:
         self._queued = queued
 
     async def verify_email(self, account_id: str, text: str) -> Identity:
-        """Asks the address's owner by mail, unless it is verified already.
+        """Ask the address's owner by mail, unless it is verified already.
 
-        Raises `SesError`: InvalidParameterValue for what is no address, LimitExceeded.
+        Raises `SesError`: InvalidParameterValue for what is no address, LimitExceeded, Throttling.
         """
         address = self._address(text)
         identity = self._make(account_id, address.key, IdentityKind.EMAIL_ADDRESS)
-        unit = _AskByMail(identity, lambda found: self._verification.mail(found, address))
+        unit = _AskByMail(
+            identity,
+            lambda found: self._verification.mail(found, address),
+            limits=self._verification.limits,
+        )
         asked, mail = await self._write(unit)
         if mail is not None:
             self._queued()
@@ -88,10 +98,18 @@ class Identities:
     async def verify_by(
         self, account_id: str, text: str, write: Callable[[Identity, Address], OutboxMessage]
     ) -> OutboxMessage:
-        """The same with a mail of the caller's, which is sent in any case. Raises `SesError`."""
+        """Ask by a mail that `write` makes, which is sent in any case.
+
+        Raises `SesError` as `verify_email` does.
+        """
         address = self._address(text)
         identity = self._make(account_id, address.key, IdentityKind.EMAIL_ADDRESS)
-        unit = _AskByMail(identity, lambda found: write(found, address), always=True)
+        unit = _AskByMail(
+            identity,
+            lambda found: write(found, address),
+            always=True,
+            limits=self._verification.limits,
+        )
         _, mail = await self._write(unit)
         if mail is None:
             raise RuntimeError("a mail that is always sent was not")
@@ -163,7 +181,10 @@ class Identities:
         self._queued()
 
     def asked(self, account_id: str, text: str) -> Unit[Identity]:
-        """The unit of work that asks for an identity of either kind. Raises `SesError`."""
+        """Return the unit of work that asks for an identity of either kind. Raises `SesError`.
+
+        For the operator's own setup: its verification mails are counted and not limited.
+        """
         if "@" in text:
             address = self._address(text)
             identity = self._make(account_id, address.key, IdentityKind.EMAIL_ADDRESS)
@@ -179,6 +200,9 @@ class Identities:
         except TooManyIdentitiesError:
             text = f"An account may have {MAX_IDENTITIES} identities."
             raise SesError("LimitExceeded", text) from None
+        except TooManyVerificationMailsError as error:
+            # As SES says that a sending quota is used up; SDKs try such a call again, more slowly.
+            raise SesError("Throttling", f"{error}.") from None
 
     def _check(self, identity: Identity, kind: CheckKind) -> IdentityCheck:
         return self._verification.first_check(identity.account_id, identity.identity, kind)
@@ -206,16 +230,24 @@ class Identities:
 
 @dataclass(frozen=True, slots=True)
 class _AskByMail:
-    """Adds the address; queues the mail that asks unless it is verified, or `always`."""
+    """Adds the address; queues the mail that asks unless it is verified, or `always`.
+
+    Raises `TooManyIdentitiesError`, `TooManyVerificationMailsError`: then neither is done.
+    """
 
     identity: Identity
     write: Callable[[Identity], OutboxMessage]
     always: bool = False
+    limits: VerificationLimits = UNLIMITED
 
     def __call__(self, connection: Connection, /) -> tuple[Identity, OutboxMessage | None]:
         identity = PutIdentity(self.identity)(connection)
         if identity.is_verified and not self.always:
             return identity, None
+        asked = self.identity
+        check_verification_limits(
+            connection, self.limits, asked.account_id, asked.identity, asked.created_at
+        )
         mail = self.write(identity)
         add_to_outbox(connection, [mail])
         return identity, mail

@@ -10,7 +10,7 @@ over. Each process looks for what is due; taking it keeps the others from it.
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -24,7 +24,14 @@ from sendback.service.dkim import is_published
 from sendback.store.dkim_keys import FindDkimKeys, MarkSeen
 from sendback.store.errors import StoreUnavailableError
 from sendback.store.identities import FindIdentities
-from sendback.store.identity_checks import FindChecks, RecordCheck, TakeDueChecks
+from sendback.store.identity_checks import (
+    FailCheck,
+    FindChecks,
+    GiveBackCheck,
+    RecordCheck,
+    TakeDueChecks,
+    TakeSuspectCheck,
+)
 from sendback.store.identity_settings import FindSettings
 from sendback.store.store import Store
 from sendback.store.values import CheckKind, DkimKeyState, IdentityCheck, VerificationStatus
@@ -38,6 +45,7 @@ _POLL_SECONDS = 10.0
 _AT_ONCE = 20
 _CLAIM = timedelta(minutes=2)
 _SECONDS = 10.0  # for one look-up
+_LONGEST = 100.0  # for one check, which has a look-up for each DKIM key; shorter than a claim
 MAX_RECORDS = 100
 _SHOWN = 200
 
@@ -89,9 +97,19 @@ class IdentityChecks:
     """Looks for what is due, and for what somebody asks about."""
 
     def __init__(
-        self, store: Store, clock: Clock, resolver: Resolver | None, *, hostname: str
+        self,
+        store: Store,
+        clock: Clock,
+        resolver: Resolver | None,
+        *,
+        hostname: str,
+        suspects: asyncio.Lock | None = None,
     ) -> None:
-        """Without a resolver nothing can be proved, and every check says so."""
+        """Without a resolver nothing can be proved, and every check says so.
+
+        `suspects`: see `leases.LeaseWorker`.
+        """
+        self._suspects = suspects or asyncio.Lock()
         self._store = store
         self._clock = clock
         self._resolver = resolver
@@ -100,22 +118,38 @@ class IdentityChecks:
 
     async def run(self) -> None:
         """Looks until it is cancelled."""
+        await asyncio.gather(self._repeat(self._check_all_due), self._repeat(self.check_suspects))
+
+    async def _repeat(self, work: Callable[[], Awaitable[None]]) -> None:
         while True:
             try:
-                while await self.check_due():
-                    pass
+                await work()
             except StoreUnavailableError as error:
                 log.warning("identities will be checked again: %s", error)
             except Exception:
-                log.exception("checking identities broke, and will be tried again")
+                log.exception("checking identities failed, and will be tried again")
             await asyncio.sleep(_POLL_SECONDS)
 
+    async def _check_all_due(self) -> None:
+        while await self.check_due():
+            pass
+
     async def check_due(self) -> int:
-        """Looks for what is due, at most 20 at once; answers how many that was."""
+        """Look for what is due, at most 20 at once, no suspects; return how many that was."""
         now = self._clock.now()
         due = await self._store.write(TakeDueChecks(now, now + _CLAIM, _AT_ONCE))
-        await asyncio.gather(*(self._look(check) for check in due))
+        await asyncio.gather(*(self._look_safely(check) for check in due))
         return len(due)
+
+    async def check_suspects(self) -> None:
+        """Look for what had broken whoever looked for it, one at a time (`store/leasing.py`)."""
+        while True:
+            async with self._suspects:
+                now = self._clock.now()
+                check = await self._store.write(TakeSuspectCheck(now, now + _CLAIM))
+                if check is None:
+                    return
+                await self._look_safely(check)
 
     async def check(self, account_id: str, text: str) -> Sequence[IdentityCheck]:
         """Looks for all that an identity needs, now; what was given up begins anew.
@@ -131,10 +165,33 @@ class IdentityChecks:
             else check
             for check in checks
         ]
-        return await asyncio.gather(*(self._look(check) for check in again))
+        return await asyncio.gather(*(self._look_by_hand(check) for check in again))
 
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def _look_safely(self, check: IdentityCheck) -> None:
+        """Whatever one check raises, the others go on; and it does not go on for ever."""
+        now = self._clock.now()
+        try:
+            async with asyncio.timeout(_LONGEST):
+                await self._look(check)
+        except StoreUnavailableError:
+            await self._store.write(GiveBackCheck(check, now + _SOONEST))
+        except Exception as error:
+            log.exception("the %s check of %s failed", check.kind, check.identity)
+            await self._store.write(FailCheck(check, _internal(error), now, _CLAIM / 3))
+
+    async def _look_by_hand(self, check: IdentityCheck) -> IdentityCheck:
+        """What cannot be found out is the check's reason."""
+        try:
+            async with asyncio.timeout(_LONGEST):
+                return await self._look(check)
+        except StoreUnavailableError:
+            raise
+        except Exception as error:
+            log.exception("the %s check of %s failed", check.kind, check.identity)
+            return replace(check, reason=_internal(error))
 
     async def _look(self, check: IdentityCheck) -> IdentityCheck:
         try:
@@ -220,6 +277,10 @@ def _absent(name: str, kind: str, found: Sequence[bytes]) -> Observation:
         return Observation(Answer.ABSENT, f"there is no {kind} record at {name}")
     texts = ", ".join(text.decode("utf-8", "replace") for text in found)
     return Observation(Answer.ABSENT, f"the {kind} records at {name} are others: {texts}")
+
+
+def _internal(error: Exception) -> str:
+    return _printable(f"internal error: {error!r}")
 
 
 def _printable(text: str) -> str:

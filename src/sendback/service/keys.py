@@ -10,14 +10,14 @@ import hmac
 import logging
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from time import monotonic
 
+from cachetools import TTLCache
 from sqlalchemy import Connection
 
 from sendback.aws.arn import ROOT_USER
-from sendback.clock import Clock
+from sendback.clock import Clock, seconds_of
 from sendback.service.accounts import AccountError
 from sendback.service.authorization import restrictions
 from sendback.service.caller import Caller
@@ -44,7 +44,8 @@ DEVELOPMENT_SECRET = "test"  # noqa: S105 - known to all, and refused off loopba
 SHORTEST_SESSION, LONGEST_SESSION = timedelta(minutes=15), timedelta(hours=36)
 # A key that another process deletes stops working here after this long.
 _CACHE_SECONDS = 1.0
-_USE_RECORDED_EVERY = timedelta(minutes=1)
+_CACHED_KEYS = 10_000
+_USE_RECORDED_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +53,8 @@ class Signer:
     """A caller, and what only the verifier of signatures may see."""
 
     caller: Caller
-    secret: str
-    token_hash: str | None = None
+    secret: str = field(repr=False)
+    token_hash: str | None = field(default=None, repr=False)
     expires_at: datetime | None = None
 
     def has_token(self, token: str | None) -> bool:
@@ -68,8 +69,8 @@ class IssuedKey:
     """A new key with its secret, which is shown this once."""
 
     key: AccessKey
-    secret: str
-    session_token: str | None = None
+    secret: str = field(repr=False)
+    session_token: str | None = field(default=None, repr=False)
 
 
 class Keys:
@@ -81,8 +82,11 @@ class Keys:
         self._store = store
         self._clock = clock
         self._sealing = sealing
-        self._cache: dict[str, tuple[float, Signer]] = {}
-        self._recorded: dict[str, datetime] = {}
+        # Real time, whatever a clock says that a test stops: it bounds how long processes disagree.
+        self._cache: TTLCache[str, Signer] = TTLCache(_CACHED_KEYS, _CACHE_SECONDS)
+        self._recorded: TTLCache[str, bool] = TTLCache(
+            _CACHED_KEYS, _USE_RECORDED_SECONDS, timer=seconds_of(clock)
+        )
         self._recording: set[asyncio.Task[None]] = set()
         self._development = (
             Signer(Caller(development_account, "developer", DEVELOPMENT_KEY), DEVELOPMENT_SECRET)
@@ -94,25 +98,23 @@ class Keys:
         """Who signs with this key, or None. Raises `StoreUnavailableError`, `SecretError`."""
         if self._development and access_key == DEVELOPMENT_KEY:
             return self._development
-        cached = self._cache.get(access_key)
-        if cached and monotonic() - cached[0] < _CACHE_SECONDS:
-            return cached[1]
+        cached: Signer | None = self._cache.get(access_key)
+        if cached is not None:
+            return cached
         found = await self._store.read(FindKey(access_key))
         if found is None or found[0].disabled_at is not None:
             self._cache.pop(access_key, None)
             return None
         signer = self._signer(*found)
-        self._cache[access_key] = (monotonic(), signer)
+        self._cache[access_key] = signer
         return signer
 
     def used(self, access_key: str) -> None:
         """A call was signed with it; written down now and then, and never waited for."""
-        now = self._clock.now()
-        last = self._recorded.get(access_key)
-        if access_key == DEVELOPMENT_KEY or (last and now - last < _USE_RECORDED_EVERY):
+        if access_key == DEVELOPMENT_KEY or access_key in self._recorded:
             return
-        self._recorded[access_key] = now
-        task = asyncio.create_task(self._record(access_key, now))
+        self._recorded[access_key] = True
+        task = asyncio.create_task(self._record(access_key, self._clock.now()))
         self._recording.add(task)
         task.add_done_callback(self._recording.discard)
 

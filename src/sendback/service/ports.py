@@ -9,9 +9,14 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Protocol
 
+from sendback.mail.printable import printable
+from sendback.service.content import Content
+
+_SHOWN = 1000  # characters of what a partner said, which may be megabytes
+
 
 class ActionFailedError(Exception):
-    """An action did not work. `str` is for people.
+    """An action did not work. `str` is for people: one line of visible characters.
 
     `final` when trying again would not help; `waits` when the partner's protocol says after which
     waits to try again (and no more often), in place of the usual growing ones.
@@ -20,7 +25,7 @@ class ActionFailedError(Exception):
     def __init__(
         self, text: str, *, final: bool = False, waits: Sequence[timedelta] | None = None
     ) -> None:
-        super().__init__(text)
+        super().__init__(printable(text, _SHOWN))
         self.final = final
         self.waits = waits
 
@@ -35,8 +40,11 @@ class Objects(Protocol):
     async def check(self, target: str, bucket: str) -> None:
         """Raises `UnknownTargetError`, `ActionFailedError`."""
 
-    async def put(self, target: str, bucket: str, key: str, content: bytes) -> str:
-        """Durably; answers where it is, for people. Raises `ActionFailedError`."""
+    async def put(self, target: str, bucket: str, key: str, content: Content) -> str:
+        """Store the content durably, whole or not at all; return where it is, for people.
+
+        Raises `ActionFailedError`, `ContentGoneError`.
+        """
 
 
 class Topics(Protocol):
@@ -66,9 +74,10 @@ class Mailboxes(Protocol):
     """Where WorkMail and Connect actions hand mail over."""
 
     async def deliver(
-        self, target: str, sender: str, recipients: Sequence[str], content: bytes
+        self, target: str, sender: str, recipients: Sequence[str], content: Content
     ) -> str:
-        """`sender` is empty for the null reverse-path. Answers what the server said.
+        """Hand the mail over and return the server's reply.
 
-        Raises `ActionFailedError`.
+        `sender` is empty for the null reverse-path. Raises `ActionFailedError`,
+        `ContentGoneError`.
         """

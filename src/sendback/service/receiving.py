@@ -10,11 +10,13 @@ from typing import Protocol
 from sendback.clock import Clock
 from sendback.ids import IdMaker
 from sendback.mail.envelope import Envelope
-from sendback.mail.headers import header_section, is_cut_off, trace_fields
-from sendback.service.spool import INLINE_OCTETS, Spool
+from sendback.mail.headers import HeaderReading, count_fields, read_header, trace_fields
+from sendback.mail.loops import MAX_RECEIVED
+from sendback.receipt.model import Rules
+from sendback.service.acceptance import Receiver
+from sendback.service.spool import INLINE_OCTETS, MemoryBudget, Spool
 from sendback.store.messages import AddMessages
 from sendback.store.processing import ProcessingLease, processing_id
-from sendback.store.rule_sets import Receiver
 from sendback.store.store import Store
 from sendback.store.values import Body, Processing, ReceivedMessage
 
@@ -22,10 +24,17 @@ log = logging.getLogger(__name__)
 
 # A bounce returns the header whole. Postfix cuts it at 100 KiB (header_size_limit).
 MAX_HEADER_OCTETS = INLINE_OCTETS
+# Of content that is coming in, in this process. What is beyond it goes to files at once: a thousand
+# clients could otherwise fill 256 KiB each.
+_MEMORY_OCTETS = 64 * 2**20
 
 
 class HeaderTooLargeError(Exception):
     """The header section is larger than a bounce could return."""
+
+
+class HopLimitError(Exception):
+    """The message has passed so many servers that it goes round in a circle (RFC 5321 §6.3)."""
 
 
 class Handover(Protocol):
@@ -60,10 +69,11 @@ class Receiving:
         self._handover = handover
         self._hostname = hostname
         self._retention = retention
+        self._memory = MemoryBudget(_MEMORY_OCTETS)
 
     def spool(self) -> Spool:
         """Where the content of the next message goes while it comes in."""
-        return Spool(self._store.blobs.spool_directory)
+        return Spool(self._store.blobs.spool_directory, self._memory)
 
     async def receive(
         self, envelope: Envelope, receivers: Sequence[tuple[Receiver, ...]], content: Spool
@@ -73,15 +83,13 @@ class Receiving:
         `receivers` has the accounts of each of the envelope's recipients: every account gets the
         message with its own recipients only, and its active rule set, as it is now, is what the
         message will be processed by. Raises `StoreUnavailableError`, `OSError`,
-        `HeaderTooLargeError`; nothing is kept then.
+        `HeaderTooLargeError`, `HopLimitError`; nothing is kept then.
         """
         now = self._clock.now()
         message_id = self._ids.received_message(now)
-        beginning = content.first(MAX_HEADER_OCTETS)
-        header = header_section(beginning)
-        if content.size > len(beginning) and is_cut_off(beginning, header):
-            raise HeaderTooLargeError
-        body = await self._body(content, len(header), message_id)
+        reading = _read_header(content)
+        header = reading.header
+        body = await self._body(content, reading, message_id)
         accounts = {receiver.account_id: receiver for group in receivers for receiver in group}
         messages = []
         for account in sorted(accounts):
@@ -94,7 +102,7 @@ class Receiving:
                     received_at=now,
                     expires_at=now + self._retention,
                     envelope=own,
-                    size=len(whole_header) + content.size - len(header),
+                    size=len(whole_header) + len(reading.gap) + content.size - reading.octets,
                     header=whole_header,
                 )
             )
@@ -114,18 +122,20 @@ class Receiving:
     ) -> None:
         """The rules' work is queued in the same transaction, leased to who is at hand for it."""
         queued = []
+        versions: dict[str, Rules] = {}
         for message in messages:
-            receiver = accounts[message.account_id]
-            if receiver.version is None or receiver.rule_set is None:
+            active = accounts[message.account_id].active
+            if active is None:
                 continue
+            versions[active.version] = active.compiled.rules
             reserved = self._handover.reserve()
             owner, due_at = reserved or (None, message.received_at)
             processing = Processing(
                 processing_id=processing_id(message.message_id, message.account_id),
                 message_id=message.message_id,
                 account_id=message.account_id,
-                rule_set=receiver.rule_set,
-                version=receiver.version,
+                rule_set=active.rule_set,
+                version=active.version,
                 created_at=message.received_at,
                 due_at=due_at,
             )
@@ -133,7 +143,7 @@ class Receiving:
         entries = tuple((processing, owner) for _, processing, owner in queued)
         ours = [(message, processing) for message, processing, owner in queued if owner]
         try:
-            await self._store.write(AddMessages(tuple(messages), body, entries))
+            await self._store.write(AddMessages(tuple(messages), body, entries, versions))
         except BaseException:
             for _ in ours:
                 self._handover.give_up()
@@ -141,12 +151,23 @@ class Receiving:
         for message, processing in ours:
             self._handover.take_over(ProcessingLease(processing, 1), message, body)
 
-    async def _body(self, content: Spool, header_size: int, message_id: str) -> Body:
+    async def _body(self, content: Spool, reading: HeaderReading, message_id: str) -> Body:
         if content.size <= INLINE_OCTETS:
-            return Body(content.first(INLINE_OCTETS)[header_size:])
-        file = content.rest(header_size)
-        await asyncio.to_thread(self._store.blobs.keep, message_id, file)
+            return Body(reading.gap + content.first(INLINE_OCTETS)[reading.octets :])
+        file = content.rest(reading.octets)
+        await asyncio.to_thread(self._store.blobs.keep, message_id, file, reading.gap)
         return Body(None, message_id)
+
+
+def _read_header(content: Spool) -> HeaderReading:
+    """Raise `HeaderTooLargeError`, `HopLimitError`."""
+    beginning = content.first(MAX_HEADER_OCTETS)
+    reading = read_header(beginning, is_whole=content.size <= len(beginning))
+    if reading is None or len(reading.header) > MAX_HEADER_OCTETS:
+        raise HeaderTooLargeError
+    if count_fields(reading.header, "Received") > MAX_RECEIVED:
+        raise HopLimitError
+    return reading
 
 
 def _for_account(

@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from sendback.clock import Clock
 from sendback.mail.address import Address
 from sendback.mail.covering import covering_names
 from sendback.mail.envelope import Envelope
-from sendback.mail.headers import header_section
+from sendback.mail.headers import read_header
 from sendback.mail.loops import reason_for_silence
 from sendback.receipt.events import object_key
 from sendback.receipt.filters import is_admitted
@@ -32,8 +33,9 @@ from sendback.receipt.plan import (
     step_task,
 )
 from sendback.receipt.verdicts import Verdict
+from sendback.service.content import Content, MailToCheck
 from sendback.service.ports import UnknownTargetError
-from sendback.service.processing import Examined, Judge
+from sendback.service.processing import MailAuthenticator
 from sendback.service.targets import Targets, target_of
 from sendback.store.filters import ListFilters
 from sendback.store.identities import IsVerified
@@ -63,10 +65,13 @@ class Rehearsal:
 class Rehearsing:
     """Rehearses mails."""
 
-    def __init__(self, store: Store, targets: Targets, judge: Judge) -> None:
+    def __init__(
+        self, store: Store, clock: Clock, targets: Targets, authenticator: MailAuthenticator
+    ) -> None:
         self._store = store
+        self._clock = clock
         self._targets = targets
-        self._judge = judge
+        self._authenticator = authenticator
 
     async def rehearse(
         self, account_id: str, rule_set: RuleSet, envelope: Envelope, content: bytes
@@ -83,11 +88,19 @@ class Rehearsing:
             if answers[str(entry.address)].startswith("250")
         ]
         plan = make_plan(rules, accepted)
-        examined = Examined(envelope.client, envelope.reverse_path, content)
+        header, body = _read(content)
+        mail = MailToCheck(
+            name="the mail",
+            client=envelope.client,
+            reverse_path=envelope.reverse_path,
+            received_at=self._clock.now(),
+            content=Content(header, body, len(body)),
+        )
         scan = any(planned.rule.scan_enabled for planned in plan)
-        verdicts = (await self._judge.judge(examined, scan=scan)).statuses(scanned=scan)
+        found = await self._authenticator.authenticate(mail, scan=scan)
+        verdicts = found.statuses(scanned=scan)
         steps = [
-            await self._step(account_id, plan, step, envelope, content) for step in _steps(plan)
+            await self._step(account_id, plan, step, envelope, header) for step in _steps(plan)
         ]
         return Rehearsal(answers, verdicts, tuple(steps))
 
@@ -106,10 +119,10 @@ class Rehearsing:
         return "250 2.1.5 accepted"
 
     async def _step(
-        self, account_id: str, plan: Plan, step: Step, envelope: Envelope, content: bytes
+        self, account_id: str, plan: Plan, step: Step, envelope: Envelope, header: bytes
     ) -> RehearsedStep:
         planned, task = step_task(plan, step)
-        text = _text(task, envelope, header_section(content))
+        text = _text(task, envelope, header)
         wanted = target_of(task)
         if wanted:
             try:
@@ -119,6 +132,14 @@ class Rehearsing:
         name = "Notice" if isinstance(task, Notice) else ACTION_TYPES[type(task)]
         recipients = tuple(str(address) for address in planned.recipients)
         return RehearsedStep(planned.rule.name, name, recipients, text)
+
+
+def _read(content: bytes) -> tuple[bytes, bytes]:
+    """The header section and the body, read as they are when a message is received."""
+    reading = read_header(content, is_whole=True)
+    if reading is None:  # a whole mail has an end
+        raise ValueError("the header section does not end")
+    return reading.header, reading.gap + content[reading.octets :]
 
 
 def _steps(plan: Plan) -> Sequence[Step]:

@@ -82,7 +82,7 @@ class RuleSets:
 
     async def delete(self, account_id: str, name: str) -> None:
         """Deleting what is not there succeeds. Raises `SesError`: CannotDelete."""
-        if not await self._store.write(DeleteRuleSet(account_id, name)):
+        if not await self._store.write(DeleteRuleSet(account_id, name, self._clock.now())):
             text = f"Cannot delete active rule set: {shown(name)}"
             raise SesError("CannotDelete", text, {"Name": name})
 
@@ -231,7 +231,7 @@ class RuleSets:
                 raise rule_set_does_not_exist(name)
             return change(rules)
 
-        await self._store.write(ChangeRules(account_id, name, existing))
+        await self._store.write(ChangeRules(account_id, name, existing, self._clock.now()))
 
 
 def _index(rules: Rules, name: str) -> int:

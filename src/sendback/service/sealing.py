@@ -10,6 +10,8 @@ import hmac
 import os
 from pathlib import Path
 
+from sendback.service.private_files import create_private
+
 _NONCE_OCTETS = 12
 _KEY_OCTETS = 32
 
@@ -69,7 +71,7 @@ class Sealing:
     def _read(self) -> bytes:
         try:
             if not self._given and not self._file.exists():
-                self._create()
+                create_private(self._file, os.urandom(_KEY_OCTETS).hex().encode())
             text = self._given or self._file.read_text()
             key = bytes.fromhex(text.strip())
         except (OSError, ValueError) as error:
@@ -77,18 +79,3 @@ class Sealing:
         if len(key) != _KEY_OCTETS:
             raise SecretError(f"the secret, {self.origin}, must be 64 hexadecimal digits")
         return key
-
-    def _create(self) -> None:
-        """Written whole under another name first: two processes may start at once."""
-        partial = self._file.with_suffix(f".{os.getpid()}")
-        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(os.urandom(_KEY_OCTETS).hex())
-            file.flush()
-            os.fsync(file.fileno())
-        try:
-            os.link(partial, self._file)
-        except FileExistsError:
-            pass  # the other process was first, and its secret is the one
-        finally:
-            partial.unlink()

@@ -61,11 +61,13 @@ class Applied:
     warnings: tuple[str, ...]
 
 
-def read_setup(file: Path) -> Setup:
-    """Paths in the file are relative to it. Raises `SetupError`, `OSError`."""
+def read_setup(text: str, file: Path) -> Setup:
+    """Read the text of `file`, which paths in it are relative to. Raises `SetupError`."""
     try:
-        content = tomllib.loads(file.read_text("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        content = tomllib.loads(text)
+    except RecursionError:
+        raise SetupError(f"{file} cannot be used: it is nested too deep") from None
+    except ValueError as error:
         raise SetupError(f"{file} is no TOML file: {error}") from None
     return parse_setup(content, file.parent.absolute())
 
@@ -149,7 +151,7 @@ class _Apply:
             changes.append("filters are changed")
         if self.prune:
             kept = (*setup.rule_sets, setup.active_rule_set or "")
-            gone = prune_rule_sets(connection, account, kept)
+            gone = prune_rule_sets(connection, account, kept, self.clock.now())
             changes += [f"rule set {name} is deleted" for name in gone]
         changes.append(self._activate(connection))
         return tuple(change for change in changes if change)

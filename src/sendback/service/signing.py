@@ -5,27 +5,29 @@ published and is enabled (SES API: SetIdentityDkimEnabled; an address's own sett
 domain's). They belong to the account whose identity the sender is. What the store says holds for a
 minute; an opened key is kept as long as it is used, because opening one costs more than signing.
 Signing is done in threads of its own: OpenSSL lets go of the interpreter meanwhile.
+
+That the keys cannot be read does not mean that there are none: mail must not leave unsigned because
+of that. `sign` raises, and the delivery is tried again later.
 """
 
 import asyncio
-import logging
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
+from cachetools import LRUCache, TTLCache
 from sqlalchemy import Connection
 
-from sendback.clock import Clock
+from sendback.clock import Clock, seconds_of
 from sendback.mail.address import AddressError, parse_address
 from sendback.mail.covering import covering_names
 from sendback.mail.dkim import SigningKey, sign
 from sendback.service.dkim import ED25519, belongs_to
-from sendback.service.sealing import Sealing, SecretError
+from sendback.service.sealing import Sealing
 from sendback.store.dkim_keys import find_dkim_keys
-from sendback.store.errors import StoreUnavailableError
 from sendback.store.identity_checks import find_checks
 from sendback.store.identity_settings import DEFAULTS, FindSettings
 from sendback.store.store import Store
@@ -37,9 +39,7 @@ from sendback.store.values import (
     VerificationStatus,
 )
 
-log = logging.getLogger(__name__)
-
-_HOLDS = timedelta(minutes=1)
+_HOLDS_SECONDS = 60.0
 _REMEMBERED = 10_000
 
 
@@ -81,16 +81,25 @@ class Signing:
         self._store = store
         self._clock = clock
         self._sealing = sealing
-        self._found: dict[tuple[str, str], tuple[datetime, tuple[SigningKey, ...]]] = {}
-        self._opened: dict[str, SigningKey] = {}
+        self._found: TTLCache[tuple[str, str], tuple[SigningKey, ...]] = TTLCache(
+            _REMEMBERED, _HOLDS_SECONDS, timer=seconds_of(clock)
+        )
+        self._opened: LRUCache[str, SigningKey] = LRUCache(_REMEMBERED)
         self._threads = ThreadPoolExecutor(os.cpu_count() or 1, "signing")
+
+    def forget(self) -> None:
+        """Drop what the store said: keys are looked up anew."""
+        self._found.clear()
 
     def close(self) -> None:
         """Ends the threads."""
         self._threads.shutdown()
 
     async def sign(self, message: OutboxMessage) -> OutboxMessage:
-        """The message with its signatures; as it is when there is no key for its sender."""
+        """The message with its signatures; as it is when there is no key for its sender.
+
+        Raises `StoreUnavailableError` and `SecretError` when its keys cannot be read.
+        """
         if message.sender is None:
             return message
         account_id = message.sender_account_id or message.account_id
@@ -101,20 +110,11 @@ class Signing:
         return await loop.run_in_executor(self._threads, _signed, message, keys, self._clock.now())
 
     async def _keys(self, account_id: str, sender: str) -> tuple[SigningKey, ...]:
-        now = self._clock.now()
-        until, keys = self._found.get((account_id, sender), (now, ()))
-        if until > now:
-            return keys
-        try:
-            keys = await self._find(account_id, sender)
-        except (StoreUnavailableError, SecretError) as error:
-            log.warning("mail of %s is not signed: %s", sender, error)
-            keys = ()
-        if len(self._found) >= _REMEMBERED:
-            self._found.clear()
-            self._opened.clear()
-        self._found[account_id, sender] = (now + _HOLDS, keys)
-        return keys
+        found: tuple[SigningKey, ...] | None = self._found.get((account_id, sender))
+        if found is None:
+            found = await self._find(account_id, sender)
+            self._found[account_id, sender] = found
+        return found
 
     async def _find(self, account_id: str, sender: str) -> tuple[SigningKey, ...]:
         try:
@@ -125,7 +125,7 @@ class Signing:
         return tuple(self._open(key) for key in await self._store.read(unit) if key.sealed_key)
 
     def _open(self, key: DkimKey) -> SigningKey:
-        found = self._opened.get(key.selector)
+        found: SigningKey | None = self._opened.get(key.selector)
         if found is None:
             name = belongs_to(key.account_id, key.domain, key.selector)
             private = self._sealing.open(key.sealed_key or b"", name)

@@ -7,11 +7,31 @@ from typing import IO
 INLINE_OCTETS = 256 * 1024
 
 
+class MemoryBudget:
+    """How many octets of content all spools of a process may have in memory together."""
+
+    def __init__(self, octets: int) -> None:
+        self._left = octets
+
+    def take(self, octets: int) -> bool:
+        """Return whether there was room for so many."""
+        if octets > self._left:
+            return False
+        self._left -= octets
+        return True
+
+    def give_back(self, octets: int) -> None:
+        """So many octets are in memory no more."""
+        self._left += octets
+
+
 class Spool:
     """Collects chunks. Close it when the message is kept or given up."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, memory: MemoryBudget) -> None:
         self._directory = directory
+        self._memory = memory
+        self._in_memory = 0  # octets
         self._chunks: list[bytes] = []
         self._file: IO[bytes] | None = None
         self.size = 0
@@ -19,14 +39,15 @@ class Spool:
     def write(self, chunk: bytes) -> None:
         """Raises `OSError` when the disk is full."""
         self.size += len(chunk)
-        if self._file is None and self.size > INLINE_OCTETS:
+        if self._file is None and self.size <= INLINE_OCTETS and self._memory.take(len(chunk)):
+            self._in_memory += len(chunk)
+            self._chunks.append(chunk)
+            return
+        if self._file is None:
             self._file = TemporaryFile(dir=self._directory)  # noqa: SIM115 - closed by close()
             self._file.write(b"".join(self._chunks))
-            self._chunks.clear()
-        if self._file is None:
-            self._chunks.append(chunk)
-        else:
-            self._file.write(chunk)
+            self._forget_chunks()
+        self._file.write(chunk)
 
     def first(self, octets: int) -> bytes:
         """The beginning of what was written."""
@@ -43,5 +64,11 @@ class Spool:
         return self._file
 
     def close(self) -> None:
+        self._forget_chunks()
         if self._file is not None:
             self._file.close()
+
+    def _forget_chunks(self) -> None:
+        self._chunks.clear()
+        self._memory.give_back(self._in_memory)
+        self._in_memory = 0

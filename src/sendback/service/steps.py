@@ -4,9 +4,11 @@ A task either answers with what it did or raises `ActionFailedError`; trying aga
 the way through the plan are `processing`'s business.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TypeVar
 
 from sendback.aws.errors import SesError
 from sendback.clock import Clock
@@ -44,19 +46,28 @@ from sendback.service.bouncing import (
     ExplicitFields,
     SilentError,
 )
+from sendback.service.content import Content, ContentGoneError
+from sendback.service.heavy import HeavyWork
 from sendback.service.ports import ActionFailedError
 from sendback.service.targets import Ports, Targets, target_of
 from sendback.store.values import OutboxMessage, ReceivedMessage
 
 _MAX_RESULT = 500
+# What is composed of a larger header or content is composed beside the event loop.
+_HEAVY_OCTETS = 16 * 1024
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class StepContext:
-    """A message at one step: what was received, what is known, what was added so far."""
+    """A message at one step: what was received, what is known, what was added so far.
+
+    `read_content` returns the message as it is stored; it may raise `ContentGoneError`.
+    """
 
     message: ReceivedMessage
-    body: bytes
+    read_content: Callable[[], Awaitable[Content]]
     planned: PlannedRule
     verdicts: Verdicts
     added: Sequence[AddHeaderAction]
@@ -76,8 +87,8 @@ class StepResult:
     bounce: OutboxMessage | None = None
 
 
-def needs_content(task: Task) -> bool:
-    """Whether the task hands something on that says what was received: then verdicts are due."""
+def needs_verdicts(task: Task) -> bool:
+    """Whether the task hands something on that has the verdicts in it."""
     return not isinstance(task, AddHeaderAction | StopAction | BounceAction)
 
 
@@ -85,17 +96,27 @@ class Steps:
     """Carries tasks out."""
 
     def __init__(
-        self, ports: Ports, targets: Targets, bouncing: Bouncing, clock: Clock, hostname: str
+        self,
+        ports: Ports,
+        targets: Targets,
+        bouncing: Bouncing,
+        heavy: HeavyWork,
+        clock: Clock,
+        hostname: str,
     ) -> None:
         self._ports = ports
         self._targets = targets
         self._bouncing = bouncing
+        self._heavy = heavy
         self._clock = clock
         self._hostname = hostname
 
     async def take(self, task: Task, context: StepContext) -> StepResult:
         """Raises `ActionFailedError`, `StoreUnavailableError`."""
-        return await _TASKS[type(task)](self, task, context)
+        try:
+            return await _TASKS[type(task)](self, task, context)
+        except ContentGoneError as error:
+            raise ActionFailedError(str(error), final=True) from error
 
     # --- without the outside ----------------------------------------------------------------
 
@@ -123,18 +144,26 @@ class Steps:
     async def _store(self, task: S3Action, context: StepContext) -> StepResult:
         key = object_key(task, context.message.message_id)
         target = await self._target(task, context)
-        content = self._content(context)
+        content = await self._content(context)
         return _done(await self._ports.objects.put(target, task.bucket_name, key, content))
 
     async def _publish(self, task: SNSAction, context: StepContext) -> StepResult:
-        content = self._content(context)
-        if len(content) > MAX_CONTENT_OCTETS:  # SES quotas: "the mail bounces"
+        message = context.message
+        header = await self._header(context)
+        size = len(header) + message.size - len(message.header)
+        if size > MAX_CONTENT_OCTETS:
+            # SES quotas: "the mail bounces". Its body is not read for that.
             return await self._send_bounce(context, _too_large(context))
-        text = notification(self._mail(context), self._receipt(task, context), content)
+        stored = await context.read_content()
+        content = await asyncio.to_thread(stored.with_header(header).read)
+        mail, receipt = self._mail(context, header), self._receipt(task, context)
+        text = await self._composed(size, lambda: notification(mail, receipt, content))
         return await self._tell(task, text, context)
 
     async def _notify(self, task: Notice, context: StepContext) -> StepResult:
-        text = notification(self._mail(context), self._receipt(task.action, context))
+        header = await self._header(context)
+        mail, receipt = self._mail(context, header), self._receipt(task.action, context)
+        text = await self._composed(len(header), lambda: notification(mail, receipt))
         return await self._tell(task, text, context)
 
     async def _tell(self, task: SNSAction | Notice, text: str, context: StepContext) -> StepResult:
@@ -142,7 +171,9 @@ class Steps:
         return _done(await self._ports.topics.publish(target, task.topic_arn, SUBJECT, text))
 
     async def _call(self, task: LambdaAction, context: StepContext) -> StepResult:
-        event = function_event(self._mail(context), self._receipt(task, context))
+        header = await self._header(context)
+        mail, receipt = self._mail(context, header), self._receipt(task, context)
+        event = await self._composed(len(header), lambda: function_event(mail, receipt))
         target = await self._target(task, context)
         wait = task.invocation_type is InvocationType.REQUEST_RESPONSE
         answer = await self._ports.functions.invoke(target, task.function_arn, event, wait=wait)
@@ -155,7 +186,7 @@ class Steps:
         self, task: WorkmailAction | ConnectAction, context: StepContext
     ) -> StepResult:
         target = await self._target(task, context)
-        content = self._content(context)
+        content = await self._content(context)
         sender = str(context.message.envelope.reverse_path)
         recipients = [str(address) for address in context.planned.recipients]
         return _done(await self._ports.mailboxes.deliver(target, sender, recipients, content))
@@ -168,7 +199,10 @@ class Steps:
 
     # --- what is handed on ------------------------------------------------------------------
 
-    def _header(self, context: StepContext) -> bytes:
+    async def _composed(self, octets: int, compose: Callable[[], T]) -> T:
+        return await self._heavy.run(compose, heavy=octets > _HEAVY_OCTETS)
+
+    async def _header(self, context: StepContext) -> bytes:
         message = context.message
         client = message.envelope.client
         arrival = Arrival(
@@ -178,21 +212,24 @@ class Steps:
             helo=client.helo,
             reverse_path=str(message.envelope.reverse_path),
         )
-        return published_header(
-            message.header, arrival, context.verdicts, context.added, scanned=context.scanned
+        verdicts, added, scanned = context.verdicts, context.added, context.scanned
+        return await self._composed(
+            len(message.header),
+            lambda: published_header(message.header, arrival, verdicts, added, scanned=scanned),
         )
 
-    def _content(self, context: StepContext) -> bytes:
-        return self._header(context) + context.body
+    async def _content(self, context: StepContext) -> Content:
+        return (await context.read_content()).with_header(await self._header(context))
 
-    def _mail(self, context: StepContext) -> MailView:
+    @staticmethod
+    def _mail(context: StepContext, header: bytes) -> MailView:
         envelope = context.message.envelope
         return MailView(
             message_id=context.message.message_id,
             received_at=context.message.received_at,
             source=str(envelope.reverse_path),
             destination=tuple(str(entry.address) for entry in envelope.recipients),
-            header=self._header(context),
+            header=header,
         )
 
     def _receipt(self, action: Action, context: StepContext) -> ReceiptView:

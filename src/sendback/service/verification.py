@@ -21,6 +21,7 @@ from sendback.store.values import (
     VerificationStatus,
     VerificationTemplate,
 )
+from sendback.store.verification_mails import UNLIMITED, VerificationLimits
 from sendback.store.verification_templates import FindTemplate
 
 
@@ -47,13 +48,21 @@ class Verification:
     """Begins proofs and ends those by mail."""
 
     def __init__(
-        self, store: Store, clock: Clock, links: Links, mails: VerificationMails, *, at_once: bool
+        self,
+        store: Store,
+        clock: Clock,
+        links: Links,
+        mails: VerificationMails,
+        *,
+        at_once: bool,
+        limits: VerificationLimits = UNLIMITED,
     ) -> None:
         self._store = store
         self._clock = clock
         self._links = links
         self._mails = mails
         self.at_once = at_once
+        self.limits = limits
 
     @property
     def first_status(self) -> VerificationStatus:

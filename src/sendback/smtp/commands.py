@@ -41,7 +41,6 @@ _UTF8_ESCAPE = re.compile(r"\\x\{([0-9A-F]{2,6})\}")  # RFC 6533 §3
 _KEYWORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*")
 _ADDRESS_TYPE = re.compile(r"[A-Za-z0-9-]+")
 _PRINTABLE = re.compile(r"[ -~]+")
-_ROUTING = re.compile(r"[%!@:]")
 MAX_ENVID = 100  # RFC 3461 §4.4
 MAX_ORCPT = 500  # RFC 3461 §4.2
 
@@ -65,9 +64,8 @@ def parse_rcpt(argument: str, hostname: str, *, smtputf8: bool) -> Recipient:
     if path.lower() == "postmaster":  # RFC 5321 §4.5.1
         path = f"{path}@{hostname}"
     address = _address(path, "5.1.3")
-    # Addresses that ask a relay to pass mail on: a%b@here, a!b@here, "a@b"@here.
-    if _ROUTING.search(address.local):
-        raise CommandError(NO_RELAYING)
+    # This is the final host: a%b, a!b and "a@b" are plain local parts, which it alone gives a
+    # meaning (RFC 5321 §2.3.11), and nothing is passed on for them.
     if not str(address).isascii() and not smtputf8:
         raise CommandError(SMTPUTF8_NEEDED)
     return _apply(Recipient(address), parameters, _RCPT_PARAMETERS)
@@ -90,7 +88,7 @@ def _reverse_path(path: str) -> Address | None:
 
 def _address(path: str, status: str) -> Address:
     try:
-        return parse_address(path)
+        return parse_address(path, any_dots=True)
     except AddressError:
         raise CommandError(reply(553, status, "Not a valid mail address")) from None
 

@@ -8,15 +8,16 @@ CVE-2023-51764): the message is refused whole, and what follows the true end is 
 from dataclasses import dataclass
 
 _END = b"\r\n.\r\n"
+_LINE_END = b"\r\n"
+_DOT_LINE = b"\r\n."  # the beginning of a line that was stuffed, or of the end
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Content without dot-stuffing; when `ended`, `rest` is what came behind the end."""
+    """Content without dot-stuffing; `end` is where the octets behind the end begin, if it came."""
 
     content: bytes
-    ended: bool
-    rest: bytes
+    end: int | None
 
 
 class ContentReader:
@@ -24,33 +25,52 @@ class ContentReader:
 
     def __init__(self) -> None:
         # As if a CR LF had come before: the first line may be the end, or be dot-stuffed.
-        self._held = b"\r\n"
+        self._held = _LINE_END
         self._at_start = True
         self.has_bare_line_end = False
 
-    def feed(self, data: bytes) -> Piece:
-        """Takes the next octets, cut anywhere."""
-        buffer = self._held + data
-        end = buffer.find(_END)
-        if end >= 0:
-            return Piece(self._decode(buffer[: end + 2]), True, buffer[end + len(_END) :])
-        keep = _partial_end(buffer)
-        cut = len(buffer) - keep
-        self._held = buffer[cut:]
-        return Piece(self._decode(buffer[:cut]), False, b"")
+    def feed(self, data: bytes, start: int = 0) -> Piece:
+        """Take the next octets, `data` from `start` on, cut anywhere.
 
-    def _decode(self, region: bytes) -> bytes:
+        What is behind the end is neither copied nor looked at: a client may send thousands of
+        small messages in one packet.
+        """
+        held = self._held
+        # An end that begins in the octets that are held is complete with four more at most.
+        border = held + data[start : start + len(_END) - 1]
+        if _DOT_LINE not in border:
+            dot = data.find(_DOT_LINE, start)
+            if dot < 0:
+                return self._read_on(held + data[start:], is_stuffed=False)
+            if data.startswith(_END, dot):  # as in most mail: the only such line is the end
+                content = self._decode(held + data[start : dot + 2], is_stuffed=False)
+                return Piece(content, dot + len(_END))
+        found = border.find(_END)
+        if found >= 0:
+            content = self._decode(border[: found + 2], is_stuffed=True)
+            return Piece(content, start + found + len(_END) - len(held))
+        found = data.find(_END, start)
+        if found >= 0:
+            content = self._decode(held + data[start : found + 2], is_stuffed=True)
+            return Piece(content, found + len(_END))
+        return self._read_on(held + data[start:], is_stuffed=True)
+
+    def _read_on(self, region: bytes, *, is_stuffed: bool) -> Piece:
+        """The end is not in `region`; but it may begin there."""
+        cut = len(region) - _partial_end(region)
+        self._held = region[cut:]
+        return Piece(self._decode(region[:cut], is_stuffed=is_stuffed), None)
+
+    def _decode(self, region: bytes, *, is_stuffed: bool) -> bytes:
         """`region` never begins or ends inside a CR LF or before the dot of one."""
         if not region:
             return region
-        line_ends = region.count(b"\r\n")
+        start = len(_LINE_END) if self._at_start else 0  # the one that did not come
+        self._at_start = False
+        line_ends = region.count(_LINE_END)
         if region.count(b"\n") != line_ends or region.count(b"\r") != line_ends:
             self.has_bare_line_end = True
-        content = region.replace(b"\r\n.", b"\r\n")
-        if self._at_start:
-            self._at_start = False
-            return content[2:]
-        return content
+        return (region.replace(_DOT_LINE, _LINE_END) if is_stuffed else region)[start:]
 
 
 def _partial_end(buffer: bytes) -> int:

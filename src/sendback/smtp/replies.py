@@ -1,30 +1,33 @@
 """SMTP replies with their enhanced status codes (RFC 5321 §4.2, RFC 2034, RFC 3463). Pure."""
 
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
+
+ERROR = 500  # and above: what was asked will not be done later either (RFC 5321 §4.2.1)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Reply:
-    """A reply code, an enhanced status code (empty where none belongs), and lines of text."""
+    """A reply code, an enhanced status code (empty where none belongs), and lines of text.
+
+    `wire` is the reply as it is sent: `250-` before every line but the last.
+    """
 
     code: int
     status: str
     lines: tuple[str, ...]
+    wire: bytes = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "wire", self._on_the_wire())
 
     @property
     def is_error(self) -> bool:
-        return self.code >= 500  # noqa: PLR2004 - RFC 5321 §4.2.1
+        return self.code >= ERROR
 
-    @cached_property
-    def wire(self) -> bytes:
-        """As sent: `250-` before every line but the last."""
+    def _on_the_wire(self) -> bytes:
         prefix = f"{self.status} " if self.status else ""
-        last = len(self.lines) - 1
-        return "".join(
-            f"{self.code}{' ' if number == last else '-'}{prefix}{line}\r\n"
-            for number, line in enumerate(self.lines)
-        ).encode("ascii", "replace")
+        text = "".join(f"{self.code}-{prefix}{line}\r\n" for line in self.lines[:-1])
+        return f"{text}{self.code} {prefix}{self.lines[-1]}\r\n".encode("ascii", "replace")
 
 
 def reply(code: int, status: str, text: str) -> Reply:
@@ -42,7 +45,9 @@ CANNOT_VERIFY = reply(252, "2.5.0", "Cannot verify; send a message and see")
 TIMED_OUT = reply(421, "4.4.2", "Time-out; closing the connection")
 SHUTTING_DOWN = reply(421, "4.3.2", "The service is shutting down; try again later")
 TOO_MANY_ERRORS = reply(421, "4.7.0", "Too many errors; closing the connection")
+TOO_MANY_COMMANDS = reply(421, "4.7.0", "Too many commands without a message; closing")
 TOO_MANY_CONNECTIONS = reply(421, "4.7.0", "Too many connections; try again later")
+MAKING_ROOM = reply(421, "4.3.2", "Too many connections; closing idle ones; try again later")
 NOT_READY = reply(421, "4.3.0", "The service is not available; try again later")
 NO_STORAGE = reply(452, "4.3.1", "Insufficient system storage; try again later")
 TOO_MANY_RECIPIENTS = reply(452, "4.5.3", "Too many recipients; send the rest in another message")
@@ -62,6 +67,7 @@ NO_RECIPIENTS = reply(554, "5.5.1", "No valid recipients")
 BARE_LINE_END = reply(550, "5.6.0", "Message refused: a line ends with a bare CR or LF")
 TOO_LARGE = reply(552, "5.3.4", "Message too large")
 HEADER_TOO_LARGE = reply(552, "5.3.4", "The header section is too large")
+TOO_MANY_HOPS = reply(554, "5.4.6", "Too many hops: the message goes round in a circle")
 NO_SUCH_RECIPIENT = reply(550, "5.1.1", "No such recipient here")
 TLS_REQUIRED = reply(530, "5.7.0", "Must issue a STARTTLS command first")
 CLIENT_REFUSED = reply(550, "5.7.1", "Mail from this client is not accepted")

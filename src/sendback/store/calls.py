@@ -4,9 +4,10 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, bindparam, delete, insert, select
+from sqlalchemy import Connection, bindparam, insert, select
 
 from sendback.clock import to_milliseconds
+from sendback.store.sweeping import SweepStep, Swept, delete_some
 from sendback.store.tables import remembered_calls
 
 
@@ -52,7 +53,14 @@ def remember_calls(connection: Connection, calls: Mapping[CallKey, str], now: da
         connection.execute(insert(remembered_calls), rows)
 
 
-def forget_calls(connection: Connection, before: datetime) -> int:
-    """Forgets what is older; answers how many."""
-    where = remembered_calls.c.created_at < to_milliseconds(before)
-    return connection.execute(delete(remembered_calls).where(where)).rowcount
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForgetCalls(SweepStep):
+    """Forget what is older."""
+
+    before: datetime
+
+    def __call__(self, connection: Connection, /) -> Swept:
+        columns = remembered_calls.c
+        key = (columns.invocation_id, columns.access_key, columns.body_hash)
+        is_old = columns.created_at < to_milliseconds(self.before)
+        return delete_some(connection, remembered_calls, key, is_old)

@@ -3,7 +3,8 @@
 Theory of operation. A worker asks for destinations that are due, never for messages: what waits for
 a domain that does not answer is not even looked at, so a million such messages cost as little as
 one. `due_at` is never later than the earliest queued message of the domain, or than the end of its
-block; one that was visited has its date moved to that moment, so that all get their turn. A
+block; one that was visited has its date moved to that moment, so that all get their turn. Messages
+that are suspects (`leasing`) do not count: they are looked for one by one, by their own date. A
 destination that failed is blocked for a growing time; then one message goes as a probe.
 Whatever moves a message's date tells the destination (`touch`); one that is visited in vain is put
 right by the visit.
@@ -17,14 +18,16 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, case, delete, func, insert, or_, select, update
 
 from sendback.clock import from_optional_milliseconds, to_milliseconds
-from sendback.store.outbox_rows import IS_QUEUED
+from sendback.store.leasing import MOST_TRIES
+from sendback.store.outbox_rows import IS_QUEUED, IS_TRUSTED, QUEUE
+from sendback.store.sweeping import MAX_ROWS, SweepStep, Swept, behind_key
 from sendback.store.tables import destinations, outbox
 from sendback.store.values import Block, Destination
 
 _columns = destinations.c
 _earliest = (
     select(func.min(outbox.c.due_at))
-    .where(outbox.c.domain == bindparam("of_domain"), IS_QUEUED)
+    .where(outbox.c.domain == bindparam("of_domain"), IS_TRUSTED)
     .scalar_subquery()
 )
 _TOUCH = (
@@ -78,6 +81,30 @@ def find_due(
         if most > 0:
             found += [Due(row.domain, row.failures) for row in connection.execute(query)]
     return found
+
+
+_SUSPECT = (
+    select(outbox.c.message_id, _columns.domain, _columns.failures)
+    .join(destinations, _columns.domain == outbox.c.domain)
+    .where(
+        QUEUE.is_suspect,
+        outbox.c.due_at <= bindparam("now"),
+        outbox.c.tries < MOST_TRIES,
+        _columns.paused == 0,
+        or_(_columns.blocked_until.is_(None), _columns.blocked_until <= bindparam("now")),
+    )
+    .order_by(outbox.c.due_at)
+    .limit(1)
+)
+
+
+def find_suspect(connection: Connection, now: datetime) -> tuple[str, Due] | None:
+    """The ID of the suspect that has been due longest, and where it goes.
+
+    One whose destination is paused or blocked waits like all others.
+    """
+    row = connection.execute(_SUSPECT, {"now": to_milliseconds(now)}).first()
+    return (row.message_id, Due(row.domain, row.failures)) if row else None
 
 
 def touch(
@@ -181,11 +208,35 @@ class ListDestinations:
         return [_from_row(row) for row in connection.execute(query)]
 
 
-def forget_destinations(connection: Connection, before: datetime) -> int:
-    """Deletes those without mail that are neither paused nor lately blocked; answers how many."""
-    old = or_(_columns.failures == 0, _columns.changed_at < to_milliseconds(before))
-    where = (_columns.paused == 0, _columns.due_at.is_(None), old)
-    return connection.execute(delete(destinations).where(*where)).rowcount
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForgetDestinations(SweepStep):
+    """Delete destinations without mail that are neither paused nor were blocked since then."""
+
+    before: datetime
+
+    def __call__(self, connection: Connection, /) -> Swept:
+        query = (
+            select(
+                _columns.domain,
+                _columns.paused,
+                _columns.due_at,
+                _columns.failures,
+                _columns.changed_at,
+            )
+            .where(*(_columns.domain > name for name in self.after))
+            .order_by(_columns.domain)
+            .limit(MAX_ROWS)
+        )
+        rows = connection.execute(query).all()
+        idle = [row.domain for row in rows if self._is_idle(row)]
+        # By the key alone: with more conditions SQLite looks through all that are not due.
+        connection.execute(delete(destinations).where(_columns.domain.in_(idle)))
+        return Swept(len(idle), behind_key(rows, len(rows), "domain"))
+
+    def _is_idle(self, row: Any) -> bool:
+        if row.paused or row.due_at is not None:
+            return False
+        return not row.failures or (row.changed_at or 0) < to_milliseconds(self.before)
 
 
 def _from_row(row: Any) -> Destination:

@@ -4,23 +4,88 @@ Elsewhere stands SQL that both understand, written with SQLAlchemy Core. `with_f
 the like are left in by the callers; SQLite's compiler omits what it does not need.
 """
 
+import sqlite3
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Engine, create_engine, event
+from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+
+from sendback.store.errors import StoreUnavailableError
 
 BUSY_TIMEOUT_MILLISECONDS = 5000
 
+# SQLite's primary result codes that say something about the database and nothing about the
+# statement (https://sqlite.org/rescode.html), each with what to do about it.
+_ADVICE = {
+    sqlite3.SQLITE_BUSY: "another process has held its write lock for too long",
+    sqlite3.SQLITE_LOCKED: "another connection of this process holds its lock",
+    sqlite3.SQLITE_PROTOCOL: "another process holds its lock",
+    sqlite3.SQLITE_READONLY: "its owner and permissions must let this user write to the file and "
+    "to its directory",
+    sqlite3.SQLITE_CANTOPEN: "it must be a file, in a directory that this user can write to",
+    sqlite3.SQLITE_PERM: "its owner and permissions must let this user read and write it",
+    sqlite3.SQLITE_AUTH: "its owner and permissions must let this user read and write it",
+    sqlite3.SQLITE_FULL: "the disk is full: make room, and it goes on by itself",
+    sqlite3.SQLITE_IOERR: "the disk fails: look into the system's log",
+    sqlite3.SQLITE_NOLFS: "the file system takes no file of this size",
+    sqlite3.SQLITE_INTERRUPT: "the statement was interrupted",
+    sqlite3.SQLITE_CORRUPT: "the file is damaged: stop all servers and put a copy in its place, or "
+    "save what can be read with `sqlite3 FILE .recover | sqlite3 NEW-FILE`",
+    sqlite3.SQLITE_NOTADB: "it is not a database of SQLite's: put a copy in its place, or name "
+    "another file with --database",
+}
+_PRIMARY_CODE = 0xFF  # the rest of an extended result code says more
+
 
 def open_engine(url: str, *, writes: bool) -> Engine:
-    """An engine whose transactions are for writing, or for reading only."""
+    """An engine whose transactions are for writing, or for reading only.
+
+    Makes the directory of the database. Raises `StoreUnavailableError`.
+    """
     parsed = make_url(url)
     if parsed.database and parsed.database != ":memory:":
-        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(parsed.database).parent
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            text = f"the directory {folder} of the database cannot be made: {error.strerror}"
+            raise StoreUnavailableError(text) from error
     engine = create_engine(url, connect_args={"check_same_thread": False})
     _configure_sqlite(engine, "BEGIN IMMEDIATE" if writes else "BEGIN")
     return engine
+
+
+def reason_unavailable(error: BaseException, url: URL) -> str | None:
+    """Return why the database cannot be used now, and what to do; None if the statement is wrong.
+
+    The text names the database's file. `error` is what SQLAlchemy raised.
+    """
+    if not isinstance(error, DBAPIError):
+        return None
+    code = getattr(error.orig, "sqlite_errorcode", None)
+    if code is None:
+        # A driver that gives no code, or a connection that was lost. Python's own module gives
+        # none for a wrong number or type of parameters, which are ProgrammingErrors.
+        is_lost = error.connection_invalidated
+        is_foreign = not isinstance(error.orig, sqlite3.Error)
+        broken = is_lost or (is_foreign and isinstance(error, OperationalError | InterfaceError))
+        return str(error.orig) if broken else None
+    advice = _ADVICE.get(code & _PRIMARY_CODE)
+    if advice is None:
+        return None
+    return f"the database {url.database}: {error.orig}: {advice.replace('FILE', str(url.database))}"
+
+
+def integrity_problems(connection: Connection, limit: int) -> list[str]:
+    """Return what the database finds wrong with itself, up to `limit` lines of each kind."""
+    found = connection.exec_driver_sql(f"PRAGMA integrity_check({limit})").scalars()
+    problems = [str(line) for line in found if line != "ok"]
+    for row in connection.exec_driver_sql("PRAGMA foreign_key_check").fetchmany(limit):
+        table, row_id, parent, _ = row
+        problems.append(f"row {row_id} of {table} names a row of {parent} that is not there")
+    return problems
 
 
 def _configure_sqlite(engine: Engine, begin: str) -> None:

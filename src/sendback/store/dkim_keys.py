@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, insert, select, update
 
 from sendback.clock import (
     from_milliseconds,
@@ -13,6 +13,7 @@ from sendback.clock import (
     to_milliseconds,
     to_optional_milliseconds,
 )
+from sendback.store.sweeping import SweepStep, Swept, delete_some
 from sendback.store.tables import dkim_keys
 from sendback.store.values import DkimKey, DkimKeyState
 
@@ -91,10 +92,17 @@ def set_dkim_state(
     connection.execute(update(dkim_keys).where(*where).values(values))
 
 
-def forget_retired_keys(connection: Connection, before: datetime) -> int:
-    """Deletes keys that had retired by then; answers how many."""
-    where = dkim_keys.c.retired_at < to_milliseconds(before)
-    return connection.execute(delete(dkim_keys).where(where)).rowcount
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForgetRetiredKeys(SweepStep):
+    """Delete keys that had retired by then."""
+
+    before: datetime
+
+    def __call__(self, connection: Connection, /) -> Swept:
+        columns = dkim_keys.c
+        key = (columns.account_id, columns.domain, columns.selector)
+        is_old = columns.retired_at < to_milliseconds(self.before)
+        return delete_some(connection, dkim_keys, key, columns.retired_at.is_not(None), is_old)
 
 
 def _of_domain(account_id: str, domain: str) -> tuple[Any, ...]:

@@ -1,15 +1,17 @@
 """What is looked for in DNS: when it is due, and what was found.
 
 Taking what is due moves its date, so that only one process looks; one that dies meanwhile leaves
-a row that falls due again. Looking twice would do no harm.
+a row that falls due again. Looking twice would do no harm. What breaks the process that looks is
+set aside after a few times, as in the other queues (`leasing`): it has no date any more.
 """
 
+import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, Select, case, delete, insert, select, update
 
 from sendback.clock import (
     from_milliseconds,
@@ -17,34 +19,86 @@ from sendback.clock import (
     to_milliseconds,
     to_optional_milliseconds,
 )
+from sendback.store.leasing import DIED, MOST_TRIES, SUSPECT_TRIES, penalty
 from sendback.store.tables import identities, identity_checks
+from sendback.store.texts import without_nul
 from sendback.store.values import CheckKind, IdentityCheck, VerificationStatus
 
-_PROVES = {CheckKind.DOMAIN, CheckKind.DKIM}
-_STILL_THERE = {VerificationStatus.SUCCESS, VerificationStatus.TEMPORARY_FAILURE}
+log = logging.getLogger(__name__)
+
+_SET_ASIDE_AT_ONCE = 100
+_PROVES = (CheckKind.DOMAIN.value, CheckKind.DKIM.value)
+_STILL_THERE = {VerificationStatus.SUCCESS.value, VerificationStatus.TEMPORARY_FAILURE.value}
 
 
 @dataclass(frozen=True, slots=True)
 class TakeDueChecks:
-    """Up to `limit` due checks, longest due first; they fall due again at `until`."""
+    """Up to `limit` due checks, longest due first; they fall due again at `until`.
+
+    Suspects are left alone.
+    """
 
     now: datetime
     until: datetime
     limit: int
 
     def __call__(self, connection: Connection, /) -> Sequence[IdentityCheck]:
-        query = (
-            select(identity_checks)
-            .where(identity_checks.c.due_at <= to_milliseconds(self.now))
-            .order_by(identity_checks.c.due_at)
-            .limit(self.limit)
-            .with_for_update(skip_locked=True)
-        )
-        found = [_from_row(row) for row in connection.execute(query)]
-        values = {"due_at": to_milliseconds(self.until)}
-        for check in found:
-            connection.execute(update(identity_checks).where(*_key(check)).values(values))
-        return found
+        trusted = identity_checks.c.tries < SUSPECT_TRIES
+        return _take(connection, _due(self.now).where(trusted).limit(self.limit), self)
+
+
+@dataclass(frozen=True, slots=True)
+class TakeSuspectCheck:
+    """The suspect that has been due longest, if any; sets aside what was taken too often."""
+
+    now: datetime
+    until: datetime
+
+    def __call__(self, connection: Connection, /) -> IdentityCheck | None:
+        tries = identity_checks.c.tries
+        dead = _due(self.now).where(tries >= MOST_TRIES).limit(_SET_ASIDE_AT_ONCE)
+        for row in connection.execute(dead).all():
+            _set_aside(connection, row, DIED)
+        suspect = _due(self.now).where(tries >= SUSPECT_TRIES, tries < MOST_TRIES).limit(1)
+        taken = _take(connection, suspect, self)
+        return taken[0] if taken else None
+
+
+@dataclass(frozen=True, slots=True)
+class FailCheck:
+    """The process failed on the check: it is due later each time, then is set aside."""
+
+    check: IdentityCheck
+    reason: str
+    now: datetime
+    step: timedelta
+
+    def __call__(self, connection: Connection, /) -> None:
+        row = connection.execute(select(identity_checks).where(*_key(self.check))).first()
+        if row is None:
+            return
+        if row.tries >= MOST_TRIES:
+            _set_aside(connection, row, self.reason)
+            return
+        due_at = self.now + penalty(self.step, row.tries)
+        values = {"due_at": to_milliseconds(due_at), "reason": without_nul(self.reason)}
+        connection.execute(update(identity_checks).where(*_row_key(row)).values(values))
+
+
+@dataclass(frozen=True, slots=True)
+class GiveBackCheck:
+    """The check was not made, through no fault of its own: it is due then."""
+
+    check: IdentityCheck
+    due_at: datetime
+
+    def __call__(self, connection: Connection, /) -> None:
+        tries = identity_checks.c.tries
+        values = {
+            "due_at": to_milliseconds(self.due_at),
+            "tries": case((tries > 0, tries - 1), else_=0),
+        }
+        connection.execute(update(identity_checks).where(*_key(self.check)).values(values))
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +131,10 @@ class RecordCheck:
 
 
 def ask_check(connection: Connection, check: IdentityCheck) -> None:
-    """Begins to look, or begins anew what was given up; what is under way stays as it is."""
+    """Begin to look, or begin anew what was given up; what is under way stays as it is.
+
+    What was found once and was set aside since keeps its status and is looked for again.
+    """
     found = find_checks(connection, check.account_id, (check.identity,))
     before = next((entry for entry in found if entry.kind is check.kind), None)
     if before is None:
@@ -89,6 +146,9 @@ def ask_check(connection: Connection, check: IdentityCheck) -> None:
         connection.execute(insert(identity_checks), {**key, **_values(check)})
     elif before.status is VerificationStatus.FAILED or check.due_at is None:
         connection.execute(update(identity_checks).where(*_key(check)).values(_values(check)))
+    elif before.tries >= MOST_TRIES:
+        values = {"due_at": to_milliseconds(check.due_at), "tries": 0}
+        connection.execute(update(identity_checks).where(*_key(check)).values(values))
     settle_status(connection, check.account_id, check.identity)
 
 
@@ -119,18 +179,71 @@ def find_checks(
 
 def settle_status(connection: Connection, account_id: str, identity: str) -> None:
     """Makes an identity's status what its checks say."""
-    proofs = {
-        check.kind: check.status
-        for check in find_checks(connection, account_id, (identity,))
-        if check.kind in _PROVES
-    }
+    query = select(identity_checks.c.kind, identity_checks.c.status).where(
+        identity_checks.c.account_id == account_id,
+        identity_checks.c.identity == identity,
+        identity_checks.c.kind.in_(_PROVES),
+    )
+    proofs = {row.kind: row.status for row in connection.execute(query)}
     if not proofs:
         return
-    status = proofs.get(CheckKind.DOMAIN, VerificationStatus.PENDING)
+    status = proofs.get(CheckKind.DOMAIN.value, VerificationStatus.PENDING.value)
     if _STILL_THERE.intersection(proofs.values()):
-        status = VerificationStatus.SUCCESS
+        status = VerificationStatus.SUCCESS.value
     where = (identities.c.account_id == account_id, identities.c.identity == identity)
-    connection.execute(update(identities).where(*where).values(status=status.value))
+    connection.execute(update(identities).where(*where).values(status=status))
+
+
+def _due(now: datetime) -> Select[Any]:
+    """The due rows, longest due first."""
+    return (
+        select(identity_checks)
+        .where(identity_checks.c.due_at <= to_milliseconds(now))
+        .order_by(identity_checks.c.due_at)
+        .with_for_update(skip_locked=True)
+    )
+
+
+def _take(
+    connection: Connection, query: Select[Any], term: TakeDueChecks | TakeSuspectCheck
+) -> Sequence[IdentityCheck]:
+    """Claim the rows and return the checks; one that cannot be read is set aside."""
+    step = (term.until - term.now) / 3
+    found: list[IdentityCheck] = []
+    for row in connection.execute(query).all():
+        try:
+            check = _from_row(row)
+        except Exception as error:
+            log.exception("the %s check of %s cannot be read", row.kind, row.identity)
+            _set_aside(connection, row, f"the row cannot be read: {error!r}")
+            continue
+        due_at = term.until + penalty(step, row.tries)
+        values = {"due_at": to_milliseconds(due_at), "tries": row.tries + 1}
+        connection.execute(update(identity_checks).where(*_row_key(row)).values(values))
+        found.append(replace(check, tries=row.tries + 1))
+    return found
+
+
+def _set_aside(connection: Connection, row: Any, reason: str) -> None:
+    """Not looked for any more. What was proved stays proved: not knowing proves nothing."""
+    log.error("the %s check of %s is set aside: %s", row.kind, row.identity, reason)
+    values: dict[str, object] = {
+        "due_at": None,
+        "reason": without_nul(reason),
+        "tries": MOST_TRIES,
+    }
+    if row.status == VerificationStatus.PENDING.value:
+        values["status"] = VerificationStatus.FAILED.value
+    connection.execute(update(identity_checks).where(*_row_key(row)).values(values))
+    settle_status(connection, row.account_id, row.identity)
+
+
+def _row_key(row: Any) -> tuple[Any, ...]:
+    return (
+        identity_checks.c.account_id == row.account_id,
+        identity_checks.c.identity == row.identity,
+        identity_checks.c.kind == row.kind,
+    )
 
 
 def _key(check: IdentityCheck) -> tuple[Any, ...]:
@@ -148,7 +261,8 @@ def _values(check: IdentityCheck) -> dict[str, object]:
         "checked_at": to_optional_milliseconds(check.checked_at),
         "away_since": to_optional_milliseconds(check.away_since),
         "due_at": to_optional_milliseconds(check.due_at),
-        "reason": check.reason,
+        "reason": without_nul(check.reason),
+        "tries": 0,
     }
 
 
@@ -163,4 +277,5 @@ def _from_row(row: Any) -> IdentityCheck:
         checked_at=from_optional_milliseconds(row.checked_at),
         away_since=from_optional_milliseconds(row.away_since),
         reason=row.reason,
+        tries=row.tries,
     )

@@ -1,7 +1,7 @@
 """What the installation knows about itself."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, insert, select, update
 
@@ -25,6 +25,36 @@ class Remember:
             return str(found)
         connection.execute(insert(installation), {"name": self.name, "value": self.value})
         return self.value
+
+
+@dataclass(frozen=True, slots=True)
+class TakeTurn:
+    """Take something that one process does at a time, until then; return whether it was free.
+
+    The owner may take it again, which prolongs it. A turn that lasts longer than `longest` from
+    now was taken by a clock that was set back since, and is free.
+    """
+
+    name: str
+    owner: str
+    now: datetime
+    until: datetime
+    longest: timedelta
+
+    def __call__(self, connection: Connection, /) -> bool:
+        is_named = installation.c.name == self.name
+        query = select(installation.c.value).where(is_named).with_for_update()
+        found = connection.execute(query).scalar()
+        value = f"{to_milliseconds(self.until)} {self.owner}"
+        if found is None:
+            connection.execute(insert(installation), {"name": self.name, "value": value})
+            return True
+        until, _, owner = str(found).partition(" ")
+        latest = to_milliseconds(self.now + self.longest)
+        if owner != self.owner and to_milliseconds(self.now) < int(until) <= latest:
+            return False
+        connection.execute(update(installation).where(is_named).values(value=value))
+        return True
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from sendback.clock import (
     to_milliseconds,
     to_optional_milliseconds,
 )
+from sendback.store.sweeping import SweepStep, Swept, delete_some
 from sendback.store.tables import access_keys
 from sendback.store.users import find_user_policies
 from sendback.store.values import AccessKey, NamedPolicy
@@ -118,10 +119,17 @@ class ListKeys:
         return [_from_row(row) for row in connection.execute(query)]
 
 
-def forget_expired_keys(connection: Connection, before: datetime) -> int:
-    """Deletes temporary keys that had expired by then; answers how many."""
-    where = access_keys.c.expires_at < to_milliseconds(before)
-    return connection.execute(delete(access_keys).where(where)).rowcount
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForgetExpiredKeys(SweepStep):
+    """Delete temporary keys that had expired by then."""
+
+    before: datetime
+
+    def __call__(self, connection: Connection, /) -> Swept:
+        has_expired = access_keys.c.expires_at < to_milliseconds(self.before)
+        is_temporary = access_keys.c.expires_at.is_not(None)
+        key = (access_keys.c.access_key,)
+        return delete_some(connection, access_keys, key, is_temporary, has_expired)
 
 
 def _from_row(row: Any) -> AccessKey:

@@ -1,18 +1,31 @@
 """Received messages and their envelopes."""
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Self
 
-from sqlalchemy import Connection, bindparam, delete, insert, select, update
+from sqlalchemy import (
+    Connection,
+    Select,
+    bindparam,
+    delete,
+    insert,
+    or_,
+    select,
+    text,
+    update,
+)
 
 from sendback.clock import from_milliseconds, to_milliseconds
+from sendback.receipt.model import Rules
 from sendback.store.envelopes import envelope_from_json, envelope_to_json
-from sendback.store.processing import add_processing, is_being_processed
-from sendback.store.tables import messages
+from sendback.store.processing import QUEUE, add_processing, key_of
+from sendback.store.rule_sets import keep_versions
+from sendback.store.sweeping import Budget, SweepStep, Swept, behind, in_order
+from sendback.store.tables import HAS_CONTENT, SET_ASIDE, messages, processing
 from sendback.store.transactions import BatchUnit
-from sendback.store.values import Body, Processing, ReceivedMessage
+from sendback.store.values import Body, Processing, ProcessingState, ReceivedMessage
 
 _WITHOUT_BODY = (
     messages.c.message_id,
@@ -26,22 +39,36 @@ _WITHOUT_BODY = (
 _FIND = select(*_WITHOUT_BODY).where(messages.c.message_id.in_(bindparam("ids", expanding=True)))
 
 
+_IS_PROCESSING = processing.c.processing_id == key_of(messages.c.message_id, messages.c.account_id)
+# States that few messages are in: looked for by the indexes of processing that have only these.
+_FEW: dict[ProcessingState, Any] = {
+    ProcessingState.QUEUED: QUEUE.is_queued,
+    ProcessingState.HELD: text(f"processing.{SET_ASIDE}"),
+    ProcessingState.DROPPED: text(f"processing.{SET_ASIDE}"),
+}
+
+
 @dataclass(frozen=True, slots=True)
 class AddMessages(BatchUnit[None]):
     """Adds one received message, once for each account that it is for.
 
     `processing` has those accounts' work for their rules, with who holds its lease, if anybody.
+    `versions` are the rules that it names, by version: they are kept, should they be gone by now.
     """
 
     messages: tuple[ReceivedMessage, ...]
     body: Body
     processing: tuple[tuple[Processing, str | None], ...] = ()
+    versions: Mapping[str, Rules] = field(default_factory=dict)
 
     @classmethod
     def run_together(cls, connection: Connection, units: Sequence[Self]) -> Sequence[None]:
         rows = [_to_row(message, unit.body) for unit in units for message in unit.messages]
         connection.execute(insert(messages), rows)
-        add_processing(connection, [entry for unit in units for entry in unit.processing])
+        entries = [entry for unit in units for entry in unit.processing]
+        if entries:
+            add_processing(connection, entries)
+            keep_versions(connection, {v: r for unit in units for v, r in unit.versions.items()})
         return [None] * len(units)
 
 
@@ -76,44 +103,98 @@ class FindBody:
 
 @dataclass(frozen=True, slots=True)
 class ListMessages:
-    """The account's newest messages first."""
+    """The account's newest messages first, each with the state of its processing, if it has any.
+
+    With `state`, only those in that state.
+    """
 
     account_id: str
     limit: int
+    state: ProcessingState | None = None
 
-    def __call__(self, connection: Connection, /) -> Sequence[ReceivedMessage]:
+    def __call__(
+        self, connection: Connection, /
+    ) -> Sequence[tuple[ReceivedMessage, ProcessingState | None]]:
+        query = self._query().limit(self.limit)
+        return [
+            (_from_row(row), ProcessingState(row.state) if row.state else None)
+            for row in connection.execute(query)
+        ]
+
+    def _query(self) -> Select[Any]:
+        few = _FEW.get(self.state) if self.state else None
+        if few is not None:
+            return (
+                select(*_WITHOUT_BODY, processing.c.state)
+                .select_from(processing)
+                .join(messages, _IS_PROCESSING)
+                .where(processing.c.account_id == self.account_id, few)
+                .where(processing.c.state == str(self.state))
+                .order_by(processing.c.message_id.desc())
+            )
         query = (
-            select(*_WITHOUT_BODY)
+            select(*_WITHOUT_BODY, processing.c.state)
+            .outerjoin(processing, _IS_PROCESSING)
             .where(messages.c.account_id == self.account_id)
             .order_by(messages.c.message_id.desc())
-            .limit(self.limit)
         )
-        return [_from_row(row) for row in connection.execute(query)]
+        return query.where(processing.c.state == str(self.state)) if self.state else query
 
 
-@dataclass(frozen=True, slots=True)
-class ExpireMessages:
-    """Takes the content of expired messages and the record of old ones; answers their blobs.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpireContent(SweepStep):
+    """Take the content of expired messages; the record outlives it.
 
-    The record outlives the content, so that a late SendBounce can say when its window closed.
+    So a late SendBounce can say when its window closed. What rules still work on keeps its content,
+    however short the retention; what is held keeps it while it was received after `held_since`.
     """
 
     now: datetime
-    forget_before: datetime
+    held_since: datetime
 
-    def __call__(self, connection: Connection, /) -> Sequence[str]:
-        # What rules still work on is kept for them, however short the retention.
-        expired = (messages.c.expires_at <= to_milliseconds(self.now)) & ~is_being_processed(
-            messages.c.message_id, messages.c.account_id
+    def __call__(self, connection: Connection, /) -> Swept:
+        columns = messages.c
+        is_held = columns.received_at >= to_milliseconds(self.held_since)
+        needed = or_(_in_state(ProcessingState.QUEUED), _in_state(ProcessingState.HELD) & is_held)
+        query = select(*_SWEPT, needed.label("stays")).where(
+            text(f"({HAS_CONTENT})"), columns.expires_at <= to_milliseconds(self.now)
         )
-        held = messages.c.body.is_not(None) | messages.c.blob.is_not(None)
-        query = select(messages.c.blob).where(expired, messages.c.blob.is_not(None)).distinct()
-        blobs = list(connection.execute(query).scalars())
-        nothing = {"body": None, "blob": None, "header": b""}
-        connection.execute(update(messages).where(expired, held).values(nothing))
-        old = messages.c.received_at < to_milliseconds(self.forget_before)
-        connection.execute(delete(messages).where(expired, old))
-        return [name for name in blobs if name is not None]
+        rows = connection.execute(in_order(query, columns.expires_at, self.after)).all()
+        budget: Budget[Any] = Budget()
+        looked_at = budget.take(rows, _inline_octets).chosen
+        expired = [row for row in looked_at if not row.stays]
+        if expired:
+            connection.execute(_EMPTY, [_key(row) for row in expired])
+        blobs = unused_blobs(connection, [row.blob for row in expired if row.blob])
+        after = behind(looked_at, len(rows), "expires_at", self.after, _stays)
+        return Swept(len(expired), after, blobs)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForgetMessages(SweepStep):
+    """Delete the records of expired messages received before then, unless rules work on them."""
+
+    now: datetime
+    before: datetime
+
+    def __call__(self, connection: Connection, /) -> Swept:
+        columns = messages.c
+        is_young = columns.expires_at > to_milliseconds(self.now)
+        needed = or_(is_young, _in_state(ProcessingState.QUEUED))
+        query = select(
+            *_SWEPT, columns.body.is_(None).label("is_empty"), needed.label("stays")
+        ).where(columns.received_at < to_milliseconds(self.before))
+        rows = connection.execute(in_order(query, columns.received_at, self.after)).all()
+        budget: Budget[Any] = Budget()
+        looked_at = budget.take(
+            rows, lambda row: (0, 0) if row.is_empty else _inline_octets(row)
+        ).chosen
+        done = [row for row in looked_at if not row.stays]
+        if done:
+            connection.execute(_DELETE, [_key(row) for row in done])
+        blobs = unused_blobs(connection, [row.blob for row in done if row.blob])
+        after = behind(looked_at, len(rows), "received_at", self.after, _stays)
+        return Swept(len(done), after, blobs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +208,14 @@ class BlobsInUse:
         return frozenset(name for name in connection.execute(query).scalars() if name)
 
 
+def unused_blobs(connection: Connection, names: Collection[str]) -> tuple[str, ...]:
+    """Those of the names that no row has: accounts share the body of one message."""
+    if not names:
+        return ()
+    used = BlobsInUse(tuple(names))(connection)
+    return tuple(sorted(set(names) - used))
+
+
 def find_messages(
     connection: Connection, keys: Collection[tuple[str, str]]
 ) -> dict[tuple[str, str], ReceivedMessage]:
@@ -135,6 +224,46 @@ def find_messages(
     found = (_from_row(row) for row in connection.execute(_FIND, {"ids": ids}))
     by_key = {(message.account_id, message.message_id): message for message in found}
     return {key: by_key[key] for key in keys if key in by_key}
+
+
+_OF_KEY = (
+    messages.c.message_id == bindparam("of_message"),
+    messages.c.account_id == bindparam("of_account"),
+)
+_EMPTY = update(messages).where(*_OF_KEY).values(body=None, blob=None, header=b"")
+_DELETE = delete(messages).where(*_OF_KEY)
+
+
+_SWEPT = (
+    messages.c.message_id,
+    messages.c.account_id,
+    messages.c.received_at,
+    messages.c.expires_at,
+    messages.c.size,
+    messages.c.blob,
+)
+
+
+def _stays(row: Any) -> bool:
+    return bool(row.stays)
+
+
+def _key(row: Any) -> dict[str, object]:
+    return {"of_message": row.message_id, "of_account": row.account_id}
+
+
+def _inline_octets(row: Any) -> tuple[int, int]:
+    """For `Budget`: a body in a file costs the database nothing."""
+    return (0 if row.blob else row.size), 0
+
+
+def _in_state(state: ProcessingState) -> Any:
+    """As a condition: whether the message's processing is in that state."""
+    return (
+        select(processing.c.processing_id)
+        .where(_IS_PROCESSING, processing.c.state == state.value)
+        .exists()
+    )
 
 
 def _to_row(message: ReceivedMessage, body: Body) -> dict[str, object]:

@@ -6,6 +6,7 @@ from datetime import datetime
 from sqlalchemy import Connection, delete, insert, select
 
 from sendback.clock import from_milliseconds, to_milliseconds
+from sendback.store.sweeping import SweepStep, Swept, delete_some
 from sendback.store.tables import mta_sts_policies
 from sendback.store.values import KeptStsPolicy
 
@@ -49,7 +50,13 @@ class KeepStsPolicy:
         connection.execute(insert(mta_sts_policies), values)
 
 
-def forget_sts_policies(connection: Connection, before: datetime) -> int:
-    """Deletes policies that had expired by then; answers how many."""
-    where = mta_sts_policies.c.expires_at < to_milliseconds(before)
-    return connection.execute(delete(mta_sts_policies).where(where)).rowcount
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForgetStsPolicies(SweepStep):
+    """Delete policies that had expired by then."""
+
+    before: datetime
+
+    def __call__(self, connection: Connection, /) -> Swept:
+        has_expired = mta_sts_policies.c.expires_at < to_milliseconds(self.before)
+        key = (mta_sts_policies.c.domain,)
+        return delete_some(connection, mta_sts_policies, key, has_expired)

@@ -3,12 +3,12 @@
 How leases work: `leasing`. Which rows are looked at for taking: `destinations`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Self
 
-from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
+from sqlalchemy import Connection, bindparam, case, delete, func, insert, select, update
 
 from sendback.clock import from_milliseconds, to_milliseconds
 from sendback.store.destinations import (
@@ -16,21 +16,29 @@ from sendback.store.destinations import (
     begin_probe,
     block,
     find_due,
+    find_suspect,
     recover,
     touch,
 )
-from sendback.store.leasing import LeaseQueue
-from sendback.store.outbox_rows import IS_QUEUED, find_whole, from_row, to_content_row, to_row
+from sendback.store.leasing import DIED, Claim, Term, read_rows
+from sendback.store.outbox_rows import (
+    IS_QUEUED,
+    IS_TRUSTED,
+    QUEUE,
+    find_whole,
+    from_row,
+    to_content_row,
+    to_row,
+)
+from sendback.store.sweeping import Budget, SweepStep, Swept, behind, in_order
 from sendback.store.tables import attempts, outbox, outbox_contents
+from sendback.store.texts import without_nul
 from sendback.store.transactions import BatchUnit
 from sendback.store.values import Attempt, Block, Lease, OutboxMessage, OutboxState
 
-_FINISHED = [
+_FINISHED = frozenset(
     state.value for state in OutboxState if state not in {OutboxState.QUEUED, OutboxState.HELD}
-]
-_QUEUE = LeaseQueue(outbox, outbox.c.message_id)
-_SWEPT = 1000
-
+)
 _MARK = (
     update(outbox)
     .where(outbox.c.message_id == bindparam("message"))
@@ -39,36 +47,32 @@ _MARK = (
         due_at=bindparam("new_due"),
         attempts=bindparam("number"),
         last_reply=bindparam("reply"),
+        tries=bindparam("new_tries"),
         lease_owner=None,
     )
 )
 _PUT_BACK = (
     update(outbox)
     .where(outbox.c.message_id == bindparam("message"))
-    .values(due_at=bindparam("new_due"), lease_owner=None)
-)
-_TAKE = (
-    update(outbox)
-    .where(
-        outbox.c.message_id.in_(
-            select(outbox.c.message_id)
-            .where(
-                outbox.c.domain == bindparam("of_domain"),
-                IS_QUEUED,
-                outbox.c.due_at <= bindparam("now"),
-            )
-            .order_by(outbox.c.due_at)
-            .limit(bindparam("most"))
-            .with_for_update(skip_locked=True)
-            .scalar_subquery()
-        )
-    )
     .values(
-        due_at=bindparam("until"),
-        lease_owner=bindparam("owner"),
-        lease_token=outbox.c.lease_token + 1,
+        due_at=bindparam("new_due"),
+        lease_owner=None,
+        tries=case((outbox.c.tries > 0, outbox.c.tries - 1), else_=0),
+        last_reply=func.coalesce(bindparam("reply"), outbox.c.last_reply),
     )
-    .returning(outbox.c.message_id)
+)
+_TAKE = QUEUE.taking(
+    select(outbox.c.message_id)
+    .where(
+        outbox.c.domain == bindparam("of_domain"),
+        IS_TRUSTED,
+        outbox.c.due_at <= bindparam("now"),
+    )
+    .order_by(outbox.c.due_at)
+    .limit(bindparam("most"))
+)
+_DOMAINS = select(outbox.c.domain).where(
+    outbox.c.message_id.in_(bindparam("messages", expanding=True))
 )
 
 
@@ -92,9 +96,7 @@ class TakeLeases:
     messages go to domains that had failed, one each.
     """
 
-    owner: str
-    now: datetime
-    until: datetime
+    term: Term
     limit: int
     room: int
     probes: int
@@ -103,7 +105,7 @@ class TakeLeases:
     def __call__(self, connection: Connection, /) -> Sequence[Lease]:
         full = [domain for domain, room in self.rooms.items() if room <= 0]
         failures: dict[str, int] = {}  # of each message's domain
-        for due in find_due(connection, self.now, self.limit, self.probes, full):
+        for due in find_due(connection, self.term.now, self.limit, self.probes, full):
             left = self.limit - len(failures)
             if left <= 0:
                 break
@@ -111,49 +113,91 @@ class TakeLeases:
             taken = self._take(connection, due.domain, room)
             failures |= dict.fromkeys(taken, due.failures)
             if due.failures and taken:
-                begin_probe(connection, due.domain, self.until)
-            touch(connection, [due.domain], self.now)
-        rows = find_whole(connection, failures) if failures else {}
-        return [
-            Lease(from_row(rows[key]), rows[key].lease_token, count)
-            for key, count in failures.items()
-        ]
+                begin_probe(connection, due.domain, self.term.until)
+            touch(connection, [due.domain], self.term.now)
+        return _leases(connection, failures)
 
     def _take(self, connection: Connection, domain: str, most: int) -> list[str]:
-        values = {
-            "of_domain": domain,
-            "now": to_milliseconds(self.now),
-            "until": to_milliseconds(self.until),
-            "owner": self.owner,
-            "most": most,
-        }
-        return list(connection.execute(_TAKE, values).scalars())
+        values = {**QUEUE.claim_values(self.term), "of_domain": domain, "most": most}
+        return [row.message_id for row in connection.execute(_TAKE, values)]
+
+
+@dataclass(frozen=True, slots=True)
+class HasSuspects:
+    """Whether `TakeSuspect` has anything to do."""
+
+    now: datetime
+
+    def __call__(self, connection: Connection, /) -> bool:
+        dead = QUEUE.find_dead(connection, self.now)
+        return bool(dead) or find_suspect(connection, self.now) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class TakeSuspect:
+    """Lease the suspect that has been due longest, if any; set aside what failed too often."""
+
+    term: Term
+
+    def __call__(self, connection: Connection, /) -> Lease | None:
+        dead = QUEUE.find_dead(connection, self.term.now)
+        _hold(connection, dict.fromkeys(dead, DIED))
+        found = find_suspect(connection, self.term.now)
+        if found is None:
+            return None
+        key, due = found
+        if QUEUE.take_one(connection, self.term, key) is None:
+            return None
+        if due.failures:
+            begin_probe(connection, due.domain, self.term.until)
+        leases = _leases(connection, {key: due.failures})
+        return leases[0] if leases else None
 
 
 @dataclass(frozen=True, slots=True)
 class RenewLeases:
-    """Keeps what `owner` holds of `message_ids` until `until`."""
+    """Keep what the owner holds of `message_ids` until the term's end."""
 
-    owner: str
+    term: Term
     message_ids: tuple[str, ...]
-    until: datetime
 
     def __call__(self, connection: Connection, /) -> None:
-        _QUEUE.renew(connection, self.owner, self.message_ids, self.until)
+        QUEUE.renew(connection, self.term, self.message_ids)
+
+
+@dataclass(frozen=True, slots=True)
+class FailDelivery:
+    """The worker failed on the message: it comes back later each time, then is held."""
+
+    lease: Lease
+    reason: str
+    term: Term
+    final: bool = False
+
+    def __call__(self, connection: Connection, /) -> None:
+        message = self.lease.message
+        claim = Claim(message.message_id, self.lease.token, self.lease.tries)
+        QUEUE.fail(connection, claim, self.reason, self.term, final=self.final)
+        touch(connection, [message.domain])
 
 
 @dataclass(frozen=True, slots=True)
 class PutBack(BatchUnit[None]):
-    """Gives back a row that was not tried, due then."""
+    """Give back a row that was not tried, due then; `reason` takes the place of the last reply."""
 
     lease: Lease
     due_at: datetime
+    reason: str | None = None
 
     @classmethod
     def run_together(cls, connection: Connection, units: Sequence[Self]) -> Sequence[None]:
         held = _still_held(connection, [unit.lease for unit in units])
         rows = [
-            {"message": unit.lease.message.message_id, "new_due": to_milliseconds(unit.due_at)}
+            {
+                "message": unit.lease.message.message_id,
+                "new_due": to_milliseconds(unit.due_at),
+                "reply": unit.reason,
+            }
             for unit, is_held in zip(units, held, strict=True)
             if is_held
         ]
@@ -167,7 +211,8 @@ class PutBack(BatchUnit[None]):
 class RecordAttempt(BatchUnit[bool]):
     """Writes an attempt down and moves the row on. Answers False when the lease had passed.
 
-    With `block`, its destination has failed; without, one that had failed answers again.
+    With `block`, its destination has failed; without, one that had failed answers again. An attempt
+    that ended in an error of this program is no result: the row stays `is_suspect`.
     """
 
     lease: Lease
@@ -175,6 +220,7 @@ class RecordAttempt(BatchUnit[bool]):
     state: OutboxState
     due_at: datetime
     block: Block | None = None
+    is_suspect: bool = False
 
     @classmethod
     def run_together(cls, connection: Connection, units: Sequence[Self]) -> Sequence[bool]:
@@ -196,7 +242,8 @@ class RecordAttempt(BatchUnit[bool]):
             "new_state": self.state.value,
             "new_due": to_milliseconds(self.due_at),
             "number": self.lease.message.attempts + 1,
-            "reply": self.attempt.reply,
+            "reply": without_nul(self.attempt.reply),
+            "new_tries": self.lease.tries if self.is_suspect else 0,
         }
 
     def _row(self) -> dict[str, object]:
@@ -206,11 +253,92 @@ class RecordAttempt(BatchUnit[bool]):
             "started_at": to_milliseconds(self.attempt.started_at),
             "milliseconds": self.attempt.milliseconds,
             "outcome": self.attempt.outcome.value,
-            "peer": self.attempt.peer,
+            "peer": without_nul(self.attempt.peer),
             "tls": self.attempt.tls,
-            "reply": self.attempt.reply,
+            "reply": without_nul(self.attempt.reply),
             "tls_policy": self.attempt.tls_policy,
         }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForgetFinished(SweepStep):
+    """Delete what was finished and is older, with its content and its attempts."""
+
+    before: datetime
+
+    def __call__(self, connection: Connection, /) -> Swept:
+        old_ones = select(outbox.c.message_id, outbox.c.created_at, outbox.c.state).where(
+            outbox.c.created_at < to_milliseconds(self.before)
+        )
+        # What is passed over is passed over in the index, without the content of each.
+        chosen = in_order(old_ones, outbox.c.created_at, self.after).subquery()
+        contents = outbox_contents.c
+        belongings = select(func.count()).where(attempts.c.message_id == chosen.c.message_id)
+        octets = func.length(contents.content) + func.coalesce(func.length(contents.fallback), 0)
+        query = select(
+            chosen, octets.label("octets"), belongings.scalar_subquery().label("tried")
+        ).outerjoin(outbox_contents, contents.message_id == chosen.c.message_id)
+        rows = sorted(connection.execute(query), key=lambda row: int(row.created_at))
+        budget: Budget[Any] = Budget()
+        looked_at = budget.take(rows, lambda row: (row.octets or 0, row.tried)).chosen
+        old = [row.message_id for row in looked_at if row.state in _FINISHED]
+        connection.execute(delete(outbox).where(outbox.c.message_id.in_(old)))
+        after = behind(
+            looked_at, len(rows), "created_at", self.after, lambda row: row.state not in _FINISHED
+        )
+        return Swept(len(old), after)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpireWaiting(SweepStep):
+    """End what waits for a destination that never came back.
+
+    What a worker holds is judged by the worker.
+    """
+
+    now: datetime
+
+    def __call__(self, connection: Connection, /) -> Swept:
+        columns = outbox.c
+        query = select(columns.message_id, columns.expires_at, columns.lease_owner).where(
+            IS_QUEUED, columns.expires_at < to_milliseconds(self.now)
+        )
+        rows = connection.execute(in_order(query, columns.expires_at, self.after)).all()
+        overdue = [row.message_id for row in rows if row.lease_owner is None]
+        where = columns.message_id.in_(overdue)
+        values = {"state": OutboxState.EXPIRED.value}
+        connection.execute(update(outbox).where(where).values(values))
+        after = behind(
+            rows, len(rows), "expires_at", self.after, lambda row: row.lease_owner is not None
+        )
+        return Swept(len(overdue), after)
+
+
+def _leases(connection: Connection, failures: Mapping[str, int]) -> Sequence[Lease]:
+    """Of messages that were just leased; one that cannot be read is set aside.
+
+    `failures` is by message ID, of each one's destination.
+    """
+    rows = find_whole(connection, failures) if failures else {}
+
+    def read(key: str) -> Lease:
+        row = rows[key]
+        return Lease(from_row(row), row.lease_token, failures[key], row.tries)
+
+    leases, unreadable = read_rows(tuple(failures), str, read)
+    _hold(connection, unreadable)
+    return leases
+
+
+def _hold(connection: Connection, reasons: Mapping[str, str]) -> None:
+    if reasons:
+        QUEUE.hold(connection, reasons)
+        touch(connection, _domains_of(connection, reasons))
+
+
+def _domains_of(connection: Connection, message_ids: Collection[str]) -> set[str]:
+    values = {"messages": list(message_ids)}
+    return set(connection.execute(_DOMAINS, values).scalars())
 
 
 def _still_held(connection: Connection, leases: Sequence[Lease]) -> list[bool]:
@@ -272,44 +400,6 @@ class CountByBucket:
         )
         rows = connection.execute(query).all()
         return [(from_milliseconds(start), count, int(bad or 0)) for start, count, bad in rows]
-
-
-@dataclass(frozen=True, slots=True)
-class ForgetFinished:
-    """Deletes what was finished and is older; answers how many."""
-
-    before: datetime
-
-    def __call__(self, connection: Connection, /) -> int:
-        where = (
-            outbox.c.state.in_(_FINISHED),
-            outbox.c.created_at < to_milliseconds(self.before),
-        )
-        return connection.execute(delete(outbox).where(*where)).rowcount
-
-
-@dataclass(frozen=True, slots=True)
-class ExpireWaiting:
-    """Ends what waits for a destination that never came back: up to a thousand; answers how many.
-
-    What a worker holds is judged by the worker.
-    """
-
-    now: datetime
-
-    def __call__(self, connection: Connection, /) -> int:
-        overdue = (
-            select(outbox.c.message_id)
-            .where(
-                IS_QUEUED,
-                outbox.c.expires_at < to_milliseconds(self.now),
-                outbox.c.lease_owner.is_(None),
-            )
-            .limit(_SWEPT)
-        )
-        where: Any = outbox.c.message_id.in_(overdue.scalar_subquery())
-        values = {"state": OutboxState.EXPIRED.value}
-        return connection.execute(update(outbox).where(where).values(values)).rowcount
 
 
 _INTEGER = outbox.c.attempts.type

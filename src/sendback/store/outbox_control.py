@@ -14,7 +14,6 @@ from sendback.store.tables import attempts, outbox
 from sendback.store.values import Attempt, OutboxMessage, OutboxState, Outcome
 
 _CHUNK = 1000
-_FREE = outbox.c.lease_owner.is_(None) | (outbox.c.state != OutboxState.QUEUED.value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,34 +110,57 @@ class CountStates:
 
 
 @dataclass(frozen=True, slots=True)
-class Changed:
-    """How many messages were changed, and whether to go on: a step takes a thousand."""
+class ChooseOutbox:
+    """The IDs of selected messages in one of the states, up to a thousand, behind `after`.
 
-    count: int
-    may_be_more: bool
+    A read of its own, so that however much has to be looked at, no writer waits meanwhile.
+    """
+
+    selection: Selection
+    states: tuple[OutboxState, ...]
+    after: str = ""
+
+    def __call__(self, connection: Connection, /) -> Sequence[str]:
+        query = (
+            select(outbox.c.message_id)
+            .where(
+                *self.selection.where(),
+                outbox.c.state.in_([state.value for state in self.states]),
+                outbox.c.message_id > self.after,
+            )
+            .order_by(outbox.c.message_id)
+            .limit(_CHUNK)
+        )
+        return list(connection.execute(query).scalars())
 
 
 @dataclass(frozen=True, slots=True)
 class Steer:
-    """Moves up to a thousand selected messages from `origin` states to a state; repeat while more.
+    """Move messages from one of the `origin` states to a state; return how many were moved.
 
     To `queued` makes them due now, with a new date to give them up, and lets their domains be
-    tried. What a worker holds at this moment is left alone: it is being tried.
+    tried; those that are due already do not count. What a worker is trying at this moment is left
+    alone.
     """
 
-    selection: Selection
+    message_ids: tuple[str, ...]
     origin: tuple[OutboxState, ...]
     state: OutboxState
     now: datetime
     expires_at: datetime | None = None
 
-    def __call__(self, connection: Connection, /) -> Changed:
+    def __call__(self, connection: Connection, /) -> int:
         rows = connection.execute(self._query()).all()
         if not rows:
-            return Changed(0, may_be_more=False)
-        values: dict[str, Any] = {"state": self.state.value}
+            return 0
+        # The token grows: a worker that slept through all this must not mark what it had.
+        values: dict[str, Any] = {
+            "state": self.state.value,
+            "lease_owner": None,
+            "lease_token": outbox.c.lease_token + 1,
+        }
         if self.state is OutboxState.QUEUED:
-            values["due_at"] = to_milliseconds(self.now)
+            values |= {"due_at": to_milliseconds(self.now), "tries": 0}
         if self.expires_at is not None:
             values["expires_at"] = to_milliseconds(self.expires_at)
         chosen = outbox.c.message_id.in_([row.message_id for row in rows])
@@ -147,19 +169,21 @@ class Steer:
         if self.state is OutboxState.QUEUED:
             unblock(connection, domains)
         touch(connection, domains)
-        return Changed(len(rows), may_be_more=len(rows) == _CHUNK)
+        return len(rows)
 
     def _query(self) -> Select[Any]:
-        origin = [state.value for state in self.origin]
-        query = select(outbox.c.message_id, outbox.c.domain).where(
-            *self.selection.where(), outbox.c.state.in_(origin), _FREE
+        columns, now = outbox.c, to_milliseconds(self.now)
+        is_waiting = columns.state == OutboxState.QUEUED.value
+        # A lease that has ended is nobody's.
+        is_free = ~is_waiting | columns.lease_owner.is_(None) | (columns.due_at <= now)
+        query = select(columns.message_id, columns.domain).where(
+            columns.message_id.in_(self.message_ids),
+            columns.state.in_([state.value for state in self.origin]),
+            is_free,
         )
-        if self.state in self.origin:  # to be made due: what is due already is not found again
-            due = (outbox.c.state != self.state.value) | (
-                outbox.c.due_at > to_milliseconds(self.now)
-            )
-            query = query.where(due)
-        return query.limit(_CHUNK)
+        if self.state in self.origin:
+            query = query.where((columns.state != self.state.value) | (columns.due_at > now))
+        return query
 
 
 def _like(pattern: str) -> str:

@@ -3,15 +3,18 @@
 from collections.abc import Collection
 from typing import Any
 
-from sqlalchemy import Connection, literal_column, select
+from sqlalchemy import Connection, select
 
 from sendback.clock import from_milliseconds, to_milliseconds
 from sendback.mail.address import AddressError, parse_address
+from sendback.store.leasing import LeaseQueue
 from sendback.store.tables import outbox, outbox_contents
 from sendback.store.values import OutboxMessage, OutboxState
 
-# Written out, not bound: else the indexes of what waits are not used.
-IS_QUEUED = outbox.c.state == literal_column("'queued'")
+QUEUE = LeaseQueue(outbox, outbox.c.message_id, outbox.c.last_reply)
+IS_QUEUED = QUEUE.is_queued
+# What is taken together with others: no suspects (`leasing`).
+IS_TRUSTED = QUEUE.is_trusted
 
 # Rows with their contents.
 WHOLE = select(outbox, outbox_contents.c.content, outbox_contents.c.fallback).join(
@@ -22,7 +25,7 @@ WHOLE = select(outbox, outbox_contents.c.content, outbox_contents.c.fallback).jo
 def destination_of(recipient: str) -> str:
     """The recipient's domain in canonical form; empty when it is no address."""
     try:
-        return parse_address(recipient).ascii_domain
+        return parse_address(recipient, any_dots=True).ascii_domain
     except AddressError:
         return ""
 

@@ -8,31 +8,43 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Self
 
-from sqlalchemy import Connection, bindparam, delete, insert, select, update
+from sqlalchemy import (
+    Connection,
+    bindparam,
+    delete,
+    func,
+    insert,
+    literal_column,
+    select,
+    update,
+)
 
 from sendback.clock import from_milliseconds, to_milliseconds
 from sendback.receipt.model import Disposition
 from sendback.receipt.plan import StepOutcome
-from sendback.store.leasing import QUEUED, LeaseQueue
+from sendback.store.leasing import DIED, QUEUED, Claim, LeaseQueue, Term, read_rows
 from sendback.store.outbox import add_to_outbox
+from sendback.store.sweeping import Budget, SweepStep, Swept, behind, in_order
 from sendback.store.tables import processing, steps
+from sendback.store.texts import without_nul
 from sendback.store.transactions import BatchUnit
 from sendback.store.values import OutboxMessage, Processing, ProcessingState, StepRecord
 
-_QUEUE = LeaseQueue(processing, processing.c.processing_id)
-_DONE = ProcessingState.DONE.value
+QUEUE = LeaseQueue(processing, processing.c.processing_id, processing.c.reason)
 _MARK = (
     update(processing)
     .where(
         processing.c.processing_id == bindparam("key"),
         processing.c.lease_token == bindparam("token"),
-        processing.c.state == QUEUED,
+        QUEUE.is_queued,
     )
     .values(
         state=bindparam("new_state"),
         due_at=bindparam("new_due"),
         verdicts=bindparam("new_verdicts"),
         lease_owner=bindparam("new_owner"),
+        tries=bindparam("new_tries"),
+        reason=bindparam("why"),
     )
 )
 _KEY = (
@@ -44,59 +56,113 @@ _KEY = (
 
 @dataclass(frozen=True, slots=True)
 class ProcessingLease:
-    """A worker's claim on a message's processing, and what has been done so far."""
+    """A worker's claim on a message's processing, and what has been done so far.
+
+    `tries` is how often it was leased since a result was recorded, this time included.
+    """
 
     processing: Processing
     token: int
     steps: tuple[StepRecord, ...] = ()
+    tries: int = 1
+
+    @property
+    def claim(self) -> Claim:
+        return Claim(self.processing.processing_id, self.token, self.tries)
 
 
 @dataclass(frozen=True, slots=True)
 class TakeProcessing:
-    """Takes up to `limit` due rows for `owner` until `until`; the longest due come first."""
+    """Lease up to `limit` due rows; the longest due come first. Suspects are left alone."""
 
-    owner: str
-    now: datetime
-    until: datetime
+    term: Term
     limit: int
 
     def __call__(self, connection: Connection, /) -> Sequence[ProcessingLease]:
-        rows = _QUEUE.take(connection, self.owner, self.now, self.until, self.limit)
-        done = _steps_of(connection, [row.processing_id for row in rows])
-        return [
-            ProcessingLease(_from_row(row), row.lease_token, tuple(done.get(row.processing_id, ())))
-            for row in rows
-        ]
+        return _leases(connection, QUEUE.take(connection, self.term, self.limit))
+
+
+@dataclass(frozen=True, slots=True)
+class HasSuspectProcessing:
+    """Whether `TakeSuspectProcessing` has anything to do."""
+
+    now: datetime
+
+    def __call__(self, connection: Connection, /) -> bool:
+        return QUEUE.has_suspects(connection, self.now)
+
+
+@dataclass(frozen=True, slots=True)
+class TakeSuspectProcessing:
+    """Lease the suspect that has been due longest, if any; set aside what failed too often."""
+
+    term: Term
+
+    def __call__(self, connection: Connection, /) -> ProcessingLease | None:
+        dead = QUEUE.find_dead(connection, self.term.now)
+        QUEUE.hold(connection, dict.fromkeys(dead, DIED))
+        key = QUEUE.find_suspect(connection, self.term.now)
+        row = QUEUE.take_one(connection, self.term, key) if key else None
+        leases = _leases(connection, [row]) if row else ()
+        return leases[0] if leases else None
 
 
 @dataclass(frozen=True, slots=True)
 class RenewProcessing:
-    """Keeps what `owner` holds of `keys` until `until`."""
+    """Keep what the owner holds of `keys` until the term's end."""
 
-    owner: str
+    term: Term
     keys: tuple[str, ...]
-    until: datetime
 
     def __call__(self, connection: Connection, /) -> None:
-        _QUEUE.renew(connection, self.owner, self.keys, self.until)
+        QUEUE.renew(connection, self.term, self.keys)
 
 
 @dataclass(frozen=True, slots=True)
 class ReleaseProcessing:
-    """Gives back what `owner` holds: a clean shutdown loses no time."""
+    """Give back what `owner` still holds of `keys`: a clean shutdown loses no time."""
 
     owner: str
+    keys: tuple[str, ...]
     now: datetime
 
-    def __call__(self, connection: Connection, /) -> int:
-        return _QUEUE.release(connection, self.owner, self.now)
+    def __call__(self, connection: Connection, /) -> None:
+        QUEUE.release(connection, self.owner, self.keys, self.now)
+
+
+@dataclass(frozen=True, slots=True)
+class GiveBackProcessing:
+    """The message was not worked on, through no fault of its own: it is due then."""
+
+    lease: ProcessingLease
+    due_at: datetime
+
+    def __call__(self, connection: Connection, /) -> None:
+        QUEUE.give_back(connection, self.lease.claim, self.due_at)
+
+
+@dataclass(frozen=True, slots=True)
+class FailProcessing:
+    """The worker failed on the message: it comes back later each time, then is held.
+
+    With `final` it is held at once.
+    """
+
+    lease: ProcessingLease
+    reason: str
+    term: Term
+    final: bool = False
+
+    def __call__(self, connection: Connection, /) -> None:
+        QUEUE.fail(connection, self.lease.claim, self.reason, self.term, final=self.final)
 
 
 @dataclass(frozen=True, slots=True)
 class RecordProgress(BatchUnit[bool]):
-    """Writes steps down, with the bounces that they sent. Answers False when the lease had passed.
+    """Write steps down, with the bounces that they sent. Return False if the lease had passed.
 
     `keep`: the worker goes on, its lease ending at `due_at`; else the row is given back, due then.
+    `tries` is the row's number from now on; `reason` says why it is held.
     """
 
     lease: ProcessingLease
@@ -107,6 +173,8 @@ class RecordProgress(BatchUnit[bool]):
     state: ProcessingState
     due_at: datetime
     keep: bool
+    tries: int = 0
+    reason: str | None = None
 
     @classmethod
     def run_together(cls, connection: Connection, units: Sequence[Self]) -> Sequence[bool]:
@@ -134,6 +202,8 @@ class RecordProgress(BatchUnit[bool]):
             "new_due": to_milliseconds(self.due_at),
             "new_verdicts": self.verdicts,
             "new_owner": self.owner if self.keep else None,
+            "new_tries": self.tries,
+            "why": without_nul(self.reason) if self.reason else None,
         }
         return connection.execute(_MARK, values).rowcount == 1
 
@@ -151,21 +221,34 @@ class FindProcessing:
         row = connection.execute(query).first()
         if row is None:
             return None
-        return _from_row(row), _steps_of(connection, [key]).get(key, [])
+        return _from_row(row), list(map(_step_from_row, _step_rows(connection, [key]).get(key, [])))
 
 
-@dataclass(frozen=True, slots=True)
-class ForgetProcessed:
-    """Deletes what was finished and is older; answers how many."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForgetProcessed(SweepStep):
+    """Delete what has ended, or was held, and was received before then."""
 
     before: datetime
 
-    def __call__(self, connection: Connection, /) -> int:
-        where = (
-            processing.c.state == _DONE,
-            processing.c.created_at < to_milliseconds(self.before),
+    def __call__(self, connection: Connection, /) -> Swept:
+        columns = processing.c
+        belongings = (
+            select(func.count())
+            .where(steps.c.processing_id == columns.processing_id)
+            .scalar_subquery()
         )
-        return connection.execute(delete(processing).where(*where)).rowcount
+        query = select(columns.processing_id, columns.created_at, belongings.label("steps")).where(
+            columns.state != literal_column(f"'{QUEUED}'"),
+            columns.created_at < to_milliseconds(self.before),
+        )
+        rows = connection.execute(in_order(query, columns.created_at, self.after)).all()
+        budget: Budget[Any] = Budget()
+        old = budget.take(rows, lambda row: (0, row.steps)).chosen
+        connection.execute(
+            delete(processing).where(columns.processing_id.in_([row.processing_id for row in old]))
+        )
+        after = behind(old, len(rows), "created_at", self.after, lambda _: False)
+        return Swept(len(old), after)
 
 
 def processing_id(message_id: str, account_id: str) -> str:
@@ -179,20 +262,26 @@ def add_processing(connection: Connection, rows: Sequence[tuple[Processing, str 
         connection.execute(insert(processing), [_to_row(*row) for row in rows])
 
 
-def is_being_processed(message_id: Any, account_id: Any) -> Any:
-    """As a condition: whether the message's rules have not come to their end."""
-    return (
-        select(processing.c.processing_id)
-        .where(
-            processing.c.message_id == message_id,
-            processing.c.account_id == account_id,
-            processing.c.state == QUEUED,
-        )
-        .exists()
-    )
+def key_of(message_id: Any, account_id: Any) -> Any:
+    """`processing_id` of columns, in SQL."""
+    return message_id + "/" + account_id
 
 
-def _steps_of(connection: Connection, keys: Sequence[str]) -> Mapping[str, list[StepRecord]]:
+def _leases(connection: Connection, rows: Sequence[Any]) -> Sequence[ProcessingLease]:
+    """Of rows that were just leased; one that cannot be read is set aside."""
+    done = _step_rows(connection, [row.processing_id for row in rows])
+
+    def read(row: Any) -> ProcessingLease:
+        steps_of_row = tuple(map(_step_from_row, done.get(row.processing_id, ())))
+        return ProcessingLease(_from_row(row), row.lease_token, steps_of_row, row.tries)
+
+    leases, unreadable = read_rows(rows, lambda row: str(row.processing_id), read)
+    QUEUE.hold(connection, unreadable)
+    return leases
+
+
+def _step_rows(connection: Connection, keys: Sequence[str]) -> Mapping[str, list[Any]]:
+    """The rows of the steps of each key, in order."""
     if not keys:
         return {}
     query = (
@@ -200,9 +289,9 @@ def _steps_of(connection: Connection, keys: Sequence[str]) -> Mapping[str, list[
         .where(steps.c.processing_id.in_(keys))
         .order_by(steps.c.rule_number, steps.c.action_number)
     )
-    found: dict[str, list[StepRecord]] = {}
+    found: dict[str, list[Any]] = {}
     for row in connection.execute(query):
-        found.setdefault(row.processing_id, []).append(_step_from_row(row))
+        found.setdefault(row.processing_id, []).append(row)
     return found
 
 
@@ -218,6 +307,7 @@ def _to_row(entry: Processing, owner: str | None) -> dict[str, object]:
         "due_at": to_milliseconds(entry.due_at),
         "lease_owner": owner,
         "lease_token": 1 if owner else 0,
+        "tries": 1 if owner else 0,
     }
 
 
@@ -232,6 +322,7 @@ def _from_row(row: Any) -> Processing:
         created_at=from_milliseconds(row.created_at),
         state=ProcessingState(row.state),
         due_at=from_milliseconds(row.due_at),
+        reason=row.reason,
     )
 
 
@@ -249,7 +340,8 @@ def _step_to_row(key: str, step: StepRecord) -> dict[str, object]:
         "last_at": to_milliseconds(step.last_at),
         "due_at": to_milliseconds(step.due_at),
         "milliseconds": step.milliseconds,
-        "result": step.result,
+        "result": without_nul(step.result),
+        "broken": step.broken,
     }
 
 
@@ -267,4 +359,5 @@ def _step_from_row(row: Any) -> StepRecord:
         due_at=from_milliseconds(row.due_at),
         milliseconds=row.milliseconds,
         result=row.result,
+        broken=row.broken,
     )

@@ -1,20 +1,22 @@
 """Rule sets, their versions, which one is active.
 
 The rules of a set are one document, kept by its hash and never changed: writing a rule makes a new
-version, and a message names the version by which it is processed.
+version, and a message names the version by which it is processed. A version that no set names any
+more stays for a day: mail may be on its way in that was accepted under it.
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
+from sqlalchemy import Connection, and_, bindparam, delete, func, insert, select, update
 
 from sendback.clock import from_milliseconds, to_milliseconds
 from sendback.receipt.model import Rules
 from sendback.receipt.shapes import rules_from_json, rules_to_json
+from sendback.store.sweeping import MAX_ROWS, Budget, SweepStep, Swept, behind_key
 from sendback.store.tables import (
     accounts,
     identities,
@@ -23,6 +25,9 @@ from sendback.store.tables import (
     rule_sets,
 )
 from sendback.store.values import RuleSet, VerificationStatus
+
+# What a version weighs in a sweep, in belongings: it may have a hundred kilobytes.
+_COST = 40
 
 _RECEIVERS = (
     select(identities.c.account_id, accounts.c.active_rule_set, rule_sets.c.version)
@@ -41,34 +46,30 @@ _RECEIVERS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Receiver:
-    """An account that mail is for, its active rule set and that set's version, if any."""
+class FindActiveVersions:
+    """The accounts that have one of the names verified: whose mail it is. In order.
 
-    account_id: str
-    rule_set: str | None
-    version: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class FindReceivers:
-    """The accounts that have one of the names verified: whose mail it is."""
+    Each is (account ID, name of its active rule set, version of its rules), the last two None
+    without an active rule set.
+    """
 
     names: tuple[str, ...]
 
-    def __call__(self, connection: Connection, /) -> tuple[Receiver, ...]:
+    def __call__(self, connection: Connection, /) -> Sequence[tuple[str, str | None, str | None]]:
         rows = connection.execute(_RECEIVERS, {"names": self.names})
-        return tuple(sorted((Receiver(*row) for row in rows), key=lambda r: r.account_id))
+        return sorted(((row[0], row[1], row[2]) for row in rows), key=lambda row: row[0])
 
 
 @dataclass(frozen=True, slots=True)
 class LoadRules:
-    """The rules of a version; it must exist."""
+    """The rules of a version, or None when there is no such version."""
 
     version: str
 
-    def __call__(self, connection: Connection, /) -> Rules:
+    def __call__(self, connection: Connection, /) -> Rules | None:
         query = select(rule_set_versions.c.rules).where(rule_set_versions.c.version == self.version)
-        return rules_from_json(connection.execute(query).scalar_one())
+        found = connection.execute(query).scalar()
+        return None if found is None else rules_from_json(found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +138,7 @@ class AddRuleSet:
             "account_id": self.account_id,
             "name": self.name,
             "created_at": to_milliseconds(self.now),
-            "version": _keep_version(connection, self.rules(connection)),
+            "version": _keep_version(connection, self.rules(connection), self.now),
         }
         connection.execute(insert(rule_sets), values)
 
@@ -152,12 +153,15 @@ class ChangeRules:
     account_id: str
     name: str
     change: Callable[[Rules | None], Rules]
+    now: datetime
 
     def __call__(self, connection: Connection, /) -> None:
         found = find_rule_set(connection, self.account_id, self.name)
         new = self.change(found.rules if found else None)
+        if found:
+            _touch_version(connection, found.version, self.now)
         where = (rule_sets.c.account_id == self.account_id, rule_sets.c.name == self.name)
-        values = {"version": _keep_version(connection, new)}
+        values = {"version": _keep_version(connection, new, self.now)}
         connection.execute(update(rule_sets).where(*where).values(values))
 
 
@@ -167,12 +171,13 @@ class DeleteRuleSet:
 
     account_id: str
     name: str
+    now: datetime
 
     def __call__(self, connection: Connection, /) -> bool:
         if active_name(connection, self.account_id) == self.name:
             return False
         where = (rule_sets.c.account_id == self.account_id, rule_sets.c.name == self.name)
-        connection.execute(delete(rule_sets).where(*where))
+        _delete(connection, where, self.now)
         return True
 
 
@@ -195,7 +200,7 @@ class PutRuleSet:
             return "created"
         if found.rules == self.rules:
             return None
-        ChangeRules(self.account_id, self.name, lambda _: self.rules)(connection)
+        ChangeRules(self.account_id, self.name, lambda _: self.rules, self.now)(connection)
         return "changed"
 
 
@@ -218,27 +223,52 @@ class ActivateRuleSet:
         return changed
 
 
-@dataclass(frozen=True, slots=True)
-class ForgetVersions:
-    """Deletes the versions that neither a rule set nor a message names."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForgetVersions(SweepStep):
+    """Delete the versions that neither a rule set nor a message names, nor did since then."""
 
-    def __call__(self, connection: Connection, /) -> None:
+    before: datetime
+
+    def __call__(self, connection: Connection, /) -> Swept:
         version = rule_set_versions.c.version
-        unused = (
-            version.not_in(select(rule_sets.c.version)),
-            version.not_in(select(processing.c.version)),
+        unnamed = [
+            ~select(column).where(column == version).exists()
+            for column in (rule_sets.c.version, processing.c.version)
+        ]
+        # The rules are large and kept_at stands behind them: it is read of few rows only.
+        query = (
+            select(version, and_(*unnamed).label("unnamed"))
+            .where(*(version > name for name in self.after))
+            .order_by(version)
+            .limit(MAX_ROWS)
         )
-        connection.execute(delete(rule_set_versions).where(*unused))
+        rows = connection.execute(query).all()
+        looked_at = Budget[Any]().take(rows, lambda row: (0, row.unnamed * _COST)).chosen
+        old = [row.version for row in looked_at if row.unnamed]
+        is_old = rule_set_versions.c.kept_at < to_milliseconds(self.before)
+        where = (version.in_(old), is_old)
+        count = connection.execute(delete(rule_set_versions).where(*where)).rowcount
+        return Swept(count, behind_key(looked_at, len(rows), "version"))
 
 
-def prune_rule_sets(connection: Connection, account_id: str, kept: Sequence[str]) -> list[str]:
+def prune_rule_sets(
+    connection: Connection, account_id: str, kept: Sequence[str], now: datetime
+) -> list[str]:
     """Deletes the account's other sets, active or not; answers their names."""
     where = (rule_sets.c.account_id == account_id, rule_sets.c.name.not_in(kept))
-    names = list(connection.execute(select(rule_sets.c.name).where(*where)).scalars())
-    connection.execute(delete(rule_sets).where(*where))
+    names = _delete(connection, where, now)
     if active_name(connection, account_id) in names:
         ActivateRuleSet(account_id, None)(connection)
     return names
+
+
+def _delete(connection: Connection, where: tuple[Any, ...], now: datetime) -> list[str]:
+    """Delete rule sets and return their names; their versions stay for a day."""
+    found = connection.execute(select(rule_sets.c.name, rule_sets.c.version).where(*where)).all()
+    for row in found:
+        _touch_version(connection, row.version, now)
+    connection.execute(delete(rule_sets).where(*where))
+    return [row.name for row in found]
 
 
 def find_rule_set(connection: Connection, account_id: str, name: str) -> RuleSet | None:
@@ -259,13 +289,37 @@ def active_name(connection: Connection, account_id: str) -> str | None:
     return name
 
 
-def _keep_version(connection: Connection, rules: Rules) -> str:
+def keep_versions(connection: Connection, versions: Mapping[str, Rules]) -> None:
+    """Put back those versions that are gone, for messages that name them.
+
+    A message is accepted under the rules as they were at RCPT, which may be deleted before its
+    DATA ends. Costs one look-up by key a version.
+    """
+    for version, rules in versions.items():
+        if connection.execute(_HAS_VERSION, {"wanted": version}).first() is None:
+            values = {"version": version, "rules": rules_to_json(rules), "kept_at": 0}
+            connection.execute(insert(rule_set_versions), values)
+
+
+def _keep_version(connection: Connection, rules: Rules, now: datetime) -> str:
     text = rules_to_json(rules)
     version = hashlib.sha256(text.encode()).hexdigest()
-    known = select(rule_set_versions.c.version).where(rule_set_versions.c.version == version)
-    if connection.execute(known).first() is None:
-        connection.execute(insert(rule_set_versions), {"version": version, "rules": text})
+    if not _touch_version(connection, version, now):
+        values = {"version": version, "rules": text, "kept_at": to_milliseconds(now)}
+        connection.execute(insert(rule_set_versions), values)
     return version
+
+
+def _touch_version(connection: Connection, version: str, now: datetime) -> bool:
+    """The version is named, or was until now; returns whether there is one."""
+    where = rule_set_versions.c.version == version
+    values = {"kept_at": to_milliseconds(now)}
+    return connection.execute(update(rule_set_versions).where(where).values(values)).rowcount > 0
+
+
+_HAS_VERSION = select(rule_set_versions.c.version).where(
+    rule_set_versions.c.version == bindparam("wanted")
+)
 
 
 def _from_row(row: Any) -> RuleSet:

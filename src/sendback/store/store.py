@@ -1,13 +1,14 @@
 """The store: one thread that writes, one that reads, and the schema."""
 
+import re
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, inspect, text
 from sqlalchemy.exc import DBAPIError
 
 from sendback.store.blobs import Blobs
-from sendback.store.dialects import open_engine
+from sendback.store.dialects import open_engine, reason_unavailable
 from sendback.store.errors import StoreUnavailableError
 from sendback.store.tables import SCHEMA_VERSION, metadata
 from sendback.store.transactions import TransactionThread, Unit
@@ -23,6 +24,7 @@ class Store:
     """Where everything durable goes. Open one a process; close it to end its threads."""
 
     def __init__(self, url: str, data_dir: Path) -> None:
+        """Raises `StoreUnavailableError` when the directories cannot be made."""
         self.blobs = Blobs(data_dir)
         self._writer = TransactionThread(open_engine(url, writes=True), "store-writer")
         self._reader = TransactionThread(open_engine(url, writes=False), "store-reader")
@@ -45,33 +47,71 @@ class Store:
 
 
 def prepare_schema(url: str) -> None:
-    """Makes the tables of an empty database; an existing one must have this version's schema.
+    """Make the tables of an empty database; an existing one must have this version's schema.
 
     Raises `SchemaError`, `StoreUnavailableError`.
     """
-    engine = open_engine(url, writes=True)
+    # Looked at without the write lock: a command must not wait for a busy server's writer.
+    if transact(url, schema_version, writes=False) != SCHEMA_VERSION:
+        transact(url, _create_or_refuse, writes=True)
+
+
+def transact(url: str, unit: Unit[T], *, writes: bool) -> T:
+    """Run a unit in a transaction of its own, in this thread.
+
+    Raises `StoreUnavailableError`, and what the unit raises.
+    """
+    engine = open_engine(url, writes=writes)
     try:
         with engine.begin() as connection:
-            found = schema_version(connection)
-            if found is None:
-                _create(connection)
-            elif found != SCHEMA_VERSION:
-                raise SchemaError(
-                    f"the database has schema {found}, this version needs {SCHEMA_VERSION}: "
-                    "stop all servers and run `sendback db upgrade`"
-                )
+            return unit(connection)
     except DBAPIError as error:
-        raise StoreUnavailableError(str(error.orig)) from error
+        reason = reason_unavailable(error, engine.url) or f"the database {url}: {error.orig}"
+        raise StoreUnavailableError(reason) from error
     finally:
         engine.dispose()
 
 
 def schema_version(connection: Connection) -> str | None:
-    """The version that Alembic's table names; None for an empty database."""
-    if not inspect(connection).has_table("alembic_version"):
-        return None
-    found = connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one()
-    return str(found)
+    """Return the version that Alembic's table names; None for an empty database.
+
+    Raises `SchemaError` for another program's database.
+    """
+    found = inspect(connection)
+    if found.has_table("alembic_version"):
+        return _known(connection.execute(_VERSION).scalar(), connection)
+    if found.get_table_names():
+        raise SchemaError(f"the database {connection.engine.url.database} {_FOREIGN}")
+    return None
+
+
+_VERSION = text("SELECT version_num FROM alembic_version")
+_FOREIGN = "is another program's: name a file of its own with --database"
+
+
+def _known(version: Any, connection: Connection) -> str:
+    """The version, if it is one of this program's up to this release."""
+    database = connection.engine.url.database
+    if version is None or not re.fullmatch(r"[0-9]{4}", str(version)):
+        raise SchemaError(f"the database {database} has the schema {version}: it {_FOREIGN}")
+    if version > SCHEMA_VERSION:
+        raise SchemaError(
+            f"the database {database} has schema {version}, made by a newer version of Sendback; "
+            f"this one knows schemas up to {SCHEMA_VERSION}: install the newer version again, or "
+            "put a copy of the data directory from before its upgrade in its place"
+        )
+    return str(version)
+
+
+def _create_or_refuse(connection: Connection) -> None:
+    found = schema_version(connection)
+    if found is None:
+        _create(connection)
+    elif found != SCHEMA_VERSION:
+        raise SchemaError(
+            f"the database {connection.engine.url.database} has schema {found}, this version needs "
+            f"{SCHEMA_VERSION}: stop all servers and run `sendback db upgrade`"
+        )
 
 
 def _create(connection: Connection) -> None:

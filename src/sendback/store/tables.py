@@ -16,10 +16,23 @@ from sqlalchemy import (
     text,
 )
 
+from sendback.store.texts import GuardedString, GuardedText
+
 metadata = MetaData()
 
 # The schema that this code is written for: the newest file in migrations/versions.
-SCHEMA_VERSION = "0004"
+SCHEMA_VERSION = "0006"
+
+# Conditions of partial indexes. A query must have them to the letter, or the index is not used.
+HAS_CONTENT = "body IS NOT NULL OR blob IS NOT NULL"
+SUSPECT = "state = 'queued' AND tries >= 2"
+SET_ASIDE = "state IN ('held', 'dropped')"
+
+
+def _where(condition: str) -> Any:
+    # To name another dialect here imports it, which costs each start 40 ms.
+    return {"sqlite_where": text(condition)}
+
 
 accounts = Table(
     "accounts",
@@ -28,14 +41,14 @@ accounts = Table(
     Column("created_at", BigInteger, nullable=False),
     Column("last_bounce_at", BigInteger, nullable=False),  # SendBounce's rate limit
     Column("active_rule_set", String(64)),
-    Column("name", Text),
+    Column("name", GuardedText),
 )
 
 users = Table(
     "users",
     metadata,
     Column("account_id", ForeignKey("accounts.account_id"), primary_key=True),
-    Column("user_name", String(64), primary_key=True),
+    Column("user_name", GuardedString(64), primary_key=True),
     Column("created_at", BigInteger, nullable=False),
 )
 
@@ -43,42 +56,43 @@ user_policies = Table(
     "user_policies",
     metadata,
     Column("account_id", ForeignKey("accounts.account_id"), primary_key=True),
-    Column("user_name", String(64), primary_key=True),
-    Column("policy_name", String(64), primary_key=True),
-    Column("document", Text, nullable=False),
+    Column("user_name", GuardedString(64), primary_key=True),
+    Column("policy_name", GuardedString(64), primary_key=True),
+    Column("document", GuardedText, nullable=False),
 )
 
 access_keys = Table(
     "access_keys",
     metadata,
-    Column("access_key", String(128), primary_key=True),
+    Column("access_key", GuardedString(128), primary_key=True),
     Column("account_id", ForeignKey("accounts.account_id"), nullable=False),
-    Column("user_name", String(64), nullable=False),
+    Column("user_name", GuardedString(64), nullable=False),
     Column("sealed_secret", LargeBinary, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Column("disabled_at", BigInteger),
     Column("last_used_at", BigInteger),
     Column("expires_at", BigInteger),  # of temporary credentials, which have a session token too
-    Column("token_hash", String(64)),
+    Column("token_hash", GuardedString(64)),
     Index("access_keys_by_user", "account_id", "user_name"),
+    Index("access_keys_by_expiry", "expires_at", **_where("expires_at IS NOT NULL")),
 )
 
 # What the installation knows about itself.
 installation = Table(
     "installation",
     metadata,
-    Column("name", String(32), primary_key=True),
-    Column("value", Text, nullable=False),
+    Column("name", GuardedString(32), primary_key=True),
+    Column("value", GuardedText, nullable=False),
 )
 
 identities = Table(
     "identities",
     metadata,
     Column("account_id", ForeignKey("accounts.account_id"), primary_key=True),
-    Column("identity", String(320), primary_key=True),
-    Column("kind", String(12), nullable=False),  # EmailAddress, Domain
-    Column("status", String(20), nullable=False),  # SES API: VerificationStatus
-    Column("verification_token", String(64), nullable=False),
+    Column("identity", GuardedString(320), primary_key=True),
+    Column("kind", GuardedString(12), nullable=False),  # EmailAddress, Domain
+    Column("status", GuardedString(20), nullable=False),  # SES API: VerificationStatus
+    Column("verification_token", GuardedString(64), nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Index("identities_by_identity", "identity"),
 )
@@ -88,14 +102,16 @@ identity_checks = Table(
     "identity_checks",
     metadata,
     Column("account_id", ForeignKey("accounts.account_id"), primary_key=True),
-    Column("identity", String(320), primary_key=True),
-    Column("kind", String(12), primary_key=True),  # domain, dkim, mail_from
-    Column("status", String(20), nullable=False),  # SES API: VerificationStatus
+    Column("identity", GuardedString(320), primary_key=True),
+    Column("kind", GuardedString(12), primary_key=True),  # domain, dkim, mail_from
+    Column("status", GuardedString(20), nullable=False),  # SES API: VerificationStatus
     Column("asked_at", BigInteger, nullable=False),
     Column("checked_at", BigInteger),
     Column("away_since", BigInteger),
     Column("due_at", BigInteger),  # None: not looked for any more
-    Column("reason", Text, nullable=False),
+    Column("reason", GuardedText, nullable=False),
+    # How often it was taken since a result was last recorded: see `leasing.py`.
+    Column("tries", Integer, nullable=False, server_default="0"),
     Index("identity_checks_due", "due_at"),
 )
 
@@ -104,17 +120,17 @@ identity_settings = Table(
     "identity_settings",
     metadata,
     Column("account_id", ForeignKey("accounts.account_id"), primary_key=True),
-    Column("identity", String(320), primary_key=True),
-    Column("settings", Text, nullable=False),  # JSON of store.values.IdentitySettings
+    Column("identity", GuardedString(320), primary_key=True),
+    Column("settings", GuardedText, nullable=False),  # JSON of store.values.IdentitySettings
 )
 
 identity_policies = Table(
     "identity_policies",
     metadata,
     Column("account_id", ForeignKey("accounts.account_id"), primary_key=True),
-    Column("identity", String(320), primary_key=True),  # need not exist
-    Column("policy_name", String(64), primary_key=True),
-    Column("document", Text, nullable=False),
+    Column("identity", GuardedString(320), primary_key=True),  # need not exist
+    Column("policy_name", GuardedString(64), primary_key=True),
+    Column("document", GuardedText, nullable=False),
     Index("identity_policies_by_identity", "identity"),
 )
 
@@ -122,27 +138,28 @@ dkim_keys = Table(
     "dkim_keys",
     metadata,
     Column("account_id", ForeignKey("accounts.account_id"), primary_key=True),
-    Column("domain", String(255), primary_key=True),
-    Column("selector", String(63), primary_key=True),
-    Column("algorithm", String(8), nullable=False),  # rsa, ed25519: RFC 6376's k= tag
-    Column("state", String(8), nullable=False),  # active, standby, retired
+    Column("domain", GuardedString(255), primary_key=True),
+    Column("selector", GuardedString(63), primary_key=True),
+    Column("algorithm", GuardedString(8), nullable=False),  # rsa, ed25519: RFC 6376's k= tag
+    Column("state", GuardedString(8), nullable=False),  # active, standby, retired
     Column("sealed_key", LargeBinary),  # PKCS 8; gone once retired
-    Column("public_key", Text, nullable=False),  # RFC 6376's p= tag
+    Column("public_key", GuardedText, nullable=False),  # RFC 6376's p= tag
     Column("created_at", BigInteger, nullable=False),
     Column("seen_at", BigInteger),  # in DNS, last
     Column("retired_at", BigInteger),
+    Index("dkim_keys_by_retirement", "retired_at", **_where("retired_at IS NOT NULL")),
 )
 
 verification_templates = Table(
     "verification_templates",
     metadata,
     Column("account_id", ForeignKey("accounts.account_id"), primary_key=True),
-    Column("name", String(64), primary_key=True),
-    Column("from_address", Text, nullable=False),
-    Column("subject", Text, nullable=False),
-    Column("content", Text, nullable=False),
-    Column("success_url", Text, nullable=False),
-    Column("failure_url", Text, nullable=False),
+    Column("name", GuardedString(64), primary_key=True),
+    Column("from_address", GuardedText, nullable=False),
+    Column("subject", GuardedText, nullable=False),
+    Column("content", GuardedText, nullable=False),
+    Column("success_url", GuardedText, nullable=False),
+    Column("failure_url", GuardedText, nullable=False),
 )
 
 messages = Table(
@@ -158,12 +175,14 @@ messages = Table(
     Column("body", LargeBinary),  # up to 256 KiB; None when in the blob store, or expired
     Column("blob", String(64)),  # the body's name in the blob store
     Index("messages_by_account", "account_id", "message_id"),
-    Index("messages_by_expiry", "expires_at"),
+    Index("messages_by_age", "received_at"),
+    Index("messages_by_expiry", "expires_at", **_where(HAS_CONTENT)),
+    Index("messages_by_blob", "blob", **_where("blob IS NOT NULL")),
 )
 
-# Only what waits is looked for by date: what is finished costs these indexes nothing. (To name
-# another dialect here imports it, which costs each start 40 ms.)
-_WHILE_QUEUED: Any = {"sqlite_where": text("state = 'queued'")}
+# Only what waits is looked for by date: what is finished costs these indexes nothing.
+_WHILE_QUEUED = _where("state = 'queued'")
+_WHILE_SUSPECT = _where(SUSPECT)
 
 outbox = Table(
     "outbox",
@@ -185,10 +204,20 @@ outbox = Table(
     Column("domain", String(255), nullable=False, server_default=""),
     Column("sender", Text),  # the address in From
     Column("sender_account_id", String(12)),  # whose identity that is
-    Index("outbox_due", "domain", "due_at", **_WHILE_QUEUED),
+    Column("tries", Integer, nullable=False, server_default="0"),
+    Index("outbox_due", "domain", "due_at", "tries", **_WHILE_QUEUED),
+    Index("outbox_suspects", "due_at", **_WHILE_SUSPECT),
     Index("outbox_by_expiry", "expires_at", **_WHILE_QUEUED),
     Index("outbox_by_account", "account_id", "created_at"),
     Index("outbox_by_age", "created_at"),
+    # Verification mails, which belong to no received message: they are counted for their limits.
+    Index(
+        "outbox_verifications",
+        "created_at",
+        "account_id",
+        "domain",
+        **_where("original_message_id = ''"),
+    ),
 )
 
 # Apart, because a row is written anew with each lease and each attempt.
@@ -218,11 +247,12 @@ destinations = Table(
 mta_sts_policies = Table(
     "mta_sts_policies",
     metadata,
-    Column("domain", String(255), primary_key=True),
-    Column("policy_id", String(32), nullable=False),
-    Column("policy", Text, nullable=False),  # as it was fetched
+    Column("domain", GuardedString(255), primary_key=True),
+    Column("policy_id", GuardedString(32), nullable=False),
+    Column("policy", GuardedText, nullable=False),  # as it was fetched
     Column("fetched_at", BigInteger, nullable=False),
     Column("expires_at", BigInteger, nullable=False),
+    Index("mta_sts_policies_by_expiry", "expires_at"),
 )
 
 attempts = Table(
@@ -242,10 +272,10 @@ attempts = Table(
 remembered_calls = Table(
     "remembered_calls",
     metadata,
-    Column("invocation_id", String(128), primary_key=True),
-    Column("access_key", String(128), primary_key=True),
-    Column("body_hash", String(64), primary_key=True),
-    Column("message_id", String(80), nullable=False),
+    Column("invocation_id", GuardedString(128), primary_key=True),
+    Column("access_key", GuardedString(128), primary_key=True),
+    Column("body_hash", GuardedString(64), primary_key=True),
+    Column("message_id", GuardedString(80), nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Index("remembered_calls_by_age", "created_at"),
 )
@@ -254,35 +284,38 @@ rule_sets = Table(
     "rule_sets",
     metadata,
     Column("account_id", ForeignKey("accounts.account_id"), primary_key=True),
-    Column("name", String(64), primary_key=True),
+    Column("name", GuardedString(64), primary_key=True),
     Column("created_at", BigInteger, nullable=False),
-    Column("version", String(64), nullable=False),
+    Column("version", GuardedString(64), nullable=False),
+    Index("rule_sets_by_version", "version"),
 )
 
 # Never changed: a message is processed by the rules as they were when it came.
 rule_set_versions = Table(
     "rule_set_versions",
     metadata,
-    Column("version", String(64), primary_key=True),  # the hash of the rules
-    Column("rules", Text, nullable=False),  # JSON
+    Column("version", GuardedString(64), primary_key=True),  # the hash of the rules
+    Column("rules", GuardedText, nullable=False),  # JSON
+    # When a rule set named it last: for a day after that it stays, for mail on its way in.
+    Column("kept_at", BigInteger, nullable=False, server_default="0"),
 )
 
 ip_filters = Table(
     "ip_filters",
     metadata,
     Column("account_id", ForeignKey("accounts.account_id"), primary_key=True),
-    Column("name", String(64), primary_key=True),
-    Column("policy", String(8), nullable=False),
-    Column("cidr", String(64), nullable=False),
+    Column("name", GuardedString(64), primary_key=True),
+    Column("policy", GuardedString(8), nullable=False),
+    Column("cidr", GuardedString(64), nullable=False),
 )
 
 targets = Table(
     "targets",
     metadata,
     Column("account_id", ForeignKey("accounts.account_id"), primary_key=True),
-    Column("kind", String(12), primary_key=True),  # bucket, topic, function, mailbox
-    Column("name", String(512), primary_key=True),  # the bucket's name, or an ARN
-    Column("target", Text, nullable=False),
+    Column("kind", GuardedString(12), primary_key=True),  # bucket, topic, function, mailbox
+    Column("name", GuardedString(512), primary_key=True),  # the bucket's name, or an ARN
+    Column("target", GuardedText, nullable=False),
 )
 
 processing = Table(
@@ -299,7 +332,12 @@ processing = Table(
     Column("due_at", BigInteger, nullable=False),
     Column("lease_owner", String(64)),
     Column("lease_token", Integer, nullable=False),
-    Index("processing_due", "state", "due_at"),
+    Column("tries", Integer, nullable=False, server_default="0"),
+    Column("reason", Text),  # why it is held, dropped, or comes back later
+    Index("processing_due", "due_at", **_WHILE_QUEUED),
+    Index("processing_suspects", "due_at", **_WHILE_SUSPECT),
+    Index("processing_ended", "created_at", **_where("state <> 'queued'")),
+    Index("processing_set_aside", "account_id", "message_id", **_where(SET_ASIDE)),
     Index("processing_by_version", "version"),
 )
 
@@ -323,4 +361,6 @@ steps = Table(
     Column("due_at", BigInteger, nullable=False),  # of the next attempt
     Column("milliseconds", Integer, nullable=False),  # of the last attempt
     Column("result", Text, nullable=False),
+    # How many attempts in a row ended in an error of this program.
+    Column("broken", Integer, nullable=False, server_default="0"),
 )

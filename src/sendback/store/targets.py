@@ -50,14 +50,20 @@ def put_targets(
 ) -> bool:
     """Adds and overwrites; with `prune`, others go. Answers whether anything changed."""
     existing = ListTargets(account_id)(connection)
-    new = dict(wanted) if prune else {**existing, **wanted}
-    if new == existing:
-        return False
-    connection.execute(delete(targets).where(targets.c.account_id == account_id))
+    changed = {key: target for key, target in wanted.items() if existing.get(key) != target}
+    gone = existing.keys() - wanted.keys() if prune else set()
+    old = [key for key in changed if key in existing]
+    for kind, name in (*sorted(gone), *old):
+        where = (
+            targets.c.account_id == account_id,
+            targets.c.kind == kind,
+            targets.c.name == name,
+        )
+        connection.execute(delete(targets).where(*where))
     rows = [
         {"account_id": account_id, "kind": kind, "name": name, "target": target}
-        for (kind, name), target in new.items()
+        for (kind, name), target in changed.items()
     ]
     if rows:
         connection.execute(insert(targets), rows)
-    return True
+    return bool(changed or gone)

@@ -8,8 +8,12 @@ ten clients). A store at rest waits for nobody. Units of the same `BatchUnit` ty
 run together, so that one statement can serve them all.
 
 When a unit raises, the group's transaction is rolled back and each of its units is run again in
-a transaction of its own: a unit must therefore do nothing but use the connection. When the
-database itself fails, all units of the group fail with `StoreUnavailableError`.
+a transaction of its own: a unit must therefore do nothing but use the connection. What it raises
+is its caller's. When the database itself fails, all units of the group fail with
+`StoreUnavailableError`. Which errors are the database's and which a statement's own is
+`dialects.reason_unavailable`'s business.
+
+The thread ends only by `close`: whatever is raised in it, every caller gets a result.
 """
 
 import asyncio
@@ -23,8 +27,8 @@ from time import monotonic, sleep
 from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar, cast
 
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import DBAPIError, IntegrityError
 
+from sendback.store.dialects import reason_unavailable
 from sendback.store.errors import StoreUnavailableError
 
 log = logging.getLogger(__name__)
@@ -63,7 +67,7 @@ class _Job:
     loop: asyncio.AbstractEventLoop
     future: asyncio.Future[Any]
     result: Any = None
-    error: BaseException | None = None
+    error: Exception | None = None
 
 
 class TransactionThread:
@@ -76,62 +80,82 @@ class TransactionThread:
         self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._connection: Connection | None = None
         self._last_group = 0.0
+        self._submitting = threading.Lock()
+        self._is_closed = False
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
         self._thread.start()
 
     async def run(self, unit: Unit[T]) -> T:
-        """Runs the unit and answers once it is committed. Raises `StoreUnavailableError`."""
+        """Run the unit and return its result once it is committed.
+
+        Raises `StoreUnavailableError`, and what the unit raises. A caller that is cancelled does
+        not stop the unit: what it records may have been done outside already.
+        """
         loop = asyncio.get_running_loop()
         job = _Job(unit, loop, loop.create_future())
-        self._queue.put(job)
+        with self._submitting:
+            if self._is_closed:
+                raise StoreUnavailableError("the store is closed")
+            self._queue.put(job)
         return cast("T", await job.future)
 
     def close(self) -> None:
-        """Runs what was submitted, then ends the thread."""
-        self._queue.put(self._STOP)
+        """Run what was submitted, then end the thread. May be called again, by any thread."""
+        with self._submitting:
+            if not self._is_closed:
+                self._is_closed = True
+                self._queue.put(self._STOP)
         self._thread.join()
         self._engine.dispose()
 
     def _work(self) -> None:
-        while True:
-            jobs, stopping = self._next_group()
-            if jobs:
+        stopping = False
+        while not stopping:
+            jobs: list[_Job] = []
+            try:
+                stopping = self._next_group(jobs)
                 self._run_group(jobs)
                 self._last_group = monotonic()
-                _settle(jobs)
-            if stopping:
-                self._disconnect()
-                return
+            except BaseException as error:
+                log.critical("the store's thread failed, and goes on", exc_info=True)
+                _fail(jobs, error)
+            _settle(jobs)
+        self._disconnect()
 
-    def _next_group(self) -> tuple[list[_Job], bool]:
+    def _next_group(self, jobs: list[_Job]) -> bool:
+        """Wait for jobs and append them to `jobs`; return whether the thread is to end."""
         job = self._queue.get()
         if monotonic() - self._last_group < _BUSY_SECONDS:
             sleep(_GATHER_SECONDS)
-        jobs: list[_Job] = []
         while job is not None:
             jobs.append(job)
             if len(jobs) == MAX_GROUP:
-                return jobs, False
+                return False
             try:
                 job = self._queue.get_nowait()
             except queue.Empty:
-                return jobs, False
-        return jobs, True
+                return False
+        return True
 
     def _run_group(self, jobs: list[_Job]) -> None:
+        if not jobs:
+            return
         try:
             self._transact(jobs)
-        except Exception as error:  # noqa: BLE001 - whatever a unit raises is its caller's
-            if _is_unavailable(error):
-                log.warning("the store is unavailable: %s", error)
+        except BaseException as error:  # noqa: BLE001 - whatever a unit raises is its caller's
+            reason = reason_unavailable(error, self._engine.url)
+            if reason is not None:
+                log.warning("the store is unavailable: %s", reason)
                 for job in jobs:
-                    job.error = StoreUnavailableError(str(error))
+                    job.error = StoreUnavailableError(reason)
                 self._disconnect()
-            elif len(jobs) == 1:
-                jobs[0].error = error
-            else:
-                for job in jobs:
-                    self._run_group([job])
+                return
+            self._mend_connection()
+            if len(jobs) == 1:
+                _fail(jobs, error)
+                return
+            for job in jobs:
+                self._run_group([job])
 
     def _transact(self, jobs: list[_Job]) -> None:
         connection = self._connect()
@@ -143,6 +167,12 @@ class TransactionThread:
         if self._connection is None:
             self._connection = self._engine.connect()
         return self._connection
+
+    def _mend_connection(self) -> None:
+        """The next unit must not begin inside what is left of a transaction."""
+        connection = self._connection
+        if connection is not None and (connection.in_transaction() or connection.invalidated):
+            self._disconnect()
 
     def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
@@ -178,12 +208,20 @@ def _batch(kind: type[BatchUnit[Any]], jobs: list[_Job]) -> Callable[[Connection
     return run
 
 
-def _is_unavailable(error: Exception) -> bool:
-    return isinstance(error, DBAPIError) and not isinstance(error, IntegrityError)
+def _fail(jobs: Sequence[_Job], error: BaseException) -> None:
+    """Make the error each job's own that has none.
+
+    What is no `Exception`, or would end the generator that waits for it (PEP 479), must not
+    reach the event loop as it is.
+    """
+    if not isinstance(error, Exception) or isinstance(error, StopIteration):
+        error = RuntimeError(f"a unit of work raised {error!r}")
+    for job in jobs:
+        job.error = job.error or error
 
 
 def _settle(jobs: Sequence[_Job]) -> None:
-    """One wake-up of each event loop for the whole group."""
+    """Wake each event loop once for the whole group."""
     loops: dict[asyncio.AbstractEventLoop, list[_Job]] = defaultdict(list)
     for job in jobs:
         loops[job.loop].append(job)

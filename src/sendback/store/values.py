@@ -56,6 +56,7 @@ class IdentityCheck:
     """Something that is looked for in DNS. `away_since`: it was there and is not any more.
 
     `due_at` is when it is looked for next; None: not any more. `reason` is why it was not found.
+    `tries` is how often it was taken since a result was recorded: see `store/leasing.py`.
     """
 
     account_id: str
@@ -67,6 +68,7 @@ class IdentityCheck:
     checked_at: datetime | None = None
     away_since: datetime | None = None
     reason: str = ""
+    tries: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,11 +237,13 @@ class Lease:
     """A worker's time-limited claim on an outbox row; the token fences off a late worker.
 
     `failures` is how many times in a row its destination had failed: if any, this is a probe.
+    `tries` is how often the row was leased since a result was recorded, this time included.
     """
 
     message: OutboxMessage
     token: int
     failures: int = 0
+    tries: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,17 +315,23 @@ class RuleSet:
 
 
 class ProcessingState(StrEnum):
-    """Whether a message's rules have come to their end."""
+    """How far a message's rules have come.
+
+    `held`: set aside, because they broke their worker; `dropped`: ended by the operator.
+    """
 
     QUEUED = "queued"
+    HELD = "held"
     DONE = "done"
+    DROPPED = "dropped"
 
 
 @dataclass(frozen=True, slots=True)
 class Processing:
     """A message on its way through the rules as they were when it came.
 
-    `verdicts` is the JSON of `receipt.verdicts.Verdicts` once an action needed them.
+    `verdicts` is the JSON of `receipt.verdicts.Verdicts` once an action needed them. `reason` is
+    why it is held or dropped, or why a worker failed on it last.
     """
 
     processing_id: str
@@ -333,6 +343,7 @@ class Processing:
     due_at: datetime
     state: ProcessingState = ProcessingState.QUEUED
     verdicts: str | None = None
+    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -340,6 +351,7 @@ class StepRecord:
     """One action of one rule for one message: what has come of it, in how many attempts.
 
     `milliseconds` are those of the last attempt; `due_at` is when the next one is, if any.
+    `broken` is how many attempts in a row ended in an error of this program.
     """
 
     rule_number: int
@@ -354,3 +366,4 @@ class StepRecord:
     due_at: datetime
     milliseconds: int
     result: str
+    broken: int = 0

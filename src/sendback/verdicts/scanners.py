@@ -1,21 +1,28 @@
-"""Spam by rspamd (HTTP), viruses by clamd (INSTREAM). Neither is asked unless it is configured."""
+"""Spam by rspamd (HTTP), viruses by clamd (INSTREAM). Neither is asked unless it is configured.
+
+Mail is streamed to them, and no more of an answer is read than an answer can have.
+"""
 
 import asyncio
 import json
 import logging
 import struct
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 from urllib.parse import quote
 
 import httpcore
 
+from sendback.mail.printable import printable
 from sendback.receipt.verdicts import Verdict
-from sendback.service.processing import Examined
+from sendback.service.content import ContentGoneError, MailToCheck
 
 log = logging.getLogger(__name__)
 
 _SECONDS = 30.0
-_CHUNK = 64 * 1024
+_MAX_RSPAMD_ANSWER = 2**20  # every rule that fired is in it
+_MAX_CLAMD_ANSWER = 4096
+_MAX_FIELD = 1000  # characters of the envelope in a header field
 
 # rspamd documentation, "Actions". What it would only delay or mark is neither good nor bad.
 _ACTIONS = {
@@ -31,71 +38,108 @@ _ACTIONS = {
 class Rspamd:
     """Asks rspamd's `/checkv2`."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, seconds: float = _SECONDS) -> None:
+        """`seconds` is how long one mail may take."""
+        self._seconds = seconds
         self._url = url.rstrip("/") + "/checkv2"
         self._pool = httpcore.AsyncConnectionPool(max_connections=20)
 
-    async def scan(self, examined: Examined) -> Verdict:
+    async def scan(self, mail: MailToCheck) -> Verdict:
+        """Return the verdict for rspamd's action; PROCESSING_FAILED when it gives none."""
+        try:
+            async with asyncio.timeout(self._seconds):
+                answer = json.loads(await self._ask(mail))
+            return _ACTIONS.get(answer["action"], Verdict.GRAY)
+        except (OSError, ContentGoneError, ValueError, KeyError, TypeError) as error:
+            reason: Exception = error
+        except RecursionError as error:
+            reason = error
+        except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException) as error:
+            reason = error
+        log.warning("%s: rspamd gave no verdict: %s", mail.name, printable(repr(reason)))
+        return Verdict.PROCESSING_FAILED
+
+    async def _ask(self, mail: MailToCheck) -> bytes:
+        """Raises `ValueError` when the answer is too long, and what httpcore raises."""
         headers = {
-            "Content-Length": str(len(examined.content)),
-            "From": str(examined.reverse_path),
-            "Helo": examined.client.helo,
-            "IP": examined.client.ip.removeprefix("IPv6:"),
+            "Content-Length": str(mail.content.size),
+            "From": str(mail.reverse_path),
+            "Helo": mail.client.helo,
+            "IP": mail.client.ip.removeprefix("IPv6:"),
         }
         fields = [
-            (name.encode(), quote(text, safe="@.[]:+-=_<> ").encode())
+            (name.encode(), quote(text[:_MAX_FIELD], safe="@.[]:+-=_<> ").encode())
             for name, text in headers.items()
         ]
-        try:
-            async with asyncio.timeout(_SECONDS):
-                answer = await self._pool.request(
-                    "POST", self._url, headers=fields, content=examined.content
-                )
-            return _ACTIONS.get(json.loads(answer.content)["action"], Verdict.GRAY)
-        except (TimeoutError, OSError, ValueError, KeyError, TypeError) as error:
-            log.warning("rspamd could not be asked: %r", error)
-        except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException) as error:
-            log.warning("rspamd could not be asked: %r", error)
-        return Verdict.PROCESSING_FAILED
+        async with aclosing(mail.content.stream()) as content:
+            request = self._pool.stream("POST", self._url, headers=fields, content=content)
+            body = bytearray()
+            async with request as answer:
+                async for chunk in answer.aiter_stream():
+                    body += chunk
+                    if len(body) > _MAX_RSPAMD_ANSWER:
+                        raise ValueError(f"an answer of more than {_MAX_RSPAMD_ANSWER} octets")
+            return bytes(body)
 
 
 class Clamd:
     """Asks clamd, `HOST:PORT` or the path of its socket."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, *, seconds: float = _SECONDS) -> None:
+        """`seconds` is how long one mail may take."""
+        self._seconds = seconds
         self._address = address
 
-    async def scan(self, examined: Examined) -> Verdict:
+    async def scan(self, mail: MailToCheck) -> Verdict:
+        """Return whether clamd finds something; PROCESSING_FAILED when it does not say."""
         try:
-            async with asyncio.timeout(_SECONDS):
-                answer = await self._ask(examined.content)
-        except (TimeoutError, OSError) as error:
-            log.warning("clamd could not be asked: %r", error)
+            async with asyncio.timeout(self._seconds):
+                answer = await self._ask(mail)
+        except (OSError, ContentGoneError) as error:
+            log.warning("%s: clamd gave no verdict: %r", mail.name, error)
             return Verdict.PROCESSING_FAILED
         if answer.endswith(b"OK"):
             return Verdict.PASS
         if answer.endswith(b"FOUND"):
             return Verdict.FAIL
-        log.warning("clamd answered %r", answer)
+        text = printable(answer.decode("utf-8", "replace"))
+        log.warning("%s: clamd gave no verdict: %s", mail.name, text)
         return Verdict.PROCESSING_FAILED
 
-    async def _ask(self, content: bytes) -> bytes:
+    async def _ask(self, mail: MailToCheck) -> bytes:
         """clamd(8), `zINSTREAM`: chunks with their lengths, a zero at the end."""
-        if self._address.startswith("/"):
-            reader, writer = await asyncio.open_unix_connection(self._address)
-        else:
-            host, _, port = self._address.rpartition(":")
-            reader, writer = await asyncio.open_connection(host.strip("[]"), int(port))
-        try:
+        async with (
+            self._connection() as (reader, writer),
+            aclosing(mail.content.stream()) as content,
+        ):
             writer.write(b"zINSTREAM\0")
-            for start in range(0, len(content), _CHUNK):
-                chunk = content[start : start + _CHUNK]
-                writer.write(struct.pack("!I", len(chunk)) + chunk)
+            async for chunk in content:
+                writer.write(struct.pack("!I", len(chunk)))
+                writer.write(chunk)
                 await writer.drain()
             writer.write(struct.pack("!I", 0))
             await writer.drain()
-            return (await reader.read(4096)).rstrip(b"\0\n")
+            try:
+                return (await reader.readuntil(b"\0")).rstrip(b"\0\n")
+            except asyncio.IncompleteReadError as error:
+                return error.partial
+            except asyncio.LimitOverrunError:
+                raise OSError(f"an answer of more than {_MAX_CLAMD_ANSWER} octets") from None
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+        """Raises `OSError`."""
+        if self._address.startswith("/"):
+            reader, writer = await asyncio.open_unix_connection(
+                self._address, limit=_MAX_CLAMD_ANSWER
+            )
+        else:
+            host, _, port = self._address.rpartition(":")
+            reader, writer = await asyncio.open_connection(
+                host.strip("[]"), int(port), limit=_MAX_CLAMD_ANSWER
+            )
+        try:
+            yield reader, writer
         finally:
-            writer.close()
-            with suppress(OSError):
-                await writer.wait_closed()
+            # Closing would wait until the peer has read what is left.
+            writer.transport.abort()

@@ -74,12 +74,18 @@ def _destinations() -> None:
 
 
 def _fill_domains() -> None:
+    """In steps, by key: an outbox may be larger than the memory."""
     connection = op.get_bind()
-    result = connection.execute(sa.text("SELECT message_id, recipient FROM outbox"))
-    rows = [{"key": row.message_id, "domain": _domain(row.recipient)} for row in result]
-    statement = sa.text("UPDATE outbox SET domain = :domain WHERE message_id = :key")
-    for start in range(0, len(rows), _CHUNK):
-        connection.execute(statement, rows[start : start + _CHUNK])
+    select = sa.text(
+        "SELECT message_id, recipient FROM outbox WHERE message_id > :after "
+        "ORDER BY message_id LIMIT :most"
+    )
+    update = sa.text("UPDATE outbox SET domain = :domain WHERE message_id = :key")
+    after = ""
+    while rows := connection.execute(select, {"after": after, "most": _CHUNK}).all():
+        after = rows[-1].message_id
+        values = [{"key": row.message_id, "domain": _domain(row.recipient)} for row in rows]
+        connection.execute(update, values)
 
 
 def _domain(recipient: str) -> str:

@@ -1,0 +1,30 @@
+"""A limit on log lines that clients can cause. Pure: the moment is given from outside."""
+
+
+class LogLimiter:
+    """Lets through one line a second for each key, such as a network, and some lines in all."""
+
+    def __init__(self, per_second: int = 20) -> None:
+        """`per_second` is the number of lines in all."""
+        self._per_second = per_second
+        self._second = -1
+        self._keys: set[str] = set()
+        self._lines = 0
+        self._left_out = 0
+
+    def check(self, key: str, now: float) -> str | None:
+        """Return None when the line is to be left out, else what is to be written behind it.
+
+        That is nothing, or how many lines were left out before.
+        """
+        if int(now) != self._second:
+            self._second = int(now)
+            self._keys.clear()
+            self._lines = 0
+        if key in self._keys or self._lines >= self._per_second:
+            self._left_out += 1
+            return None
+        self._keys.add(key)
+        self._lines += 1
+        left_out, self._left_out = self._left_out, 0
+        return f" ({left_out} lines like this were left out)" if left_out else ""

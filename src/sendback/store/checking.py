@@ -1,0 +1,41 @@
+"""Whether the store is sound: what SQLite finds in its file, and whether each body is there."""
+
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+from sqlalchemy import Connection, select
+
+from sendback.store.blobs import Blobs
+from sendback.store.dialects import integrity_problems
+from sendback.store.store import schema_version, transact
+from sendback.store.tables import messages
+
+MAX_PROBLEMS = 100
+
+
+def check_store(url: str, data_dir: Path) -> list[str]:
+    """Return up to a hundred problems, each as a line; an empty list when there are none.
+
+    Reads the whole database, beside running servers. Raises `SchemaError`,
+    `StoreUnavailableError`.
+    """
+    blobs = Blobs(data_dir)
+
+    def check(connection: Connection) -> list[str]:
+        schema_version(connection)
+        problems = integrity_problems(connection, MAX_PROBLEMS)
+        return list(islice((*problems, *_missing(connection, blobs)), MAX_PROBLEMS))
+
+    return transact(url, check, writes=False)
+
+
+def _missing(connection: Connection, blobs: Blobs) -> Iterator[str]:
+    named = (
+        select(messages.c.message_id, messages.c.blob)
+        .where(messages.c.blob.is_not(None))
+        .execution_options(yield_per=1000)
+    )
+    for row in connection.execute(named):
+        if not blobs.has(row.blob):
+            yield f"the body of message {row.message_id} is gone: there is no blob {row.blob}"

@@ -1,0 +1,109 @@
+"""Sweeping in steps: what all units that delete old rows have in common.
+
+A sweep never deletes without bound in one write transaction: other processes could not write
+meanwhile, and their clients would be refused. Each unit deletes some hundred rows, or a few
+megabytes, and says where the next one begins; between them the writer is free.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, Self, TypeVar
+
+from sqlalchemy import Column, Connection, Select, Table, delete, select, tuple_
+
+MAX_ROWS = 500
+MAX_OCTETS = 4 * 2**20
+# Of rows that belong to a row and go with it: steps, attempts.
+MAX_BELONGINGS = 2000
+
+Cursor = tuple[Any, ...]
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """What a step did: how many rows it changed, and where the next begins (None: nowhere).
+
+    `blobs` are names that no row has any more: to be removed once the step is committed.
+    """
+
+    count: int = 0
+    after: Cursor | None = None
+    blobs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SweepStep:
+    """A unit of work that sweeps a part of a table, from where `after` says."""
+
+    after: Cursor = field(default=())
+
+    def __call__(self, connection: Connection, /) -> Swept:
+        raise NotImplementedError
+
+
+@dataclass(slots=True)
+class Budget(Generic[R]):
+    """The rows that fit into one step: a few, at least one, by what they weigh."""
+
+    chosen: list[R] = field(default_factory=list)
+    octets: int = 0
+    belongings: int = 0
+
+    def take(self, rows: Sequence[R], weigh: Callable[[R], tuple[int, int]]) -> Self:
+        """Take rows in order for as long as they fit; `weigh` returns octets and belongings."""
+        for row in rows:
+            octets, belongings = weigh(row)
+            self.octets += octets
+            self.belongings += belongings
+            is_full = self.octets > MAX_OCTETS or self.belongings > MAX_BELONGINGS
+            if self.chosen and is_full:
+                break
+            self.chosen.append(row)
+        return self
+
+
+def in_order(query: Select[Any], date: Column[int], after: Cursor) -> Select[Any]:
+    """The rows to look at in this step, in order of a date that has an index.
+
+    Rows that were swept are gone, so all that has to be passed over are the rows that stay. There
+    is no second column to sort by: many rows may have one date, and they would be sorted anew for
+    each step.
+    """
+    if not after:
+        return query.order_by(date).limit(MAX_ROWS)
+    since, stay = after
+    return query.where(date >= since).order_by(date).limit(MAX_ROWS).offset(stay)
+
+
+def behind(
+    looked_at: Sequence[Any], found: int, date: str, after: Cursor, stays: Callable[[Any], bool]
+) -> Cursor | None:
+    """Where the step behind `looked_at` begins, of `found` rows that there were; see `in_order`.
+
+    It is the last date, and how many rows of that date stay. None when there are no more rows.
+    """
+    if len(looked_at) == found and found < MAX_ROWS:
+        return None
+    last = getattr(looked_at[-1], date)
+    staying = sum(1 for row in looked_at if getattr(row, date) == last and stays(row))
+    if after and after[0] == last:
+        staying += after[1]
+    return last, staying
+
+
+def behind_key(rows: Sequence[Any], found: int, key: str) -> Cursor | None:
+    """Where the step behind `rows` begins when a table is looked through in order of its key."""
+    if not rows or (len(rows) == found and found < MAX_ROWS):
+        return None
+    return (getattr(rows[-1], key),)
+
+
+def delete_some(
+    connection: Connection, table: Table, key: Sequence[Column[Any]], *where: Any
+) -> Swept:
+    """Delete up to `MAX_ROWS` rows for which the conditions hold. They must have an index."""
+    columns = tuple_(*key)
+    chosen = select(*key).where(*where).limit(MAX_ROWS)
+    count = connection.execute(delete(table).where(columns.in_(chosen))).rowcount
+    return Swept(count, () if count == MAX_ROWS else None)

@@ -1,0 +1,76 @@
+"""All verdicts on one message."""
+
+import asyncio
+import logging
+from typing import Protocol
+
+from sendback.receipt.verdicts import UNKNOWN, Verdict, Verdicts
+from sendback.service.content import MailToCheck
+
+log = logging.getLogger(__name__)
+
+
+class Authenticator(Protocol):
+    """Finds the verdicts of SPF, DKIM and DMARC."""
+
+    async def authenticate(self, mail: MailToCheck) -> Verdicts: ...
+
+    async def close(self) -> None: ...
+
+
+class Scanner(Protocol):
+    """Looks into mail."""
+
+    async def scan(self, mail: MailToCheck) -> Verdict: ...
+
+
+class MailChecks:
+    """Implements `processing.MailAuthenticator`."""
+
+    def __init__(
+        self, authenticator: Authenticator | None, spam: Scanner | None, virus: Scanner | None
+    ) -> None:
+        """The verdicts of one that is None are DISABLED."""
+        self._authenticator = authenticator
+        self._spam = spam
+        self._virus = virus
+
+    async def authenticate(self, mail: MailToCheck, *, scan: bool) -> Verdicts:
+        """Return all verdicts. Whatever breaks costs only its own verdict."""
+        authentication, spam, virus = await asyncio.gather(
+            self._authenticate(mail),
+            _scan(self._spam if scan else None, mail),
+            _scan(self._virus if scan else None, mail),
+        )
+        return Verdicts(
+            spf=authentication.spf,
+            dkim=authentication.dkim,
+            dmarc=authentication.dmarc,
+            spam=spam,
+            virus=virus,
+            authentication_disabled=authentication.authentication_disabled,
+        )
+
+    async def close(self) -> None:
+        """End what was started for it."""
+        if self._authenticator is not None:
+            await self._authenticator.close()
+
+    async def _authenticate(self, mail: MailToCheck) -> Verdicts:
+        if self._authenticator is None:
+            return Verdicts(authentication_disabled=True)
+        try:
+            return await self._authenticator.authenticate(mail)
+        except Exception:
+            log.exception("%s could not be authenticated", mail.name)
+            return UNKNOWN
+
+
+async def _scan(scanner: Scanner | None, mail: MailToCheck) -> Verdict:
+    if scanner is None:
+        return Verdict.DISABLED
+    try:
+        return await scanner.scan(mail)
+    except Exception:
+        log.exception("%s could not be scanned", mail.name)
+        return Verdict.PROCESSING_FAILED

@@ -1,0 +1,138 @@
+"""Commands on a database that cannot be used: its name, what to do, exit code 1, no traceback."""
+
+import sqlite3
+
+import pytest
+
+from tests.partners.clients import MAIL, send_mail, ses
+from tests.partners.sendback import Sendback, run_cli
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory):
+    """A data directory with a message whose body is a file, and a copy of its database."""
+    server = Sendback(tmp_path_factory.mktemp("filled")).start()
+    ses(server.endpoint).verify_domain_identity(Domain="example.com")
+    send_mail(server.smtp_port, content=MAIL + (b"y" * 98 + b"\r\n") * 4000)
+    for _ in range(30):
+        send_mail(server.smtp_port, content=MAIL + b"x" * 900)
+    server.stop()
+    return server
+
+
+@pytest.fixture
+def place(filled):
+    """The same, mended after each test."""
+    database = filled.data_dir / "sendback.db"
+    octets = database.read_bytes()
+    yield filled
+    if database.is_dir():
+        database.rmdir()
+    for path in filled.data_dir.glob("sendback.db-*"):
+        path.unlink()
+    database.write_bytes(octets)
+
+
+def truncated(database, octets):
+    database.write_bytes(octets[: len(octets) // 3])
+
+
+def foreign(database, _):
+    database.write_bytes(b"no database at all " * 500)
+
+
+def newer(database, _):
+    connection = sqlite3.connect(database)
+    connection.execute("UPDATE alembic_version SET version_num = '7000'")
+    connection.commit()
+    connection.close()
+
+
+def anothers(database, _):
+    database.unlink()
+    connection = sqlite3.connect(database)
+    connection.execute("CREATE TABLE bookmarks (url TEXT)")
+    connection.commit()
+    connection.close()
+
+
+def folder(database, _):
+    database.unlink()
+    database.mkdir()
+
+
+BROKEN = {
+    truncated: (r"is malformed", ".recover"),
+    foreign: ("is not a database", "--database"),
+    newer: ("schema 7000", "install the newer version"),
+    anothers: ("another program's", "--database"),
+    folder: ("unable to open", "must be a file"),
+}
+COMMANDS = [
+    ("serve", "--http-listen", "127.0.0.1:0", "--smtp-listen", "127.0.0.1:0"),
+    ("messages", "list"),
+    ("outbox", "summary"),
+    ("keys", "create"),
+    ("doctor",),
+    ("db", "upgrade"),
+    ("db", "check"),
+]
+
+
+@pytest.mark.parametrize("spoil", BROKEN, ids=lambda spoil: spoil.__name__)
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_every_command_names_the_file_and_what_to_do(place, spoil, command):
+    database = place.data_dir / "sendback.db"
+    spoil(database, database.read_bytes())
+    done = place.run(*command, check=False)
+    assert done.returncode == 1, done
+    assert "Traceback" not in done.stderr
+    what, advice = BROKEN[spoil]
+    if (spoil, command) == (folder, ("db", "check")):
+        what, advice = "there is no database", ""
+    assert what in done.stderr
+    assert advice in done.stderr
+    assert "sendback.db" in done.stderr
+
+
+def test_a_check_of_a_sound_store(place):
+    done = place.run("db", "check")
+    assert done.stdout == f"{place.data_dir / 'sendback.db'} is sound, and every body is there.\n"
+
+
+def test_a_check_finds_a_body_that_is_gone(place):
+    (blob,) = (place.data_dir / "blobs").iterdir()
+    moved = blob.rename(place.folder / "moved")
+    done = place.run("db", "check", check=False)
+    moved.rename(blob)
+    assert done.returncode == 1
+    assert f"there is no blob {blob.name}" in done.stdout
+
+
+def test_a_check_finds_a_page_that_is_damaged_and_a_row_without_its_parent(place):
+    database = place.data_dir / "sendback.db"
+    connection = sqlite3.connect(database)
+    connection.execute("DELETE FROM accounts")
+    connection.commit()
+    root = connection.execute(
+        "SELECT rootpage FROM sqlite_master WHERE name = 'messages_by_account'"
+    ).fetchone()[0]
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    connection.close()
+    with database.open("r+b") as file:
+        file.seek((root - 1) * 4096 + 8)
+        file.write(b"\xff" * 200)
+    done = place.run("db", "check", check=False)
+    assert done.returncode == 1
+    assert "names a row of accounts that is not there" in done.stdout
+    assert len(done.stdout.splitlines()) > 1
+    assert "Traceback" not in done.stderr
+
+
+def test_a_data_directory_that_is_a_file(tmp_path):
+    (tmp_path / "data").write_text("in the way")
+    for command in (("keys", "create"), ("db", "upgrade"), ("messages", "list")):
+        done = run_cli(*command, "--data-dir", str(tmp_path / "data"), check=False)
+        assert done.returncode == 1
+        assert f"{tmp_path}/data" in done.stderr
+        assert "Traceback" not in done.stderr

@@ -1,0 +1,154 @@
+"""`sendback messages`: listing by state, retrying and dropping, on a store whose server is down."""
+
+import sqlite3
+
+import pytest
+
+from tests.partners.clients import send_mail
+from tests.partners.sendback import Sendback
+
+FUNCTION = "arn:aws:lambda:us-east-1:000000000000:function:f"
+SETUP = f"""
+identities = ["example.com"]
+active_rule_set = "main"
+[functions]
+"{FUNCTION}" = "http://127.0.0.1:9/"
+[[rule_sets.main.rules]]
+Name = "all"
+Actions = [
+  {{ LambdaAction = {{ FunctionArn = "{FUNCTION}", InvocationType = "RequestResponse" }} }},
+]
+"""
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory):
+    """Six messages that wait for a function that does not answer, and one without rules."""
+    folder = tmp_path_factory.mktemp("stopped")
+    (folder / "setup.toml").write_text(SETUP)
+    server = Sendback(folder, environment={"SENDBACK_DNS": "off"})
+    server.run("identities", "verify", "example.com")
+    server.start()
+    server.plain = send_mail(server.smtp_port)
+    server.stop()
+    server.run("rules", "apply", str(folder / "setup.toml"))
+    server.start()
+    server.ids = [send_mail(server.smtp_port) for _ in range(6)]
+    server.stop()
+    return server
+
+
+@pytest.fixture
+def place(stopped):
+    """Two are held, one is done, the others are queued."""
+    held, done = stopped.ids[:2], stopped.ids[2]
+    execute(stopped, "UPDATE processing SET state = 'queued', lease_owner = NULL, reason = NULL")
+    for name in held:
+        execute(stopped, f"UPDATE processing SET state = 'held', tries = 5, reason = 'a bug' "
+                         f"WHERE message_id = '{name}'")  # fmt: skip
+    execute(stopped, f"UPDATE processing SET state = 'done' WHERE message_id = '{done}'")
+    return stopped
+
+
+def execute(place, sql):
+    connection = sqlite3.connect(place.data_dir / "sendback.db")
+    found = connection.execute(sql).fetchall()
+    connection.commit()
+    connection.close()
+    return found
+
+
+def listed(place, *options):
+    return [row["message_id"] for row in place.json("messages", "list", *options)]
+
+
+def test_messages_are_listed_by_the_state_of_their_rules(place):
+    ids = place.ids
+    assert listed(place) == [*reversed(ids), place.plain]
+    assert listed(place, "--state", "held") == [ids[1], ids[0]]
+    assert listed(place, "--state", "done") == [ids[2]]
+    assert listed(place, "--state", "queued") == [ids[5], ids[4], ids[3]]
+    assert listed(place, "--state", "queued", "--limit", "2") == [ids[5], ids[4]]
+    assert listed(place, "--state", "dropped") == []
+    states = [row["processing"] for row in place.json("messages", "list")]
+    assert states == ["queued"] * 3 + ["done", "held", "held", None]
+    table = place.run("messages", "list").stdout
+    assert "processing" in table
+    assert "held" in table
+    odd = place.run("messages", "list", "--state", "odd", check=False)
+    assert odd.returncode == 2
+    assert "queued, held, done, dropped" in odd.stderr
+    assert place.json("messages", "show", ids[0])["reason"] == "a bug"
+    assert "a bug" in place.run("messages", "show", ids[0]).stdout
+
+
+def test_held_messages_are_retried_by_hand(place):
+    first, second, done, queued = place.ids[:4]
+    assert place.run("messages", "retry", first).stdout == f"{first} is due now.\n"
+    assert listed(place, "--state", "held") == [second]
+    query = f"SELECT state, tries, reason FROM processing WHERE message_id = '{first}'"
+    assert execute(place, query) == [("queued", 0, None)]
+    assert place.run("messages", "retry", "--all").stdout == "1 message is due now.\n"
+    assert place.run("messages", "retry", "--all").stdout == "0 messages are due now.\n"
+    for name, words in (
+        (done, "is done: only what is held"),
+        (queued, "is queued: only what is held"),
+        (place.plain, "came without an active rule set"),
+        ("nobody", "no message nobody was received here"),
+    ):
+        refused = place.run("messages", "retry", name, check=False)
+        assert (refused.returncode, refused.stdout) == (1, "")
+        assert words in refused.stderr
+
+
+def test_a_retry_gives_its_steps_the_whole_time_again(place):
+    (name,) = place.ids[:1]
+    execute(place, "UPDATE steps SET first_at = 1, due_at = 9999999999999, broken = 5")
+    place.run("messages", "retry", name)
+    columns = "broken, first_at > 1, due_at = first_at"
+    query = f"SELECT {columns} FROM steps WHERE processing_id LIKE '{name}%'"
+    assert execute(place, query) == [(0, 1, 1)]
+
+
+def test_messages_are_dropped(place):
+    ids = place.ids
+    nothing = place.run("messages", "drop", check=False)
+    assert nothing.returncode == 2
+    assert "--all" in nothing.stderr
+    assert place.run("messages", "drop", ids[3]).stdout == f"{ids[3]} is dropped.\n"
+    assert place.json("messages", "show", ids[3])["reason"] == "dropped by the operator"
+    again = place.run("messages", "drop", ids[3], check=False)
+    assert (again.returncode, "is dropped: there is nothing to drop" in again.stderr) == (1, True)
+    assert "2 messages are" in place.run("messages", "drop", "--all", "--state", "held").stdout
+    assert listed(place, "--state", "queued") == [ids[5], ids[4]]
+    assert "2 messages are dropped" in place.run("messages", "drop", *ids).stdout
+    assert listed(place, "--state", "done") == [ids[2]]
+    assert len(listed(place)) == 7  # the messages themselves stay
+    odd = place.run("messages", "drop", "--all", "--state", "done", check=False)
+    assert odd.returncode == 2
+
+
+def test_what_is_being_worked_on_is_left_alone(place):
+    name = place.ids[4]
+    execute(place, f"UPDATE processing SET lease_owner = 'w', due_at = 9999999999999 "
+                   f"WHERE message_id = '{name}'")  # fmt: skip
+    told = place.run("messages", "drop", name).stdout
+    assert told == f"{name} is left as it is: it is being worked on at this moment.\n"
+    assert name in listed(place, "--state", "queued")
+
+
+def test_thousands_are_changed_in_steps(place):
+    """Also with more in other states between them than a step takes."""
+    columns = "message_id, account_id, version, rule_set, created_at, state, due_at, lease_token"
+    execute(
+        place,
+        f"""WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 5000)
+        INSERT INTO processing (processing_id, {columns})
+        SELECT 'x' || i || '/000000000000', 'x' || i, '000000000000', 'v', 'main', 0,
+               iif(i % 2, 'held', 'done'), 0, 0 FROM n""",
+    )
+    done = place.run("messages", "retry", "--all")
+    assert done.stdout == "2502 messages are due now.\n"
+    assert done.stderr == "1000 so far\n2000 so far\n"
+    assert execute(place, "SELECT count(*) FROM processing WHERE state = 'held'") == [(0,)]
+    execute(place, "DELETE FROM processing WHERE message_id LIKE 'x%'")

@@ -1,0 +1,122 @@
+"""NUL, which PostgreSQL's text cannot hold: refused as the unit's own error, or replaced."""
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import String, Text
+
+from sendback.receipt.model import Disposition
+from sendback.receipt.plan import StepOutcome
+from sendback.store.accounts import AddAccount
+from sendback.store.calls import CallKey, find_calls
+from sendback.store.identities import IsVerified
+from sendback.store.keys import FindKey
+from sendback.store.leasing import Term
+from sendback.store.outbox import FailDelivery, RecordAttempt, TakeLeases, add_to_outbox
+from sendback.store.outbox_control import ShowOutbox
+from sendback.store.processing import (
+    FindProcessing,
+    RecordProgress,
+    TakeProcessing,
+    add_processing,
+    processing_id,
+)
+from sendback.store.store import Store, prepare_schema
+from sendback.store.tables import metadata
+from sendback.store.targets import FindTarget, put_targets
+from sendback.store.texts import InvalidTextError
+from sendback.store.users import AddUser
+from sendback.store.values import (
+    Attempt,
+    OutboxState,
+    Outcome,
+    Processing,
+    ProcessingState,
+    StepRecord,
+)
+from tests.conftest import NOW
+from tests.partners.queue import ACCOUNT, a_bounce
+
+TERM = Term("w", NOW, NOW + timedelta(seconds=30))
+BAD = "a\0b"
+
+
+@pytest.fixture
+def store(tmp_path):
+    url = f"sqlite:///{tmp_path / 'x.db'}"
+    prepare_schema(url)
+    instance = Store(url, tmp_path)
+    yield instance
+    instance.close()
+
+
+READS = [
+    FindKey(BAD),
+    FindTarget(ACCOUNT, "bucket", BAD),
+    IsVerified(ACCOUNT, (BAD,)),
+    lambda connection: find_calls(connection, {CallKey("key", BAD, "hash")}),
+]
+WRITES = [
+    AddUser(ACCOUNT, BAD, NOW),
+    lambda connection: put_targets(connection, ACCOUNT, {("bucket", "x"): BAD}, prune=False),
+    AddAccount("111111111111", NOW, BAD),
+]
+
+
+@pytest.mark.parametrize("number", range(len(READS) + len(WRITES)))
+def test_it_is_the_units_own_error_and_its_neighbours_are_done(store, number):
+    bad = [*READS, *WRITES][number]
+    run = store.read if number < len(READS) else store.write
+
+    async def story():
+        await store.write(AddAccount(ACCOUNT, NOW))
+        units = [FindKey("good"), bad, FindKey("good")]
+        results = await asyncio.gather(*map(run, units), return_exceptions=True)
+        assert results[::2] == [None, None]
+        assert isinstance(results[1], InvalidTextError)
+
+    asyncio.run(story())
+
+
+def test_what_a_partner_said_is_recorded_with_its_nul_replaced(store):
+    async def story():
+        await store.write(AddAccount(ACCOUNT, NOW))
+        rows = [a_bounce(name, "a@x.example", NOW) for name in ("m1", "m2")]
+        await store.write(lambda connection: add_to_outbox(connection, rows))
+        leases = await store.write(TakeLeases(TERM, 10, room=10, probes=1, rooms={}))
+        attempt = Attempt(NOW, 1, Outcome.TEMPORARY, BAD, None, BAD)
+        assert await store.write(RecordAttempt(leases[0], attempt, OutboxState.QUEUED, NOW))
+        await store.write(FailDelivery(leases[1], BAD, TERM))
+        for lease in leases:
+            message, _ = await store.read(ShowOutbox(ACCOUNT, lease.message.message_id))
+            assert message.last_reply == "a\ufffdb"
+        entry = Processing(processing_id("p", ACCOUNT), "p", ACCOUNT, "main", "v", NOW, NOW)
+        await store.write(lambda connection: add_processing(connection, [(entry, None)]))
+        (lease,) = await store.write(TakeProcessing(TERM, 10))
+        step = StepRecord(
+            0, 0, "r", "S3", StepOutcome.DONE, Disposition.CONTINUE, 1, NOW, NOW, NOW, 1, BAD
+        )
+        held = ProcessingState.HELD
+        unit = RecordProgress(lease, "w", (step,), (), None, held, NOW, False, reason=BAD)
+        await store.write(unit)
+        processing, steps = await store.read(FindProcessing(ACCOUNT, "p"))
+        assert processing.reason == steps[0].result == "a\ufffdb"
+
+    asyncio.run(story())
+
+
+# Columns of plain text: what this program makes or has parsed, and the queues' own tables, where
+# `without_nul` sees to what partners say.
+_PLAIN = {"messages", "processing", "steps", "outbox", "attempts", "destinations"}
+
+
+def test_every_other_text_column_is_guarded():
+    plain = {
+        (table.name, column.name)
+        for table in metadata.tables.values()
+        for column in table.columns
+        if isinstance(column.type, String | Text) and table.name not in _PLAIN
+    }
+    unguarded = {(t, c) for t, c in plain if c != "account_id"}
+    assert unguarded == {("accounts", "active_rule_set"), ("outbox_contents", "message_id")}
