@@ -10,6 +10,7 @@ from bench import (
     dsn,
     queue,
     receive,
+    request_attacks,
     rules,
     send_bounce,
     signatures,
@@ -37,6 +38,7 @@ if __name__ == "__main__":
         queue,
         sweep,
         whole_way,
+        request_attacks,
     ):
         print()
         module.main()
