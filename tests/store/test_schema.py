@@ -139,3 +139,54 @@ def test_an_outbox_from_before_destinations_is_taken_along(tmp_path):
     query = "SELECT domain, due_at, failures, paused FROM destinations"
     assert connection.execute(query).fetchall() == [("xn--bcher-kva.example", 3, 0, 0)]
     connection.close()
+
+
+def test_queues_from_before_rows_were_set_aside_are_taken_along(tmp_path):
+    """0004 counted no leases: what waits, is leased or has ended starts with none."""
+    database = url(tmp_path, "x")
+    upgrade_schema(database, "0004")
+    columns = "message_id, account_id, original_message_id, recipient, created_at, expires_at"
+    outbox = f"INSERT INTO outbox ({columns}, state, due_at, lease_owner, lease_token, attempts) "
+    outbox += "VALUES ({}, '000000000000', 'o', 'a@b.example', 1, 2, {}, 3, {}, 7, 2)"
+    columns = "processing_id, message_id, account_id, version, rule_set, created_at"
+    processing = f"INSERT INTO processing ({columns}, state, due_at, lease_owner, lease_token) "
+    processing += "VALUES ({}, 'm', '000000000000', 'v', 'main', 1, {}, 3, {}, 7)"
+    rows = [("'a'", "'queued'", "'w'"), ("'b'", "'queued'", "NULL"), ("'c'", "'done'", "NULL")]
+    execute(
+        tmp_path,
+        "INSERT INTO accounts VALUES ('000000000000', 0, 0, NULL, NULL)",
+        "INSERT INTO rule_set_versions VALUES ('v', '[]')",
+        *(outbox.format(*row) for row in rows),
+        *(processing.format(*row) for row in rows),
+    )
+    assert upgrade_schema(database) == ("0004", SCHEMA_VERSION)
+    connection = sqlite3.connect(tmp_path / "x")
+    for table, key in (("outbox", "message_id"), ("processing", "processing_id")):
+        query = f"SELECT {key}, lease_owner, lease_token, tries FROM {table} ORDER BY 1"
+        found = connection.execute(query).fetchall()
+        assert found == [("a", "w", 7, 0), ("b", None, 7, 0), ("c", None, 7, 0)]
+    assert connection.execute("SELECT kept_at FROM rule_set_versions").fetchall() == [(0,)]
+    assert connection.execute("SELECT reason FROM processing").fetchall() == [(None,)] * 3
+    connection.close()
+    prepare_schema(database)
+
+
+def test_an_outbox_is_taken_along_in_steps(tmp_path):
+    """0004 gave each row its domain: however many there are, a thousand at a time."""
+    database = url(tmp_path, "x")
+    upgrade_schema(database, "0003")
+    row = (
+        "INSERT INTO outbox VALUES (?, '000000000000', 'o', ?, ?, NULL, 1, 2, 'queued', 3, NULL, "
+        "0, 0, '')"
+    )
+    connection = sqlite3.connect(tmp_path / "x")
+    connection.execute("INSERT INTO accounts VALUES ('000000000000', 0, 0, NULL, NULL)")
+    rows = [(f"m{number:05}", f"a@d{number % 7}.example", b"x") for number in range(2500)]
+    connection.executemany(row, rows)
+    connection.commit()
+    connection.close()
+    upgrade_schema(database)
+    connection = sqlite3.connect(tmp_path / "x")
+    query = "SELECT count(*), count(DISTINCT domain) FROM outbox WHERE domain LIKE 'd_.example'"
+    assert connection.execute(query).fetchone() == (2500, 7)
+    connection.close()
