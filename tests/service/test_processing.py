@@ -568,8 +568,8 @@ def test_an_error_of_ours_never_counts_as_an_answer(ruled, clock, monkeypatch, e
         assert type(error).__name__ in reason
         assert server.outbox() == []
         # Retried by hand, once the program is mended.
-        mend()
         until_held(server, clock, other)
+        mend()
         unit = RetryProcessing("000000000000", (message_id, other), clock.now())
         assert server.call(server.app.store.write(unit)) == 2
         server.app.processing.wake()
@@ -611,6 +611,22 @@ def test_a_message_whose_rules_are_gone_is_held_and_others_go_on(ruled, clock):
             "held", f"the rules of version {version} are gone",
         )  # fmt: skip
         assert server.steps(other)
+
+
+def test_a_message_whose_content_is_gone_is_held_and_no_empty_mail_is_stored(
+    ruled, clock, tmp_path
+):
+    (tmp_path / "mail").write_text("in the way")
+    server = ruled(([], [STORE]), targets={"buckets": f"directory:{tmp_path}/mail"})
+    message_id = server.send_mail()
+    wait_for(lambda: server.steps(message_id, until_done=False))
+    (tmp_path / "mail").unlink()
+    with sqlite3.connect(server.settings.data_dir / "sendback.db") as database:
+        database.execute("UPDATE messages SET body = NULL")
+    database.close()
+    until_held(server, clock, message_id)
+    assert state_of(server, message_id) == ("held", "the content of the message is gone")
+    assert not (tmp_path / "mail").exists()
 
 
 @pytest.mark.parametrize(("failure", "behind"), [("continue", True), ("stop", False)])

@@ -403,8 +403,8 @@ class _Run:
         body = self._work.body
         if body is None:
             body = await store.read(FindBody(message.account_id, message.message_id))
-        if body is None:
-            return b""
+        if body is None:  # to hand an empty mail on would be worse than to hand none on
+            raise SetAsideError("the content of the message is gone")
         if body.blob is not None:
             return await asyncio.to_thread(store.blobs.read, body.blob)
         return body.inline or b""
