@@ -149,9 +149,9 @@ class _Parts:
         # Functions that are just being called may call the API: it stops behind them.
         await app.outside.close()
         self._http.should_exit = True
-        await _end_by(deadline, self._serving_http)
+        await _end_by(deadline, self._serving_http, *self._background)
         for task in (self._serving_http, *self._queues, *self._background):
-            if not task.cancelled() and (error := task.exception()) is not None:
+            if task.done() and not task.cancelled() and (error := task.exception()) is not None:
                 raise error
 
 

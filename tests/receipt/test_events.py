@@ -86,7 +86,7 @@ def common(header):
         (b"From: =?utf-8?q?J=C3=BC?= <a@x.example>\r\n", "from", ["J\u00fc <a@x.example>"]),
         (b"From: =?utf-8?q?a=2C_b?= <a@x.example>\r\n", "from", ['"a, b" <a@x.example>']),
         (b"From: Ann (work) <a@x.example>\r\n", "from", ["Ann <a@x.example>"]),
-        (b"Subject: =?utf-7?q?+2D0-?=\r\n", "subject", "=?utf-7?q?+2D0-?="),
+        (b"Subject: =?utf-7?q?+2D0-?=\r\n", "subject", "\ufffd"),
         (b"Subject: \xff\xef\xbf\xbf\r\n", "subject", "\ufffd\uffff"),
         (b"Sender:  a@x.example\r\n", "sender", "a@x.example"),
         (b"Date: x\r\nDate: y\r\n", "date", "x"),

@@ -16,7 +16,7 @@ encoded comma or bracket becomes structure (RFC 2047 §5).
 """
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 # Characters that mean something outside quotes and comments, or blanks.
@@ -28,11 +28,13 @@ class ListedAddress:
     """One entry: the display name, unquoted, and the address as written, both perhaps empty.
 
     The address has no comments and no blanks around its `@`. It may be anything: only
-    `mail.address.parse_address` knows whether it is valid.
+    `mail.address.parse_address` knows whether it is valid. `rest` is what stood behind an address
+    without angle brackets and belongs to nothing: other readers may take it for a part of it.
     """
 
     name: str
     address: str
+    rest: str = ""
 
 
 def read_address_list(text: str) -> list[ListedAddress]:
@@ -252,12 +254,15 @@ class _Reader:
 
     def _add_bare(self, phrase: list[_Word], comment: str) -> None:
         name: list[_Word] = []
+        last = max(number for number, word in enumerate(phrase) if word.has_at)
+        phrase, rest = phrase[: last + 1], phrase[last + 1 :]
         for word in phrase:
             if word.has_at:
                 self._add(_text(name) or comment, "".join(word.raw))
                 name, comment = [], ""
             else:
                 name.append(word)
+        self._found[-1] = replace(self._found[-1], rest=_text(rest))
 
     def _add(self, name: str, address: str) -> None:
         if name or address:

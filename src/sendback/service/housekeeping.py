@@ -12,7 +12,6 @@ import logging
 import random
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import islice
@@ -115,12 +114,13 @@ class Housekeeping:
         before = time.time() - _ORPHAN_AGE_SECONDS
         blobs = self._store.blobs
         await asyncio.to_thread(blobs.empty_spool, before)
-        with closing(blobs.older_than(before)) as old:
-            while names := await asyncio.to_thread(_some, old):
-                used = await self._store.read(BlobsInUse(names))
-                orphans = [name for name in names if name not in used]
-                await asyncio.to_thread(blobs.remove, orphans)
-                await asyncio.sleep(_SHORTEST_PAUSE_SECONDS)
+        old = blobs.older_than(before)
+        # Not closed here: when this task is cancelled, the thread may still be inside.
+        while names := await asyncio.to_thread(_some, old):
+            used = await self._store.read(BlobsInUse(names))
+            orphans = [name for name in names if name not in used]
+            await asyncio.to_thread(blobs.remove, orphans)
+            await asyncio.sleep(_SHORTEST_PAUSE_SECONDS)
 
 
 def _steps(now: datetime, forget_before: datetime) -> tuple[SweepStep, ...]:

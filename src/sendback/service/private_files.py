@@ -14,7 +14,7 @@ from pathlib import Path
 _LEFTOVER_SECONDS = 60.0
 _FOR_OTHERS = stat.S_IRWXG | stat.S_IRWXO
 # What this program keeps in its data directory.
-_OWN_FILES = ("secret.key", "tls.pem", "sns.pem")
+_OWN_FILES = ("secret.key", "tls.pem", "sns.pem", "server.lock")
 _OWN_DIRECTORIES = ("blobs", "spool")
 
 

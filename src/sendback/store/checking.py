@@ -5,6 +5,7 @@ from itertools import islice
 from pathlib import Path
 
 from sqlalchemy import Connection, select
+from sqlalchemy.exc import DatabaseError
 
 from sendback.store.blobs import Blobs
 from sendback.store.dialects import integrity_problems
@@ -25,7 +26,12 @@ def check_store(url: str, data_dir: Path) -> list[str]:
     def check(connection: Connection) -> list[str]:
         schema_version(connection)
         problems = integrity_problems(connection, MAX_PROBLEMS)
-        return list(islice((*problems, *_missing(connection, blobs)), MAX_PROBLEMS))
+        try:
+            problems += islice(_missing(connection, blobs), MAX_PROBLEMS)
+        except DatabaseError:
+            if not problems:
+                raise
+        return problems[:MAX_PROBLEMS]
 
     return transact(url, check, writes=False)
 

@@ -5,12 +5,13 @@ the like are left in by the callers; SQLite's compiler omits what it does not ne
 """
 
 import sqlite3
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DatabaseError, DBAPIError, InterfaceError, OperationalError
 
 from sendback.store.errors import StoreUnavailableError
 
@@ -80,12 +81,14 @@ def reason_unavailable(error: BaseException, url: URL) -> str | None:
 
 def integrity_problems(connection: Connection, limit: int) -> list[str]:
     """Return what the database finds wrong with itself, up to `limit` lines of each kind."""
+    # A damaged page ends this check; the other one names it.
+    problems = []
+    with suppress(DatabaseError):
+        for row in connection.exec_driver_sql("PRAGMA foreign_key_check").fetchmany(limit):
+            table, row_id, parent, _ = row
+            problems.append(f"row {row_id} of {table} names a row of {parent} that is not there")
     found = connection.exec_driver_sql(f"PRAGMA integrity_check({limit})").scalars()
-    problems = [str(line) for line in found if line != "ok"]
-    for row in connection.exec_driver_sql("PRAGMA foreign_key_check").fetchmany(limit):
-        table, row_id, parent, _ = row
-        problems.append(f"row {row_id} of {table} names a row of {parent} that is not there")
-    return problems
+    return [*(str(line) for line in found if line != "ok"), *problems]
 
 
 def _configure_sqlite(engine: Engine, begin: str) -> None:

@@ -28,13 +28,13 @@ def check_dmarc(
 ) -> DmarcResult:
     """RFC 7489 §6.6. A From that names nobody must not do better than one that fails (§6.6.1)."""
     authors = read_authors(header)
-    if not authors.is_readable:
-        return DmarcResult("fail" if authors.has_field else "none")
-    if not authors.domains:
-        return DmarcResult("none")  # an address literal has no policy
-    domain = authors.domains[0]
-    if len(authors.domains) > 1 or authors.has_literal:
+    if not authors.has_field:
+        return DmarcResult("none")
+    if not authors.domains:  # an address literal has no policy
+        return DmarcResult("none" if authors.is_one else "fail")
+    if not authors.is_one:
         return evaluate_several(authors.domains, _policies(authors.domains, budget))
+    domain = authors.domains[0]
     try:
         record, is_own = _record(domain, budget)
     except DnsFailedError:
