@@ -5,10 +5,10 @@ from itertools import islice
 from pathlib import Path
 
 from sqlalchemy import Connection, select
-from sqlalchemy.exc import DatabaseError
 
 from sendback.store.blobs import Blobs
 from sendback.store.dialects import integrity_problems
+from sendback.store.errors import StoreUnavailableError
 from sendback.store.store import schema_version, transact
 from sendback.store.tables import messages
 
@@ -22,18 +22,20 @@ def check_store(url: str, data_dir: Path) -> list[str]:
     `StoreUnavailableError`.
     """
     blobs = Blobs(data_dir)
+    problems: list[str] = []
 
-    def check(connection: Connection) -> list[str]:
+    def check(connection: Connection) -> None:
         schema_version(connection)
-        problems = integrity_problems(connection, MAX_PROBLEMS)
-        try:
-            problems += islice(_missing(connection, blobs), MAX_PROBLEMS)
-        except DatabaseError:
-            if not problems:
-                raise
-        return problems[:MAX_PROBLEMS]
+        problems.extend(integrity_problems(connection, MAX_PROBLEMS))
+        problems.extend(islice(_missing(connection, blobs), MAX_PROBLEMS))
 
-    return transact(url, check, writes=False)
+    try:
+        transact(url, check, writes=False)
+    except StoreUnavailableError:
+        # What was found says more than that a damaged page ended the reading of it.
+        if not problems:
+            raise
+    return problems[:MAX_PROBLEMS]
 
 
 def _missing(connection: Connection, blobs: Blobs) -> Iterator[str]:

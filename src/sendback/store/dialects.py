@@ -5,7 +5,9 @@ the like are left in by the callers; SQLite's compiler omits what it does not ne
 """
 
 import sqlite3
+from collections.abc import Iterator
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -81,14 +83,17 @@ def reason_unavailable(error: BaseException, url: URL) -> str | None:
 
 def integrity_problems(connection: Connection, limit: int) -> list[str]:
     """Return what the database finds wrong with itself, up to `limit` lines of each kind."""
-    # A damaged page ends this check; the other one names it.
-    problems = []
+    lines = _rows(connection, f"PRAGMA integrity_check({limit})", limit)
+    problems = [str(line) for (line,) in lines if line != "ok"]
+    for table, row_id, parent, _ in _rows(connection, "PRAGMA foreign_key_check", limit):
+        problems.append(f"row {row_id} of {table} names a row of {parent} that is not there")
+    return problems
+
+
+def _rows(connection: Connection, pragma: str, limit: int) -> Iterator[Any]:
+    """Yield the rows up to a damaged page, which ends the pragma."""
     with suppress(DatabaseError):
-        for row in connection.exec_driver_sql("PRAGMA foreign_key_check").fetchmany(limit):
-            table, row_id, parent, _ = row
-            problems.append(f"row {row_id} of {table} names a row of {parent} that is not there")
-    found = connection.exec_driver_sql(f"PRAGMA integrity_check({limit})").scalars()
-    return [*(str(line) for line in found if line != "ok"), *problems]
+        yield from islice(connection.exec_driver_sql(pragma), limit)
 
 
 def _configure_sqlite(engine: Engine, begin: str) -> None:
