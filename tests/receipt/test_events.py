@@ -121,6 +121,8 @@ def test_an_event_is_made_of_every_mail_and_can_be_sent(value):
         b"mx.example.com; dmarc=pass",
         b" MX.Example.COM ; dmarc=pass",
         b"mx.example.com.; dmarc=pass",
+        b".mx.example.com; dmarc=pass",
+        b"..mx.example.com..; dmarc=pass",
         b"mx.example.com 1; dmarc=pass",
         b"mx.example.com/1; dmarc=pass",
         b"(a (b) c) mx.example.com (d); dmarc=pass",

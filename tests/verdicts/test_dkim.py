@@ -258,6 +258,18 @@ def test_the_key_is_looked_up_before_anything_is_compared():
     assert check(changed)[0] == ["temperror"]
 
 
+def test_the_authors_keys_are_looked_up_first():
+    """Or the names of others, whose choice is the sender's, could use up the time for these."""
+    dns = Dns()
+    mail = MAIL.replace(b"ann@sender.example", b"ann@news.sender.example")
+    others = by_us(by_us(mail, "absent", "sender.example"), "silent", "other.example")
+    results, _ = check(by_us(others, "silent", "third.example"), dns=dns)
+    assert [name.partition("._domainkey.")[2] for name, _ in dns.asked] == [
+        "sender.example", "third.example", "other.example",
+    ]  # fmt: skip
+    assert results == ["temperror", "temperror", "permerror"]
+
+
 def test_each_signature_has_a_result_of_its_own():
     bad = b"DKIM-Signature: v=1; a=rsa-sha256; d=x\x1b[31m; s=y; h=from; bh=x; b=y\r\n"
     mail = by_us(by_us(by_us(MAIL, "silent")), "absent")

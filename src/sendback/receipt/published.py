@@ -129,7 +129,7 @@ def _is_forged(name: bytes, raw: bytes, hostname: str) -> bool:
 def _same_host(server: str, hostname: str) -> bool:
     server = "".join(character for character in server if character.isprintable())
     try:
-        server = canonical_domain(server.rstrip("."))
+        server = canonical_domain(server.strip("."))
     except AddressError:
-        server = server.rstrip(".").lower()
+        server = server.strip(".").lower()
     return server == hostname.rstrip(".").lower()
