@@ -67,6 +67,12 @@ def test_it_may_have_two_hundred_fields_and_come_octet_by_octet(port):
         assert client.reply().status == 200
 
 
+def test_a_request_has_one_host(port):
+    """RFC 9112 §3.2; whoever is in front may have believed the other one."""
+    head = b"GET /healthz HTTP/1.1\r\nHost: a\r\nhost: b\r\n\r\n"
+    assert refusal(port, head) == (400, "MalformedHttpRequest")
+
+
 def test_a_request_target_is_bounded(port):
     assert refusal(port, b"GET /?" + b"a" * 32_768) == (414, "MalformedHttpRequest")
     with RawHttp(port, b"GET /?" + b"a" * 32_000 + b" HTTP/1.1\r\n\r\n") as client:

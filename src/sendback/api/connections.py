@@ -239,6 +239,8 @@ class HttpConnection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         if self._announced_octets > MAX_BODY:
             self._stop(request_too_large(MAX_BODY))
+        if [name for name, _ in self.headers].count(b"host") > 1:  # RFC 9112 §3.2
+            self._stop(malformed_http("The request has more than one Host field."))
         super().on_headers_complete()
         self._cycles.append(self.cycle)
         self._receiving = _Receiving.BODY
