@@ -239,5 +239,5 @@ def test_a_body_whose_row_was_swept_before_a_crash_goes_with_the_next_sweep(serv
     (left,) = blobs.iterdir()
     os.utime(left, (1, 1))
     server.call(server.app.housekeeping.sweep())
-    assert removed == [left.name]
+    assert set(removed) == {left.name}  # the server may sweep at this moment too
     assert list(blobs.iterdir()) == []
