@@ -110,3 +110,8 @@ def test_any_octets_are_read(value):
     found = authors(value, b"ann@bank.example")
     assert "bank.example" in found.domains
     assert all(domain.isascii() and ".." not in domain for domain in found.domains)
+
+
+def test_the_end_of_a_name_that_is_too_long_is_what_counts():
+    (domain,) = authors(b"ceo@" + b"a." * 600 + b"bank.example").domains
+    assert domain.endswith(".bank.example")

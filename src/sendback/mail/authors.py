@@ -112,14 +112,15 @@ def _author(entry: ListedAddress) -> _Author:
 
 def _first_word(text: str) -> str:
     """The domain name that the text begins with."""
-    text = text.lstrip(" \t\"'.")[:_MAX_DOMAIN]
+    text = text.lstrip(" \t\"'.")
     end = next((n for n, character in enumerate(text) if not _is_of_name(character)), len(text))
     return text[:end]
 
 
 def _domain(text: str) -> str:
     """Return what of the text can be in a domain name, or an empty text."""
-    name = "".join(filter(_is_of_name, text[:_MAX_DOMAIN]))
+    # The end of a name says whose it is.
+    name = "".join(filter(_is_of_name, text))[-_MAX_DOMAIN:]
     return ".".join(label for label in _ascii(name).split(".") if label)
 
 
