@@ -3,9 +3,9 @@
 from datetime import timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
-from sqlalchemy import create_engine, select
+from sqlalchemy import create_engine, not_, select
 
 from sendback.clock import to_milliseconds
 from sendback.store.destinations import ListDestinations, PauseDestination
@@ -13,6 +13,7 @@ from sendback.store.leasing import Term
 from sendback.store.outbox import (
     ExpireWaiting,
     ForgetFinished,
+    HasSuspects,
     PutBack,
     RecordAttempt,
     TakeLeases,
@@ -25,6 +26,7 @@ from sendback.store.outbox_control import (
     Selection,
     Steer,
 )
+from sendback.store.outbox_rows import IS_TRUSTED
 from sendback.store.tables import destinations, metadata, outbox
 from sendback.store.values import Attempt, Block, OutboxState, Outcome
 from tests.conftest import NOW
@@ -271,8 +273,13 @@ class Play:
 
 @pytest.mark.fuzz
 @given(st.lists(_STEP, max_size=25))
+@example([("add", "a.example", 1), ("take", "", 1), ("wait", "", 2), ("take", "", 1)])
+@example([("add", "a.example", 1), *[("take", "", 1), ("wait", "", 3)] * 8])
 def test_no_destination_sleeps_over_due_mail(steps):
-    """Whatever happens, its date is never later than its mail's, its block's end, or now."""
+    """Whatever happens, its date is never later than its mail's, its block's end, or now.
+
+    Suspects have no part in that date: they are found by their own.
+    """
     for connection in opened():
         play = Play(connection)
         for step, domain, number in steps:
@@ -284,11 +291,20 @@ def check_dates(connection, now):
     rows = connection.execute(select(destinations)).all()
     for row in rows:
         dues = connection.execute(
-            select(outbox.c.due_at).where(outbox.c.domain == row.domain, outbox.c.state == "queued")
+            select(outbox.c.due_at).where(outbox.c.domain == row.domain, IS_TRUSTED)
         ).scalars()
         earliest = min(dues, default=None)
         if earliest is not None:
             assert row.due_at is not None
             assert row.due_at <= max(earliest, row.blocked_until or 0, to_milliseconds(now))
+        if not row.paused and (row.blocked_until or 0) <= to_milliseconds(now):
+            suspects = select(outbox.c.message_id).where(
+                outbox.c.domain == row.domain,
+                outbox.c.state == "queued",
+                not_(IS_TRUSTED),
+                outbox.c.due_at <= to_milliseconds(now),
+            )
+            is_due = connection.execute(suspects).first() is not None
+            assert not is_due or HasSuspects(now)(connection)
     known = {row.domain for row in rows}
     assert set(connection.execute(select(outbox.c.domain)).scalars()) <= known
