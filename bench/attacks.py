@@ -18,6 +18,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -106,6 +107,17 @@ def mail(content: bytes, sender: str = "x@sender.example", recipients: int = 1) 
             _say(peer, replies, content + b"\r\n.\r\n")
 
     return attack
+
+
+def at_once(count: int, attack: Attack) -> Attack:
+    """Carries out so many of these at a time, from threads."""
+
+    def attacks(ports: Ports) -> None:
+        with ThreadPoolExecutor(count) as threads:
+            for _ in range(20 * count):
+                threads.submit(attack, ports)
+
+    return attacks
 
 
 def request(head: bytes, body: bytes = b"") -> Attack:
@@ -234,6 +246,8 @@ ATTACKS: dict[str, Attack] = {
     "20,000 fields": mail(F + b"X-A: b\r\n" * 25_000 + b"\r\nhi"),
     "1,000 recipients": mail(F + b"\r\nhi", recipients=1000),
     "mails of 40 MB": mail(F + b"\r\n" + (b"a" * 76 + b"\r\n") * 500_000),
+    # a backlog of work
+    "small mails on ten connections": at_once(10, mail(F + b"\r\nhi")),
     # SMTP
     "1,000 idle connections": connections(1000),
     "1,000 unfinished mails": connections(
@@ -381,14 +395,20 @@ def _server(place: Path, dns: DnsServer) -> Iterator[Sendback]:
         yield server
 
 
-def _measure(server: Sendback, name: str) -> NormalClient:
+def _run_client(ports: Ports, until: float) -> NormalClient:
+    client = NormalClient(ports)
+    client.run(until)
+    return client
+
+
+def _measure(server: Sendback, name: str, clients: ProcessPoolExecutor) -> NormalClient:
+    """The client has a process of its own: in this one are the DNS server and the webhook."""
     ports = Ports(server.smtp_port, server.http_port)
     until = time.monotonic() + SECONDS
     attacker = multiprocessing.Process(target=_attack_until, args=(name, ports, until))
     attacker.start()
     time.sleep(0.3)
-    client = NormalClient(ports)
-    client.run(until)
+    client = clients.submit(_run_client, ports, until).result()
     attacker.join(5)
     if attacker.is_alive():
         attacker.kill()
@@ -445,7 +465,9 @@ def main(names: list[str] | None = None, *, kill: bool = False) -> None:
         DnsServer(zone()) as dns,
         Webhook() as hook,
         _server(Path(place), dns) as server,
+        ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as clients,
     ):
+        clients.submit(_run_client, Ports(0, 0), 0.0).result()
         Path(place, "function.py").write_text(
             'def handler(event, context):\n    return {"disposition": "CONTINUE"}\n'
         )
@@ -456,7 +478,7 @@ def main(names: list[str] | None = None, *, kill: bool = False) -> None:
         time.sleep(1.5)
         for name in names or ATTACKS:
             restarts = server.log.count("starting another")
-            client = _measure(server, name)
+            client = _measure(server, name, clients)
             _print(name, client, server.log.count("starting another") - restarts)
             _settle(server)
             if kill:

@@ -36,6 +36,7 @@ from sendback.service.keys import Keys
 from sendback.service.processing import ProcessingParts, ProcessingWorker
 from sendback.service.readiness import Readiness
 from sendback.service.receiving import Receiving
+from sendback.service.rounds import Rounds
 from sendback.service.rule_sets import RuleSets
 from sendback.service.sealing import Sealing, SecretError
 from sendback.service.sending import Sending
@@ -78,6 +79,7 @@ class App:
         self.store = Store(settings.database_url, settings.data_dir)
         self._owner = f"{socket.gethostname()[:32]}:{os.getpid()}:{os.urandom(4).hex()}"
         self.heavy = HeavyWork()
+        self.rounds = Rounds()
         self.readiness = Readiness(self.store, self.clock)
         self.sending = Sending(self.store, self.clock, settings.send_bounce_rate)
         self.sealing = Sealing(settings.secret_path, settings.secret)
@@ -215,7 +217,13 @@ class App:
         """What carries the tasks of rules out."""
         hostname = self.settings.hostname
         return Steps(
-            self.outside.ports, self.targets, self.bouncing, self.heavy, self.clock, hostname
+            self.outside.ports,
+            self.targets,
+            self.bouncing,
+            self.heavy,
+            self.rounds,
+            self.clock,
+            hostname,
         )
 
     @cached_property
@@ -228,6 +236,7 @@ class App:
             steps=self.steps,
             authenticator=self.mail_checks,
             bouncing=self.bouncing,
+            rounds=self.rounds,
             backoff=Backoff(settings.action_retry_first, settings.action_retry_longest),
             give_up_after=settings.action_give_up_after,
             lease=settings.lease,

@@ -47,6 +47,7 @@ from sendback.service.bouncing import Bouncing
 from sendback.service.content import Content, ContentGoneError, MailToCheck
 from sendback.service.leases import LeaseWorker, SetAsideError
 from sendback.service.ports import ActionFailedError
+from sendback.service.rounds import Rounds
 from sendback.service.steps import StepContext, StepResult, Steps, needs_verdicts
 from sendback.store.errors import StoreUnavailableError
 from sendback.store.leasing import MOST_TRIES, Term, penalty
@@ -105,7 +106,8 @@ class Work:
 class ProcessingParts:
     """What processing puts together.
 
-    `fails_closed`: a function that decides and cannot be called ends the rule set.
+    `rounds` lets clients go first. `fails_closed`: a function that decides and cannot be called
+    ends the rule set.
     """
 
     store: Store
@@ -114,6 +116,7 @@ class ProcessingParts:
     steps: Steps
     authenticator: MailAuthenticator
     bouncing: Bouncing
+    rounds: Rounds
     backoff: Backoff
     give_up_after: timedelta
     lease: timedelta
@@ -161,6 +164,7 @@ class Processing:
     async def work(self, work: Work, /) -> None:
         """Takes the message as far as it goes now. Raises `SetAsideError`."""
         parts, entry = self._parts, work.lease.processing
+        await parts.rounds.next()
         message = work.message
         if message is None:
             message = await parts.store.read(FindMessage(entry.account_id, entry.message_id))
@@ -279,6 +283,7 @@ class _Run:
         planned, task = step_task(self._plan, step)
         if needs_verdicts(task):
             await self._find_verdicts()
+        await self._parts.rounds.next()
         context = StepContext(
             message=self._message,
             read_content=self._read_content,

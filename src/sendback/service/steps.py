@@ -49,6 +49,7 @@ from sendback.service.bouncing import (
 from sendback.service.content import Content, ContentGoneError
 from sendback.service.heavy import HeavyWork
 from sendback.service.ports import ActionFailedError
+from sendback.service.rounds import Rounds
 from sendback.service.targets import Ports, Targets, target_of
 from sendback.store.values import OutboxMessage, ReceivedMessage
 
@@ -101,6 +102,7 @@ class Steps:
         targets: Targets,
         bouncing: Bouncing,
         heavy: HeavyWork,
+        rounds: Rounds,
         clock: Clock,
         hostname: str,
     ) -> None:
@@ -108,6 +110,7 @@ class Steps:
         self._targets = targets
         self._bouncing = bouncing
         self._heavy = heavy
+        self._rounds = rounds
         self._clock = clock
         self._hostname = hostname
 
@@ -200,6 +203,7 @@ class Steps:
     # --- what is handed on ------------------------------------------------------------------
 
     async def _composed(self, octets: int, compose: Callable[[], T]) -> T:
+        await self._rounds.next()
         return await self._heavy.run(compose, heavy=octets > _HEAVY_OCTETS)
 
     async def _header(self, context: StepContext) -> bytes:

@@ -2,8 +2,11 @@
 // FILE EXPORT PIPE. The handler is async, or takes a callback, as Lambda's do.
 import { randomUUID } from "node:crypto";
 import { writeSync } from "node:fs";
+import { setPriority } from "node:os";
 import { createInterface } from "node:readline";
 import { pathToFileURL } from "node:url";
+
+setPriority(5); // receiving mail comes first
 
 const [file, name, pipe] = process.argv.slice(2);
 

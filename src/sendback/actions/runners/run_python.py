@@ -55,8 +55,12 @@ def answer(file: Path, name: str, handlers: dict[str, Any], line: str) -> str:
         return json.dumps({"error": f"{type(error).__name__}: {error}"})
 
 
+_NICENESS = 5  # receiving mail comes first
+
+
 def main() -> None:
     """FILE FUNCTION PIPE."""
+    os.nice(_NICENESS)
     file, name, pipe = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
     handlers: dict[str, Any] = {}
     with os.fdopen(pipe, "w", encoding="utf-8") as answers:
