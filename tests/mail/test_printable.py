@@ -4,8 +4,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sendback.mail.printable import escaped, printable
+from sendback.mail.printable import escaped, is_visible, printable
 
+# Default_Ignorable_Code_Point of Unicode 16, and the Braille pattern without dots.
+SHOW_NOTHING = [
+    *(0xAD, 0x34F, 0x61C, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x2800, 0x3164, 0xFEFF, 0xFFA0),
+    *range(0x180B, 0x1810),
+    *range(0x200B, 0x2010),
+    *range(0x202A, 0x202F),
+    *range(0x2060, 0x2070),
+    *range(0xFE00, 0xFE10),
+    *range(0xFFF0, 0xFFF9),
+    *range(0x1BCA0, 0x1BCA4),
+    *range(0x1D173, 0x1D17B),
+    *range(0xE0000, 0xE1000),
+]
 BIDIRECTIONAL = [*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x200F, 0x061C]
 
 
@@ -35,6 +48,15 @@ def test_what_is_not_visible_becomes_an_escape(text, expected):
 @pytest.mark.parametrize("code", BIDIRECTIONAL)
 def test_bidirectional_controls_are_escaped(code):
     assert printable(f"a{chr(code)}b") == f"a\\u{code:04x}b"
+
+
+@pytest.mark.parametrize("shown", ["a", "ann@example.com", "한글", "⠁"])
+def test_what_shows_nothing_is_escaped(shown):
+    for code in SHOW_NOTHING:
+        escape = printable(f"{shown}{chr(code)}").removeprefix(shown)
+        assert escape in {f"\\x{code:02x}", f"\\u{code:04x}", f"\\U{code:08x}"}
+        assert not is_visible(chr(code))
+    assert printable(shown) == shown
 
 
 @pytest.mark.parametrize("code", [*range(0x20), *range(0x7F, 0xA0)])

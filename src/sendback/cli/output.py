@@ -119,7 +119,7 @@ _LAST_OF_BMP = 0xFFFF
 
 def _json_escape(match: re.Match[str]) -> str:
     character = match[0]
-    if character.isprintable():
+    if characters.is_visible(character):
         return character
     code = ord(character)
     if code <= _LAST_OF_BMP:

@@ -2,9 +2,19 @@
 
 A reply, a DNS record or a header field can hold terminal escape sequences (ESC, and the C1 controls
 that 8-bit terminals obey), line ends that forge a log line, and bidirectional controls that show
-text in another order than it is stored (CVE-2021-42574). All of these become visible escapes.
+text in another order than it is stored (CVE-2021-42574). There are letters and marks that show
+nothing at all: two addresses that look alike would differ by them. All of these become visible
+escapes.
 """
 
+import re
+
+# Of Unicode's Default_Ignorable_Code_Point (DerivedCoreProperties.txt), what `str.isprintable` lets
+# through: joiners and fillers of scripts, variation selectors; and the Braille pattern of no dots.
+_SHOWS_NOTHING = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0"
+    "\U000e0100-\U000e01ef]"
+)
 _ELLIPSIS = "…"
 _LAST_OF_LATIN_1 = 0xFF
 _LAST_OF_BMP = 0xFFFF
@@ -15,9 +25,10 @@ def printable(text: str, limit: int | None = 200) -> str:
 
     What `str.isprintable` refuses becomes `\xNN`, `\uNNNN` or `\UNNNNNNNN`: controls, line ends,
     white space other than U+0020, format characters (the bidirectional ones are of these),
-    surrogates, unassigned and private characters. The result has at most `limit` characters, of
-    which the last is `…` when something is missing; an escape is never cut. None: no limit. The
-    work depends on the limit, not on the length of the text.
+    surrogates, unassigned and private characters. So does what shows nothing, such as U+3164. The
+    result has at most `limit` characters, of which the last is `…` when something is missing; an
+    escape is never cut. None: no limit. The work depends on the limit, not on the length of the
+    text.
 
         >>> printable("550 \x1b[31mno\u202e")
         '550 \\x1b[31mno\\u202e'
@@ -25,7 +36,7 @@ def printable(text: str, limit: int | None = 200) -> str:
         'a long…'
     """
     whole = limit is None or len(text) <= limit
-    if whole and text.isprintable():
+    if whole and is_visible(text):
         return text
     pieces = [escaped(character) for character in (text if limit is None else text[:limit])]
     if limit is None or (whole and sum(map(len, pieces)) <= limit):
@@ -33,9 +44,14 @@ def printable(text: str, limit: int | None = 200) -> str:
     return _cut(pieces, limit)
 
 
+def is_visible(text: str) -> bool:
+    """Whether each of the characters can be seen, or is U+0020."""
+    return text.isprintable() and (text.isascii() or not _SHOWS_NOTHING.search(text))
+
+
 def escaped(character: str) -> str:
     r"""Return a visible character as it is, any other as `\xNN`, `\uNNNN` or `\UNNNNNNNN`."""
-    if character.isprintable():
+    if is_visible(character):
         return character
     number = ord(character)
     if number <= _LAST_OF_LATIN_1:
