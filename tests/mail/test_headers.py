@@ -1,4 +1,5 @@
 import email
+import re
 from datetime import UTC, datetime
 
 import pytest
@@ -180,3 +181,34 @@ def test_any_octets_have_a_header_section_that_is_their_beginning(content):
     assert content.startswith(head)
     field_values(head, "Subject")
     message_id(head)
+
+
+_PIECES = st.sampled_from(
+    [
+        b"To",
+        b"to",
+        b"TO",
+        b":",
+        b" ",
+        b"\t",
+        b"\r\n",
+        b"\r\n ",
+        b"a",
+        b"\r",
+        b"\n",
+        b"\r\nTo:",
+        b"x",
+    ]
+)
+
+
+@given(st.lists(_PIECES, max_size=14).map(b"".join))
+def test_fields_are_found_at_the_beginning_of_lines_whatever_their_case(head):
+    """A pattern that says the same, and takes ten times as long."""
+    value = rb"[^\r\n]*(?:\r\n[ \t][^\r\n]*)*"
+    pattern = re.compile(rb"(?:\A|\r\n)To[ \t]*:(" + value + rb")", re.IGNORECASE)
+    expected = [
+        re.sub(rb"\r\n(?=[ \t])", b"", match[1]).strip() for match in pattern.finditer(head)
+    ]
+    assert field_values(head, "To") == expected
+    assert count_fields(head, "To") == len(expected)

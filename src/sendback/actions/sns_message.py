@@ -29,6 +29,12 @@ class SnsSigner:
         self._hostname = hostname
         self._public_url = public_url
         self._version = version
+        self.is_prepared = False
+
+    def prepare(self) -> None:
+        """Read the key, or make it: that takes up to a second, so it is done in a thread."""
+        self._sign(b"")
+        self.is_prepared = bool(self.path)
 
     def message(self, topic_arn: str, subject: str, message: str, now: datetime) -> dict[str, str]:
         """A Notification, as it is posted."""

@@ -19,7 +19,6 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import lru_cache
 
 from sendback.mail.dates import format_date
 from sendback.mail.envelope import Envelope
@@ -31,6 +30,7 @@ _VALUE = rb"[^\r\n]*(?:\r\n[ \t][^\r\n]*)*+"
 _FIELDS = re.compile(rb"(?:[!-9;-~]+:" + _VALUE + rb"\r\n)*+")
 _FIELD = re.compile(rb"(" + _NAME + rb")" + _VALUE + rb"\r\n")
 _FIELD_START = re.compile(_NAME)
+_BEHIND_NAME = re.compile(rb"[ \t]*:(" + _VALUE + rb")")
 _FOLD = re.compile(rb"\r\n(?=[ \t])")
 _MESSAGE_ID = re.compile(rb"<[!#-;=?A-~]{1,450}@[!#-;=?A-Z\[\]^-~]{1,450}>")
 _HELO = re.compile(r"[A-Za-z0-9.:_\[\]-]{1,255}")
@@ -116,20 +116,35 @@ def header_section(content: bytes) -> bytes:
     return match[0] if match else b""
 
 
-@lru_cache(maxsize=64)
-def _field(name: str) -> re.Pattern[bytes]:
-    escaped = re.escape(name.encode("ascii"))
-    return re.compile(rb"(?:\A|\r\n)" + escaped + rb"[ \t]*:(" + _VALUE + rb")", re.IGNORECASE)
+def _values(head: bytes, name: str) -> Iterator[bytes]:
+    """Yield what stands behind the colon of every field called `name`, folds included.
+
+    A pattern that ignores case looks at each octet; `lower` and `find` take a tenth of the time for
+    a header section that is large.
+    """
+    lowered, wanted = head.lower(), name.lower().encode("ascii")
+    position = 0 if lowered.startswith(wanted) else _next_line(lowered, wanted, 0)
+    while position >= 0:
+        match = _BEHIND_NAME.match(head, position + len(wanted))
+        if match:
+            yield match[1]
+        position = _next_line(lowered, wanted, match.end() if match else position)
+
+
+def _next_line(lowered: bytes, beginning: bytes, position: int) -> int:
+    """Return where the next line starts that begins so; -1: there is none."""
+    found = lowered.find(b"\r\n" + beginning, position)
+    return found + 2 if found >= 0 else -1
 
 
 def field_values(head: bytes, name: str) -> list[bytes]:
     """Return the unfolded, stripped values of every field called `name`, in order."""
-    return [unfolded(match[1]) for match in _field(name).finditer(head)]
+    return [unfolded(value) for value in _values(head, name)]
 
 
 def count_fields(head: bytes, name: str) -> int:
     """Return how many fields are called `name`."""
-    return sum(1 for _ in _field(name).finditer(head))
+    return sum(1 for _ in _values(head, name))
 
 
 def unfolded(value: bytes) -> bytes:
