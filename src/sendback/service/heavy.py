@@ -2,7 +2,7 @@
 
 They run in one thread, one after the other: several would take the interpreter's lock from the
 event loop several times in a row. Beside one, the loop waits for it at most for the switch interval
-(5 ms), or for one call of a function in C.
+(1 ms: `serving`), or for one call of a function in C.
 """
 
 import asyncio

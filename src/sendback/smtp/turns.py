@@ -4,7 +4,7 @@ Every piece of work has a cost in units of roughly 10 µs. A connection with new
 them at once, up to a slice, as long as little has been done in this round of the event loop. What
 is left then waits in a queue, which is served in turn, a few units at a time with a pause between.
 The pause lets other connections in, and the threads of the store: a thread that computes without
-end makes each of theirs wait 5 ms for the interpreter (`sys.getswitchinterval`), many times in a
+end makes each of theirs wait for the interpreter (`sys.getswitchinterval`), many times in a
 transaction.
 """
 
