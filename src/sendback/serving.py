@@ -44,9 +44,9 @@ from sendback.watchdog import Watchdog, beat, dump_stacks_on_signal
 
 log = logging.getLogger(__name__)
 
-# A thread that computes (an event of a hostile mail, a transaction) lets the event loop wait for the
-# interpreter so long, each time: a client's mail needs it some ten times. CPython's 5 ms doubled the
-# time of a mail during attacks; 1 ms costs nothing that bench/ could measure.
+# For so long a thread that computes (a transaction, an event of a hostile mail) keeps the event loop
+# from the interpreter, each time: a client's mail needs it some ten times. With CPython's 5 ms a
+# mail took twice as long during attacks; 1 ms costs nothing that bench/ could measure.
 _SWITCH_SECONDS = 0.001
 # From a signal to the end, at most; and of that what is kept for requests under way.
 _STOP_SECONDS = 15.0
@@ -210,6 +210,7 @@ def run(
     _log_to_stderr(settings.log_level)
     check_data_directory(settings.data_dir)
     lock_data_directory(settings.data_dir, shared=settings.share_data_dir)
+    _make_certificate(settings)
     prepare(settings)
     _warn(settings)
     sockets, addresses = bind(settings)
@@ -231,6 +232,24 @@ def run(
     asyncio.run(_check_secret(settings))
     supervisor = Supervisor(work, settings.workers, stop, beat_timeout=timeout)
     return supervisor.run(ready, sockets.close)
+
+
+def _make_certificate(settings: Settings) -> None:
+    """Make what `check_settings` would make, before there are threads.
+
+    In a process of its own: the library that makes a certificate would stay in the memory of this
+    one, 12 MB that it does not need again. Whatever fails, `check_settings` says.
+    """
+    if settings.tls_certificate or (settings.data_dir / "tls.pem").exists():
+        return
+    child = os.fork()
+    if child:
+        os.waitpid(child, 0)
+        return
+    try:
+        check_settings(settings)
+    finally:
+        os._exit(0)
 
 
 def _warn(settings: Settings) -> None:
