@@ -44,9 +44,9 @@ from sendback.watchdog import Watchdog, beat, dump_stacks_on_signal
 
 log = logging.getLogger(__name__)
 
-# For so long a thread that computes (a transaction, an event of a hostile mail) keeps the event loop
-# from the interpreter, each time: a client's mail needs it some ten times. With CPython's 5 ms a
-# mail took twice as long during attacks; 1 ms costs nothing that bench/ could measure.
+# For so long a thread that computes (a transaction, an event of a hostile mail) keeps the event
+# loop from the interpreter, each time: a client's mail needs it some ten times. With CPython's 5 ms
+# a mail took twice as long during attacks; 1 ms costs nothing that bench/ could measure.
 _SWITCH_SECONDS = 0.001
 # From a signal to the end, at most; and of that what is kept for requests under way.
 _STOP_SECONDS = 15.0
