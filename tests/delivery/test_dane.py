@@ -10,7 +10,7 @@ from tests.partners.authority import Authority
 from tests.partners.awkward import Awkward
 from tests.partners.dns_server import DnsServer
 from tests.partners.postfix import free_port
-from tests.steps import assert_linear
+from tests.partners.steps import assert_few_lines
 
 ZONE = """\
 a.example. 300 IN MX 0 mx.a.example.
@@ -203,7 +203,7 @@ def test_many_records_and_certificates_are_compared_once_each(authority):
     certificate = issued.certificate.public_bytes(serialization.Encoding.DER)
     digest = hashlib.sha256(certificate).digest()
     others = [TlsaRecord(3, 0, 1, number.to_bytes(32, "big")) for number in range(1000)]
-    assert_linear(
+    assert_few_lines(
         lambda records: check_chain(
             [*records, TlsaRecord(3, 0, 1, digest)], [certificate] * 20, ["mx.a.example"]
         ),

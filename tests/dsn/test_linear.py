@@ -8,7 +8,7 @@ from sendback.dsn import DsnError, NotADsnError, check, parse
 from sendback.dsn.fields import check_value
 from sendback.dsn.mime import is_field
 from tests.dsn.test_parse import HEADER, HTML, MESSAGE, REPORT_TYPE, TYPE, of_report
-from tests.steps import assert_linear
+from tests.partners.steps import assert_few_lines
 
 SIZE = 256 * 1024
 PER_OCTET = 24
@@ -100,12 +100,12 @@ def read_or_refuse(content: bytes) -> None:
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_reading_is_linear(shape):
-    assert_linear(read_or_refuse, SHAPES[shape], SIZE, PER_OCTET)
+    assert_few_lines(read_or_refuse, SHAPES[shape], SIZE, PER_OCTET)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_judging_is_linear(shape):
-    assert_linear(check, SHAPES[shape], SIZE, PER_OCTET)
+    assert_few_lines(check, SHAPES[shape], SIZE, PER_OCTET)
 
 
 @pytest.mark.parametrize("shape", ["field names", "recipients", "groups without an address"])
@@ -116,7 +116,7 @@ def test_findings_are_bounded(shape):
 def test_the_counter_sees_what_is_quadratic():
     """Or all of the above would prove nothing."""
     with pytest.raises(AssertionError):
-        assert_linear(lambda n: [is_field(b"") for _ in range(n * n)], int, 160, 1_000_000)
+        assert_few_lines(lambda n: [is_field(b"") for _ in range(n * n)], int, 160, 1_000_000)
 
 
 @pytest.mark.parametrize(
