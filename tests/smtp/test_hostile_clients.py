@@ -17,16 +17,6 @@ from tests.partners.waiting import wait_for
 BEGIN = b"EHLO x\r\nMAIL FROM:<>\r\nRCPT TO:<bob@example.com>\r\nDATA\r\n"
 
 
-@pytest.fixture
-def receiver(running):
-    def start(**flags):
-        server = running(**flags)
-        server.ses().verify_domain_identity(Domain="example.com")
-        return server
-
-    return start
-
-
 class Client:
     """A connection that sends octets as they are and reads lines."""
 

@@ -17,16 +17,6 @@ from tests.partners.waiting import wait_for
 ACCOUNT = "000000000000"
 
 
-@pytest.fixture
-def receiver(running):
-    def start(**flags):
-        server = running(**flags)
-        server.ses().verify_domain_identity(Domain="example.com")
-        return server
-
-    return start
-
-
 @contextmanager
 def line(server):
     """A connection that sends octets as they are and reads lines."""
