@@ -16,10 +16,10 @@ from tests.partners.queue import ACCOUNT, a_bounce
 
 from bench.common import folder
 from sendback.ids import RandomIds
-from sendback.store.accounts import AddAccount
-from sendback.store.leasing import Term
+from sendback.store.access.accounts import AddAccount
+from sendback.store.engine.leasing import Term
+from sendback.store.engine.store import Store, prepare_schema
 from sendback.store.outbox import RecordAttempt, TakeLeases, add_to_outbox
-from sendback.store.store import Store, prepare_schema
 from sendback.store.values import Attempt, Block, Lease, OutboxMessage, OutboxState, Outcome
 
 SIZES = (1_000, 10_000, 100_000, 1_000_000)

@@ -17,9 +17,9 @@ from tests.partners.queue import ACCOUNT, a_bounce
 from bench.common import folder
 from sendback.clock import SystemClock
 from sendback.service.housekeeping import Housekeeping
-from sendback.store.accounts import AddAccount
+from sendback.store.access.accounts import AddAccount
+from sendback.store.engine.store import Store, prepare_schema
 from sendback.store.outbox import add_to_outbox
-from sendback.store.store import Store, prepare_schema
 
 ROWS = 200_000
 _CHUNK = 5_000

@@ -53,8 +53,8 @@ from sendback.smtp.protocol import Limits
 from sendback.smtp.server import SmtpServer, SmtpSettings
 from sendback.smtp.timeouts import Timeouts
 from sendback.smtp.tls import server_context
-from sendback.store.installation import Remember
-from sendback.store.store import Store
+from sendback.store.access.installation import Remember
+from sendback.store.engine.store import Store
 from sendback.store.verification_mails import VerificationLimits
 from sendback.verdicts.checks import MailChecks
 from sendback.verdicts.processes import VerdictProcesses

@@ -38,8 +38,8 @@ from sendback.service.private_files import keep_private
 from sendback.service.sealing import Sealing
 from sendback.setting_texts import Listen
 from sendback.stop_signals import StopRequest
-from sendback.store.accounts import AddAccount
-from sendback.store.store import Store, prepare_schema
+from sendback.store.access.accounts import AddAccount
+from sendback.store.engine.store import Store, prepare_schema
 from sendback.watchdog import Watchdog, beat, dump_stacks_on_signal
 
 log = logging.getLogger(__name__)

@@ -15,7 +15,7 @@ from collections import Counter
 
 import pytest
 
-from sendback.store.leasing import DIED, MOST_TRIES
+from sendback.store.engine.leasing import DIED, MOST_TRIES
 from tests.partners.clients import send_mail
 from tests.partners.dns_server import DnsServer
 from tests.partners.listener import Listener

@@ -19,7 +19,7 @@ from sendback.delivery.mx import MxRouter, MxSettings
 from sendback.delivery.routes import UnroutableError
 from sendback.delivery.tls_policies import trusting
 from sendback.resolver import AsyncResolver
-from sendback.store.store import Store, prepare_schema
+from sendback.store.engine.store import Store, prepare_schema
 from tests.partners.authority import Authority
 from tests.partners.dns_server import DnsServer
 from tests.partners.https_server import HttpsServer

@@ -9,7 +9,7 @@ import dkim
 import pytest
 
 from sendback.service.records import wanted_records
-from sendback.store.errors import StoreUnavailableError
+from sendback.store.engine.errors import StoreUnavailableError
 from tests.partners.listener import Listener
 
 OTHER = "111111111111"

@@ -9,12 +9,12 @@ from sendback.delivery.transports import Capture, Result
 from sendback.delivery.worker import DeliveryWorker, Waits
 from sendback.service.backoff import Backoff
 from sendback.service.sealing import SecretError
-from sendback.store.accounts import AddAccount
-from sendback.store.errors import StoreUnavailableError
-from sendback.store.leasing import Term
+from sendback.store.access.accounts import AddAccount
+from sendback.store.engine.errors import StoreUnavailableError
+from sendback.store.engine.leasing import Term
+from sendback.store.engine.store import Store, prepare_schema
 from sendback.store.outbox import TakeLeases, add_to_outbox
 from sendback.store.outbox_control import ShowOutbox
-from sendback.store.store import Store, prepare_schema
 from sendback.store.values import Outcome
 from tests.conftest import NOW
 from tests.partners.queue import ACCOUNT, a_bounce

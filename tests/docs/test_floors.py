@@ -13,15 +13,19 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.parametrize(
     ("module", "line", "contract"),
     [
-        ("mail/dates.py", "import sendback.store.errors", "Floors only look down"),
-        ("store/errors.py", "import sendback.service.caller", "Floors only look down"),
+        ("mail/dates.py", "import sendback.store.engine.errors", "Floors only look down"),
+        ("store/engine/errors.py", "import sendback.service.caller", "Floors only look down"),
         ("dsn/parse.py", "import socket", "Floor 1 does no I/O"),
         ("receipt/plan.py", "import socket", "Floor 1 does no I/O"),
-        ("actions/topics.py", "import sendback.store.tables", "The SQL of a table is in the store"),
+        (
+            "actions/topics.py",
+            "import sendback.store.engine.tables",
+            "The SQL of a table is in the store",
+        ),
         ("smtp/protocol.py", "import asyncio", "The SMTP machine is as pure as floor 1"),
         (
             "service/sending.py",
-            "import sendback.store.tables",
+            "import sendback.store.engine.tables",
             "The SQL of a table is in the store",
         ),
         ("api/http.py", "import sqlalchemy", "Only the store speaks to databases"),

@@ -7,11 +7,11 @@ import pytest
 from sendback.mail.address import parse_address
 from sendback.receipt.model import AddHeaderAction, Rule, TlsPolicy
 from sendback.service.acceptance import Acceptance, CompiledRuleSets, Refusal, VersionMissingError
-from sendback.store.accounts import AddAccount
-from sendback.store.errors import StoreUnavailableError
+from sendback.store.access.accounts import AddAccount
+from sendback.store.engine.errors import StoreUnavailableError
+from sendback.store.engine.store import Store, prepare_schema
 from sendback.store.identities import PutIdentity
 from sendback.store.rule_sets import ActivateRuleSet, LoadRules, PutRuleSet
-from sendback.store.store import Store, prepare_schema
 from sendback.store.values import Identity, IdentityKind, VerificationStatus
 from tests.conftest import NOW
 

@@ -9,11 +9,11 @@ from datetime import timedelta
 import pytest
 
 from sendback.service.housekeeping import Housekeeping
-from sendback.store.accounts import AddAccount
-from sendback.store.installation import TakeTurn
+from sendback.store.access.accounts import AddAccount
+from sendback.store.access.installation import TakeTurn
+from sendback.store.engine.store import Store, prepare_schema
+from sendback.store.engine.sweeping import MAX_ROWS
 from sendback.store.outbox import ExpireWaiting, add_to_outbox
-from sendback.store.store import Store, prepare_schema
-from sendback.store.sweeping import MAX_ROWS
 from tests.conftest import NOW
 from tests.partners.clients import MAIL
 from tests.partners.queue import ACCOUNT, a_bounce

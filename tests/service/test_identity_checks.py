@@ -344,7 +344,7 @@ def broken_for(server, monkeypatch, identity, error):
 
 
 def row(server, identity, column):
-    from sendback.store.tables import identity_checks
+    from sendback.store.engine.tables import identity_checks
 
     def unit(connection):
         query = f"SELECT {column} FROM {identity_checks.name} WHERE identity = '{identity}'"
@@ -404,7 +404,7 @@ def test_a_check_by_hand_says_what_broke_and_finishes_the_others(proving, monkey
 
 
 def test_a_store_that_cannot_be_read_breaks_no_check(proving, dns, clock, monkeypatch):
-    from sendback.store.errors import StoreUnavailableError
+    from sendback.store.engine.errors import StoreUnavailableError
 
     token = proving.ses().verify_domain_identity(Domain="example.com")["VerificationToken"]
     dns.put("_amazonses.example.com", "TXT", f'"{token}"')

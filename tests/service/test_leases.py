@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from sendback.service.leases import LeaseWorker
-from sendback.store.errors import StoreUnavailableError
+from sendback.store.engine.errors import StoreUnavailableError
 
 ERRORS = [RuntimeError("a bug"), StoreUnavailableError("full"), MemoryError(), RecursionError()]
 

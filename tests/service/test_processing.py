@@ -17,10 +17,10 @@ from cryptography.hazmat.primitives.asymmetric import padding
 
 from sendback.actions.sns_message import signed_text
 from sendback.dsn.parse import parse
-from sendback.store.installation import TakeTurn
+from sendback.store.access.installation import TakeTurn
+from sendback.store.engine.sweeping import SweepStep
 from sendback.store.processing import FindProcessing
 from sendback.store.processing_control import RetryProcessing
-from sendback.store.sweeping import SweepStep
 from tests.partners.clients import MAIL
 from tests.partners.listener import Listener
 from tests.partners.waiting import wait_for

@@ -3,7 +3,7 @@ import io
 import pytest
 
 from sendback.service.spool import INLINE_OCTETS, MemoryBudget, Spool
-from sendback.store.blobs import Blobs
+from sendback.store.engine.blobs import Blobs
 
 
 def test_keeps_reads_and_removes(tmp_path):

@@ -14,7 +14,8 @@ from sqlalchemy import create_engine, select, update
 from sendback.clock import to_milliseconds
 from sendback.receipt.model import Disposition
 from sendback.receipt.plan import StepOutcome
-from sendback.store.leasing import DIED, MOST_TRIES, Term, penalty
+from sendback.store.engine.leasing import DIED, MOST_TRIES, Term, penalty
+from sendback.store.engine.tables import metadata, outbox, processing
 from sendback.store.outbox import (
     FailDelivery,
     HasSuspects,
@@ -40,7 +41,6 @@ from sendback.store.processing import (
     processing_id,
 )
 from sendback.store.processing_control import ChooseProcessing, DropProcessing, RetryProcessing
-from sendback.store.tables import metadata, outbox, processing
 from sendback.store.values import (
     Attempt,
     OutboxState,

@@ -9,7 +9,8 @@ from sqlalchemy import create_engine, not_, select
 
 from sendback.clock import to_milliseconds
 from sendback.store.destinations import ListDestinations, PauseDestination
-from sendback.store.leasing import Term
+from sendback.store.engine.leasing import Term
+from sendback.store.engine.tables import destinations, metadata, outbox
 from sendback.store.outbox import (
     ExpireWaiting,
     ForgetFinished,
@@ -27,7 +28,6 @@ from sendback.store.outbox_control import (
     Steer,
 )
 from sendback.store.outbox_rows import IS_TRUSTED
-from sendback.store.tables import destinations, metadata, outbox
 from sendback.store.values import Attempt, Block, OutboxState, Outcome
 from tests.conftest import NOW
 from tests.partners.queue import ACCOUNT, a_bounce

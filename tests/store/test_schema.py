@@ -6,11 +6,11 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
-from sendback.store.dialects import open_engine
-from sendback.store.errors import StoreUnavailableError
-from sendback.store.migrate import upgrade_schema
-from sendback.store.store import SchemaError, prepare_schema
-from sendback.store.tables import SCHEMA_VERSION, metadata
+from sendback.store.engine.dialects import open_engine
+from sendback.store.engine.errors import StoreUnavailableError
+from sendback.store.engine.schema import upgrade_schema
+from sendback.store.engine.store import SchemaError, prepare_schema
+from sendback.store.engine.tables import SCHEMA_VERSION, metadata
 
 
 def url(tmp_path, name):

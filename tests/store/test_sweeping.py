@@ -11,18 +11,13 @@ from sqlalchemy import create_engine, delete, event, func, insert, select
 
 from sendback.clock import to_milliseconds
 from sendback.service import housekeeping
-from sendback.store import sweeping
+from sendback.store.access.keys import ForgetExpiredKeys
 from sendback.store.calls import CallKey, ForgetCalls, remember_calls
 from sendback.store.destinations import ForgetDestinations
 from sendback.store.dkim_keys import ForgetRetiredKeys
-from sendback.store.keys import ForgetExpiredKeys
-from sendback.store.messages import ExpireContent, ForgetMessages
-from sendback.store.mta_sts import ForgetStsPolicies
-from sendback.store.outbox import ExpireWaiting, ForgetFinished, add_to_outbox
-from sendback.store.processing import ForgetProcessed
-from sendback.store.rule_sets import ForgetVersions
-from sendback.store.sweeping import MAX_BELONGINGS, MAX_OCTETS, MAX_ROWS
-from sendback.store.tables import (
+from sendback.store.engine import sweeping
+from sendback.store.engine.sweeping import MAX_BELONGINGS, MAX_OCTETS, MAX_ROWS
+from sendback.store.engine.tables import (
     access_keys,
     attempts,
     destinations,
@@ -38,6 +33,11 @@ from sendback.store.tables import (
     rule_sets,
     steps,
 )
+from sendback.store.messages import ExpireContent, ForgetMessages
+from sendback.store.mta_sts import ForgetStsPolicies
+from sendback.store.outbox import ExpireWaiting, ForgetFinished, add_to_outbox
+from sendback.store.processing import ForgetProcessed
+from sendback.store.rule_sets import ForgetVersions
 from sendback.store.values import OutboxState
 from tests.conftest import NOW
 from tests.partners.queue import ACCOUNT, a_bounce

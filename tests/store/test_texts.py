@@ -8,11 +8,15 @@ from sqlalchemy import String, Text
 
 from sendback.receipt.model import Disposition
 from sendback.receipt.plan import StepOutcome
-from sendback.store.accounts import AddAccount
+from sendback.store.access.accounts import AddAccount
+from sendback.store.access.keys import FindKey
+from sendback.store.access.users import AddUser
 from sendback.store.calls import CallKey, find_calls
+from sendback.store.engine.column_types import InvalidTextError
+from sendback.store.engine.leasing import Term
+from sendback.store.engine.store import Store, prepare_schema
+from sendback.store.engine.tables import metadata
 from sendback.store.identities import IsVerified
-from sendback.store.keys import FindKey
-from sendback.store.leasing import Term
 from sendback.store.outbox import FailDelivery, RecordAttempt, TakeLeases, add_to_outbox
 from sendback.store.outbox_control import ShowOutbox
 from sendback.store.processing import (
@@ -22,11 +26,7 @@ from sendback.store.processing import (
     add_processing,
     processing_id,
 )
-from sendback.store.store import Store, prepare_schema
-from sendback.store.tables import metadata
 from sendback.store.targets import FindTarget, put_targets
-from sendback.store.texts import InvalidTextError
-from sendback.store.users import AddUser
 from sendback.store.values import (
     Attempt,
     OutboxState,

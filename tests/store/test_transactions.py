@@ -9,9 +9,9 @@ import pytest
 from sqlalchemy import Connection, event, text
 from sqlalchemy.exc import IntegrityError
 
-from sendback.store.dialects import open_engine
-from sendback.store.errors import StoreUnavailableError
-from sendback.store.transactions import BatchUnit, TransactionThread
+from sendback.store.engine.dialects import open_engine
+from sendback.store.engine.errors import StoreUnavailableError
+from sendback.store.engine.transactions import BatchUnit, TransactionThread
 
 
 @pytest.fixture
@@ -187,7 +187,7 @@ def test_a_units_own_error_is_not_the_stores(thread, path, name):
 
 
 def test_a_locked_database_is_unavailable(path, monkeypatch):
-    monkeypatch.setattr("sendback.store.dialects.BUSY_TIMEOUT_MILLISECONDS", 50)
+    monkeypatch.setattr("sendback.store.engine.dialects.BUSY_TIMEOUT_MILLISECONDS", 50)
     thread = TransactionThread(open_engine(f"sqlite:///{path}", writes=True), "test")
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")

@@ -24,7 +24,7 @@ from sendback.ids import IdMaker
 from sendback.log_limits import LogLimiter
 from sendback.service.authorization import Authorization
 from sendback.service.caller import CallOrigin
-from sendback.store.errors import StoreUnavailableError
+from sendback.store.engine.errors import StoreUnavailableError
 
 log = logging.getLogger(__name__)
 

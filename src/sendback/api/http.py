@@ -18,7 +18,7 @@ from sendback.aws.errors import SesError, invalid_value, malformed_http
 from sendback.aws.sigv4 import SignedRequest
 from sendback.service.caller import CallOrigin
 from sendback.service.verification_links import PATH as VERIFY_PATH
-from sendback.store.errors import StoreUnavailableError
+from sendback.store.engine.errors import StoreUnavailableError
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 

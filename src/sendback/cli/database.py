@@ -13,7 +13,7 @@ app = typer.Typer(help="The database: its schema, and whether it is sound.", no_
 def upgrade(data_dir: DataDir = None, database: Database = None, config: ConfigFile = None) -> None:
     """Bring the database to this version's schema. Stop all servers first; keep a copy."""
     settings = load_settings(config, data_dir=data_dir, database=database).settings
-    from sendback.store.migrate import upgrade_schema
+    from sendback.store.engine.schema import upgrade_schema
 
     before, after = upgrade_schema(settings.database_url)
     if before == after:
@@ -31,7 +31,7 @@ def check(data_dir: DataDir = None, database: Database = None, config: ConfigFil
     settings = load_settings(config, data_dir=data_dir, database=database).settings
     if not settings.database_file.is_file():
         raise CommandFailedError(f"there is no database {settings.database_file}")
-    from sendback.store.checking import check_store
+    from sendback.store.engine.integrity import check_store
 
     problems = check_store(settings.database_url, settings.data_dir)
     for problem in problems:

@@ -57,7 +57,7 @@ def verify(
     """Ask for an address (its owner gets a mail) or a domain (see `records`)."""
 
     async def work(app: "App", settings: "Settings") -> dict[str, Any]:
-        from sendback.store.accounts import AddAccount
+        from sendback.store.access.accounts import AddAccount
 
         account_id = settings.account_id
         await app.check_secret()

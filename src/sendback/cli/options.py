@@ -73,7 +73,7 @@ class Place:
                 "directory with --data-dir"
             )
         from sendback.app import App
-        from sendback.store.store import prepare_schema
+        from sendback.store.engine.store import prepare_schema
 
         os.umask(0o077)  # what is written here (mail, keys) is nobody else's to read
         _make_folder(settings.data_dir)

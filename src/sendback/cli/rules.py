@@ -136,7 +136,7 @@ def apply_setup(
     setup = read_setup(read_text(file, _MAX_SETUP_OCTETS), file)
 
     async def work(app: "App", settings: "Settings") -> "Applied":
-        from sendback.store.accounts import AddAccount
+        from sendback.store.access.accounts import AddAccount
 
         await app.store.write(AddAccount(settings.account_id, app.clock.now()))
         return await app.setup.apply(settings.account_id, setup, prune=prune)

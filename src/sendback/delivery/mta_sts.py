@@ -16,9 +16,9 @@ from cachetools import TTLCache
 from sendback.clock import Clock, seconds_of
 from sendback.connector import Connector, ConnectorError
 from sendback.resolver import AsyncResolver, DnsFailedError, InFlight
-from sendback.store.errors import StoreUnavailableError
+from sendback.store.engine.errors import StoreUnavailableError
+from sendback.store.engine.store import Store
 from sendback.store.mta_sts import FindStsPolicy, KeepStsPolicy
-from sendback.store.store import Store
 from sendback.store.values import KeptStsPolicy
 
 log = logging.getLogger(__name__)

@@ -18,7 +18,7 @@ from sendback.delivery.transports import Capture, Transport
 from sendback.delivery.worker import DeliveryWorker, Waits
 from sendback.resolver import AsyncResolver
 from sendback.service.backoff import Backoff
-from sendback.store.store import Store
+from sendback.store.engine.store import Store
 
 # A host that failed is left alone for so long while there is another.
 _DEAD_FOR = timedelta(seconds=30)

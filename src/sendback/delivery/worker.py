@@ -17,8 +17,10 @@ from sendback.delivery.windows import Windows
 from sendback.service.backoff import Backoff
 from sendback.service.leases import LeaseWorker
 from sendback.service.sealing import SecretError
-from sendback.store.errors import StoreUnavailableError
-from sendback.store.leasing import MOST_TRIES, Term
+from sendback.store.engine.errors import StoreUnavailableError
+from sendback.store.engine.leasing import MOST_TRIES, Term
+from sendback.store.engine.store import Store
+from sendback.store.engine.transactions import Unit
 from sendback.store.outbox import (
     FailDelivery,
     HasSuspects,
@@ -28,8 +30,6 @@ from sendback.store.outbox import (
     TakeLeases,
     TakeSuspect,
 )
-from sendback.store.store import Store
-from sendback.store.transactions import Unit
 from sendback.store.values import Attempt, Block, Lease, OutboxState, Outcome
 
 log = logging.getLogger(__name__)

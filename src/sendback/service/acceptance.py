@@ -22,10 +22,10 @@ from sendback.receipt.filters import IpFilter, is_admitted
 from sendback.receipt.matching import CompiledRules, compile_rules
 from sendback.receipt.model import Rules
 from sendback.resolver import InFlight
-from sendback.store.errors import StoreUnavailableError
+from sendback.store.engine.errors import StoreUnavailableError
+from sendback.store.engine.store import Store
 from sendback.store.filters import AllFilters
 from sendback.store.rule_sets import FindActiveVersions, LoadRules
-from sendback.store.store import Store
 
 log = logging.getLogger(__name__)
 

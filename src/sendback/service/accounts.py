@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from sendback.authz.policy import PolicyError, PolicyKind, compact, parse_policy
 from sendback.aws.arn import ROOT_USER
 from sendback.clock import Clock
-from sendback.store.accounts import AddAccount, ListAccounts, has_account
-from sendback.store.store import Store
-from sendback.store.users import (
+from sendback.store.access.accounts import AddAccount, ListAccounts, has_account
+from sendback.store.access.users import (
     AddUser,
     DeleteUser,
     DeleteUserPolicy,
@@ -17,6 +16,7 @@ from sendback.store.users import (
     ListUsers,
     PutUserPolicy,
 )
+from sendback.store.engine.store import Store
 from sendback.store.values import Account, NamedPolicy, User
 
 _ACCOUNT = re.compile(r"\d{12}", re.ASCII)

@@ -1,7 +1,7 @@
 """SendBounce's two units of work: what it reads, and what it writes.
 
 Calls that come together are read together and queued together: one statement a table serves a
-whole group (see `store/transactions.py`).
+whole group (see `store/engine/transactions.py`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,13 +11,13 @@ from typing import Self
 
 from sqlalchemy import Connection
 
-from sendback.store.accounts import take_turn
+from sendback.store.access.accounts import take_turn
 from sendback.store.calls import CallKey, find_calls, remember_calls
+from sendback.store.engine.transactions import BatchUnit
 from sendback.store.identities import find_verified
 from sendback.store.identity_policies import find_identity_policies
 from sendback.store.messages import find_messages
 from sendback.store.outbox import add_to_outbox
-from sendback.store.transactions import BatchUnit
 from sendback.store.values import NamedPolicy, OutboxMessage, ReceivedMessage
 
 Key = tuple[str, str]  # account ID and the name of a thing of that account

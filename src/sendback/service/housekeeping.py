@@ -1,7 +1,7 @@
 """Housekeeping: what has expired goes, and what was left behind by a crash goes too.
 
 Theory of operation. Every few minutes one of the processes sweeps: it takes a turn that is a row of
-the store. It deletes in steps of some hundred rows (`store/sweeping.py`) and pauses after each for
+the store. It deletes in steps of some hundred rows (`store/engine/sweeping.py`) and pauses after each for
 longer than the step took, so that those who receive mail get the writer most of the time. Bodies in
 files are removed once the step that took their names is committed; a crash in between leaves files
 that no row names, which the same sweep finds by looking through the directory.
@@ -17,19 +17,19 @@ from datetime import datetime, timedelta
 from itertools import islice
 
 from sendback.clock import Clock
+from sendback.store.access.installation import TakeTurn
+from sendback.store.access.keys import ForgetExpiredKeys
 from sendback.store.calls import ForgetCalls
 from sendback.store.destinations import ForgetDestinations
 from sendback.store.dkim_keys import ForgetRetiredKeys
-from sendback.store.errors import StoreUnavailableError
-from sendback.store.installation import TakeTurn
-from sendback.store.keys import ForgetExpiredKeys
+from sendback.store.engine.errors import StoreUnavailableError
+from sendback.store.engine.store import Store
+from sendback.store.engine.sweeping import MAX_ROWS, SweepStep
 from sendback.store.messages import BlobsInUse, ExpireContent, ForgetMessages
 from sendback.store.mta_sts import ForgetStsPolicies
 from sendback.store.outbox import ExpireWaiting, ForgetFinished
 from sendback.store.processing import ForgetProcessed
 from sendback.store.rule_sets import ForgetVersions
-from sendback.store.store import Store
-from sendback.store.sweeping import MAX_ROWS, SweepStep
 
 log = logging.getLogger(__name__)
 

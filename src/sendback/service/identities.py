@@ -20,6 +20,8 @@ from sendback.service.dkim import DkimKeyMaker, Rotate, RotationError, tokens
 from sendback.service.paging import make_token, read_token
 from sendback.service.verification import Verification, new_token
 from sendback.store.dkim_keys import FindDkimKeys, add_dkim_keys, find_dkim_keys
+from sendback.store.engine.store import Store
+from sendback.store.engine.transactions import Unit
 from sendback.store.identities import (
     MAX_IDENTITIES,
     DeleteIdentity,
@@ -30,8 +32,6 @@ from sendback.store.identities import (
 )
 from sendback.store.identity_checks import ask_check
 from sendback.store.outbox import add_to_outbox
-from sendback.store.store import Store
-from sendback.store.transactions import Unit
 from sendback.store.values import (
     CheckKind,
     DkimKey,

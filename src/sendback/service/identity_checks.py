@@ -22,7 +22,8 @@ from sendback.mail.address import identity_name
 from sendback.resolver import DnsFailedError, Resolver
 from sendback.service.dkim import is_published
 from sendback.store.dkim_keys import FindDkimKeys, MarkSeen
-from sendback.store.errors import StoreUnavailableError
+from sendback.store.engine.errors import StoreUnavailableError
+from sendback.store.engine.store import Store
 from sendback.store.identities import FindIdentities
 from sendback.store.identity_checks import (
     FailCheck,
@@ -33,7 +34,6 @@ from sendback.store.identity_checks import (
     TakeSuspectCheck,
 )
 from sendback.store.identity_settings import FindSettings
-from sendback.store.store import Store
 from sendback.store.values import CheckKind, DkimKeyState, IdentityCheck, VerificationStatus
 
 log = logging.getLogger(__name__)
@@ -142,7 +142,7 @@ class IdentityChecks:
         return len(due)
 
     async def check_suspects(self) -> None:
-        """Look for what had broken whoever looked for it, one at a time (`store/leasing.py`)."""
+        """Look for what had broken whoever looked for it, one at a time (`store/engine/leasing.py`)."""
         while True:
             async with self._suspects:
                 now = self._clock.now()

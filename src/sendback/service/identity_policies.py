@@ -13,12 +13,12 @@ from sendback.authz.policy import (
 from sendback.aws.arn import IdentityArn, parse_identity_arn
 from sendback.aws.errors import SesError, shown, validation_error, violation
 from sendback.mail.address import identity_name
+from sendback.store.engine.store import Store
 from sendback.store.identity_policies import (
     DeleteIdentityPolicy,
     FindIdentityPolicies,
     PutIdentityPolicy,
 )
-from sendback.store.store import Store
 from sendback.store.values import NamedPolicy
 
 MAX_POLICIES = 20

@@ -22,9 +22,8 @@ from sendback.service.accounts import AccountError
 from sendback.service.authorization import restrictions
 from sendback.service.caller import Caller
 from sendback.service.sealing import Sealing
-from sendback.store.accounts import AddAccount, has_account
-from sendback.store.errors import StoreUnavailableError
-from sendback.store.keys import (
+from sendback.store.access.accounts import AddAccount, has_account
+from sendback.store.access.keys import (
     AddKey,
     DeleteKey,
     FindKey,
@@ -32,8 +31,9 @@ from sendback.store.keys import (
     RecordUse,
     SetKeyDisabled,
 )
-from sendback.store.store import Store
-from sendback.store.users import AddUser, has_user
+from sendback.store.access.users import AddUser, has_user
+from sendback.store.engine.errors import StoreUnavailableError
+from sendback.store.engine.store import Store
 from sendback.store.values import AccessKey, NamedPolicy
 
 log = logging.getLogger(__name__)

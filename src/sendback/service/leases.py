@@ -3,7 +3,7 @@
 Any number of workers, in any number of processes, serve one queue. What the work is, the queue
 knows; here is only how many are in progress and for how long, and what becomes of a row that its
 worker fails on: it is reported to the queue, which sets it aside after a few times
-(`store/leasing.py` has the table). Suspects are worked on one at a time, whatever queues this
+(`store/engine/leasing.py` has the table). Suspects are worked on one at a time, whatever queues this
 process serves: the lock that they wait for is shared.
 """
 
@@ -16,8 +16,8 @@ from time import monotonic
 from typing import Generic, Protocol, TypeVar
 
 from sendback.clock import Clock
-from sendback.store.errors import StoreUnavailableError
-from sendback.store.leasing import Term
+from sendback.store.engine.errors import StoreUnavailableError
+from sendback.store.engine.leasing import Term
 
 log = logging.getLogger(__name__)
 

@@ -49,8 +49,10 @@ from sendback.service.leases import LeaseWorker, SetAsideError
 from sendback.service.ports import ActionFailedError
 from sendback.service.rounds import Rounds
 from sendback.service.steps import StepContext, StepResult, Steps, needs_verdicts
-from sendback.store.errors import StoreUnavailableError
-from sendback.store.leasing import MOST_TRIES, Term, penalty
+from sendback.store.engine.errors import StoreUnavailableError
+from sendback.store.engine.leasing import MOST_TRIES, Term, penalty
+from sendback.store.engine.store import Store
+from sendback.store.engine.transactions import Unit
 from sendback.store.messages import FindBody, FindMessage
 from sendback.store.processing import (
     FailProcessing,
@@ -63,8 +65,6 @@ from sendback.store.processing import (
     TakeProcessing,
     TakeSuspectProcessing,
 )
-from sendback.store.store import Store
-from sendback.store.transactions import Unit
 from sendback.store.values import (
     Body,
     OutboxMessage,
@@ -235,7 +235,7 @@ class _Run:
             step: StepState(record.outcome, record.disposition)
             for step, record in self._records.items()
         }
-        # How often the row was leased since a result was recorded; see `store/leasing.py`.
+        # How often the row was leased since a result was recorded; see `store/engine/leasing.py`.
         self._tries = work.lease.tries
         self._held_for = ""  # why the message is to be held
         self._unwritten: dict[Step, StepRecord] = {}

@@ -4,9 +4,9 @@ import asyncio
 from time import monotonic
 
 from sendback.clock import Clock
-from sendback.store.errors import StoreUnavailableError
-from sendback.store.installation import CheckRead, CheckWrite
-from sendback.store.store import Store
+from sendback.store.access.installation import CheckRead, CheckWrite
+from sendback.store.engine.errors import StoreUnavailableError
+from sendback.store.engine.store import Store
 
 # A disk that is full, a database that is locked or read-only still lets itself be read; only a
 # write shows it. However often it is asked for, it is written once in this time.

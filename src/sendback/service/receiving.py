@@ -15,9 +15,9 @@ from sendback.mail.loops import MAX_RECEIVED
 from sendback.receipt.model import Rules
 from sendback.service.acceptance import Receiver
 from sendback.service.spool import INLINE_OCTETS, MemoryBudget, Spool
+from sendback.store.engine.store import Store
 from sendback.store.messages import AddMessages
 from sendback.store.processing import ProcessingLease, processing_id
-from sendback.store.store import Store
 from sendback.store.values import Body, Processing, ReceivedMessage
 
 log = logging.getLogger(__name__)

@@ -37,9 +37,9 @@ from sendback.service.content import Content, MailToCheck
 from sendback.service.ports import UnknownTargetError
 from sendback.service.processing import MailAuthenticator
 from sendback.service.targets import Targets, target_of
+from sendback.store.engine.store import Store
 from sendback.store.filters import ListFilters
 from sendback.store.identities import IsVerified
-from sendback.store.store import Store
 from sendback.store.values import RuleSet
 
 

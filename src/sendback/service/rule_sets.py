@@ -29,6 +29,7 @@ from sendback.receipt.filters import IpFilter, check_filter
 from sendback.receipt.model import BounceAction, Rule, Rules
 from sendback.service.paging import make_token, read_token
 from sendback.service.targets import Targets
+from sendback.store.engine.store import Store
 from sendback.store.filters import AddFilter, DeleteFilter, ListFilters
 from sendback.store.identities import IsVerified
 from sendback.store.rule_sets import (
@@ -41,7 +42,6 @@ from sendback.store.rule_sets import (
     ListRuleSets,
     find_rule_set,
 )
-from sendback.store.store import Store
 from sendback.store.values import RuleSet
 
 _PAGE = 100

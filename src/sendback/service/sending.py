@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from sendback.clock import Clock
+from sendback.store.engine.store import Store
 from sendback.store.outbox import CountByBucket, CountSince
-from sendback.store.store import Store
 
 _BUCKET_MILLISECONDS = 15 * 60 * 1000
 _STATISTICS_SPAN = timedelta(days=14)

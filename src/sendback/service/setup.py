@@ -25,12 +25,12 @@ from sendback.receipt.plan import tasks_of
 from sendback.receipt.shapes import ActionShapeError, rule_from_shape
 from sendback.service.identities import Identities
 from sendback.service.targets import BUCKET, FUNCTION, MAILBOX, TOPIC, Targets, target_of
+from sendback.store.engine.store import Store
+from sendback.store.engine.transactions import Unit
 from sendback.store.filters import put_filters
 from sendback.store.identities import find_identities, find_verified
 from sendback.store.rule_sets import ActivateRuleSet, PutRuleSet, prune_rule_sets
-from sendback.store.store import Store
 from sendback.store.targets import put_targets
-from sendback.store.transactions import Unit
 from sendback.store.values import Identity
 
 _KINDS = {"buckets": BUCKET, "topics": TOPIC, "functions": FUNCTION, "mailboxes": MAILBOX}

@@ -28,9 +28,9 @@ from sendback.mail.dkim import SigningKey, sign
 from sendback.service.dkim import ED25519, belongs_to
 from sendback.service.sealing import Sealing
 from sendback.store.dkim_keys import find_dkim_keys
+from sendback.store.engine.store import Store
 from sendback.store.identity_checks import find_checks
 from sendback.store.identity_settings import DEFAULTS, FindSettings
-from sendback.store.store import Store
 from sendback.store.values import (
     CheckKind,
     DkimKey,

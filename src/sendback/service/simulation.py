@@ -19,10 +19,10 @@ from sendback.service.authorization import (
     restrictions,
 )
 from sendback.service.caller import Caller, CallOrigin
+from sendback.store.access.users import find_user_policies
+from sendback.store.engine.store import Store
 from sendback.store.identities import find_verified
 from sendback.store.identity_policies import find_identity_policies
-from sendback.store.store import Store
-from sendback.store.users import find_user_policies
 from sendback.store.values import NamedPolicy
 
 

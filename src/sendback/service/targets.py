@@ -26,7 +26,7 @@ from sendback.service.ports import (
     Topics,
     UnknownTargetError,
 )
-from sendback.store.store import Store
+from sendback.store.engine.store import Store
 from sendback.store.targets import FindTarget
 
 BUCKET, TOPIC, FUNCTION, MAILBOX = "bucket", "topic", "function", "mailbox"

@@ -11,8 +11,8 @@ from sendback.clock import Clock
 from sendback.mail.address import Address, parse_mailbox
 from sendback.service.verification_links import ForgedLinkError, Link, Links
 from sendback.service.verification_mails import VerificationMails
+from sendback.store.engine.store import Store
 from sendback.store.identities import FindIdentities, UseVerificationToken
-from sendback.store.store import Store
 from sendback.store.values import (
     CheckKind,
     Identity,

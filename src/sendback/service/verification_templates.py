@@ -15,8 +15,8 @@ from sendback.mail.covering import covering_names
 from sendback.service.identities import Identities
 from sendback.service.paging import make_token, read_token
 from sendback.service.verification import Verification
+from sendback.store.engine.store import Store
 from sendback.store.identities import IsVerified
-from sendback.store.store import Store
 from sendback.store.values import VerificationTemplate
 from sendback.store.verification_templates import (
     AddTemplate,

@@ -23,7 +23,7 @@ from sendback.smtp.replies import Reply
 from sendback.smtp.timeouts import SessionTimes
 from sendback.smtp.tls import TlsLayer
 from sendback.smtp.turns import SLICE_UNITS
-from sendback.store.errors import StoreUnavailableError
+from sendback.store.engine.errors import StoreUnavailableError
 
 if TYPE_CHECKING:
     from sendback.smtp.server import SmtpServer

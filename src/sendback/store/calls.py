@@ -7,8 +7,8 @@ from datetime import datetime
 from sqlalchemy import Connection, bindparam, insert, select
 
 from sendback.clock import to_milliseconds
-from sendback.store.sweeping import SweepStep, Swept, delete_some
-from sendback.store.tables import remembered_calls
+from sendback.store.engine.sweeping import SweepStep, Swept, delete_some
+from sendback.store.engine.tables import remembered_calls
 
 
 @dataclass(frozen=True, slots=True)

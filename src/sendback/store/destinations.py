@@ -18,10 +18,10 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, case, delete, func, insert, or_, select, update
 
 from sendback.clock import from_optional_milliseconds, to_milliseconds
-from sendback.store.leasing import MOST_TRIES
+from sendback.store.engine.leasing import MOST_TRIES
+from sendback.store.engine.sweeping import MAX_ROWS, SweepStep, Swept, behind_key
+from sendback.store.engine.tables import destinations, outbox
 from sendback.store.outbox_rows import IS_QUEUED, IS_TRUSTED, QUEUE
-from sendback.store.sweeping import MAX_ROWS, SweepStep, Swept, behind_key
-from sendback.store.tables import destinations, outbox
 from sendback.store.values import Block, Destination
 
 _columns = destinations.c

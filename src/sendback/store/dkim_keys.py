@@ -13,8 +13,8 @@ from sendback.clock import (
     to_milliseconds,
     to_optional_milliseconds,
 )
-from sendback.store.sweeping import SweepStep, Swept, delete_some
-from sendback.store.tables import dkim_keys
+from sendback.store.engine.sweeping import SweepStep, Swept, delete_some
+from sendback.store.engine.tables import dkim_keys
 from sendback.store.values import DkimKey, DkimKeyState
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, delete, insert, select
 
 from sendback.receipt.filters import FilterPolicy, IpFilter
-from sendback.store.tables import accounts, ip_filters
+from sendback.store.engine.tables import accounts, ip_filters
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
 from sendback.clock import from_milliseconds, to_milliseconds
-from sendback.store.tables import (
+from sendback.store.engine.tables import (
     dkim_keys,
     identities,
     identity_checks,

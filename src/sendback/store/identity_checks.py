@@ -19,9 +19,9 @@ from sendback.clock import (
     to_milliseconds,
     to_optional_milliseconds,
 )
-from sendback.store.leasing import DIED, MOST_TRIES, SUSPECT_TRIES, penalty
-from sendback.store.tables import identities, identity_checks
-from sendback.store.texts import without_nul
+from sendback.store.engine.column_types import without_nul
+from sendback.store.engine.leasing import DIED, MOST_TRIES, SUSPECT_TRIES, penalty
+from sendback.store.engine.tables import identities, identity_checks
 from sendback.store.values import CheckKind, IdentityCheck, VerificationStatus
 
 log = logging.getLogger(__name__)

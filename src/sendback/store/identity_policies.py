@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
-from sendback.store.tables import identity_policies
+from sendback.store.engine.tables import identity_policies
 from sendback.store.values import NamedPolicy
 
 _FIND = (

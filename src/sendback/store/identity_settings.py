@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 
 from sqlalchemy import Connection, insert, select, update
 
-from sendback.store.tables import identity_settings
+from sendback.store.engine.tables import identity_settings
 from sendback.store.values import IdentitySettings
 
 DEFAULTS = IdentitySettings()

@@ -6,8 +6,8 @@ from datetime import datetime
 from sqlalchemy import Connection, delete, insert, select
 
 from sendback.clock import from_milliseconds, to_milliseconds
-from sendback.store.sweeping import SweepStep, Swept, delete_some
-from sendback.store.tables import mta_sts_policies
+from sendback.store.engine.sweeping import SweepStep, Swept, delete_some
+from sendback.store.engine.tables import mta_sts_policies
 from sendback.store.values import KeptStsPolicy
 
 

@@ -20,7 +20,11 @@ from sendback.store.destinations import (
     recover,
     touch,
 )
-from sendback.store.leasing import DIED, Claim, Term, read_rows
+from sendback.store.engine.column_types import without_nul
+from sendback.store.engine.leasing import DIED, Claim, Term, read_rows
+from sendback.store.engine.sweeping import Budget, SweepStep, Swept, behind, in_order
+from sendback.store.engine.tables import attempts, outbox, outbox_contents
+from sendback.store.engine.transactions import BatchUnit
 from sendback.store.outbox_rows import (
     IS_QUEUED,
     IS_TRUSTED,
@@ -30,10 +34,6 @@ from sendback.store.outbox_rows import (
     to_content_row,
     to_row,
 )
-from sendback.store.sweeping import Budget, SweepStep, Swept, behind, in_order
-from sendback.store.tables import attempts, outbox, outbox_contents
-from sendback.store.texts import without_nul
-from sendback.store.transactions import BatchUnit
 from sendback.store.values import Attempt, Block, Lease, OutboxMessage, OutboxState
 
 _FINISHED = frozenset(

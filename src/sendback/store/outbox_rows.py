@@ -7,8 +7,8 @@ from sqlalchemy import Connection, select
 
 from sendback.clock import from_milliseconds, to_milliseconds
 from sendback.mail.address import AddressError, parse_address
-from sendback.store.leasing import LeaseQueue
-from sendback.store.tables import outbox, outbox_contents
+from sendback.store.engine.leasing import LeaseQueue
+from sendback.store.engine.tables import outbox, outbox_contents
 from sendback.store.values import OutboxMessage, OutboxState
 
 QUEUE = LeaseQueue(outbox, outbox.c.message_id, outbox.c.last_reply)

@@ -22,12 +22,12 @@ from sqlalchemy import (
 from sendback.clock import from_milliseconds, to_milliseconds
 from sendback.receipt.model import Disposition
 from sendback.receipt.plan import StepOutcome
-from sendback.store.leasing import DIED, QUEUED, Claim, LeaseQueue, Term, read_rows
+from sendback.store.engine.column_types import without_nul
+from sendback.store.engine.leasing import DIED, QUEUED, Claim, LeaseQueue, Term, read_rows
+from sendback.store.engine.sweeping import Budget, SweepStep, Swept, behind, in_order
+from sendback.store.engine.tables import processing, steps
+from sendback.store.engine.transactions import BatchUnit
 from sendback.store.outbox import add_to_outbox
-from sendback.store.sweeping import Budget, SweepStep, Swept, behind, in_order
-from sendback.store.tables import processing, steps
-from sendback.store.texts import without_nul
-from sendback.store.transactions import BatchUnit
 from sendback.store.values import OutboxMessage, Processing, ProcessingState, StepRecord
 
 QUEUE = LeaseQueue(processing, processing.c.processing_id, processing.c.reason)

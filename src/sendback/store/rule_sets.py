@@ -16,8 +16,8 @@ from sqlalchemy import Connection, and_, bindparam, delete, func, insert, select
 from sendback.clock import from_milliseconds, to_milliseconds
 from sendback.receipt.model import Rules
 from sendback.receipt.shapes import rules_from_json, rules_to_json
-from sendback.store.sweeping import MAX_ROWS, Budget, SweepStep, Swept, behind_key
-from sendback.store.tables import (
+from sendback.store.engine.sweeping import MAX_ROWS, Budget, SweepStep, Swept, behind_key
+from sendback.store.engine.tables import (
     accounts,
     identities,
     processing,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, delete, insert, select
 
-from sendback.store.tables import targets
+from sendback.store.engine.tables import targets
 
 
 @dataclass(frozen=True, slots=True)

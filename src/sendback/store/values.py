@@ -56,7 +56,7 @@ class IdentityCheck:
     """Something that is looked for in DNS. `away_since`: it was there and is not any more.
 
     `due_at` is when it is looked for next; None: not any more. `reason` is why it was not found.
-    `tries` is how often it was taken since a result was recorded: see `store/leasing.py`.
+    `tries` is how often it was taken since a result was recorded: see `store/engine/leasing.py`.
     """
 
     account_id: str

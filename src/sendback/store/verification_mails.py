@@ -11,7 +11,7 @@ from sqlalchemy import Connection, func, select, text
 
 from sendback.clock import to_milliseconds
 from sendback.mail.address import AddressError, parse_address
-from sendback.store.tables import accounts, outbox
+from sendback.store.engine.tables import accounts, outbox
 
 _HOUR = timedelta(hours=1)
 _DAY = timedelta(days=1)

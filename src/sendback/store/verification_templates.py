@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, func, insert, select, update
 
-from sendback.store.tables import verification_templates
+from sendback.store.engine.tables import verification_templates
 from sendback.store.values import VerificationTemplate
 
 _COLUMNS = verification_templates.c

@@ -6,7 +6,7 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection
 
-from sendback.store.store import schema_version, transact
+from sendback.store.engine.store import schema_version, transact
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
 

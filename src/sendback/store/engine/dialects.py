@@ -15,7 +15,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DatabaseError, DBAPIError, InterfaceError, OperationalError
 
-from sendback.store.errors import StoreUnavailableError
+from sendback.store.engine.errors import StoreUnavailableError
 
 BUSY_TIMEOUT_MILLISECONDS = 5000
 

@@ -30,7 +30,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Column, Connection, Table, bindparam, case, literal_column, select, update
 
 from sendback.clock import to_milliseconds
-from sendback.store.texts import without_nul
+from sendback.store.engine.column_types import without_nul
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from datetime import datetime
 from sqlalchemy import Connection, delete, insert, select, update
 
 from sendback.clock import from_milliseconds, to_milliseconds
-from sendback.store.tables import access_keys, user_policies, users
+from sendback.store.engine.tables import access_keys, user_policies, users
 from sendback.store.values import NamedPolicy, User
 
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from sqlalchemy import Connection, select
 
-from sendback.store.blobs import Blobs
-from sendback.store.dialects import integrity_problems
-from sendback.store.errors import StoreUnavailableError
-from sendback.store.store import schema_version, transact
-from sendback.store.tables import messages
+from sendback.store.engine.blobs import Blobs
+from sendback.store.engine.dialects import integrity_problems
+from sendback.store.engine.errors import StoreUnavailableError
+from sendback.store.engine.store import schema_version, transact
+from sendback.store.engine.tables import messages
 
 MAX_PROBLEMS = 100
 

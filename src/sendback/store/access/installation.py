@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection, insert, select, update
 
 from sendback.clock import to_milliseconds
-from sendback.store.tables import installation
+from sendback.store.engine.tables import installation
 
 _LAST_CHECK = "checked_at"
 

@@ -16,7 +16,7 @@ from sqlalchemy import (
     text,
 )
 
-from sendback.store.texts import GuardedString, GuardedText
+from sendback.store.engine.column_types import GuardedString, GuardedText
 
 metadata = MetaData()
 

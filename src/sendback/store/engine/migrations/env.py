@@ -2,7 +2,7 @@
 
 from alembic import context
 
-from sendback.store.tables import metadata
+from sendback.store.engine.tables import metadata
 
 context.configure(
     connection=context.config.attributes["connection"],

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection, bindparam, insert, select, update
 
 from sendback.clock import from_milliseconds, to_milliseconds
-from sendback.store.tables import accounts
+from sendback.store.engine.tables import accounts
 from sendback.store.values import Account
 
 _TAKE_TURN = (

@@ -13,9 +13,9 @@ from sendback.clock import (
     to_milliseconds,
     to_optional_milliseconds,
 )
-from sendback.store.sweeping import SweepStep, Swept, delete_some
-from sendback.store.tables import access_keys
-from sendback.store.users import find_user_policies
+from sendback.store.access.users import find_user_policies
+from sendback.store.engine.sweeping import SweepStep, Swept, delete_some
+from sendback.store.engine.tables import access_keys
 from sendback.store.values import AccessKey, NamedPolicy
 
 _TOUCH = (

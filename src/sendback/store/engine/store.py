@@ -7,11 +7,11 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, inspect, text
 from sqlalchemy.exc import DBAPIError
 
-from sendback.store.blobs import Blobs
-from sendback.store.dialects import open_engine, reason_unavailable
-from sendback.store.errors import StoreUnavailableError
-from sendback.store.tables import SCHEMA_VERSION, metadata
-from sendback.store.transactions import TransactionThread, Unit
+from sendback.store.engine.blobs import Blobs
+from sendback.store.engine.dialects import open_engine, reason_unavailable
+from sendback.store.engine.errors import StoreUnavailableError
+from sendback.store.engine.tables import SCHEMA_VERSION, metadata
+from sendback.store.engine.transactions import TransactionThread, Unit
 
 T = TypeVar("T")
 

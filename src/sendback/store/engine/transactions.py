@@ -28,8 +28,8 @@ from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar, cast
 
 from sqlalchemy import Connection, Engine
 
-from sendback.store.dialects import reason_unavailable
-from sendback.store.errors import StoreUnavailableError
+from sendback.store.engine.dialects import reason_unavailable
+from sendback.store.engine.errors import StoreUnavailableError
 
 log = logging.getLogger(__name__)
 

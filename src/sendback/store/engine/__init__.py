@@ -1,0 +1,1 @@
+"""What the tables stand on: connections, transactions, leases, large contents, migrations."""
