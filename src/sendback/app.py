@@ -55,7 +55,7 @@ from sendback.smtp.timeouts import Timeouts
 from sendback.smtp.tls import server_context
 from sendback.store.access.installation import Remember
 from sendback.store.engine.store import Store
-from sendback.store.verification_mails import VerificationLimits
+from sendback.store.identities.verification_mails import VerificationLimits
 from sendback.verdicts.checks import MailChecks
 from sendback.verdicts.processes import VerdictProcesses
 from sendback.verdicts.scanners import Clamd, Rspamd

@@ -43,9 +43,9 @@ from sendback.receipt.dmarc import parse_record
 from sendback.resolver import DnsFailedError, Resolver
 from sendback.service.content import Content, MailToCheck
 from sendback.service.dkim import is_published
-from sendback.store.dkim_keys import FindDkimKeys
-from sendback.store.identities import ListIdentities
-from sendback.store.identity_settings import DEFAULTS, FindSettings
+from sendback.store.identities.dkim_keys import FindDkimKeys
+from sendback.store.identities.identities import ListIdentities
+from sendback.store.identities.settings import DEFAULTS, FindSettings
 from sendback.store.values import DkimKeyState, IdentityKind
 from sendback.verdicts.authentication import organization
 from sendback.verdicts.look_ups import Budget

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 from botocore.config import Config
 
-from sendback.store.identities import PutIdentity
+from sendback.store.identities.identities import PutIdentity
 from sendback.store.values import Identity, IdentityKind, VerificationStatus
 from tests.contract.errors import error
 from tests.partners.sendback import Sendback

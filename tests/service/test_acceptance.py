@@ -10,7 +10,7 @@ from sendback.service.acceptance import Acceptance, CompiledRuleSets, Refusal, V
 from sendback.store.access.accounts import AddAccount
 from sendback.store.engine.errors import StoreUnavailableError
 from sendback.store.engine.store import Store, prepare_schema
-from sendback.store.identities import PutIdentity
+from sendback.store.identities.identities import PutIdentity
 from sendback.store.rule_sets import ActivateRuleSet, LoadRules, PutRuleSet
 from sendback.store.values import Identity, IdentityKind, VerificationStatus
 from tests.conftest import NOW

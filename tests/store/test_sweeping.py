@@ -14,7 +14,6 @@ from sendback.service import housekeeping
 from sendback.store.access.keys import ForgetExpiredKeys
 from sendback.store.calls import CallKey, ForgetCalls, remember_calls
 from sendback.store.destinations import ForgetDestinations
-from sendback.store.dkim_keys import ForgetRetiredKeys
 from sendback.store.engine import sweeping
 from sendback.store.engine.sweeping import MAX_BELONGINGS, MAX_OCTETS, MAX_ROWS
 from sendback.store.engine.tables import (
@@ -33,6 +32,7 @@ from sendback.store.engine.tables import (
     rule_sets,
     steps,
 )
+from sendback.store.identities.dkim_keys import ForgetRetiredKeys
 from sendback.store.messages import ExpireContent, ForgetMessages
 from sendback.store.mta_sts import ForgetStsPolicies
 from sendback.store.outbox import ExpireWaiting, ForgetFinished, add_to_outbox

@@ -16,7 +16,7 @@ from sendback.store.engine.column_types import InvalidTextError
 from sendback.store.engine.leasing import Term
 from sendback.store.engine.store import Store, prepare_schema
 from sendback.store.engine.tables import metadata
-from sendback.store.identities import IsVerified
+from sendback.store.identities.identities import IsVerified
 from sendback.store.outbox import FailDelivery, RecordAttempt, TakeLeases, add_to_outbox
 from sendback.store.outbox_control import ShowOutbox
 from sendback.store.processing import (

@@ -14,8 +14,8 @@ from sqlalchemy import Connection
 from sendback.store.access.accounts import take_turn
 from sendback.store.calls import CallKey, find_calls, remember_calls
 from sendback.store.engine.transactions import BatchUnit
-from sendback.store.identities import find_verified
-from sendback.store.identity_policies import find_identity_policies
+from sendback.store.identities.identities import find_verified
+from sendback.store.identities.policies import find_identity_policies
 from sendback.store.messages import find_messages
 from sendback.store.outbox import add_to_outbox
 from sendback.store.values import NamedPolicy, OutboxMessage, ReceivedMessage

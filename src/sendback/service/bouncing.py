@@ -47,7 +47,7 @@ from sendback.service.bounce_units import FindForBounce, Found, QueueBounce
 from sendback.service.heavy import HeavyWork
 from sendback.store.calls import CallKey
 from sendback.store.engine.store import Store
-from sendback.store.identities import IsVerified
+from sendback.store.identities.identities import IsVerified
 from sendback.store.messages import FindBody
 from sendback.store.values import OutboxMessage, ReceivedMessage
 

@@ -19,10 +19,11 @@ from sendback.mail.address import (
 from sendback.service.dkim import DkimKeyMaker, Rotate, RotationError, tokens
 from sendback.service.paging import make_token, read_token
 from sendback.service.verification import Verification, new_token
-from sendback.store.dkim_keys import FindDkimKeys, add_dkim_keys, find_dkim_keys
 from sendback.store.engine.store import Store
 from sendback.store.engine.transactions import Unit
-from sendback.store.identities import (
+from sendback.store.identities.checks import ask_check
+from sendback.store.identities.dkim_keys import FindDkimKeys, add_dkim_keys, find_dkim_keys
+from sendback.store.identities.identities import (
     MAX_IDENTITIES,
     DeleteIdentity,
     FindIdentities,
@@ -30,7 +31,12 @@ from sendback.store.identities import (
     PutIdentity,
     TooManyIdentitiesError,
 )
-from sendback.store.identity_checks import ask_check
+from sendback.store.identities.verification_mails import (
+    UNLIMITED,
+    TooManyVerificationMailsError,
+    VerificationLimits,
+    check_verification_limits,
+)
 from sendback.store.outbox import add_to_outbox
 from sendback.store.values import (
     CheckKind,
@@ -39,12 +45,6 @@ from sendback.store.values import (
     IdentityCheck,
     IdentityKind,
     OutboxMessage,
-)
-from sendback.store.verification_mails import (
-    UNLIMITED,
-    TooManyVerificationMailsError,
-    VerificationLimits,
-    check_verification_limits,
 )
 
 MAX_PAGE = 1000

@@ -17,11 +17,11 @@ from sendback.mail.address import (
 from sendback.service.dkim import tokens
 from sendback.service.identity_policies import own_identity
 from sendback.service.verification import Verification
-from sendback.store.dkim_keys import FindDkimKeys
 from sendback.store.engine.store import Store
-from sendback.store.identities import FindIdentities
-from sendback.store.identity_checks import FindChecks, ask_check, drop_check
-from sendback.store.identity_settings import DEFAULTS, ChangeSettings, FindSettings
+from sendback.store.identities.checks import FindChecks, ask_check, drop_check
+from sendback.store.identities.dkim_keys import FindDkimKeys
+from sendback.store.identities.identities import FindIdentities
+from sendback.store.identities.settings import DEFAULTS, ChangeSettings, FindSettings
 from sendback.store.values import (
     CheckKind,
     IdentityCheck,

@@ -21,11 +21,9 @@ from sendback.clock import Clock
 from sendback.mail.address import identity_name
 from sendback.resolver import DnsFailedError, Resolver
 from sendback.service.dkim import is_published
-from sendback.store.dkim_keys import FindDkimKeys, MarkSeen
 from sendback.store.engine.errors import StoreUnavailableError
 from sendback.store.engine.store import Store
-from sendback.store.identities import FindIdentities
-from sendback.store.identity_checks import (
+from sendback.store.identities.checks import (
     FailCheck,
     FindChecks,
     GiveBackCheck,
@@ -33,7 +31,9 @@ from sendback.store.identity_checks import (
     TakeDueChecks,
     TakeSuspectCheck,
 )
-from sendback.store.identity_settings import FindSettings
+from sendback.store.identities.dkim_keys import FindDkimKeys, MarkSeen
+from sendback.store.identities.identities import FindIdentities
+from sendback.store.identities.settings import FindSettings
 from sendback.store.values import CheckKind, DkimKeyState, IdentityCheck, VerificationStatus
 
 log = logging.getLogger(__name__)

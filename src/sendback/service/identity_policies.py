@@ -14,7 +14,7 @@ from sendback.aws.arn import IdentityArn, parse_identity_arn
 from sendback.aws.errors import SesError, shown, validation_error, violation
 from sendback.mail.address import identity_name
 from sendback.store.engine.store import Store
-from sendback.store.identity_policies import (
+from sendback.store.identities.policies import (
     DeleteIdentityPolicy,
     FindIdentityPolicies,
     PutIdentityPolicy,

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from sendback.mail.address import identity_name
 from sendback.service.dkim import DnsRecord, record_of
 from sendback.service.identity_checks import domain_record_name
-from sendback.store.dkim_keys import FindDkimKeys
 from sendback.store.engine.store import Store
-from sendback.store.identities import FindIdentities
-from sendback.store.identity_settings import FindSettings
+from sendback.store.identities.dkim_keys import FindDkimKeys
+from sendback.store.identities.identities import FindIdentities
+from sendback.store.identities.settings import FindSettings
 from sendback.store.values import IdentityKind
 
 

@@ -39,7 +39,7 @@ from sendback.service.processing import MailAuthenticator
 from sendback.service.targets import Targets, target_of
 from sendback.store.engine.store import Store
 from sendback.store.filters import ListFilters
-from sendback.store.identities import IsVerified
+from sendback.store.identities.identities import IsVerified
 from sendback.store.values import RuleSet
 
 

@@ -28,7 +28,7 @@ from sendback.service.targets import BUCKET, FUNCTION, MAILBOX, TOPIC, Targets, 
 from sendback.store.engine.store import Store
 from sendback.store.engine.transactions import Unit
 from sendback.store.filters import put_filters
-from sendback.store.identities import find_identities, find_verified
+from sendback.store.identities.identities import find_identities, find_verified
 from sendback.store.rule_sets import ActivateRuleSet, PutRuleSet, prune_rule_sets
 from sendback.store.targets import put_targets
 from sendback.store.values import Identity

@@ -27,10 +27,10 @@ from sendback.mail.covering import covering_names
 from sendback.mail.dkim import SigningKey, sign
 from sendback.service.dkim import ED25519, belongs_to
 from sendback.service.sealing import Sealing
-from sendback.store.dkim_keys import find_dkim_keys
 from sendback.store.engine.store import Store
-from sendback.store.identity_checks import find_checks
-from sendback.store.identity_settings import DEFAULTS, FindSettings
+from sendback.store.identities.checks import find_checks
+from sendback.store.identities.dkim_keys import find_dkim_keys
+from sendback.store.identities.settings import DEFAULTS, FindSettings
 from sendback.store.values import (
     CheckKind,
     DkimKey,

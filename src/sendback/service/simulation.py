@@ -21,8 +21,8 @@ from sendback.service.authorization import (
 from sendback.service.caller import Caller, CallOrigin
 from sendback.store.access.users import find_user_policies
 from sendback.store.engine.store import Store
-from sendback.store.identities import find_verified
-from sendback.store.identity_policies import find_identity_policies
+from sendback.store.identities.identities import find_verified
+from sendback.store.identities.policies import find_identity_policies
 from sendback.store.values import NamedPolicy
 
 

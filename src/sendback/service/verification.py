@@ -12,7 +12,9 @@ from sendback.mail.address import Address, parse_mailbox
 from sendback.service.verification_links import ForgedLinkError, Link, Links
 from sendback.service.verification_mails import VerificationMails
 from sendback.store.engine.store import Store
-from sendback.store.identities import FindIdentities, UseVerificationToken
+from sendback.store.identities.identities import FindIdentities, UseVerificationToken
+from sendback.store.identities.verification_mails import UNLIMITED, VerificationLimits
+from sendback.store.identities.verification_templates import FindTemplate
 from sendback.store.values import (
     CheckKind,
     Identity,
@@ -21,8 +23,6 @@ from sendback.store.values import (
     VerificationStatus,
     VerificationTemplate,
 )
-from sendback.store.verification_mails import UNLIMITED, VerificationLimits
-from sendback.store.verification_templates import FindTemplate
 
 
 class LinkState(Enum):

@@ -16,15 +16,15 @@ from sendback.service.identities import Identities
 from sendback.service.paging import make_token, read_token
 from sendback.service.verification import Verification
 from sendback.store.engine.store import Store
-from sendback.store.identities import IsVerified
-from sendback.store.values import VerificationTemplate
-from sendback.store.verification_templates import (
+from sendback.store.identities.identities import IsVerified
+from sendback.store.identities.verification_templates import (
     AddTemplate,
     DeleteTemplate,
     FindTemplate,
     ListTemplates,
     ReplaceTemplate,
 )
+from sendback.store.values import VerificationTemplate
 
 MAX_TEMPLATES = 50  # SES quotas
 MAX_PAGE = 50

@@ -1,0 +1,1 @@
+"""Identities: their settings, policies, DKIM keys, DNS checks and verification mails."""
