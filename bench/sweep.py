@@ -19,7 +19,7 @@ from sendback.clock import SystemClock
 from sendback.service.housekeeping import Housekeeping
 from sendback.store.access.accounts import AddAccount
 from sendback.store.engine.store import Store, prepare_schema
-from sendback.store.outbox import add_to_outbox
+from sendback.store.outbox.queue import add_to_outbox
 
 ROWS = 200_000
 _CHUNK = 5_000

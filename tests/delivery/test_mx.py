@@ -11,8 +11,8 @@ from sendback.delivery.routes import UnroutableError
 from sendback.delivery.tls_policies import trusting
 from sendback.mail.address import parse_address
 from sendback.resolver import AsyncResolver
-from sendback.store.destinations import ListDestinations
-from sendback.store.outbox_control import ShowOutbox
+from sendback.store.outbox.control import ShowOutbox
+from sendback.store.outbox.destinations import ListDestinations
 from tests.partners.awkward import Awkward
 from tests.partners.dns_server import DnsServer
 from tests.partners.listener import Listener

@@ -9,7 +9,7 @@ from typing import Any
 from sendback.ids import RandomIds
 from sendback.store.access.accounts import AddAccount
 from sendback.store.engine.store import Store, prepare_schema
-from sendback.store.outbox import add_to_outbox
+from sendback.store.outbox.queue import add_to_outbox
 from sendback.store.values import OutboxMessage
 
 ACCOUNT = "000000000000"

@@ -13,7 +13,7 @@ from sendback.store.access.accounts import AddAccount
 from sendback.store.access.installation import TakeTurn
 from sendback.store.engine.store import Store, prepare_schema
 from sendback.store.engine.sweeping import MAX_ROWS
-from sendback.store.outbox import ExpireWaiting, add_to_outbox
+from sendback.store.outbox.queue import ExpireWaiting, add_to_outbox
 from tests.conftest import NOW
 from tests.partners.clients import MAIL
 from tests.partners.queue import ACCOUNT, a_bounce

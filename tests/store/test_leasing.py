@@ -16,7 +16,8 @@ from sendback.receipt.model import Disposition
 from sendback.receipt.plan import StepOutcome
 from sendback.store.engine.leasing import DIED, MOST_TRIES, Term, penalty
 from sendback.store.engine.tables import metadata, outbox, processing
-from sendback.store.outbox import (
+from sendback.store.outbox.control import ChooseOutbox, Selection, ShowOutbox, Steer
+from sendback.store.outbox.queue import (
     FailDelivery,
     HasSuspects,
     PutBack,
@@ -26,7 +27,6 @@ from sendback.store.outbox import (
     TakeSuspect,
     add_to_outbox,
 )
-from sendback.store.outbox_control import ChooseOutbox, Selection, ShowOutbox, Steer
 from sendback.store.processing import (
     FailProcessing,
     FindProcessing,
@@ -356,7 +356,7 @@ def test_a_step_that_cannot_be_read_sets_its_message_aside():
 
 
 def test_suspects_of_paused_and_blocked_destinations_wait():
-    from sendback.store.destinations import PauseDestination
+    from sendback.store.outbox.destinations import PauseDestination
 
     for queue in opened(OutboxQueue):
         queue.add("m")

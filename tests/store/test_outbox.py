@@ -8,10 +8,17 @@ from hypothesis import strategies as st
 from sqlalchemy import create_engine, not_, select
 
 from sendback.clock import to_milliseconds
-from sendback.store.destinations import ListDestinations, PauseDestination
 from sendback.store.engine.leasing import Term
 from sendback.store.engine.tables import destinations, metadata, outbox
-from sendback.store.outbox import (
+from sendback.store.outbox.control import (
+    ChooseOutbox,
+    CountStates,
+    ListOutbox,
+    Selection,
+    Steer,
+)
+from sendback.store.outbox.destinations import ListDestinations, PauseDestination
+from sendback.store.outbox.queue import (
     ExpireWaiting,
     ForgetFinished,
     HasSuspects,
@@ -20,14 +27,7 @@ from sendback.store.outbox import (
     TakeLeases,
     add_to_outbox,
 )
-from sendback.store.outbox_control import (
-    ChooseOutbox,
-    CountStates,
-    ListOutbox,
-    Selection,
-    Steer,
-)
-from sendback.store.outbox_rows import IS_TRUSTED
+from sendback.store.outbox.rows import IS_TRUSTED
 from sendback.store.values import Attempt, Block, OutboxState, Outcome
 from tests.conftest import NOW
 from tests.partners.queue import ACCOUNT, a_bounce

@@ -13,7 +13,6 @@ from sendback.clock import to_milliseconds
 from sendback.service import housekeeping
 from sendback.store.access.keys import ForgetExpiredKeys
 from sendback.store.calls import CallKey, ForgetCalls, remember_calls
-from sendback.store.destinations import ForgetDestinations
 from sendback.store.engine import sweeping
 from sendback.store.engine.sweeping import MAX_BELONGINGS, MAX_OCTETS, MAX_ROWS
 from sendback.store.engine.tables import (
@@ -34,8 +33,9 @@ from sendback.store.engine.tables import (
 )
 from sendback.store.identities.dkim_keys import ForgetRetiredKeys
 from sendback.store.messages import ExpireContent, ForgetMessages
-from sendback.store.mta_sts import ForgetStsPolicies
-from sendback.store.outbox import ExpireWaiting, ForgetFinished, add_to_outbox
+from sendback.store.outbox.destinations import ForgetDestinations
+from sendback.store.outbox.mta_sts import ForgetStsPolicies
+from sendback.store.outbox.queue import ExpireWaiting, ForgetFinished, add_to_outbox
 from sendback.store.processing import ForgetProcessed
 from sendback.store.rule_sets import ForgetVersions
 from sendback.store.values import OutboxState

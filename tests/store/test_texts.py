@@ -17,8 +17,8 @@ from sendback.store.engine.leasing import Term
 from sendback.store.engine.store import Store, prepare_schema
 from sendback.store.engine.tables import metadata
 from sendback.store.identities.identities import IsVerified
-from sendback.store.outbox import FailDelivery, RecordAttempt, TakeLeases, add_to_outbox
-from sendback.store.outbox_control import ShowOutbox
+from sendback.store.outbox.control import ShowOutbox
+from sendback.store.outbox.queue import FailDelivery, RecordAttempt, TakeLeases, add_to_outbox
 from sendback.store.processing import (
     FindProcessing,
     RecordProgress,

@@ -14,7 +14,7 @@ from sendback.setting_texts import positive_duration
 if TYPE_CHECKING:
     from sendback.app import App
     from sendback.config import Settings
-    from sendback.store.outbox_control import Selection
+    from sendback.store.outbox.control import Selection
     from sendback.store.values import Attempt, Destination, OutboxMessage, OutboxState
 
 app = typer.Typer(
@@ -43,7 +43,7 @@ class Filter:
 
     def selection(self, app: "App", account_id: str, ids: Sequence[str] = ()) -> "Selection":
         from sendback.mail.address import identity_name
-        from sendback.store.outbox_control import Selection
+        from sendback.store.outbox.control import Selection
         from sendback.store.values import OutboxState
 
         created_before = None
@@ -106,7 +106,7 @@ def list_outbox(
     """List bounces, the newest first; options choose which."""
 
     async def work(app: "App", settings: "Settings") -> list[dict[str, Any]]:
-        from sendback.store.outbox_control import ListOutbox
+        from sendback.store.outbox.control import ListOutbox
 
         selection = chosen.selection(app, settings.account_id)
         return [_row(message) for message in await app.store.read(ListOutbox(selection, limit))]
@@ -128,7 +128,7 @@ def show_outbox(
     """Show a bounce: its state, every attempt to deliver it, and with --raw all of it."""
 
     async def work(app: "App", settings: "Settings") -> "tuple[OutboxMessage, list[Attempt]]":
-        from sendback.store.outbox_control import ShowOutbox
+        from sendback.store.outbox.control import ShowOutbox
 
         found = await app.store.read(ShowOutbox(settings.account_id, message_id))
         if found is None:
@@ -158,7 +158,7 @@ def summary(as_json: Json = False, *, place: Place) -> None:
     """Count the bounces in each state."""
 
     async def work(app: "App", settings: "Settings") -> "dict[OutboxState, int]":
-        from sendback.store.outbox_control import CountStates
+        from sendback.store.outbox.control import CountStates
 
         return await app.store.read(CountStates(settings.account_id))
 
@@ -223,7 +223,7 @@ def domains(as_json: Json = False, *, place: Place) -> None:
     """List the domains that mail waits for, that do not answer, or that are paused."""
 
     async def work(app: "App", settings: "Settings") -> list[dict[str, Any]]:  # noqa: ARG001
-        from sendback.store.destinations import ListDestinations
+        from sendback.store.outbox.destinations import ListDestinations
 
         return [_domain_row(found) for found in await app.store.read(ListDestinations())]
 
@@ -281,7 +281,7 @@ class _Steering:
             typer.echo(f"{count} {'message is' if count == 1 else 'messages are'} {self.done}.")
 
     async def _check(self, app: "App", settings: "Settings", message_id: str) -> None:
-        from sendback.store.outbox_control import ShowOutbox
+        from sendback.store.outbox.control import ShowOutbox
 
         found = await app.store.read(ShowOutbox(settings.account_id, message_id))
         if found is None:
@@ -291,7 +291,7 @@ class _Steering:
             raise CommandFailedError(f"{message_id} is {state}: {self.otherwise}")
 
     async def _steer(self, app: "App", settings: "Settings", selection: "Selection") -> int:
-        from sendback.store.outbox_control import ChooseOutbox, Steer
+        from sendback.store.outbox.control import ChooseOutbox, Steer
         from sendback.store.values import OutboxState
 
         now = app.clock.now()
@@ -309,7 +309,7 @@ class _Steering:
 
 async def _paused(app: "App") -> list[str]:
     """The domains that the operator has paused and that mail waits for."""
-    from sendback.store.destinations import ListDestinations
+    from sendback.store.outbox.destinations import ListDestinations
 
     found = await app.store.read(ListDestinations())
     return [entry.domain for entry in found if entry.is_paused and entry.waiting]
@@ -318,7 +318,7 @@ async def _paused(app: "App") -> list[str]:
 def _pause(place: Place, domain: str, *, paused: bool) -> None:
     async def work(app: "App", settings: "Settings") -> None:  # noqa: ARG001
         from sendback.mail.address import AddressError, canonical_domain
-        from sendback.store.destinations import PauseDestination
+        from sendback.store.outbox.destinations import PauseDestination
 
         try:
             name = canonical_domain(domain)

@@ -18,7 +18,7 @@ from sendback.connector import Connector, ConnectorError
 from sendback.resolver import AsyncResolver, DnsFailedError, InFlight
 from sendback.store.engine.errors import StoreUnavailableError
 from sendback.store.engine.store import Store
-from sendback.store.mta_sts import FindStsPolicy, KeepStsPolicy
+from sendback.store.outbox.mta_sts import FindStsPolicy, KeepStsPolicy
 from sendback.store.values import KeptStsPolicy
 
 log = logging.getLogger(__name__)

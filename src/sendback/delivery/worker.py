@@ -21,7 +21,7 @@ from sendback.store.engine.errors import StoreUnavailableError
 from sendback.store.engine.leasing import MOST_TRIES, Term
 from sendback.store.engine.store import Store
 from sendback.store.engine.transactions import Unit
-from sendback.store.outbox import (
+from sendback.store.outbox.queue import (
     FailDelivery,
     HasSuspects,
     PutBack,

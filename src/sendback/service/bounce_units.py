@@ -17,7 +17,7 @@ from sendback.store.engine.transactions import BatchUnit
 from sendback.store.identities.identities import find_verified
 from sendback.store.identities.policies import find_identity_policies
 from sendback.store.messages import find_messages
-from sendback.store.outbox import add_to_outbox
+from sendback.store.outbox.queue import add_to_outbox
 from sendback.store.values import NamedPolicy, OutboxMessage, ReceivedMessage
 
 Key = tuple[str, str]  # account ID and the name of a thing of that account

@@ -20,14 +20,14 @@ from sendback.clock import Clock
 from sendback.store.access.installation import TakeTurn
 from sendback.store.access.keys import ForgetExpiredKeys
 from sendback.store.calls import ForgetCalls
-from sendback.store.destinations import ForgetDestinations
 from sendback.store.engine.errors import StoreUnavailableError
 from sendback.store.engine.store import Store
 from sendback.store.engine.sweeping import MAX_ROWS, SweepStep
 from sendback.store.identities.dkim_keys import ForgetRetiredKeys
 from sendback.store.messages import BlobsInUse, ExpireContent, ForgetMessages
-from sendback.store.mta_sts import ForgetStsPolicies
-from sendback.store.outbox import ExpireWaiting, ForgetFinished
+from sendback.store.outbox.destinations import ForgetDestinations
+from sendback.store.outbox.mta_sts import ForgetStsPolicies
+from sendback.store.outbox.queue import ExpireWaiting, ForgetFinished
 from sendback.store.processing import ForgetProcessed
 from sendback.store.rule_sets import ForgetVersions
 

@@ -37,7 +37,7 @@ from sendback.store.identities.verification_mails import (
     VerificationLimits,
     check_verification_limits,
 )
-from sendback.store.outbox import add_to_outbox
+from sendback.store.outbox.queue import add_to_outbox
 from sendback.store.values import (
     CheckKind,
     DkimKey,

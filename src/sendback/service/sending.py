@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from sendback.clock import Clock
 from sendback.store.engine.store import Store
-from sendback.store.outbox import CountByBucket, CountSince
+from sendback.store.outbox.queue import CountByBucket, CountSince
 
 _BUCKET_MILLISECONDS = 15 * 60 * 1000
 _STATISTICS_SPAN = timedelta(days=14)

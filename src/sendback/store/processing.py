@@ -27,7 +27,7 @@ from sendback.store.engine.leasing import DIED, QUEUED, Claim, LeaseQueue, Term,
 from sendback.store.engine.sweeping import Budget, SweepStep, Swept, behind, in_order
 from sendback.store.engine.tables import processing, steps
 from sendback.store.engine.transactions import BatchUnit
-from sendback.store.outbox import add_to_outbox
+from sendback.store.outbox.queue import add_to_outbox
 from sendback.store.values import OutboxMessage, Processing, ProcessingState, StepRecord
 
 QUEUE = LeaseQueue(processing, processing.c.processing_id, processing.c.reason)

@@ -8,9 +8,9 @@ from typing import Any
 from sqlalchemy import Connection, Select, func, select, update
 
 from sendback.clock import from_milliseconds, to_milliseconds
-from sendback.store.destinations import touch, unblock
 from sendback.store.engine.tables import attempts, outbox
-from sendback.store.outbox_rows import WHOLE, from_row
+from sendback.store.outbox.destinations import touch, unblock
+from sendback.store.outbox.rows import WHOLE, from_row
 from sendback.store.values import Attempt, OutboxMessage, OutboxState, Outcome
 
 _CHUNK = 1000

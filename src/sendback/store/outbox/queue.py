@@ -11,7 +11,12 @@ from typing import Any, Self
 from sqlalchemy import Connection, bindparam, case, delete, func, insert, select, update
 
 from sendback.clock import from_milliseconds, to_milliseconds
-from sendback.store.destinations import (
+from sendback.store.engine.column_types import without_nul
+from sendback.store.engine.leasing import DIED, Claim, Term, read_rows
+from sendback.store.engine.sweeping import Budget, SweepStep, Swept, behind, in_order
+from sendback.store.engine.tables import attempts, outbox, outbox_contents
+from sendback.store.engine.transactions import BatchUnit
+from sendback.store.outbox.destinations import (
     add_destinations,
     begin_probe,
     block,
@@ -20,12 +25,7 @@ from sendback.store.destinations import (
     recover,
     touch,
 )
-from sendback.store.engine.column_types import without_nul
-from sendback.store.engine.leasing import DIED, Claim, Term, read_rows
-from sendback.store.engine.sweeping import Budget, SweepStep, Swept, behind, in_order
-from sendback.store.engine.tables import attempts, outbox, outbox_contents
-from sendback.store.engine.transactions import BatchUnit
-from sendback.store.outbox_rows import (
+from sendback.store.outbox.rows import (
     IS_QUEUED,
     IS_TRUSTED,
     QUEUE,

@@ -21,7 +21,7 @@ from sendback.clock import from_optional_milliseconds, to_milliseconds
 from sendback.store.engine.leasing import MOST_TRIES
 from sendback.store.engine.sweeping import MAX_ROWS, SweepStep, Swept, behind_key
 from sendback.store.engine.tables import destinations, outbox
-from sendback.store.outbox_rows import IS_QUEUED, IS_TRUSTED, QUEUE
+from sendback.store.outbox.rows import IS_QUEUED, IS_TRUSTED, QUEUE
 from sendback.store.values import Block, Destination
 
 _columns = destinations.c

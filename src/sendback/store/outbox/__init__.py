@@ -1,0 +1,1 @@
+"""Mail that leaves: the queue, its destinations, and what operators change in it."""
