@@ -18,7 +18,7 @@ from sendback.service.setup import Applied, parse_setup
 from sendback.serving import prepare, serve
 from sendback.store.access.accounts import AddAccount
 from sendback.store.outbox.control import ListOutbox, Selection, ShowOutbox
-from sendback.store.processing import FindProcessing
+from sendback.store.rules.processing import FindProcessing
 from sendback.store.values import Attempt, OutboxMessage, ProcessingState, StepRecord
 from tests.partners.clients import send_mail, ses
 

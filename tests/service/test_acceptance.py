@@ -11,7 +11,7 @@ from sendback.store.access.accounts import AddAccount
 from sendback.store.engine.errors import StoreUnavailableError
 from sendback.store.engine.store import Store, prepare_schema
 from sendback.store.identities.identities import PutIdentity
-from sendback.store.rule_sets import ActivateRuleSet, LoadRules, PutRuleSet
+from sendback.store.rules.rule_sets import ActivateRuleSet, LoadRules, PutRuleSet
 from sendback.store.values import Identity, IdentityKind, VerificationStatus
 from tests.conftest import NOW
 

@@ -19,8 +19,8 @@ from sendback.actions.sns_message import signed_text
 from sendback.dsn.parse import parse
 from sendback.store.access.installation import TakeTurn
 from sendback.store.engine.sweeping import SweepStep
-from sendback.store.processing import FindProcessing
-from sendback.store.processing_control import RetryProcessing
+from sendback.store.rules.processing import FindProcessing
+from sendback.store.rules.processing_control import RetryProcessing
 from tests.partners.clients import MAIL
 from tests.partners.listener import Listener
 from tests.partners.waiting import wait_for

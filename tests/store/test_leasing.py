@@ -27,7 +27,7 @@ from sendback.store.outbox.queue import (
     TakeSuspect,
     add_to_outbox,
 )
-from sendback.store.processing import (
+from sendback.store.rules.processing import (
     FailProcessing,
     FindProcessing,
     GiveBackProcessing,
@@ -40,7 +40,11 @@ from sendback.store.processing import (
     add_processing,
     processing_id,
 )
-from sendback.store.processing_control import ChooseProcessing, DropProcessing, RetryProcessing
+from sendback.store.rules.processing_control import (
+    ChooseProcessing,
+    DropProcessing,
+    RetryProcessing,
+)
 from sendback.store.values import (
     Attempt,
     OutboxState,

@@ -36,8 +36,8 @@ from sendback.store.messages import ExpireContent, ForgetMessages
 from sendback.store.outbox.destinations import ForgetDestinations
 from sendback.store.outbox.mta_sts import ForgetStsPolicies
 from sendback.store.outbox.queue import ExpireWaiting, ForgetFinished, add_to_outbox
-from sendback.store.processing import ForgetProcessed
-from sendback.store.rule_sets import ForgetVersions
+from sendback.store.rules.processing import ForgetProcessed
+from sendback.store.rules.rule_sets import ForgetVersions
 from sendback.store.values import OutboxState
 from tests.conftest import NOW
 from tests.partners.queue import ACCOUNT, a_bounce

@@ -19,14 +19,14 @@ from sendback.store.engine.tables import metadata
 from sendback.store.identities.identities import IsVerified
 from sendback.store.outbox.control import ShowOutbox
 from sendback.store.outbox.queue import FailDelivery, RecordAttempt, TakeLeases, add_to_outbox
-from sendback.store.processing import (
+from sendback.store.rules.processing import (
     FindProcessing,
     RecordProgress,
     TakeProcessing,
     add_processing,
     processing_id,
 )
-from sendback.store.targets import FindTarget, put_targets
+from sendback.store.rules.targets import FindTarget, put_targets
 from sendback.store.values import (
     Attempt,
     OutboxState,

@@ -69,7 +69,7 @@ def show_message(
 
     async def work(app: "App", settings: "Settings") -> "_Shown":
         from sendback.store.messages import FindBody, FindMessage
-        from sendback.store.processing import FindProcessing
+        from sendback.store.rules.processing import FindProcessing
 
         message = await app.store.read(FindMessage(settings.account_id, message_id))
         if message is None:
@@ -110,7 +110,7 @@ def retry(
     from sendback.store.values import ProcessingState
 
     async def retry_some(app: "App", account_id: str, chosen: tuple[str, ...]) -> int:
-        from sendback.store.processing_control import RetryProcessing
+        from sendback.store.rules.processing_control import RetryProcessing
 
         return await app.store.write(RetryProcessing(account_id, chosen, app.clock.now()))
 
@@ -136,7 +136,7 @@ def drop(
     from sendback.store.values import ProcessingState
 
     async def drop_some(app: "App", account_id: str, chosen: tuple[str, ...]) -> int:
-        from sendback.store.processing_control import DropProcessing
+        from sendback.store.rules.processing_control import DropProcessing
 
         reason = "dropped by the operator"
         return await app.store.write(DropProcessing(account_id, chosen, app.clock.now(), reason))
@@ -175,7 +175,7 @@ class _Steering:
 
     async def _check(self, app: "App", account_id: str, message_id: str) -> None:
         from sendback.store.messages import FindMessage
-        from sendback.store.processing import FindProcessing
+        from sendback.store.rules.processing import FindProcessing
 
         if await app.store.read(FindMessage(account_id, message_id)) is None:
             raise CommandFailedError(f"no message {message_id} was received here")
@@ -186,7 +186,7 @@ class _Steering:
             raise CommandFailedError(f"{message_id} is {found[0].state.value}: {self.otherwise}")
 
     async def _change(self, app: "App", account_id: str, ids: tuple[str, ...]) -> int:
-        from sendback.store.processing_control import ChooseProcessing
+        from sendback.store.rules.processing_control import ChooseProcessing
 
         total, after = 0, ""
         while True:

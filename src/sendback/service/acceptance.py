@@ -24,8 +24,8 @@ from sendback.receipt.model import Rules
 from sendback.resolver import InFlight
 from sendback.store.engine.errors import StoreUnavailableError
 from sendback.store.engine.store import Store
-from sendback.store.filters import AllFilters
-from sendback.store.rule_sets import FindActiveVersions, LoadRules
+from sendback.store.rules.filters import AllFilters
+from sendback.store.rules.rule_sets import FindActiveVersions, LoadRules
 
 log = logging.getLogger(__name__)
 

@@ -28,8 +28,8 @@ from sendback.store.messages import BlobsInUse, ExpireContent, ForgetMessages
 from sendback.store.outbox.destinations import ForgetDestinations
 from sendback.store.outbox.mta_sts import ForgetStsPolicies
 from sendback.store.outbox.queue import ExpireWaiting, ForgetFinished
-from sendback.store.processing import ForgetProcessed
-from sendback.store.rule_sets import ForgetVersions
+from sendback.store.rules.processing import ForgetProcessed
+from sendback.store.rules.rule_sets import ForgetVersions
 
 log = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from sendback.service.acceptance import Receiver
 from sendback.service.spool import INLINE_OCTETS, MemoryBudget, Spool
 from sendback.store.engine.store import Store
 from sendback.store.messages import AddMessages
-from sendback.store.processing import ProcessingLease, processing_id
+from sendback.store.rules.processing import ProcessingLease, processing_id
 from sendback.store.values import Body, Processing, ReceivedMessage
 
 log = logging.getLogger(__name__)

@@ -38,8 +38,8 @@ from sendback.service.ports import UnknownTargetError
 from sendback.service.processing import MailAuthenticator
 from sendback.service.targets import Targets, target_of
 from sendback.store.engine.store import Store
-from sendback.store.filters import ListFilters
 from sendback.store.identities.identities import IsVerified
+from sendback.store.rules.filters import ListFilters
 from sendback.store.values import RuleSet
 
 

@@ -30,9 +30,9 @@ from sendback.receipt.model import BounceAction, Rule, Rules
 from sendback.service.paging import make_token, read_token
 from sendback.service.targets import Targets
 from sendback.store.engine.store import Store
-from sendback.store.filters import AddFilter, DeleteFilter, ListFilters
 from sendback.store.identities.identities import IsVerified
-from sendback.store.rule_sets import (
+from sendback.store.rules.filters import AddFilter, DeleteFilter, ListFilters
+from sendback.store.rules.rule_sets import (
     ActivateRuleSet,
     AddRuleSet,
     ChangeRules,

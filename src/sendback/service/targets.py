@@ -27,7 +27,7 @@ from sendback.service.ports import (
     UnknownTargetError,
 )
 from sendback.store.engine.store import Store
-from sendback.store.targets import FindTarget
+from sendback.store.rules.targets import FindTarget
 
 BUCKET, TOPIC, FUNCTION, MAILBOX = "bucket", "topic", "function", "mailbox"
 KINDS = (BUCKET, TOPIC, FUNCTION, MAILBOX)

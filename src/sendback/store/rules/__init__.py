@@ -1,0 +1,1 @@
+"""Receipt rules, IP filters, targets, and the queue of messages that rules process."""
