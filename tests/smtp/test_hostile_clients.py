@@ -239,7 +239,7 @@ def unfinished(server, count, octets):
 
 def test_content_beyond_the_memory_budget_goes_to_files_and_is_kept_whole(receiver):
     """64 MiB of content that comes in are kept in memory."""
-    from sendback.store.messages import FindBody
+    from sendback.store.messages.messages import FindBody
 
     server = receiver(smtp_max_size=str(2**20))
     body = b"".join(b"%074d\r\n" % n for n in range(3200))  # under 256 KiB

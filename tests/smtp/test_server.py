@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from sendback.store.messages import FindBody, FindMessage
+from sendback.store.messages.messages import FindBody, FindMessage
 from tests.partners.clients import MAIL
 from tests.partners.waiting import wait_for
 
@@ -294,7 +294,7 @@ def test_a_client_that_goes_away_in_the_middle_leaves_nothing(receiver):
             pass
         file.write(b"half a mess")
     server.send_mail()
-    from sendback.store.messages import ListMessages
+    from sendback.store.messages.messages import ListMessages
 
     assert len(server.call(server.app.store.read(ListMessages(ACCOUNT, 10)))) == 1
 

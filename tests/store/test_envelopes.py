@@ -11,7 +11,7 @@ from sendback.mail.envelope import (
     Ret,
     ReversePath,
 )
-from sendback.store.envelopes import envelope_from_json, envelope_to_json
+from sendback.store.messages.envelopes import envelope_from_json, envelope_to_json
 
 _text = st.text(max_size=20)
 _address = st.builds(Address, _text, _text)

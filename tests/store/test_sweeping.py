@@ -32,7 +32,7 @@ from sendback.store.engine.tables import (
     steps,
 )
 from sendback.store.identities.dkim_keys import ForgetRetiredKeys
-from sendback.store.messages import ExpireContent, ForgetMessages
+from sendback.store.messages.messages import ExpireContent, ForgetMessages
 from sendback.store.outbox.destinations import ForgetDestinations
 from sendback.store.outbox.mta_sts import ForgetStsPolicies
 from sendback.store.outbox.queue import ExpireWaiting, ForgetFinished, add_to_outbox

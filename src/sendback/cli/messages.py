@@ -44,7 +44,7 @@ def list_messages(
     _check_state(state, STATES)
 
     async def work(app: "App", settings: "Settings") -> list[dict[str, Any]]:
-        from sendback.store.messages import ListMessages
+        from sendback.store.messages.messages import ListMessages
         from sendback.store.values import ProcessingState
 
         wanted = ProcessingState(state) if state else None
@@ -68,7 +68,7 @@ def show_message(
     """Show a received message: its envelope, what its rules did, its header; or all of it."""
 
     async def work(app: "App", settings: "Settings") -> "_Shown":
-        from sendback.store.messages import FindBody, FindMessage
+        from sendback.store.messages.messages import FindBody, FindMessage
         from sendback.store.rules.processing import FindProcessing
 
         message = await app.store.read(FindMessage(settings.account_id, message_id))
@@ -174,7 +174,7 @@ class _Steering:
             typer.echo(f"{count} {'message is' if count == 1 else 'messages are'} {self.done}.")
 
     async def _check(self, app: "App", account_id: str, message_id: str) -> None:
-        from sendback.store.messages import FindMessage
+        from sendback.store.messages.messages import FindMessage
         from sendback.store.rules.processing import FindProcessing
 
         if await app.store.read(FindMessage(account_id, message_id)) is None:

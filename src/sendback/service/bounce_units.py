@@ -16,7 +16,7 @@ from sendback.store.calls import CallKey, find_calls, remember_calls
 from sendback.store.engine.transactions import BatchUnit
 from sendback.store.identities.identities import find_verified
 from sendback.store.identities.policies import find_identity_policies
-from sendback.store.messages import find_messages
+from sendback.store.messages.messages import find_messages
 from sendback.store.outbox.queue import add_to_outbox
 from sendback.store.values import NamedPolicy, OutboxMessage, ReceivedMessage
 

@@ -48,7 +48,7 @@ from sendback.service.heavy import HeavyWork
 from sendback.store.calls import CallKey
 from sendback.store.engine.store import Store
 from sendback.store.identities.identities import IsVerified
-from sendback.store.messages import FindBody
+from sendback.store.messages.messages import FindBody
 from sendback.store.values import OutboxMessage, ReceivedMessage
 
 log = logging.getLogger(__name__)

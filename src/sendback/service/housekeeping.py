@@ -24,7 +24,7 @@ from sendback.store.engine.errors import StoreUnavailableError
 from sendback.store.engine.store import Store
 from sendback.store.engine.sweeping import MAX_ROWS, SweepStep
 from sendback.store.identities.dkim_keys import ForgetRetiredKeys
-from sendback.store.messages import BlobsInUse, ExpireContent, ForgetMessages
+from sendback.store.messages.messages import BlobsInUse, ExpireContent, ForgetMessages
 from sendback.store.outbox.destinations import ForgetDestinations
 from sendback.store.outbox.mta_sts import ForgetStsPolicies
 from sendback.store.outbox.queue import ExpireWaiting, ForgetFinished

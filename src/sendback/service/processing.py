@@ -53,7 +53,7 @@ from sendback.store.engine.errors import StoreUnavailableError
 from sendback.store.engine.leasing import MOST_TRIES, Term, penalty
 from sendback.store.engine.store import Store
 from sendback.store.engine.transactions import Unit
-from sendback.store.messages import FindBody, FindMessage
+from sendback.store.messages.messages import FindBody, FindMessage
 from sendback.store.rules.processing import (
     FailProcessing,
     GiveBackProcessing,

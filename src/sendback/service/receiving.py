@@ -16,7 +16,7 @@ from sendback.receipt.model import Rules
 from sendback.service.acceptance import Receiver
 from sendback.service.spool import INLINE_OCTETS, MemoryBudget, Spool
 from sendback.store.engine.store import Store
-from sendback.store.messages import AddMessages
+from sendback.store.messages.messages import AddMessages
 from sendback.store.rules.processing import ProcessingLease, processing_id
 from sendback.store.values import Body, Processing, ReceivedMessage
 

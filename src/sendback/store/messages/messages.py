@@ -22,7 +22,7 @@ from sendback.receipt.model import Rules
 from sendback.store.engine.sweeping import Budget, SweepStep, Swept, behind, in_order
 from sendback.store.engine.tables import HAS_CONTENT, SET_ASIDE, messages, processing
 from sendback.store.engine.transactions import BatchUnit
-from sendback.store.envelopes import envelope_from_json, envelope_to_json
+from sendback.store.messages.envelopes import envelope_from_json, envelope_to_json
 from sendback.store.rules.processing import QUEUE, add_processing, key_of
 from sendback.store.rules.rule_sets import keep_versions
 from sendback.store.values import Body, Processing, ProcessingState, ReceivedMessage
