@@ -12,7 +12,7 @@ from sqlalchemy import create_engine, delete, event, func, insert, select
 from sendback.clock import to_milliseconds
 from sendback.service import housekeeping
 from sendback.store.access.keys import ForgetExpiredKeys
-from sendback.store.calls import CallKey, ForgetCalls, remember_calls
+from sendback.store.bouncing.calls import CallKey, ForgetCalls, remember_calls
 from sendback.store.engine import sweeping
 from sendback.store.engine.sweeping import MAX_BELONGINGS, MAX_OCTETS, MAX_ROWS
 from sendback.store.engine.tables import (

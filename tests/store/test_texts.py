@@ -11,7 +11,7 @@ from sendback.receipt.plan import StepOutcome
 from sendback.store.access.accounts import AddAccount
 from sendback.store.access.keys import FindKey
 from sendback.store.access.users import AddUser
-from sendback.store.calls import CallKey, find_calls
+from sendback.store.bouncing.calls import CallKey, find_calls
 from sendback.store.engine.column_types import InvalidTextError
 from sendback.store.engine.leasing import Term
 from sendback.store.engine.store import Store, prepare_schema

@@ -10,7 +10,7 @@ from sendback.aws.sigv4 import SignedRequest, invalid_token, read_credentials, v
 from sendback.clock import Clock
 from sendback.service.caller import Caller
 from sendback.service.keys import Keys
-from sendback.store.calls import CallKey
+from sendback.store.bouncing.calls import CallKey
 
 INVOCATION_ID = "amz-sdk-invocation-id"
 # AWS's SDKs send a UUID. What is kept must be text that every database can hold.

@@ -14,7 +14,7 @@ from sendback.service.identity_policies import IdentityPolicies
 from sendback.service.rule_sets import RuleSets
 from sendback.service.sending import Sending
 from sendback.service.verification_templates import VerificationTemplates
-from sendback.store.calls import CallKey
+from sendback.store.bouncing.calls import CallKey
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,9 +43,9 @@ from sendback.service.bounce_access import (
     not_a_recipient,
     not_verified,
 )
-from sendback.service.bounce_units import FindForBounce, Found, QueueBounce
 from sendback.service.heavy import HeavyWork
-from sendback.store.calls import CallKey
+from sendback.store.bouncing.bounces import FindForBounce, Found, QueueBounce
+from sendback.store.bouncing.calls import CallKey
 from sendback.store.engine.store import Store
 from sendback.store.identities.identities import IsVerified
 from sendback.store.messages.messages import FindBody

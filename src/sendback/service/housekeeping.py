@@ -19,7 +19,7 @@ from itertools import islice
 from sendback.clock import Clock
 from sendback.store.access.installation import TakeTurn
 from sendback.store.access.keys import ForgetExpiredKeys
-from sendback.store.calls import ForgetCalls
+from sendback.store.bouncing.calls import ForgetCalls
 from sendback.store.engine.errors import StoreUnavailableError
 from sendback.store.engine.store import Store
 from sendback.store.engine.sweeping import MAX_ROWS, SweepStep

@@ -12,7 +12,7 @@ from typing import Self
 from sqlalchemy import Connection
 
 from sendback.store.access.accounts import take_turn
-from sendback.store.calls import CallKey, find_calls, remember_calls
+from sendback.store.bouncing.calls import CallKey, find_calls, remember_calls
 from sendback.store.engine.transactions import BatchUnit
 from sendback.store.identities.identities import find_verified
 from sendback.store.identities.policies import find_identity_policies

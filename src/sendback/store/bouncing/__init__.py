@@ -1,0 +1,1 @@
+"""SendBounce: the calls that are remembered, and the transaction that queues a bounce."""
