@@ -67,7 +67,7 @@ def test_a_certificate_is_checked():
     from http.server import BaseHTTPRequestHandler, HTTPServer
     from pathlib import Path
 
-    from sendback.service.certificates import make_certificate
+    from sendback.crypto.certificates import make_certificate
 
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "tls.pem"

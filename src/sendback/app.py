@@ -13,6 +13,7 @@ from sendback.api.dispatch import Dispatcher
 from sendback.api.services import Services
 from sendback.clock import Clock, SystemClock
 from sendback.config import SettingError, Settings
+from sendback.crypto.sealing import Sealing, SecretError
 from sendback.delivery.outbound import delivery_worker, trust_of
 from sendback.descriptors import http_connections
 from sendback.dsn.texts import TextsError, builtin_texts, parse_texts
@@ -38,7 +39,6 @@ from sendback.service.readiness import Readiness
 from sendback.service.receiving import Receiving
 from sendback.service.rounds import Rounds
 from sendback.service.rule_sets import RuleSets
-from sendback.service.sealing import Sealing, SecretError
 from sendback.service.sending import Sending
 from sendback.service.setup import SetupService
 from sendback.service.signing import Signing

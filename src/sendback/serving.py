@@ -29,13 +29,13 @@ from sendback.api.pages import VerificationPages
 from sendback.app import App, check_secret, check_settings
 from sendback.aws.model import operation_model
 from sendback.config import Settings
+from sendback.crypto.private_files import keep_private
+from sendback.crypto.sealing import Sealing
 from sendback.data_directory import check_data_directory, lock_data_directory
 from sendback.descriptors import raise_limit
 from sendback.listening import BACKLOG, Addresses, Sockets, bind
 from sendback.logs import PrintableFormatter
 from sendback.processes import Lifeline, Supervisor
-from sendback.service.private_files import keep_private
-from sendback.service.sealing import Sealing
 from sendback.setting_texts import Listen
 from sendback.stop_signals import StopRequest
 from sendback.store.access.accounts import AddAccount

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives import serialization
 
+from sendback.crypto.sealing import Sealing, SecretError
 from sendback.service.dkim import belongs_to
-from sendback.service.sealing import Sealing, SecretError
 from tests.partners.clients import ses
 from tests.partners.sendback import Sendback, run_cli
 

@@ -5,10 +5,10 @@ from datetime import timedelta
 
 import pytest
 
+from sendback.crypto.sealing import SecretError
 from sendback.delivery.transports import Capture, Result
 from sendback.delivery.worker import DeliveryWorker, Waits
 from sendback.service.backoff import Backoff
-from sendback.service.sealing import SecretError
 from sendback.store.access.accounts import AddAccount
 from sendback.store.engine.errors import StoreUnavailableError
 from sendback.store.engine.leasing import Term

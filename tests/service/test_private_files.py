@@ -8,9 +8,9 @@ import time
 
 import pytest
 
-from sendback.service.certificates import make_certificate
-from sendback.service.private_files import create_private, keep_private
-from sendback.service.sealing import Sealing
+from sendback.crypto.certificates import make_certificate
+from sendback.crypto.private_files import create_private, keep_private
+from sendback.crypto.sealing import Sealing
 from tests.partners.clients import MAIL, send_mail, ses
 from tests.partners.sendback import Sendback
 
@@ -53,7 +53,7 @@ def test_a_crash_in_the_middle_leaves_nothing_that_is_in_the_way(tmp_path, name)
         script = (
             "import os, signal\n"
             "from pathlib import Path\n"
-            "from sendback.service.private_files import create_private\n"
+            "from sendback.crypto.private_files import create_private\n"
             "real = os.getpid()\n"
             "os.getpid = lambda: 7\n"  # as in a container, where each start has the same
             "os.fsync = lambda _: os.kill(real, signal.SIGKILL)\n"

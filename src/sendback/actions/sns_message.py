@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from sendback.service.certificates import make_certificate
+from sendback.crypto.certificates import make_certificate
 
 # "Verifying the signatures": these, each with its value, a line each.
 _SIGNED = ("Message", "MessageId", "Subject", "Timestamp", "TopicArn", "Type")

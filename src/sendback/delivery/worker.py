@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from sendback.clock import Clock
+from sendback.crypto.sealing import SecretError
 from sendback.delivery.transports import Fault, Result, Transport
 from sendback.delivery.windows import Windows
 from sendback.service.backoff import Backoff
 from sendback.service.leases import LeaseWorker
-from sendback.service.sealing import SecretError
 from sendback.store.engine.errors import StoreUnavailableError
 from sendback.store.engine.leasing import MOST_TRIES, Term
 from sendback.store.engine.store import Store

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection
 
-from sendback.service.sealing import Sealing
+from sendback.crypto.sealing import Sealing
 from sendback.store.identities.dkim_keys import add_dkim_keys, find_dkim_keys, set_dkim_state
 from sendback.store.values import DkimKey, DkimKeyState
 

@@ -22,11 +22,11 @@ from cachetools import LRUCache, TTLCache
 from sqlalchemy import Connection
 
 from sendback.clock import Clock, seconds_of
+from sendback.crypto.sealing import Sealing
 from sendback.mail.address import AddressError, parse_address
 from sendback.mail.covering import covering_names
 from sendback.mail.dkim import SigningKey, sign
 from sendback.service.dkim import ED25519, belongs_to
-from sendback.service.sealing import Sealing
 from sendback.store.engine.store import Store
 from sendback.store.identities.checks import find_checks
 from sendback.store.identities.dkim_keys import find_dkim_keys

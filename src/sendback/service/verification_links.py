@@ -12,7 +12,7 @@ from dataclasses import astuple, dataclass
 from datetime import timedelta
 
 from sendback.clock import Clock, to_milliseconds
-from sendback.service.sealing import Sealing
+from sendback.crypto.sealing import Sealing
 
 PATH = "/verify"
 _MAX_LENGTH = 4096

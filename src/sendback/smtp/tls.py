@@ -10,7 +10,7 @@ import contextlib
 import ssl
 from pathlib import Path
 
-from sendback.service.certificates import make_certificate
+from sendback.crypto.certificates import make_certificate
 
 _RECORD_OCTETS = 16 * 1024  # RFC 8446 §5.1
 

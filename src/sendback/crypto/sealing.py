@@ -10,7 +10,7 @@ import hmac
 import os
 from pathlib import Path
 
-from sendback.service.private_files import create_private
+from sendback.crypto.private_files import create_private
 
 _NONCE_OCTETS = 12
 _KEY_OCTETS = 32

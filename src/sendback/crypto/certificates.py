@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from sendback.service.private_files import create_private
+from sendback.crypto.private_files import create_private
 
 _VALID_FOR = timedelta(days=3650)
 

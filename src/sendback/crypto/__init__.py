@@ -1,0 +1,1 @@
+"""Keys, certificates and sealed values, and the files that hold them."""
