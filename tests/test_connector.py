@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from sendback.connector import Connector, ConnectorError, ForbiddenAddressError
+from sendback.net.connector import Connector, ConnectorError, ForbiddenAddressError
 from tests.partners.webhook import Webhook
 
 

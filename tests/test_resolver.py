@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from sendback import resolver as module
-from sendback.resolver import AsyncResolver, DnsFailedError
+from sendback.net.resolver import AsyncResolver, DnsFailedError
 from tests.partners.dns_server import DnsServer
 
 ZONE = """\

@@ -19,7 +19,7 @@ from sendback.descriptors import http_connections
 from sendback.dsn.texts import TextsError, builtin_texts, parse_texts
 from sendback.ids import IdMaker, RandomIds
 from sendback.mail.address import AddressError, Mailbox, parse_mailbox
-from sendback.resolver import Resolver
+from sendback.net.resolver import Resolver
 from sendback.service.acceptance import Acceptance, CompiledRuleSets
 from sendback.service.accounts import Accounts
 from sendback.service.authorization import Authorization

@@ -37,10 +37,10 @@ from sendback.delivery.outbound import (
 from sendback.delivery.routes import Hop, Location, RelayRouter, Route, UnroutableError
 from sendback.delivery.sessions import HostFailedError, open_session
 from sendback.mail.envelope import Client, ReversePath
-from sendback.mail.networks import is_public
 from sendback.mail.printable import printable
+from sendback.net.networks import is_public
+from sendback.net.resolver import DnsFailedError, Resolver
 from sendback.receipt.dmarc import parse_record
-from sendback.resolver import DnsFailedError, Resolver
 from sendback.service.content import Content, MailToCheck
 from sendback.service.dkim import is_published
 from sendback.store.identities.dkim_keys import FindDkimKeys

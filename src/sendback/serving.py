@@ -33,8 +33,8 @@ from sendback.crypto.private_files import keep_private
 from sendback.crypto.sealing import Sealing
 from sendback.data_directory import check_data_directory, lock_data_directory
 from sendback.descriptors import raise_limit
-from sendback.listening import BACKLOG, Addresses, Sockets, bind
 from sendback.logs import PrintableFormatter
+from sendback.net.listening import BACKLOG, Addresses, Sockets, bind
 from sendback.processes import Lifeline, Supervisor
 from sendback.setting_texts import Listen
 from sendback.stop_signals import StopRequest

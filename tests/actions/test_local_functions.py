@@ -10,7 +10,7 @@ import pytest
 from sendback.actions.aws import AwsClients
 from sendback.actions.functions import FunctionCallers
 from sendback.actions.local_functions import LocalFunctions
-from sendback.connector import Connector
+from sendback.net.connector import Connector
 from sendback.service.ports import ActionFailedError, UnknownTargetError
 from tests.conftest import need
 from tests.partners.webhook import Webhook

@@ -6,7 +6,6 @@ from datetime import timedelta
 
 import pytest
 
-from sendback.connector import Connector
 from sendback.delivery.mta_sts import (
     MAX_POLICY_OCTETS,
     StsPolicies,
@@ -18,7 +17,8 @@ from sendback.delivery.mta_sts import (
 from sendback.delivery.mx import MxRouter, MxSettings
 from sendback.delivery.routes import UnroutableError
 from sendback.delivery.tls_policies import trusting
-from sendback.resolver import AsyncResolver
+from sendback.net.connector import Connector
+from sendback.net.resolver import AsyncResolver
 from sendback.store.engine.store import Store, prepare_schema
 from tests.partners.authority import Authority
 from tests.partners.dns_server import DnsServer

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sendback.mail.networks import client_network
+from sendback.net.networks import client_network
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import uvloop
 from sendback.app import App
 from sendback.clock import Clock
 from sendback.config import load
-from sendback.listening import Addresses, bind
+from sendback.net.listening import Addresses, bind
 from sendback.service.setup import Applied, parse_setup
 from sendback.serving import prepare, serve
 from sendback.store.access.accounts import AddAccount

@@ -7,7 +7,7 @@ from typing import Any
 from sendback.actions.aws import AwsClients, is_aws, region_of
 from sendback.actions.local_functions import LocalFunctions, is_local
 from sendback.actions.topics import is_url
-from sendback.connector import Connector, ConnectorError
+from sendback.net.connector import Connector, ConnectorError
 from sendback.redaction import shown_url, shown_wrong
 from sendback.service.ports import ActionFailedError, UnknownTargetError
 

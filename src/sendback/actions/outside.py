@@ -11,7 +11,7 @@ from sendback.actions.sns_message import SnsSigner
 from sendback.actions.topics import TopicPublishers
 from sendback.clock import Clock
 from sendback.config import Settings
-from sendback.connector import Connector
+from sendback.net.connector import Connector
 from sendback.service.targets import Ports
 
 

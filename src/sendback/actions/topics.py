@@ -6,7 +6,7 @@ from datetime import timedelta
 from sendback.actions.aws import AwsClients, is_aws, region_of
 from sendback.actions.sns_message import SnsSigner, post_body
 from sendback.clock import Clock
-from sendback.connector import Connector, ConnectorError
+from sendback.net.connector import Connector, ConnectorError
 from sendback.redaction import shown_url, shown_wrong, split_url
 from sendback.service.ports import ActionFailedError, UnknownTargetError
 

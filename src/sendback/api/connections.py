@@ -50,7 +50,7 @@ from sendback.aws.errors import (
 )
 from sendback.fairness import ConnectionRegister, OctetBudget
 from sendback.log_limits import LogLimiter
-from sendback.mail.networks import client_network
+from sendback.net.networks import client_network
 
 log = logging.getLogger(__name__)
 

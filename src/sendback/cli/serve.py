@@ -13,7 +13,7 @@ from sendback.config import LoadedSettings
 from sendback.stop_signals import StopRequest
 
 if TYPE_CHECKING:
-    from sendback.listening import Addresses
+    from sendback.net.listening import Addresses
 
 
 def serve(

@@ -14,8 +14,8 @@ from datetime import datetime, timedelta
 from cachetools import TTLCache
 
 from sendback.clock import Clock, seconds_of
-from sendback.connector import Connector, ConnectorError
-from sendback.resolver import AsyncResolver, DnsFailedError, InFlight
+from sendback.net.connector import Connector, ConnectorError
+from sendback.net.resolver import AsyncResolver, DnsFailedError, InFlight
 from sendback.store.engine.errors import StoreUnavailableError
 from sendback.store.engine.store import Store
 from sendback.store.outbox.mta_sts import FindStsPolicy, KeepStsPolicy

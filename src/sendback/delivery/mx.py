@@ -19,8 +19,8 @@ from sendback.delivery.mta_sts import StsPolicies, StsPolicy
 from sendback.delivery.routes import Hop, Location, Route, UnroutableError
 from sendback.delivery.tls_policies import TlsPolicy, dane, encrypted, opportunistic, verified
 from sendback.mail.address import AddressError, parse_domain
-from sendback.mail.networks import PrivateAddressError, permitted
-from sendback.resolver import AsyncResolver, DnsAnswer, DnsFailedError
+from sendback.net.networks import PrivateAddressError, permitted
+from sendback.net.resolver import AsyncResolver, DnsAnswer, DnsFailedError
 
 _MAX_SERVERS = 20
 _MAX_NAMES = 200  # whose form is looked at: a DNS message has room for thousands

@@ -6,7 +6,6 @@ from datetime import timedelta
 
 from sendback.clock import Clock
 from sendback.config import SettingError, Settings
-from sendback.connector import Connector
 from sendback.delivery.connection import Patience
 from sendback.delivery.mta_sts import MAX_POLICY_OCTETS, StsPolicies
 from sendback.delivery.mx import MxRouter, MxSettings
@@ -16,7 +15,8 @@ from sendback.delivery.smtp_transport import Limits, Sign, SmtpTransport
 from sendback.delivery.tls_policies import trusting
 from sendback.delivery.transports import Capture, Transport
 from sendback.delivery.worker import DeliveryWorker, Waits
-from sendback.resolver import AsyncResolver
+from sendback.net.connector import Connector
+from sendback.net.resolver import AsyncResolver
 from sendback.service.backoff import Backoff
 from sendback.store.engine.store import Store
 

@@ -18,10 +18,10 @@ from cachetools import LRUCache, TTLCache
 
 from sendback.mail.address import Address
 from sendback.mail.covering import covering_names
+from sendback.net.resolver import InFlight
 from sendback.receipt.filters import IpFilter, is_admitted
 from sendback.receipt.matching import CompiledRules, compile_rules
 from sendback.receipt.model import Rules
-from sendback.resolver import InFlight
 from sendback.store.engine.errors import StoreUnavailableError
 from sendback.store.engine.store import Store
 from sendback.store.rules.filters import AllFilters

@@ -19,7 +19,7 @@ from typing import Any
 
 from sendback.clock import Clock
 from sendback.mail.address import identity_name
-from sendback.resolver import DnsFailedError, Resolver
+from sendback.net.resolver import DnsFailedError, Resolver
 from sendback.service.dkim import is_published
 from sendback.store.engine.errors import StoreUnavailableError
 from sendback.store.engine.store import Store

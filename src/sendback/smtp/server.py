@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sendback.fairness import ConnectionRegister
 from sendback.log_limits import LogLimiter
-from sendback.mail.networks import client_network
+from sendback.net.networks import client_network
 from sendback.service.acceptance import Acceptance
 from sendback.service.receiving import Receiving
 from sendback.smtp import replies

@@ -7,6 +7,7 @@ from functools import cache
 from publicsuffixlist import PublicSuffixList
 
 from sendback.mail.authors import read_authors
+from sendback.net.resolver import DnsFailedError
 from sendback.receipt.dmarc import (
     DmarcRecord,
     choose_record,
@@ -16,7 +17,6 @@ from sendback.receipt.dmarc import (
     requested_policy,
 )
 from sendback.receipt.verdicts import DkimResult, DmarcResult, SpfResult
-from sendback.resolver import DnsFailedError
 from sendback.verdicts.look_ups import Budget
 
 MAX_AUTHORS = 10  # whose policies are looked up; several fail in any case

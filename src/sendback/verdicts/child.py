@@ -19,7 +19,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import BinaryIO
 
-from sendback.resolver import Resolver
+from sendback.net.resolver import Resolver
 from sendback.verdicts.frames import (
     MAILS_AT_ONCE,
     Answer,

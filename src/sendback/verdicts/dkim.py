@@ -25,8 +25,8 @@ from sendback.mail.dkim_verification import (
     hash_bodies,
     read_key,
 )
+from sendback.net.resolver import DnsFailedError
 from sendback.receipt.verdicts import DkimResult
-from sendback.resolver import DnsFailedError
 from sendback.service.content import ContentGoneError, MailToCheck
 from sendback.verdicts.authentication import organization
 from sendback.verdicts.look_ups import Budget

@@ -8,8 +8,8 @@ share of the time.
 from collections.abc import Callable, Mapping
 from typing import Literal
 
+from sendback.net.resolver import Resolver
 from sendback.receipt.verdicts import UNKNOWN, DkimResult, DmarcResult, SpfResult, Verdicts
-from sendback.resolver import Resolver
 from sendback.service.content import MailToCheck
 from sendback.verdicts.look_ups import Budget
 

@@ -11,8 +11,8 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+from sendback.net.resolver import DnsFailedError
 from sendback.receipt.verdicts import SPF_VERDICTS, SpfResult
-from sendback.resolver import DnsFailedError
 from sendback.service.content import MailToCheck
 from sendback.verdicts.look_ups import Budget, is_dns_name
 

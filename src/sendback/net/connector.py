@@ -14,8 +14,8 @@ from typing import Any
 
 import httpcore
 
-from sendback.mail.networks import PrivateAddressError, permitted
 from sendback.mail.printable import printable
+from sendback.net.networks import PrivateAddressError, permitted
 from sendback.redaction import shown_url, without_users
 
 _MAX_ANSWER = 6 * 2**20  # what Lambda allows a function to answer

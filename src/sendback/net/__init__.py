@@ -1,0 +1,1 @@
+"""Sockets, DNS and HTTP: what every edge and service shares."""
