@@ -23,7 +23,6 @@ from sendback.net.resolver import Resolver
 from sendback.service.acceptance import Acceptance, CompiledRuleSets
 from sendback.service.accounts import Accounts
 from sendback.service.authorization import Authorization
-from sendback.service.backoff import Backoff
 from sendback.service.bounce_access import BounceAccess
 from sendback.service.bouncing import Bouncing, HumanPart
 from sendback.service.dkim import DkimKeyMaker
@@ -35,6 +34,7 @@ from sendback.service.identity_checks import IdentityChecks
 from sendback.service.identity_policies import IdentityPolicies
 from sendback.service.keys import Keys
 from sendback.service.processing import ProcessingParts, ProcessingWorker
+from sendback.service.queues.retry import Backoff
 from sendback.service.readiness import Readiness
 from sendback.service.receiving import Receiving
 from sendback.service.rounds import Rounds

@@ -8,7 +8,7 @@ import pytest
 from sendback.crypto.sealing import SecretError
 from sendback.delivery.transports import Capture, Result
 from sendback.delivery.worker import DeliveryWorker, Waits
-from sendback.service.backoff import Backoff
+from sendback.service.queues.retry import Backoff
 from sendback.store.access.accounts import AddAccount
 from sendback.store.engine.errors import StoreUnavailableError
 from sendback.store.engine.leasing import Term
@@ -226,7 +226,7 @@ async def attempts_until(store, clock, message_id, state):
 def test_a_message_that_always_breaks_the_transport_is_held_and_never_expires(
     store, clock, lasts, monkeypatch
 ):
-    monkeypatch.setattr("sendback.service.leases.POLL_SECONDS", 0.01)
+    monkeypatch.setattr("sendback.service.queues.worker.POLL_SECONDS", 0.01)
 
     async def story():
         await store.write(AddAccount(ACCOUNT, NOW))
@@ -259,7 +259,7 @@ class Raising(Capture):
 
 def test_a_store_that_cannot_be_read_is_no_attempt_and_no_failure(store, clock, monkeypatch):
     """Twenty times, which would be enough to set it aside four times."""
-    monkeypatch.setattr("sendback.service.leases.POLL_SECONDS", 0.01)
+    monkeypatch.setattr("sendback.service.queues.worker.POLL_SECONDS", 0.01)
 
     async def story():
         await queue(store, "m1")
@@ -283,7 +283,7 @@ def test_a_store_that_cannot_be_read_is_no_attempt_and_no_failure(store, clock, 
 
 
 def test_what_cannot_be_signed_is_tried_again_and_not_sent(store, clock, monkeypatch):
-    monkeypatch.setattr("sendback.service.leases.POLL_SECONDS", 0.01)
+    monkeypatch.setattr("sendback.service.queues.worker.POLL_SECONDS", 0.01)
 
     async def story():
         await queue(store, "m1")

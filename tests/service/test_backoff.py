@@ -3,7 +3,7 @@ from datetime import timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sendback.service.backoff import Backoff
+from sendback.service.queues.retry import Backoff
 from tests.conftest import NOW
 
 BACKOFF = Backoff(timedelta(seconds=60), timedelta(hours=4))

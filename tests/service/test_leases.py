@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from sendback.service.leases import LeaseWorker
+from sendback.service.queues.worker import LeaseWorker
 from sendback.store.engine.errors import StoreUnavailableError
 
 ERRORS = [RuntimeError("a bug"), StoreUnavailableError("full"), MemoryError(), RecursionError()]
@@ -83,7 +83,7 @@ async def stop(running, *workers):
 
 @pytest.fixture(autouse=True)
 def soon(monkeypatch):
-    monkeypatch.setattr("sendback.service.leases.POLL_SECONDS", 0.01)
+    monkeypatch.setattr("sendback.service.queues.worker.POLL_SECONDS", 0.01)
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=repr)

@@ -17,7 +17,7 @@ from sendback.delivery.transports import Capture, Transport
 from sendback.delivery.worker import DeliveryWorker, Waits
 from sendback.net.connector import Connector
 from sendback.net.resolver import AsyncResolver
-from sendback.service.backoff import Backoff
+from sendback.service.queues.retry import Backoff
 from sendback.store.engine.store import Store
 
 # A host that failed is left alone for so long while there is another.

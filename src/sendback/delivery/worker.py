@@ -15,8 +15,8 @@ from sendback.clock import Clock
 from sendback.crypto.sealing import SecretError
 from sendback.delivery.transports import Fault, Result, Transport
 from sendback.delivery.windows import Windows
-from sendback.service.backoff import Backoff
-from sendback.service.leases import LeaseWorker
+from sendback.service.queues.retry import Backoff
+from sendback.service.queues.worker import LeaseWorker
 from sendback.store.engine.errors import StoreUnavailableError
 from sendback.store.engine.leasing import MOST_TRIES, Term
 from sendback.store.engine.store import Store

@@ -42,11 +42,11 @@ from sendback.receipt.plan import (
 )
 from sendback.receipt.verdicts import UNKNOWN, Verdicts, verdicts_from_json
 from sendback.service.acceptance import CompiledRuleSets, VersionMissingError
-from sendback.service.backoff import Backoff
 from sendback.service.bouncing import Bouncing
 from sendback.service.content import Content, ContentGoneError, MailToCheck
-from sendback.service.leases import LeaseWorker, SetAsideError
 from sendback.service.ports import ActionFailedError
+from sendback.service.queues.retry import Backoff
+from sendback.service.queues.worker import LeaseWorker, SetAsideError
 from sendback.service.rounds import Rounds
 from sendback.service.steps import StepContext, StepResult, Steps, needs_verdicts
 from sendback.store.engine.errors import StoreUnavailableError
