@@ -21,8 +21,9 @@ from sendback.ids import IdMaker, RandomIds
 from sendback.mail.address import AddressError, Mailbox, parse_mailbox
 from sendback.net.resolver import Resolver
 from sendback.service.acceptance import Acceptance, CompiledRuleSets
-from sendback.service.accounts import Accounts
-from sendback.service.authorization import Authorization
+from sendback.service.access.accounts import Accounts
+from sendback.service.access.authorization import Authorization
+from sendback.service.access.keys import Keys
 from sendback.service.bounce_access import BounceAccess
 from sendback.service.bouncing import Bouncing, HumanPart
 from sendback.service.dkim import DkimKeyMaker
@@ -32,7 +33,6 @@ from sendback.service.identities import Identities
 from sendback.service.identity_attributes import IdentityAttributes
 from sendback.service.identity_checks import IdentityChecks
 from sendback.service.identity_policies import IdentityPolicies
-from sendback.service.keys import Keys
 from sendback.service.processing import ProcessingParts, ProcessingWorker
 from sendback.service.queues.retry import Backoff
 from sendback.service.readiness import Readiness

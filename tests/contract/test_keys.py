@@ -71,7 +71,7 @@ def test_a_session_token_with_a_permanent_key(server):
 
 
 def test_temporary_credentials_are_for_users_that_there_are(server):
-    from sendback.service.accounts import AccountError
+    from sendback.service.access.accounts import AccountError
 
     with pytest.raises(AccountError, match="has no user nobody"):
         temporary(server, "nobody")

@@ -8,8 +8,8 @@ from datetime import datetime
 from sendback.aws.errors import SesError, invalid_value
 from sendback.aws.sigv4 import SignedRequest, invalid_token, read_credentials, verify
 from sendback.clock import Clock
-from sendback.service.caller import Caller
-from sendback.service.keys import Keys
+from sendback.service.access.caller import Caller
+from sendback.service.access.keys import Keys
 from sendback.store.bouncing.calls import CallKey
 
 INVOCATION_ID = "amz-sdk-invocation-id"

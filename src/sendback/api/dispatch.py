@@ -22,8 +22,8 @@ from sendback.aws.response import encode_error, encode_success
 from sendback.aws.sigv4 import SignedRequest
 from sendback.ids import IdMaker
 from sendback.log_limits import LogLimiter
-from sendback.service.authorization import Authorization
-from sendback.service.caller import CallOrigin
+from sendback.service.access.authorization import Authorization
+from sendback.service.access.caller import CallOrigin
 from sendback.store.engine.errors import StoreUnavailableError
 
 log = logging.getLogger(__name__)

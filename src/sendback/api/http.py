@@ -16,7 +16,7 @@ from sendback.api.forms import MAX_QUERY_PARAMETERS, parse_form
 from sendback.api.pages import VerificationPages, unavailable
 from sendback.aws.errors import SesError, invalid_value, malformed_http
 from sendback.aws.sigv4 import SignedRequest
-from sendback.service.caller import CallOrigin
+from sendback.service.access.caller import CallOrigin
 from sendback.service.verification_links import PATH as VERIFY_PATH
 from sendback.store.engine.errors import StoreUnavailableError
 

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sendback.service.authorization import Access
+from sendback.service.access.authorization import Access
+from sendback.service.access.caller import Caller
 from sendback.service.bouncing import Bouncing
-from sendback.service.caller import Caller
 from sendback.service.heavy import HeavyWork
 from sendback.service.identities import Identities
 from sendback.service.identity_attributes import IdentityAttributes

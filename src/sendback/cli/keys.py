@@ -12,7 +12,7 @@ from sendback.cli.output import print_fields, print_rows, say
 if TYPE_CHECKING:
     from sendback.app import App
     from sendback.config import Settings
-    from sendback.service.keys import IssuedKey
+    from sendback.service.access.keys import IssuedKey
     from sendback.store.values import AccessKey
 
 app = typer.Typer(help="Access keys for the API.", no_args_is_help=True)
@@ -27,7 +27,7 @@ def create(user: User = "root", as_json: Json = False, *, place: Place) -> None:
     """Make a key pair, and its user if need be. Its secret is shown this once."""
 
     async def work(app: "App", settings: "Settings") -> dict[str, Any]:
-        from sendback.service.accounts import check_name
+        from sendback.service.access.accounts import check_name
 
         check_name(user, "user")
         await app.check_secret()

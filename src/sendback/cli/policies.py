@@ -15,7 +15,7 @@ from sendback.cli.output import print_fields, print_rows, say
 if TYPE_CHECKING:
     from sendback.app import App
     from sendback.config import Settings
-    from sendback.service.simulation import Simulation
+    from sendback.service.access.policy_simulator import Simulation
     from sendback.store.values import NamedPolicy
 
 app = typer.Typer(
@@ -123,7 +123,7 @@ def simulate(
 
     Exit code 0 when it would, 1 when it would not.
     """
-    from sendback.service.simulation import Question, simulate_bounce
+    from sendback.service.access.policy_simulator import Question, simulate_bounce
 
     async def work(app: "App", settings: "Settings") -> "Simulation":
         asked = Question(

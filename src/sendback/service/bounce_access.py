@@ -21,7 +21,7 @@ from sendback.aws.errors import (
 from sendback.mail.address import Address, identity_name
 from sendback.mail.covering import covering_names
 from sendback.mail.envelope import Recipient
-from sendback.service.authorization import Access, Authorization, not_permitted
+from sendback.service.access.authorization import Access, Authorization, not_permitted
 from sendback.store.bouncing.bounces import Found, Key
 from sendback.store.values import ReceivedMessage
 

@@ -34,7 +34,7 @@ from sendback.mail.covering import covering_names
 from sendback.mail.envelope import Envelope, Notify, Recipient, Ret
 from sendback.mail.headers import field_values, message_id
 from sendback.mail.loops import reason_for_silence
-from sendback.service.authorization import Access
+from sendback.service.access.authorization import Access
 from sendback.service.bounce_access import (
     BounceAccess,
     Use,

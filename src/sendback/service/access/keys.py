@@ -19,9 +19,9 @@ from sqlalchemy import Connection
 from sendback.aws.arn import ROOT_USER
 from sendback.clock import Clock, seconds_of
 from sendback.crypto.sealing import Sealing
-from sendback.service.accounts import AccountError
-from sendback.service.authorization import restrictions
-from sendback.service.caller import Caller
+from sendback.service.access.accounts import AccountError
+from sendback.service.access.authorization import restrictions
+from sendback.service.access.caller import Caller
 from sendback.store.access.accounts import AddAccount, has_account
 from sendback.store.access.keys import (
     AddKey,

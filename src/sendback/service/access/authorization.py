@@ -15,7 +15,7 @@ from sendback.aws.errors import SesError, invalid_value
 from sendback.aws.model import operation_model
 from sendback.clock import Clock
 from sendback.mail.address import AddressError, Mailbox, identity_name, parse_mailbox
-from sendback.service.caller import Caller, CallOrigin, call_context
+from sendback.service.access.caller import Caller, CallOrigin, call_context
 from sendback.store.values import NamedPolicy
 
 SEND_BOUNCE = "ses:SendBounce"

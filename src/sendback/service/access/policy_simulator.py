@@ -11,14 +11,14 @@ from sendback.authz.policy import PolicyKind
 from sendback.aws.arn import IdentityArn
 from sendback.mail.address import AddressError, identity_name, parse_mailbox
 from sendback.mail.covering import covering_names
-from sendback.service.authorization import (
+from sendback.service.access.authorization import (
     SEND_BOUNCE,
     Access,
     Authorization,
     read_policies,
     restrictions,
 )
-from sendback.service.caller import Caller, CallOrigin
+from sendback.service.access.caller import Caller, CallOrigin
 from sendback.store.access.users import find_user_policies
 from sendback.store.engine.store import Store
 from sendback.store.identities.identities import find_verified

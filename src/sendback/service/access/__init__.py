@@ -1,0 +1,1 @@
+"""Accounts, users and keys; who the caller is and what policies allow."""
