@@ -33,13 +33,13 @@ from sendback.service.identities import Identities
 from sendback.service.identity_attributes import IdentityAttributes
 from sendback.service.identity_checks import IdentityChecks
 from sendback.service.identity_policies import IdentityPolicies
+from sendback.service.outbox.statistics import Sending
 from sendback.service.processing import ProcessingParts, ProcessingWorker
 from sendback.service.queues.retry import Backoff
 from sendback.service.readiness import Readiness
 from sendback.service.receiving import Receiving
 from sendback.service.rounds import Rounds
 from sendback.service.rule_sets import RuleSets
-from sendback.service.sending import Sending
 from sendback.service.setup import SetupService
 from sendback.service.signing import Signing
 from sendback.service.steps import Steps

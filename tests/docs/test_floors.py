@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[2]
         ),
         ("smtp/protocol.py", "import asyncio", "The SMTP machine is as pure as floor 1"),
         (
-            "service/sending.py",
+            "service/outbox/statistics.py",
             "import sendback.store.engine.tables",
             "The SQL of a table is in the store",
         ),

@@ -11,8 +11,8 @@ from sendback.service.heavy import HeavyWork
 from sendback.service.identities import Identities
 from sendback.service.identity_attributes import IdentityAttributes
 from sendback.service.identity_policies import IdentityPolicies
+from sendback.service.outbox.statistics import Sending
 from sendback.service.rule_sets import RuleSets
-from sendback.service.sending import Sending
 from sendback.service.verification_templates import VerificationTemplates
 from sendback.store.bouncing.calls import CallKey
 

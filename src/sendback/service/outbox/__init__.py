@@ -1,0 +1,1 @@
+"""Mail that leaves: statistics, and what operators change."""
