@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ed25519, padding, rsa
 
 from bench.common import row
 from sendback.mail.dkim import SigningKey, sign
-from sendback.service.signing import signer
+from sendback.service.identities.signing import signer
 
 ROUNDS = 5
 _HEADER = (

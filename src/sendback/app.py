@@ -26,13 +26,18 @@ from sendback.service.access.authorization import Authorization
 from sendback.service.access.keys import Keys
 from sendback.service.bounce_access import BounceAccess
 from sendback.service.bouncing import Bouncing, HumanPart
-from sendback.service.dkim import DkimKeyMaker
 from sendback.service.heavy import HeavyWork
 from sendback.service.housekeeping import Housekeeping
-from sendback.service.identities import Identities
-from sendback.service.identity_attributes import IdentityAttributes
-from sendback.service.identity_checks import IdentityChecks
-from sendback.service.identity_policies import IdentityPolicies
+from sendback.service.identities.attributes import IdentityAttributes
+from sendback.service.identities.dkim_keys import DkimKeyMaker
+from sendback.service.identities.dns_checks import IdentityChecks
+from sendback.service.identities.identities import Identities
+from sendback.service.identities.policies import IdentityPolicies
+from sendback.service.identities.signing import Signing
+from sendback.service.identities.verification import Verification
+from sendback.service.identities.verification_links import Links
+from sendback.service.identities.verification_mails import MailSettings, VerificationMails
+from sendback.service.identities.verification_templates import VerificationTemplates
 from sendback.service.outbox.statistics import Sending
 from sendback.service.processing import ProcessingParts, ProcessingWorker
 from sendback.service.queues.retry import Backoff
@@ -41,13 +46,8 @@ from sendback.service.receiving import Receiving
 from sendback.service.rounds import Rounds
 from sendback.service.rule_sets import RuleSets
 from sendback.service.setup import SetupService
-from sendback.service.signing import Signing
 from sendback.service.steps import Steps
 from sendback.service.targets import BUCKET, FUNCTION, MAILBOX, TOPIC, Targets
-from sendback.service.verification import Verification
-from sendback.service.verification_links import Links
-from sendback.service.verification_mails import MailSettings, VerificationMails
-from sendback.service.verification_templates import VerificationTemplates
 from sendback.setting_texts import Listen
 from sendback.smtp.protocol import Limits
 from sendback.smtp.server import SmtpServer, SmtpSettings

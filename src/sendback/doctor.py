@@ -42,7 +42,7 @@ from sendback.net.networks import is_public
 from sendback.net.resolver import DnsFailedError, Resolver
 from sendback.receipt.dmarc import parse_record
 from sendback.service.content import Content, MailToCheck
-from sendback.service.dkim import is_published
+from sendback.service.identities.dkim_keys import is_published
 from sendback.store.identities.dkim_keys import FindDkimKeys
 from sendback.store.identities.identities import ListIdentities
 from sendback.store.identities.settings import DEFAULTS, FindSettings

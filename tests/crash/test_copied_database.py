@@ -9,7 +9,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 
 from sendback.crypto.sealing import Sealing, SecretError
-from sendback.service.dkim import belongs_to
+from sendback.service.identities.dkim_keys import belongs_to
 from tests.partners.clients import ses
 from tests.partners.sendback import Sendback, run_cli
 

@@ -8,7 +8,7 @@ from datetime import timedelta
 import dkim
 import pytest
 
-from sendback.service.records import wanted_records
+from sendback.service.identities.dns_records import wanted_records
 from sendback.store.engine.errors import StoreUnavailableError
 from tests.partners.listener import Listener
 

@@ -15,7 +15,7 @@ import dns.resolver
 import pytest
 
 from sendback.clock import SystemClock
-from sendback.service.records import wanted_records
+from sendback.service.identities.dns_records import wanted_records
 from tests.conftest import need
 from tests.partners import dnssec, exim, opensmtpd, postfix
 from tests.partners.authority import Authority

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sendback.service.identity_checks import PATIENCE, Answer, Observation, judged
+from sendback.service.identities.dns_checks import PATIENCE, Answer, Observation, judged
 from sendback.store.values import CheckKind, IdentityCheck, VerificationStatus
 from tests.partners.dns_server import DnsServer
 
@@ -89,7 +89,7 @@ def dns():
 @pytest.fixture
 def proving(running, dns, monkeypatch):
     """A server that looks when the test says so."""
-    monkeypatch.setattr("sendback.service.identity_checks._POLL_SECONDS", 3600)
+    monkeypatch.setattr("sendback.service.identities.dns_checks._POLL_SECONDS", 3600)
     return running(verification="proved", dns=dns.address, send_bounce_rate="0")
 
 
@@ -256,7 +256,7 @@ def test_a_cname_to_where_the_key_is(proving, dns):
 
 
 def test_rotation_overlaps(proving, dns, clock):
-    from sendback.service.dkim import RotationError
+    from sendback.service.identities.dkim_keys import RotationError
 
     identities = proving.app.identities
     ses = proving.ses()
@@ -391,7 +391,7 @@ def test_what_was_proved_stays_proved_when_its_check_is_set_aside(proving, dns, 
     assert row(proving, "example.com", "due_at") is None
     assert status(proving) == "Success"
     assert proving.send_mail()
-    monkeypatch.setattr("sendback.service.identity_checks._POLL_SECONDS", 3600)
+    monkeypatch.setattr("sendback.service.identities.dns_checks._POLL_SECONDS", 3600)
     ses.verify_domain_identity(Domain="example.com")
     assert row(proving, "example.com", "due_at") is not None
     assert status(proving) == "Success"
@@ -421,7 +421,7 @@ def test_a_store_that_cannot_be_read_breaks_no_check(proving, dns, clock, monkey
 def test_a_check_that_never_ends_is_ended(proving, monkeypatch):
     import asyncio
 
-    monkeypatch.setattr("sendback.service.identity_checks._LONGEST", 0.05)
+    monkeypatch.setattr("sendback.service.identities.dns_checks._LONGEST", 0.05)
     proving.ses().verify_domain_identity(Domain="example.com")
 
     async def for_ever(_check):

@@ -17,7 +17,7 @@ from sendback.api.pages import VerificationPages, unavailable
 from sendback.aws.errors import SesError, invalid_value, malformed_http
 from sendback.aws.sigv4 import SignedRequest
 from sendback.service.access.caller import CallOrigin
-from sendback.service.verification_links import PATH as VERIFY_PATH
+from sendback.service.identities.verification_links import PATH as VERIFY_PATH
 from sendback.store.engine.errors import StoreUnavailableError
 
 Endpoint = Callable[[Request], Awaitable[Response]]

@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from sendback.service.verification import LinkAnswer, LinkState, Verification
+from sendback.service.identities.verification import LinkAnswer, LinkState, Verification
 
 # A link has at most 4,096 characters (`service.verification_links`).
 _MAX_FORM_OCTETS = 8192

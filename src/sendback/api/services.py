@@ -8,12 +8,12 @@ from sendback.service.access.authorization import Access
 from sendback.service.access.caller import Caller
 from sendback.service.bouncing import Bouncing
 from sendback.service.heavy import HeavyWork
-from sendback.service.identities import Identities
-from sendback.service.identity_attributes import IdentityAttributes
-from sendback.service.identity_policies import IdentityPolicies
+from sendback.service.identities.attributes import IdentityAttributes
+from sendback.service.identities.identities import Identities
+from sendback.service.identities.policies import IdentityPolicies
+from sendback.service.identities.verification_templates import VerificationTemplates
 from sendback.service.outbox.statistics import Sending
 from sendback.service.rule_sets import RuleSets
-from sendback.service.verification_templates import VerificationTemplates
 from sendback.store.bouncing.calls import CallKey
 
 

@@ -78,7 +78,7 @@ def records(name: Name, as_json: Json = False, *, place: Place) -> None:
     """Print the DNS records that a domain is to have."""
 
     async def work(app: "App", settings: "Settings") -> list[dict[str, Any]]:
-        from sendback.service.records import wanted_records
+        from sendback.service.identities.dns_records import wanted_records
 
         found = await wanted_records(app.store, settings.account_id, name, settings.hostname)
         return [{"name": r.name, "type": r.kind, "value": r.value, "for": r.purpose} for r in found]

@@ -23,7 +23,7 @@ from sendback.receipt.filters import FilterPolicy, IpFilter, check_filter
 from sendback.receipt.model import BounceAction, Rule, Rules
 from sendback.receipt.plan import tasks_of
 from sendback.receipt.shapes import ActionShapeError, rule_from_shape
-from sendback.service.identities import Identities
+from sendback.service.identities.identities import Identities
 from sendback.service.targets import BUCKET, FUNCTION, MAILBOX, TOPIC, Targets, target_of
 from sendback.store.engine.store import Store
 from sendback.store.engine.transactions import Unit

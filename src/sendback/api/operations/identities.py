@@ -7,8 +7,8 @@ from typing import Any
 
 from sendback.api.services import Request, Services
 from sendback.aws.errors import SesError
-from sendback.service.dkim import tokens
-from sendback.service.identities import MAX_PAGE
+from sendback.service.identities.dkim_keys import tokens
+from sendback.service.identities.identities import MAX_PAGE
 from sendback.store.values import Identity, IdentityKind
 
 _MAX_ATTRIBUTES = 100  # SES API: "up to 100 identities at a time"

@@ -8,7 +8,7 @@ from typing import Any
 from sendback.api.operations.identities import named_identity
 from sendback.api.services import Request, Services
 from sendback.aws.errors import SesError
-from sendback.service.identity_policies import MAX_POLICIES
+from sendback.service.identities.policies import MAX_POLICIES
 
 Output = Mapping[str, Any]
 

@@ -12,9 +12,9 @@ from urllib.parse import urlsplit
 from sendback.aws.errors import SesError, identities_failed
 from sendback.mail.address import AddressError, parse_mailbox
 from sendback.mail.covering import covering_names
-from sendback.service.identities import Identities
+from sendback.service.identities.identities import Identities
+from sendback.service.identities.verification import Verification
 from sendback.service.paging import make_token, read_token
-from sendback.service.verification import Verification
 from sendback.store.engine.store import Store
 from sendback.store.identities.identities import IsVerified
 from sendback.store.identities.verification_templates import (

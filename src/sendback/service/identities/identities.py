@@ -16,9 +16,9 @@ from sendback.mail.address import (
     parse_address,
     parse_domain,
 )
-from sendback.service.dkim import DkimKeyMaker, Rotate, RotationError, tokens
+from sendback.service.identities.dkim_keys import DkimKeyMaker, Rotate, RotationError, tokens
+from sendback.service.identities.verification import Verification, new_token
 from sendback.service.paging import make_token, read_token
-from sendback.service.verification import Verification, new_token
 from sendback.store.engine.store import Store
 from sendback.store.engine.transactions import Unit
 from sendback.store.identities.checks import ask_check

@@ -9,8 +9,8 @@ from enum import Enum, auto
 
 from sendback.clock import Clock
 from sendback.mail.address import Address, parse_mailbox
-from sendback.service.verification_links import ForgedLinkError, Link, Links
-from sendback.service.verification_mails import VerificationMails
+from sendback.service.identities.verification_links import ForgedLinkError, Link, Links
+from sendback.service.identities.verification_mails import VerificationMails
 from sendback.store.engine.store import Store
 from sendback.store.identities.identities import FindIdentities, UseVerificationToken
 from sendback.store.identities.verification_mails import UNLIMITED, VerificationLimits

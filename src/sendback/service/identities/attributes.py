@@ -14,9 +14,9 @@ from sendback.mail.address import (
     parse_address,
     parse_domain,
 )
-from sendback.service.dkim import tokens
-from sendback.service.identity_policies import own_identity
-from sendback.service.verification import Verification
+from sendback.service.identities.dkim_keys import tokens
+from sendback.service.identities.policies import own_identity
+from sendback.service.identities.verification import Verification
 from sendback.store.engine.store import Store
 from sendback.store.identities.checks import FindChecks, ask_check, drop_check
 from sendback.store.identities.dkim_keys import FindDkimKeys

@@ -26,7 +26,7 @@ from sendback.crypto.sealing import Sealing
 from sendback.mail.address import AddressError, parse_address
 from sendback.mail.covering import covering_names
 from sendback.mail.dkim import SigningKey, sign
-from sendback.service.dkim import ED25519, belongs_to
+from sendback.service.identities.dkim_keys import ED25519, belongs_to
 from sendback.store.engine.store import Store
 from sendback.store.identities.checks import find_checks
 from sendback.store.identities.dkim_keys import find_dkim_keys

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from sendback.mail.address import identity_name
-from sendback.service.dkim import DnsRecord, record_of
-from sendback.service.identity_checks import domain_record_name
+from sendback.service.identities.dkim_keys import DnsRecord, record_of
+from sendback.service.identities.dns_checks import domain_record_name
 from sendback.store.engine.store import Store
 from sendback.store.identities.dkim_keys import FindDkimKeys
 from sendback.store.identities.identities import FindIdentities

@@ -1,0 +1,1 @@
+"""Identities and the proofs of who owns them."""
