@@ -24,8 +24,8 @@ from sendback.service.acceptance import Acceptance, CompiledRuleSets
 from sendback.service.access.accounts import Accounts
 from sendback.service.access.authorization import Authorization
 from sendback.service.access.keys import Keys
-from sendback.service.bounce_access import BounceAccess
-from sendback.service.bouncing import Bouncing, HumanPart
+from sendback.service.bouncing.access import BounceAccess
+from sendback.service.bouncing.send_bounce import Bouncing, HumanPart
 from sendback.service.heavy import HeavyWork
 from sendback.service.housekeeping import Housekeeping
 from sendback.service.identities.attributes import IdentityAttributes

@@ -25,7 +25,7 @@ from sendback.mail.envelope import Recipient
 from sendback.receipt.constraints import check_order, check_rule
 from sendback.receipt.filters import parse_cidr
 from sendback.receipt.model import Rule, StopAction
-from sendback.service.bounce_access import Use, entries_of, entry_of
+from sendback.service.bouncing.access import Use, entries_of, entry_of
 from tests.partners.steps import LINEAR, assert_linear, steps
 
 SIZE = 2 * 2**20

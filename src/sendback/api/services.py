@@ -6,7 +6,7 @@ from typing import Any
 
 from sendback.service.access.authorization import Access
 from sendback.service.access.caller import Caller
-from sendback.service.bouncing import Bouncing
+from sendback.service.bouncing.send_bounce import Bouncing
 from sendback.service.heavy import HeavyWork
 from sendback.service.identities.attributes import IdentityAttributes
 from sendback.service.identities.identities import Identities

@@ -42,7 +42,7 @@ from sendback.receipt.plan import (
 )
 from sendback.receipt.verdicts import UNKNOWN, Verdicts, verdicts_from_json
 from sendback.service.acceptance import CompiledRuleSets, VersionMissingError
-from sendback.service.bouncing import Bouncing
+from sendback.service.bouncing.send_bounce import Bouncing
 from sendback.service.content import Content, ContentGoneError, MailToCheck
 from sendback.service.ports import ActionFailedError
 from sendback.service.queues.retry import Backoff

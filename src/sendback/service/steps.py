@@ -39,7 +39,7 @@ from sendback.receipt.model import (
 from sendback.receipt.plan import Notice, PlannedRule, StepOutcome, Task
 from sendback.receipt.published import Arrival, published_header
 from sendback.receipt.verdicts import Verdicts
-from sendback.service.bouncing import (
+from sendback.service.bouncing.send_bounce import (
     BouncedRecipient,
     BounceRequest,
     Bouncing,

@@ -15,7 +15,7 @@ from sendback.dsn.errors import DsnError
 from sendback.dsn.model import Action, ExtensionField, MtaName, RecipientFields
 from sendback.dsn.reasons import REASONS
 from sendback.mail.address import Address, AddressError, Mailbox, parse_address, parse_mailbox
-from sendback.service.bouncing import BouncedRecipient, BounceRequest, ExplicitFields
+from sendback.service.bouncing.send_bounce import BouncedRecipient, BounceRequest, ExplicitFields
 
 _HEAVY_LIST = 200  # recipients: some 5 ms of reading
 

@@ -35,7 +35,7 @@ from sendback.mail.envelope import Envelope, Notify, Recipient, Ret
 from sendback.mail.headers import field_values, message_id
 from sendback.mail.loops import reason_for_silence
 from sendback.service.access.authorization import Access
-from sendback.service.bounce_access import (
+from sendback.service.bouncing.access import (
     BounceAccess,
     Use,
     entries_of,

@@ -1,0 +1,1 @@
+"""SES API: SendBounce."""
