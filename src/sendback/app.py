@@ -39,15 +39,15 @@ from sendback.service.identities.verification_links import Links
 from sendback.service.identities.verification_mails import MailSettings, VerificationMails
 from sendback.service.identities.verification_templates import VerificationTemplates
 from sendback.service.outbox.statistics import Sending
-from sendback.service.processing import ProcessingParts, ProcessingWorker
 from sendback.service.queues.retry import Backoff
 from sendback.service.readiness import Readiness
 from sendback.service.receiving import Receiving
-from sendback.service.rounds import Rounds
-from sendback.service.rule_sets import RuleSets
-from sendback.service.setup import SetupService
-from sendback.service.steps import Steps
-from sendback.service.targets import BUCKET, FUNCTION, MAILBOX, TOPIC, Targets
+from sendback.service.rules.rounds import Rounds
+from sendback.service.rules.rule_sets import RuleSets
+from sendback.service.rules.setup_file import SetupService
+from sendback.service.rules.steps import Steps
+from sendback.service.rules.targets import BUCKET, FUNCTION, MAILBOX, TOPIC, Targets
+from sendback.service.rules.worker import ProcessingParts, ProcessingWorker
 from sendback.setting_texts import Listen
 from sendback.smtp.protocol import Limits
 from sendback.smtp.server import SmtpServer, SmtpSettings

@@ -41,8 +41,8 @@ from sendback.mail.printable import printable
 from sendback.net.networks import is_public
 from sendback.net.resolver import DnsFailedError, Resolver
 from sendback.receipt.dmarc import parse_record
-from sendback.service.content import Content, MailToCheck
 from sendback.service.identities.dkim_keys import is_published
+from sendback.service.rules.content import Content, MailToCheck
 from sendback.store.identities.dkim_keys import FindDkimKeys
 from sendback.store.identities.identities import ListIdentities
 from sendback.store.identities.settings import DEFAULTS, FindSettings

@@ -11,7 +11,7 @@ from sendback.actions.aws import AwsClients
 from sendback.actions.functions import FunctionCallers
 from sendback.actions.local_functions import LocalFunctions
 from sendback.net.connector import Connector
-from sendback.service.ports import ActionFailedError, UnknownTargetError
+from sendback.service.rules.ports import ActionFailedError, UnknownTargetError
 from tests.conftest import need
 from tests.partners.webhook import Webhook
 

@@ -6,8 +6,8 @@ import time
 import pytest
 
 from sendback.actions.mailboxes import MailboxServers
-from sendback.service.content import CHUNK_OCTETS, Content, ContentGoneError
-from sendback.service.ports import ActionFailedError, UnknownTargetError
+from sendback.service.rules.content import CHUNK_OCTETS, Content, ContentGoneError
+from sendback.service.rules.ports import ActionFailedError, UnknownTargetError
 from tests.partners.awkward import Awkward, endless_reply, flood
 
 HEADER = b"Subject: x\r\n"

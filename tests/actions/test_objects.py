@@ -7,8 +7,8 @@ import pytest
 
 from sendback.actions.aws import AwsClients
 from sendback.actions.objects import ObjectStores
-from sendback.service.content import Content, ContentGoneError
-from sendback.service.ports import ActionFailedError, UnknownTargetError
+from sendback.service.rules.content import Content, ContentGoneError
+from sendback.service.rules.ports import ActionFailedError, UnknownTargetError
 
 STORES = ObjectStores(AwsClients("us-east-1"))
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from sendback.api.operations import OPERATIONS
 from sendback.aws.model import operation_names
 from sendback.config import ENVIRONMENT_PREFIX, Settings, load
-from sendback.service.setup import read_setup
+from sendback.service.rules.setup_file import read_setup
 from tests.partners.sendback import Sendback
 
 ROOT = Path(__file__).parents[2]

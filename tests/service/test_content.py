@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sendback.service.content import CHUNK_OCTETS, Content, ContentGoneError
+from sendback.service.rules.content import CHUNK_OCTETS, Content, ContentGoneError
 
 HEADER = b"A: b\r\n"
 

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from sendback.service.rounds import Rounds
+from sendback.service.rules.rounds import Rounds
 
 
 class Loop:

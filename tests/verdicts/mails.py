@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 from sendback.mail.envelope import Client, ReversePath
 from sendback.mail.headers import header_section
-from sendback.service.content import Content, MailToCheck
+from sendback.service.rules.content import Content, MailToCheck
 
 RECEIVED_AT = datetime(2026, 3, 1, 12, 5, 0, tzinfo=UTC)
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from sendback.mail.dkim import SigningKey, sign
 from sendback.net.resolver import DnsFailedError
-from sendback.service.content import Content
+from sendback.service.rules.content import Content
 from sendback.verdicts.dkim import check_dkim
 from sendback.verdicts.look_ups import Budget
 from tests.conftest import need

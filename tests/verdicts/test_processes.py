@@ -15,7 +15,7 @@ import pytest
 from sendback.mail.address import parse_address
 from sendback.mail.envelope import Client, ReversePath
 from sendback.receipt.verdicts import UNKNOWN
-from sendback.service.content import Content, MailToCheck
+from sendback.service.rules.content import Content, MailToCheck
 from sendback.verdicts.processes import COMMAND, VerdictProcesses
 from tests.partners.dns_server import DnsServer
 from tests.partners.waiting import wait_for

@@ -12,7 +12,7 @@ import pytest
 from sendback.mail.address import parse_address
 from sendback.mail.envelope import Client, ReversePath
 from sendback.receipt.verdicts import UNKNOWN, Verdict, Verdicts
-from sendback.service.content import CHUNK_OCTETS, Content
+from sendback.service.rules.content import CHUNK_OCTETS, Content
 from sendback.verdicts.checks import MailChecks
 from sendback.verdicts.scanners import Clamd, Rspamd
 from tests.conftest import need

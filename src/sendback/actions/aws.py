@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from sendback.redaction import without_users
-from sendback.service.ports import ActionFailedError, UnknownTargetError
+from sendback.service.rules.ports import ActionFailedError, UnknownTargetError
 
 _THREADS = 50
 AWS = "aws"

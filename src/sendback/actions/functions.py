@@ -9,7 +9,7 @@ from sendback.actions.local_functions import LocalFunctions, is_local
 from sendback.actions.topics import is_url
 from sendback.net.connector import Connector, ConnectorError
 from sendback.redaction import shown_url, shown_wrong
-from sendback.service.ports import ActionFailedError, UnknownTargetError
+from sendback.service.rules.ports import ActionFailedError, UnknownTargetError
 
 # SES developer guide, "Lambda action": RequestResponse has 30 seconds.
 SECONDS = 30.0

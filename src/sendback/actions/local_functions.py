@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sendback.service.ports import ActionFailedError, UnknownTargetError
+from sendback.service.rules.ports import ActionFailedError, UnknownTargetError
 
 log = logging.getLogger(__name__)
 

@@ -15,8 +15,8 @@ import aiosmtplib
 
 from sendback.mail.printable import printable
 from sendback.redaction import shown_url, shown_wrong, split_url
-from sendback.service.content import Content
-from sendback.service.ports import ActionFailedError, UnknownTargetError
+from sendback.service.rules.content import Content
+from sendback.service.rules.ports import ActionFailedError, UnknownTargetError
 
 _SECONDS = 60.0  # for a reply, and for the server to take any more of the content
 _PERMANENT = 500

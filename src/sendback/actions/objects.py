@@ -7,8 +7,8 @@ import uuid
 from pathlib import Path
 
 from sendback.actions.aws import AwsClients, is_aws
-from sendback.service.content import CHUNK_OCTETS, Content
-from sendback.service.ports import ActionFailedError, UnknownTargetError
+from sendback.service.rules.content import CHUNK_OCTETS, Content
+from sendback.service.rules.ports import ActionFailedError, UnknownTargetError
 
 DIRECTORY = "directory:"
 

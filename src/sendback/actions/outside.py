@@ -12,7 +12,7 @@ from sendback.actions.topics import TopicPublishers
 from sendback.clock import Clock
 from sendback.config import Settings
 from sendback.net.connector import Connector
-from sendback.service.targets import Ports
+from sendback.service.rules.targets import Ports
 
 
 class Outside:

@@ -8,7 +8,7 @@ from sendback.actions.sns_message import SnsSigner, post_body
 from sendback.clock import Clock
 from sendback.net.connector import Connector, ConnectorError
 from sendback.redaction import shown_url, shown_wrong, split_url
-from sendback.service.ports import ActionFailedError, UnknownTargetError
+from sendback.service.rules.ports import ActionFailedError, UnknownTargetError
 
 # SNS developer guide, "HTTP/S delivery policies": three retries, 20 seconds apart; 15 s an answer.
 _WAITS = (timedelta(seconds=20),) * 3

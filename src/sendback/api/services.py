@@ -13,7 +13,7 @@ from sendback.service.identities.identities import Identities
 from sendback.service.identities.policies import IdentityPolicies
 from sendback.service.identities.verification_templates import VerificationTemplates
 from sendback.service.outbox.statistics import Sending
-from sendback.service.rule_sets import RuleSets
+from sendback.service.rules.rule_sets import RuleSets
 from sendback.store.bouncing.calls import CallKey
 
 

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from sendback.app import App
     from sendback.config import Settings
     from sendback.mail.envelope import Envelope
-    from sendback.service.rehearsal import Rehearsal
-    from sendback.service.setup import Applied
+    from sendback.service.rules.dry_run import Rehearsal
+    from sendback.service.rules.setup_file import Applied
     from sendback.store.values import RuleSet
 
 app = typer.Typer(
@@ -131,7 +131,7 @@ def apply_setup(
     The file is described in docs/receiving.md. Applying it again changes nothing; if any of it is
     wrong, nothing is applied. A running server follows within a second.
     """
-    from sendback.service.setup import read_setup
+    from sendback.service.rules.setup_file import read_setup
 
     setup = read_setup(read_text(file, _MAX_SETUP_OCTETS), file)
 
@@ -175,7 +175,7 @@ def rehearse_mail(
     content = b"\r\n".join(read_octets(file).splitlines()) + b"\r\n"
 
     async def work(app: "App", settings: "Settings") -> "Rehearsal":
-        from sendback.service.rehearsal import Rehearsing
+        from sendback.service.rules.dry_run import Rehearsing
 
         found = await _rule_set(app, settings, rule_set)
         rehearsing = Rehearsing(app.store, app.clock, app.targets, app.mail_checks)

@@ -5,7 +5,7 @@ import logging
 from typing import Protocol
 
 from sendback.receipt.verdicts import UNKNOWN, Verdict, Verdicts
-from sendback.service.content import MailToCheck
+from sendback.service.rules.content import MailToCheck
 
 log = logging.getLogger(__name__)
 

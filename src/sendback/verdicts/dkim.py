@@ -27,7 +27,7 @@ from sendback.mail.dkim_verification import (
 )
 from sendback.net.resolver import DnsFailedError
 from sendback.receipt.verdicts import DkimResult
-from sendback.service.content import ContentGoneError, MailToCheck
+from sendback.service.rules.content import ContentGoneError, MailToCheck
 from sendback.verdicts.authentication import organization
 from sendback.verdicts.look_ups import Budget
 

@@ -23,7 +23,7 @@ from sendback.receipt.verdicts import (
     DmarcResult,
     SpfResult,
 )
-from sendback.service.content import Content, MailToCheck
+from sendback.service.rules.content import Content, MailToCheck
 from sendback.verdicts.methods import METHODS, Method, Result, Results
 
 MAILS_AT_ONCE = 16  # in one process: most of their time is spent waiting for DNS

@@ -10,7 +10,7 @@ from typing import Literal
 
 from sendback.net.resolver import Resolver
 from sendback.receipt.verdicts import UNKNOWN, DkimResult, DmarcResult, SpfResult, Verdicts
-from sendback.service.content import MailToCheck
+from sendback.service.rules.content import MailToCheck
 from sendback.verdicts.look_ups import Budget
 
 Method = Literal["dkim", "spf", "dmarc"]

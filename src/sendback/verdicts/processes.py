@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 
 from sendback.mail.printable import printable
 from sendback.receipt.verdicts import Verdicts
-from sendback.service.content import MailToCheck
+from sendback.service.rules.content import MailToCheck
 from sendback.verdicts.frames import (
     MAILS_AT_ONCE,
     MAX_LINE_OCTETS,

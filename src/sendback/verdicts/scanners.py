@@ -15,7 +15,7 @@ import httpcore
 
 from sendback.mail.printable import printable
 from sendback.receipt.verdicts import Verdict
-from sendback.service.content import ContentGoneError, MailToCheck
+from sendback.service.rules.content import ContentGoneError, MailToCheck
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from sendback.net.resolver import DnsFailedError
 from sendback.receipt.verdicts import SPF_VERDICTS, SpfResult
-from sendback.service.content import MailToCheck
+from sendback.service.rules.content import MailToCheck
 from sendback.verdicts.look_ups import Budget, is_dns_name
 
 with warnings.catch_warnings():

@@ -46,11 +46,11 @@ from sendback.service.bouncing.send_bounce import (
     ExplicitFields,
     SilentError,
 )
-from sendback.service.content import Content, ContentGoneError
 from sendback.service.heavy import HeavyWork
-from sendback.service.ports import ActionFailedError
-from sendback.service.rounds import Rounds
-from sendback.service.targets import Ports, Targets, target_of
+from sendback.service.rules.content import Content, ContentGoneError
+from sendback.service.rules.ports import ActionFailedError
+from sendback.service.rules.rounds import Rounds
+from sendback.service.rules.targets import Ports, Targets, target_of
 from sendback.store.values import OutboxMessage, ReceivedMessage
 
 _MAX_RESULT = 500

@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Protocol
 
 from sendback.mail.printable import printable
-from sendback.service.content import Content
+from sendback.service.rules.content import Content
 
 _SHOWN = 1000  # characters of what a partner said, which may be megabytes
 

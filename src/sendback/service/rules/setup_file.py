@@ -24,7 +24,7 @@ from sendback.receipt.model import BounceAction, Rule, Rules
 from sendback.receipt.plan import tasks_of
 from sendback.receipt.shapes import ActionShapeError, rule_from_shape
 from sendback.service.identities.identities import Identities
-from sendback.service.targets import BUCKET, FUNCTION, MAILBOX, TOPIC, Targets, target_of
+from sendback.service.rules.targets import BUCKET, FUNCTION, MAILBOX, TOPIC, Targets, target_of
 from sendback.store.engine.store import Store
 from sendback.store.engine.transactions import Unit
 from sendback.store.identities.identities import find_identities, find_verified

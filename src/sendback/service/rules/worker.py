@@ -43,12 +43,12 @@ from sendback.receipt.plan import (
 from sendback.receipt.verdicts import UNKNOWN, Verdicts, verdicts_from_json
 from sendback.service.acceptance import CompiledRuleSets, VersionMissingError
 from sendback.service.bouncing.send_bounce import Bouncing
-from sendback.service.content import Content, ContentGoneError, MailToCheck
-from sendback.service.ports import ActionFailedError
 from sendback.service.queues.retry import Backoff
 from sendback.service.queues.worker import LeaseWorker, SetAsideError
-from sendback.service.rounds import Rounds
-from sendback.service.steps import StepContext, StepResult, Steps, needs_verdicts
+from sendback.service.rules.content import Content, ContentGoneError, MailToCheck
+from sendback.service.rules.ports import ActionFailedError
+from sendback.service.rules.rounds import Rounds
+from sendback.service.rules.steps import StepContext, StepResult, Steps, needs_verdicts
 from sendback.store.engine.errors import StoreUnavailableError
 from sendback.store.engine.leasing import MOST_TRIES, Term, penalty
 from sendback.store.engine.store import Store

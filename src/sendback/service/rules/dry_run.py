@@ -33,10 +33,10 @@ from sendback.receipt.plan import (
     step_task,
 )
 from sendback.receipt.verdicts import Verdict
-from sendback.service.content import Content, MailToCheck
-from sendback.service.ports import UnknownTargetError
-from sendback.service.processing import MailAuthenticator
-from sendback.service.targets import Targets, target_of
+from sendback.service.rules.content import Content, MailToCheck
+from sendback.service.rules.ports import UnknownTargetError
+from sendback.service.rules.targets import Targets, target_of
+from sendback.service.rules.worker import MailAuthenticator
 from sendback.store.engine.store import Store
 from sendback.store.identities.identities import IsVerified
 from sendback.store.rules.filters import ListFilters

@@ -28,7 +28,7 @@ from sendback.receipt.constraints import (
 from sendback.receipt.filters import IpFilter, check_filter
 from sendback.receipt.model import BounceAction, Rule, Rules
 from sendback.service.paging import make_token, read_token
-from sendback.service.targets import Targets
+from sendback.service.rules.targets import Targets
 from sendback.store.engine.store import Store
 from sendback.store.identities.identities import IsVerified
 from sendback.store.rules.filters import AddFilter, DeleteFilter, ListFilters

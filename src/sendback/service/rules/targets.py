@@ -18,7 +18,7 @@ from sendback.receipt.model import (
     WorkmailAction,
 )
 from sendback.receipt.plan import Notice, Task
-from sendback.service.ports import (
+from sendback.service.rules.ports import (
     ActionFailedError,
     Functions,
     Mailboxes,

@@ -1,0 +1,1 @@
+"""Receipt rules: how they are changed, and how messages are processed by them."""
