@@ -20,7 +20,6 @@ from sendback.dsn.texts import TextsError, builtin_texts, parse_texts
 from sendback.ids import IdMaker, RandomIds
 from sendback.mail.address import AddressError, Mailbox, parse_mailbox
 from sendback.net.resolver import Resolver
-from sendback.service.acceptance import Acceptance, CompiledRuleSets
 from sendback.service.access.accounts import Accounts
 from sendback.service.access.authorization import Authorization
 from sendback.service.access.keys import Keys
@@ -41,7 +40,8 @@ from sendback.service.identities.verification_templates import VerificationTempl
 from sendback.service.outbox.statistics import Sending
 from sendback.service.queues.retry import Backoff
 from sendback.service.readiness import Readiness
-from sendback.service.receiving import Receiving
+from sendback.service.receiving.acceptance import Acceptance, CompiledRuleSets
+from sendback.service.receiving.receiving import Receiving
 from sendback.service.rules.rounds import Rounds
 from sendback.service.rules.rule_sets import RuleSets
 from sendback.service.rules.setup_file import SetupService

@@ -6,7 +6,12 @@ import pytest
 
 from sendback.mail.address import parse_address
 from sendback.receipt.model import AddHeaderAction, Rule, TlsPolicy
-from sendback.service.acceptance import Acceptance, CompiledRuleSets, Refusal, VersionMissingError
+from sendback.service.receiving.acceptance import (
+    Acceptance,
+    CompiledRuleSets,
+    Refusal,
+    VersionMissingError,
+)
 from sendback.store.access.accounts import AddAccount
 from sendback.store.engine.errors import StoreUnavailableError
 from sendback.store.engine.store import Store, prepare_schema
@@ -52,7 +57,7 @@ def decide(acceptance, receivers, address, *, encrypted=False):
 @pytest.mark.parametrize("room", [0, 1, 3, 400_000])
 def test_a_decision_does_not_hang_on_what_is_compiled_meanwhile(store, monkeypatch, room):
     """Of 150 versions there is room for few: a known recipient stays accepted, and needs TLS."""
-    monkeypatch.setattr("sendback.service.acceptance._CACHED_CONDITIONS", room)
+    monkeypatch.setattr("sendback.service.receiving.acceptance._CACHED_CONDITIONS", room)
 
     async def story():
         acceptance = Acceptance(store, CompiledRuleSets(store), receive_without_rules=True)
@@ -131,8 +136,8 @@ def test_what_many_ask_for_at_once_is_loaded_and_compiled_once(store, monkeypatc
 
 def test_what_is_remembered_is_bounded_and_ends(store, monkeypatch):
     """Ten thousand recipients, a second each: the oldest goes first, never all of them."""
-    monkeypatch.setattr("sendback.service.acceptance._CACHED_RECIPIENTS", 50)
-    monkeypatch.setattr("sendback.service.acceptance._CACHE_SECONDS", 3600.0)
+    monkeypatch.setattr("sendback.service.receiving.acceptance._CACHED_RECIPIENTS", 50)
+    monkeypatch.setattr("sendback.service.receiving.acceptance._CACHE_SECONDS", 3600.0)
 
     async def story():
         address = await account(store, 1, rules())

@@ -2,7 +2,7 @@ import io
 
 import pytest
 
-from sendback.service.spool import INLINE_OCTETS, MemoryBudget, Spool
+from sendback.service.receiving.spool import INLINE_OCTETS, MemoryBudget, Spool
 from sendback.store.engine.blobs import Blobs
 
 

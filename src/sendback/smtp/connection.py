@@ -14,9 +14,9 @@ from collections.abc import Coroutine
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, cast
 
-from sendback.service.acceptance import Receiver, Refusal
-from sendback.service.receiving import HeaderTooLargeError, HopLimitError
-from sendback.service.spool import Spool
+from sendback.service.receiving.acceptance import Receiver, Refusal
+from sendback.service.receiving.receiving import HeaderTooLargeError, HopLimitError
+from sendback.service.receiving.spool import Spool
 from sendback.smtp import protocol, replies
 from sendback.smtp.protocol import LineRun, SmtpMachine
 from sendback.smtp.replies import Reply

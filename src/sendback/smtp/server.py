@@ -12,8 +12,8 @@ from pathlib import Path
 from sendback.fairness import ConnectionRegister
 from sendback.log_limits import LogLimiter
 from sendback.net.networks import client_network
-from sendback.service.acceptance import Acceptance
-from sendback.service.receiving import Receiving
+from sendback.service.receiving.acceptance import Acceptance
+from sendback.service.receiving.receiving import Receiving
 from sendback.smtp import replies
 from sendback.smtp.connection import SmtpConnection
 from sendback.smtp.protocol import Limits, SmtpMachine

@@ -41,10 +41,10 @@ from sendback.receipt.plan import (
     step_task,
 )
 from sendback.receipt.verdicts import UNKNOWN, Verdicts, verdicts_from_json
-from sendback.service.acceptance import CompiledRuleSets, VersionMissingError
 from sendback.service.bouncing.send_bounce import Bouncing
 from sendback.service.queues.retry import Backoff
 from sendback.service.queues.worker import LeaseWorker, SetAsideError
+from sendback.service.receiving.acceptance import CompiledRuleSets, VersionMissingError
 from sendback.service.rules.content import Content, ContentGoneError, MailToCheck
 from sendback.service.rules.ports import ActionFailedError
 from sendback.service.rules.rounds import Rounds

@@ -13,8 +13,8 @@ from sendback.mail.envelope import Envelope
 from sendback.mail.headers import HeaderReading, count_fields, read_header, trace_fields
 from sendback.mail.loops import MAX_RECEIVED
 from sendback.receipt.model import Rules
-from sendback.service.acceptance import Receiver
-from sendback.service.spool import INLINE_OCTETS, MemoryBudget, Spool
+from sendback.service.receiving.acceptance import Receiver
+from sendback.service.receiving.spool import INLINE_OCTETS, MemoryBudget, Spool
 from sendback.store.engine.store import Store
 from sendback.store.messages.messages import AddMessages
 from sendback.store.rules.processing import ProcessingLease, processing_id

@@ -1,0 +1,1 @@
+"""Which mail is accepted, and how it is stored."""
