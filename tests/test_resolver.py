@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from sendback import resolver as module
+from sendback.net import resolver as module
 from sendback.net.resolver import AsyncResolver, DnsFailedError
 from tests.partners.dns_server import DnsServer
 
