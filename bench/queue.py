@@ -19,8 +19,9 @@ from sendback.ids import RandomIds
 from sendback.store.access.accounts import AddAccount
 from sendback.store.engine.leasing import Term
 from sendback.store.engine.store import Store, prepare_schema
+from sendback.store.outbox.destinations import Block
 from sendback.store.outbox.queue import RecordAttempt, TakeLeases, add_to_outbox
-from sendback.store.values import Attempt, Block, Lease, OutboxMessage, OutboxState, Outcome
+from sendback.store.outbox.rows import Attempt, Lease, OutboxMessage, OutboxState, Outcome
 
 SIZES = (1_000, 10_000, 100_000, 1_000_000)
 MEASURED = 5_000

@@ -40,8 +40,9 @@ from sendback.service.identities.verification_templates import VerificationTempl
 from sendback.service.outbox.statistics import Sending
 from sendback.service.queues.retry import Backoff
 from sendback.service.readiness import Readiness
-from sendback.service.receiving.acceptance import Acceptance, CompiledRuleSets
+from sendback.service.receiving.acceptance import Acceptance
 from sendback.service.receiving.receiving import Receiving
+from sendback.service.rules.compiled import CompiledRuleSets
 from sendback.service.rules.rounds import Rounds
 from sendback.service.rules.rule_sets import RuleSets
 from sendback.service.rules.setup_file import SetupService

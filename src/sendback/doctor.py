@@ -43,10 +43,9 @@ from sendback.net.resolver import DnsFailedError, Resolver
 from sendback.receipt.dmarc import parse_record
 from sendback.service.identities.dkim_keys import is_published
 from sendback.service.rules.content import Content, MailToCheck
-from sendback.store.identities.dkim_keys import FindDkimKeys
-from sendback.store.identities.identities import ListIdentities
+from sendback.store.identities.dkim_keys import DkimKeyState, FindDkimKeys
+from sendback.store.identities.identities import IdentityKind, ListIdentities
 from sendback.store.identities.settings import DEFAULTS, FindSettings
-from sendback.store.values import DkimKeyState, IdentityKind
 from sendback.verdicts.authentication import organization
 from sendback.verdicts.look_ups import Budget
 from sendback.verdicts.spf import check_spf

@@ -7,8 +7,12 @@ from datetime import timedelta
 import pytest
 from botocore.config import Config
 
-from sendback.store.identities.identities import PutIdentity
-from sendback.store.values import Identity, IdentityKind, VerificationStatus
+from sendback.store.identities.identities import (
+    Identity,
+    IdentityKind,
+    PutIdentity,
+    VerificationStatus,
+)
 from tests.contract.errors import error
 from tests.partners.sendback import Sendback
 

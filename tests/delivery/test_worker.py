@@ -15,7 +15,7 @@ from sendback.store.engine.leasing import Term
 from sendback.store.engine.store import Store, prepare_schema
 from sendback.store.outbox.control import ShowOutbox
 from sendback.store.outbox.queue import TakeLeases, add_to_outbox
-from sendback.store.values import Outcome
+from sendback.store.outbox.rows import Outcome
 from tests.conftest import NOW
 from tests.partners.queue import ACCOUNT, a_bounce
 

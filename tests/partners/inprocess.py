@@ -18,8 +18,8 @@ from sendback.service.rules.setup_file import Applied, parse_setup
 from sendback.serving import prepare, serve
 from sendback.store.access.accounts import AddAccount
 from sendback.store.outbox.control import ListOutbox, Selection, ShowOutbox
-from sendback.store.rules.processing import FindProcessing
-from sendback.store.values import Attempt, OutboxMessage, ProcessingState, StepRecord
+from sendback.store.outbox.rows import Attempt, OutboxMessage
+from sendback.store.rules.processing import FindProcessing, ProcessingState, StepRecord
 from tests.partners.clients import send_mail, ses
 
 T = TypeVar("T")

@@ -10,7 +10,7 @@ from sendback.ids import RandomIds
 from sendback.store.access.accounts import AddAccount
 from sendback.store.engine.store import Store, prepare_schema
 from sendback.store.outbox.queue import add_to_outbox
-from sendback.store.values import OutboxMessage
+from sendback.store.outbox.rows import OutboxMessage
 
 ACCOUNT = "000000000000"
 _CONTENT = b"From: mailer-daemon@example.com\r\nSubject: x\r\n\r\n" + (b"x" * 78 + b"\r\n") * 62

@@ -6,18 +6,18 @@ import pytest
 
 from sendback.mail.address import parse_address
 from sendback.receipt.model import AddHeaderAction, Rule, TlsPolicy
-from sendback.service.receiving.acceptance import (
-    Acceptance,
-    CompiledRuleSets,
-    Refusal,
-    VersionMissingError,
-)
+from sendback.service.receiving.acceptance import Acceptance, Refusal
+from sendback.service.rules.compiled import CompiledRuleSets, VersionMissingError
 from sendback.store.access.accounts import AddAccount
 from sendback.store.engine.errors import StoreUnavailableError
 from sendback.store.engine.store import Store, prepare_schema
-from sendback.store.identities.identities import PutIdentity
+from sendback.store.identities.identities import (
+    Identity,
+    IdentityKind,
+    PutIdentity,
+    VerificationStatus,
+)
 from sendback.store.rules.rule_sets import ActivateRuleSet, LoadRules, PutRuleSet
-from sendback.store.values import Identity, IdentityKind, VerificationStatus
 from tests.conftest import NOW
 
 CLIENT = "192.0.2.1"
@@ -57,7 +57,7 @@ def decide(acceptance, receivers, address, *, encrypted=False):
 @pytest.mark.parametrize("room", [0, 1, 3, 400_000])
 def test_a_decision_does_not_hang_on_what_is_compiled_meanwhile(store, monkeypatch, room):
     """Of 150 versions there is room for few: a known recipient stays accepted, and needs TLS."""
-    monkeypatch.setattr("sendback.service.receiving.acceptance._CACHED_CONDITIONS", room)
+    monkeypatch.setattr("sendback.service.rules.compiled._CACHED_CONDITIONS", room)
 
     async def story():
         acceptance = Acceptance(store, CompiledRuleSets(store), receive_without_rules=True)

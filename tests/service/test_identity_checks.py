@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sendback.service.identities.dns_checks import PATIENCE, Answer, Observation, judged
-from sendback.store.values import CheckKind, IdentityCheck, VerificationStatus
+from sendback.store.identities.checks import CheckKind, IdentityCheck
+from sendback.store.identities.identities import VerificationStatus
 from tests.partners.dns_server import DnsServer
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)

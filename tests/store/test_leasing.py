@@ -27,14 +27,18 @@ from sendback.store.outbox.queue import (
     TakeSuspect,
     add_to_outbox,
 )
+from sendback.store.outbox.rows import Attempt, OutboxState, Outcome
 from sendback.store.rules.processing import (
     FailProcessing,
     FindProcessing,
     GiveBackProcessing,
     HasSuspectProcessing,
+    Processing,
+    ProcessingState,
     RecordProgress,
     ReleaseProcessing,
     RenewProcessing,
+    StepRecord,
     TakeProcessing,
     TakeSuspectProcessing,
     add_processing,
@@ -44,14 +48,6 @@ from sendback.store.rules.processing_control import (
     ChooseProcessing,
     DropProcessing,
     RetryProcessing,
-)
-from sendback.store.values import (
-    Attempt,
-    OutboxState,
-    Outcome,
-    Processing,
-    ProcessingState,
-    StepRecord,
 )
 from tests.conftest import NOW
 from tests.partners.queue import ACCOUNT, a_bounce

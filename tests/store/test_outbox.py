@@ -17,7 +17,7 @@ from sendback.store.outbox.control import (
     Selection,
     Steer,
 )
-from sendback.store.outbox.destinations import ListDestinations, PauseDestination
+from sendback.store.outbox.destinations import Block, ListDestinations, PauseDestination
 from sendback.store.outbox.queue import (
     ExpireWaiting,
     ForgetFinished,
@@ -27,8 +27,7 @@ from sendback.store.outbox.queue import (
     TakeLeases,
     add_to_outbox,
 )
-from sendback.store.outbox.rows import IS_TRUSTED
-from sendback.store.values import Attempt, Block, OutboxState, Outcome
+from sendback.store.outbox.rows import IS_TRUSTED, Attempt, OutboxState, Outcome
 from tests.conftest import NOW
 from tests.partners.queue import ACCOUNT, a_bounce
 

@@ -36,9 +36,9 @@ from sendback.store.messages.messages import ExpireContent, ForgetMessages
 from sendback.store.outbox.destinations import ForgetDestinations
 from sendback.store.outbox.mta_sts import ForgetStsPolicies
 from sendback.store.outbox.queue import ExpireWaiting, ForgetFinished, add_to_outbox
+from sendback.store.outbox.rows import OutboxState
 from sendback.store.rules.processing import ForgetProcessed
 from sendback.store.rules.rule_sets import ForgetVersions
-from sendback.store.values import OutboxState
 from tests.conftest import NOW
 from tests.partners.queue import ACCOUNT, a_bounce
 

@@ -19,22 +19,18 @@ from sendback.store.engine.tables import metadata
 from sendback.store.identities.identities import IsVerified
 from sendback.store.outbox.control import ShowOutbox
 from sendback.store.outbox.queue import FailDelivery, RecordAttempt, TakeLeases, add_to_outbox
+from sendback.store.outbox.rows import Attempt, OutboxState, Outcome
 from sendback.store.rules.processing import (
     FindProcessing,
+    Processing,
+    ProcessingState,
     RecordProgress,
+    StepRecord,
     TakeProcessing,
     add_processing,
     processing_id,
 )
 from sendback.store.rules.targets import FindTarget, put_targets
-from sendback.store.values import (
-    Attempt,
-    OutboxState,
-    Outcome,
-    Processing,
-    ProcessingState,
-    StepRecord,
-)
 from tests.conftest import NOW
 from tests.partners.queue import ACCOUNT, a_bounce
 

@@ -12,7 +12,8 @@ from sendback.cli.output import print_fields, print_rows, say
 if TYPE_CHECKING:
     from sendback.app import App
     from sendback.config import Settings
-    from sendback.store.values import Account, User
+    from sendback.store.access.accounts import Account
+    from sendback.store.access.users import User
 
 app = typer.Typer(
     help="Accounts: each has its own identities, rules, messages, keys.", no_args_is_help=True

@@ -11,7 +11,7 @@ from sendback.cli.output import print_fields, print_rows, say
 if TYPE_CHECKING:
     from sendback.app import App
     from sendback.config import Settings
-    from sendback.store.values import Identity
+    from sendback.store.identities.identities import Identity
 
 app = typer.Typer(
     help="Addresses and domains that mail is received for and bounced from.", no_args_is_help=True

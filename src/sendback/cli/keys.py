@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from sendback.app import App
     from sendback.config import Settings
     from sendback.service.access.keys import IssuedKey
-    from sendback.store.values import AccessKey
+    from sendback.store.access.keys import AccessKey
 
 app = typer.Typer(help="Access keys for the API.", no_args_is_help=True)
 

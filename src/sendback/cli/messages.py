@@ -13,7 +13,8 @@ from sendback.cli.output import print_fields, print_rows, printable
 if TYPE_CHECKING:
     from sendback.app import App
     from sendback.config import Settings
-    from sendback.store.values import Processing, ProcessingState, ReceivedMessage, StepRecord
+    from sendback.store.messages.messages import ReceivedMessage
+    from sendback.store.rules.processing import Processing, ProcessingState, StepRecord
 
     _Processed = tuple[Processing, Sequence[StepRecord]] | None
     _Shown = tuple[ReceivedMessage, bytes, _Processed]
@@ -45,7 +46,7 @@ def list_messages(
 
     async def work(app: "App", settings: "Settings") -> list[dict[str, Any]]:
         from sendback.store.messages.messages import ListMessages
-        from sendback.store.values import ProcessingState
+        from sendback.store.rules.processing import ProcessingState
 
         wanted = ProcessingState(state) if state else None
         found = await app.store.read(ListMessages(settings.account_id, limit, wanted))
@@ -107,7 +108,7 @@ def retry(
     place: Place,
 ) -> None:
     """Work on held messages again: those named, or all. What was done already is not done twice."""
-    from sendback.store.values import ProcessingState
+    from sendback.store.rules.processing import ProcessingState
 
     async def retry_some(app: "App", account_id: str, chosen: tuple[str, ...]) -> int:
         from sendback.store.rules.processing_control import RetryProcessing
@@ -133,7 +134,7 @@ def drop(
     What a worker is working on at this moment is left alone. The messages themselves stay.
     """
     _check_state(state, ("held", "queued"))
-    from sendback.store.values import ProcessingState
+    from sendback.store.rules.processing import ProcessingState
 
     async def drop_some(app: "App", account_id: str, chosen: tuple[str, ...]) -> int:
         from sendback.store.rules.processing_control import DropProcessing

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from sendback.app import App
     from sendback.config import Settings
     from sendback.store.outbox.control import Selection
-    from sendback.store.values import Attempt, Destination, OutboxMessage, OutboxState
+    from sendback.store.outbox.destinations import Destination
+    from sendback.store.outbox.rows import Attempt, OutboxMessage, OutboxState
 
 app = typer.Typer(
     help="Bounces, what became of them, and how their delivery is steered.", no_args_is_help=True
@@ -44,7 +45,7 @@ class Filter:
     def selection(self, app: "App", account_id: str, ids: Sequence[str] = ()) -> "Selection":
         from sendback.mail.address import identity_name
         from sendback.store.outbox.control import Selection
-        from sendback.store.values import OutboxState
+        from sendback.store.outbox.rows import OutboxState
 
         created_before = None
         if self.older_than:
@@ -292,7 +293,7 @@ class _Steering:
 
     async def _steer(self, app: "App", settings: "Settings", selection: "Selection") -> int:
         from sendback.store.outbox.control import ChooseOutbox, Steer
-        from sendback.store.values import OutboxState
+        from sendback.store.outbox.rows import OutboxState
 
         now = app.clock.now()
         expires_at = now + settings.give_up_after if self.state == "queued" else None

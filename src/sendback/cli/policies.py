@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from sendback.app import App
     from sendback.config import Settings
     from sendback.service.access.policy_simulator import Simulation
-    from sendback.store.values import NamedPolicy
+    from sendback.store.access.users import NamedPolicy
 
 app = typer.Typer(
     help="Policies: who may use an identity (sending authorization), what a user may do.",

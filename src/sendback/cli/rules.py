@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from sendback.mail.envelope import Envelope
     from sendback.service.rules.dry_run import Rehearsal
     from sendback.service.rules.setup_file import Applied
-    from sendback.store.values import RuleSet
+    from sendback.store.rules.rule_sets import RuleSet
 
 app = typer.Typer(
     help="What becomes of mail: receipt rule sets, IP filters and their targets.",

@@ -18,8 +18,7 @@ from sendback.net.connector import Connector, ConnectorError
 from sendback.net.resolver import AsyncResolver, DnsFailedError, InFlight
 from sendback.store.engine.errors import StoreUnavailableError
 from sendback.store.engine.store import Store
-from sendback.store.outbox.mta_sts import FindStsPolicy, KeepStsPolicy
-from sendback.store.values import KeptStsPolicy
+from sendback.store.outbox.mta_sts import FindStsPolicy, KeepStsPolicy, KeptStsPolicy
 
 log = logging.getLogger(__name__)
 

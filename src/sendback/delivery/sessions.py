@@ -33,7 +33,7 @@ from sendback.delivery.conversation import (
 from sendback.delivery.dane import DaneError, check_chain
 from sendback.delivery.routes import Location
 from sendback.mail.address import AddressError, parse_address
-from sendback.store.values import OutboxMessage
+from sendback.store.outbox.rows import OutboxMessage
 
 
 class HostFailedError(Exception):

@@ -26,9 +26,8 @@ from sendback.delivery.sessions import (
 from sendback.delivery.transports import Fault, Result
 from sendback.mail.address import AddressError, parse_address
 from sendback.mail.printable import printable
-from sendback.store.values import OutboxMessage, Outcome
+from sendback.store.outbox.rows import OutboxMessage, Outcome
 
-# Puts DKIM signatures on a message.
 Sign = Callable[[OutboxMessage], Awaitable[OutboxMessage]]
 
 # A session that nobody used for so long is closed: the peer counts it against its limits.

@@ -5,7 +5,7 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import ClassVar, Protocol
 
-from sendback.store.values import OutboxMessage, Outcome
+from sendback.store.outbox.rows import OutboxMessage, Outcome
 
 
 class Fault(StrEnum):

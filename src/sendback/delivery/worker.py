@@ -21,6 +21,7 @@ from sendback.store.engine.errors import StoreUnavailableError
 from sendback.store.engine.leasing import MOST_TRIES, Term
 from sendback.store.engine.store import Store
 from sendback.store.engine.transactions import Unit
+from sendback.store.outbox.destinations import Block
 from sendback.store.outbox.queue import (
     FailDelivery,
     HasSuspects,
@@ -30,7 +31,7 @@ from sendback.store.outbox.queue import (
     TakeLeases,
     TakeSuspect,
 )
-from sendback.store.values import Attempt, Block, Lease, OutboxState, Outcome
+from sendback.store.outbox.rows import Attempt, Lease, OutboxState, Outcome
 
 log = logging.getLogger(__name__)
 

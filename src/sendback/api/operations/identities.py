@@ -9,7 +9,7 @@ from sendback.api.services import Request, Services
 from sendback.aws.errors import SesError
 from sendback.service.identities.dkim_keys import tokens
 from sendback.service.identities.identities import MAX_PAGE
-from sendback.store.values import Identity, IdentityKind
+from sendback.store.identities.identities import Identity, IdentityKind
 
 _MAX_ATTRIBUTES = 100  # SES API: "up to 100 identities at a time"
 

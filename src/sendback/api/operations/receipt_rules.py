@@ -12,7 +12,7 @@ from sendback.api.services import Request, Services
 from sendback.receipt.constraints import check_name, invalid
 from sendback.receipt.model import Rule
 from sendback.receipt.shapes import ActionShapeError, rule_from_shape, rule_to_shape
-from sendback.store.values import RuleSet
+from sendback.store.rules.rule_sets import RuleSet
 
 Output = Mapping[str, Any]
 

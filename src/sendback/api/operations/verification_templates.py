@@ -6,7 +6,7 @@ from typing import Any
 from sendback.api.services import Request, Services
 from sendback.aws.errors import SesError
 from sendback.service.identities.verification_templates import MAX_PAGE
-from sendback.store.values import VerificationTemplate
+from sendback.store.identities.verification_templates import VerificationTemplate
 
 Output = Mapping[str, Any]
 

@@ -7,17 +7,18 @@ from collections.abc import Sequence
 from sendback.authz.policy import PolicyError, PolicyKind, compact, parse_policy
 from sendback.aws.arn import ROOT_USER
 from sendback.clock import Clock
-from sendback.store.access.accounts import AddAccount, ListAccounts, has_account
+from sendback.store.access.accounts import Account, AddAccount, ListAccounts, has_account
 from sendback.store.access.users import (
     AddUser,
     DeleteUser,
     DeleteUserPolicy,
     FindUserPolicies,
     ListUsers,
+    NamedPolicy,
     PutUserPolicy,
+    User,
 )
 from sendback.store.engine.store import Store
-from sendback.store.values import Account, NamedPolicy, User
 
 _ACCOUNT = re.compile(r"\d{12}", re.ASCII)
 _NAME = re.compile(r"[\w+=,.@-]{1,64}", re.ASCII)  # IAM's rule for users and policies

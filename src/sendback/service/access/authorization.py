@@ -16,7 +16,7 @@ from sendback.aws.model import operation_model
 from sendback.clock import Clock
 from sendback.mail.address import AddressError, Mailbox, identity_name, parse_mailbox
 from sendback.service.access.caller import Caller, CallOrigin, call_context
-from sendback.store.values import NamedPolicy
+from sendback.store.access.users import NamedPolicy
 
 SEND_BOUNCE = "ses:SendBounce"
 # Operations on identities that may be used by others: decided when the identity is known.

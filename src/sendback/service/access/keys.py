@@ -24,6 +24,7 @@ from sendback.service.access.authorization import restrictions
 from sendback.service.access.caller import Caller
 from sendback.store.access.accounts import AddAccount, has_account
 from sendback.store.access.keys import (
+    AccessKey,
     AddKey,
     DeleteKey,
     FindKey,
@@ -31,10 +32,9 @@ from sendback.store.access.keys import (
     RecordUse,
     SetKeyDisabled,
 )
-from sendback.store.access.users import AddUser, has_user
+from sendback.store.access.users import AddUser, NamedPolicy, has_user
 from sendback.store.engine.errors import StoreUnavailableError
 from sendback.store.engine.store import Store
-from sendback.store.values import AccessKey, NamedPolicy
 
 log = logging.getLogger(__name__)
 

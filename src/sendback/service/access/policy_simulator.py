@@ -19,11 +19,10 @@ from sendback.service.access.authorization import (
     restrictions,
 )
 from sendback.service.access.caller import Caller, CallOrigin
-from sendback.store.access.users import find_user_policies
+from sendback.store.access.users import NamedPolicy, find_user_policies
 from sendback.store.engine.store import Store
 from sendback.store.identities.identities import find_verified
 from sendback.store.identities.policies import find_identity_policies
-from sendback.store.values import NamedPolicy
 
 
 class QuestionError(ValueError):

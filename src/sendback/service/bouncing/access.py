@@ -23,7 +23,7 @@ from sendback.mail.covering import covering_names
 from sendback.mail.envelope import Recipient
 from sendback.service.access.authorization import Access, Authorization, not_permitted
 from sendback.store.bouncing.bounces import Found, Key
-from sendback.store.values import ReceivedMessage
+from sendback.store.messages.messages import ReceivedMessage
 
 MAX_ARNS = 20
 

@@ -48,8 +48,8 @@ from sendback.store.bouncing.bounces import FindForBounce, Found, QueueBounce
 from sendback.store.bouncing.calls import CallKey
 from sendback.store.engine.store import Store
 from sendback.store.identities.identities import IsVerified
-from sendback.store.messages.messages import FindBody
-from sendback.store.values import OutboxMessage, ReceivedMessage
+from sendback.store.messages.messages import FindBody, ReceivedMessage
+from sendback.store.outbox.rows import OutboxMessage
 
 log = logging.getLogger(__name__)
 

@@ -18,15 +18,20 @@ from sendback.service.identities.dkim_keys import tokens
 from sendback.service.identities.policies import own_identity
 from sendback.service.identities.verification import Verification
 from sendback.store.engine.store import Store
-from sendback.store.identities.checks import FindChecks, ask_check, drop_check
-from sendback.store.identities.dkim_keys import FindDkimKeys
-from sendback.store.identities.identities import FindIdentities
-from sendback.store.identities.settings import DEFAULTS, ChangeSettings, FindSettings
-from sendback.store.values import (
+from sendback.store.identities.checks import (
     CheckKind,
+    FindChecks,
     IdentityCheck,
+    ask_check,
+    drop_check,
+)
+from sendback.store.identities.dkim_keys import FindDkimKeys
+from sendback.store.identities.identities import FindIdentities, VerificationStatus
+from sendback.store.identities.settings import (
+    DEFAULTS,
+    ChangeSettings,
+    FindSettings,
     IdentitySettings,
-    VerificationStatus,
 )
 
 _TOPIC = re.compile(

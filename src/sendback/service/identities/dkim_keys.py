@@ -17,8 +17,13 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Connection
 
 from sendback.crypto.sealing import Sealing
-from sendback.store.identities.dkim_keys import add_dkim_keys, find_dkim_keys, set_dkim_state
-from sendback.store.values import DkimKey, DkimKeyState
+from sendback.store.identities.dkim_keys import (
+    DkimKey,
+    DkimKeyState,
+    add_dkim_keys,
+    find_dkim_keys,
+    set_dkim_state,
+)
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey

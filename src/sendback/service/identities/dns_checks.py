@@ -24,17 +24,18 @@ from sendback.service.identities.dkim_keys import is_published
 from sendback.store.engine.errors import StoreUnavailableError
 from sendback.store.engine.store import Store
 from sendback.store.identities.checks import (
+    CheckKind,
     FailCheck,
     FindChecks,
     GiveBackCheck,
+    IdentityCheck,
     RecordCheck,
     TakeDueChecks,
     TakeSuspectCheck,
 )
-from sendback.store.identities.dkim_keys import FindDkimKeys, MarkSeen
-from sendback.store.identities.identities import FindIdentities
+from sendback.store.identities.dkim_keys import DkimKeyState, FindDkimKeys, MarkSeen
+from sendback.store.identities.identities import FindIdentities, VerificationStatus
 from sendback.store.identities.settings import FindSettings
-from sendback.store.values import CheckKind, DkimKeyState, IdentityCheck, VerificationStatus
 
 log = logging.getLogger(__name__)
 

@@ -7,9 +7,8 @@ from sendback.service.identities.dkim_keys import DnsRecord, record_of
 from sendback.service.identities.dns_checks import domain_record_name
 from sendback.store.engine.store import Store
 from sendback.store.identities.dkim_keys import FindDkimKeys
-from sendback.store.identities.identities import FindIdentities
+from sendback.store.identities.identities import FindIdentities, IdentityKind
 from sendback.store.identities.settings import FindSettings
-from sendback.store.values import IdentityKind
 
 
 async def wanted_records(

@@ -21,12 +21,14 @@ from sendback.service.identities.verification import Verification, new_token
 from sendback.service.paging import make_token, read_token
 from sendback.store.engine.store import Store
 from sendback.store.engine.transactions import Unit
-from sendback.store.identities.checks import ask_check
-from sendback.store.identities.dkim_keys import FindDkimKeys, add_dkim_keys, find_dkim_keys
+from sendback.store.identities.checks import CheckKind, IdentityCheck, ask_check
+from sendback.store.identities.dkim_keys import DkimKey, FindDkimKeys, add_dkim_keys, find_dkim_keys
 from sendback.store.identities.identities import (
     MAX_IDENTITIES,
     DeleteIdentity,
     FindIdentities,
+    Identity,
+    IdentityKind,
     ListIdentities,
     PutIdentity,
     TooManyIdentitiesError,
@@ -38,14 +40,7 @@ from sendback.store.identities.verification_mails import (
     check_verification_limits,
 )
 from sendback.store.outbox.queue import add_to_outbox
-from sendback.store.values import (
-    CheckKind,
-    DkimKey,
-    Identity,
-    IdentityCheck,
-    IdentityKind,
-    OutboxMessage,
-)
+from sendback.store.outbox.rows import OutboxMessage
 
 MAX_PAGE = 1000
 

@@ -13,13 +13,13 @@ from sendback.authz.policy import (
 from sendback.aws.arn import IdentityArn, parse_identity_arn
 from sendback.aws.errors import SesError, shown, validation_error, violation
 from sendback.mail.address import identity_name
+from sendback.store.access.users import NamedPolicy
 from sendback.store.engine.store import Store
 from sendback.store.identities.policies import (
     DeleteIdentityPolicy,
     FindIdentityPolicies,
     PutIdentityPolicy,
 )
-from sendback.store.values import NamedPolicy
 
 MAX_POLICIES = 20
 _MAX_NAME = 64

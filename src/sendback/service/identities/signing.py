@@ -28,16 +28,11 @@ from sendback.mail.covering import covering_names
 from sendback.mail.dkim import SigningKey, sign
 from sendback.service.identities.dkim_keys import ED25519, belongs_to
 from sendback.store.engine.store import Store
-from sendback.store.identities.checks import find_checks
-from sendback.store.identities.dkim_keys import find_dkim_keys
+from sendback.store.identities.checks import CheckKind, find_checks
+from sendback.store.identities.dkim_keys import DkimKey, DkimKeyState, find_dkim_keys
+from sendback.store.identities.identities import VerificationStatus
 from sendback.store.identities.settings import DEFAULTS, FindSettings
-from sendback.store.values import (
-    CheckKind,
-    DkimKey,
-    DkimKeyState,
-    OutboxMessage,
-    VerificationStatus,
-)
+from sendback.store.outbox.rows import OutboxMessage
 
 _HOLDS_SECONDS = 60.0
 _REMEMBERED = 10_000

@@ -12,17 +12,16 @@ from sendback.mail.address import Address, parse_mailbox
 from sendback.service.identities.verification_links import ForgedLinkError, Link, Links
 from sendback.service.identities.verification_mails import VerificationMails
 from sendback.store.engine.store import Store
-from sendback.store.identities.identities import FindIdentities, UseVerificationToken
-from sendback.store.identities.verification_mails import UNLIMITED, VerificationLimits
-from sendback.store.identities.verification_templates import FindTemplate
-from sendback.store.values import (
-    CheckKind,
+from sendback.store.identities.checks import CheckKind, IdentityCheck
+from sendback.store.identities.identities import (
+    FindIdentities,
     Identity,
-    IdentityCheck,
-    OutboxMessage,
+    UseVerificationToken,
     VerificationStatus,
-    VerificationTemplate,
 )
+from sendback.store.identities.verification_mails import UNLIMITED, VerificationLimits
+from sendback.store.identities.verification_templates import FindTemplate, VerificationTemplate
+from sendback.store.outbox.rows import OutboxMessage
 
 
 class LinkState(Enum):

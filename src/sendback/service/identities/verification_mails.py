@@ -13,9 +13,9 @@ from email.utils import format_datetime
 
 from sendback.ids import IdMaker
 from sendback.mail.address import Address, Mailbox
-from sendback.store.values import OutboxMessage, VerificationTemplate
+from sendback.store.identities.verification_templates import VerificationTemplate
+from sendback.store.outbox.rows import OutboxMessage
 
-# Plain ASCII on the wire, whatever the peer: headers in RFC 2047, bodies quoted or base64.
 _POLICY = policy.SMTP.clone(cte_type="7bit")
 
 _TEXT = """\

@@ -23,8 +23,8 @@ from sendback.store.identities.verification_templates import (
     FindTemplate,
     ListTemplates,
     ReplaceTemplate,
+    VerificationTemplate,
 )
-from sendback.store.values import VerificationTemplate
 
 MAX_TEMPLATES = 50  # SES quotas
 MAX_PAGE = 50

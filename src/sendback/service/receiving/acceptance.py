@@ -14,25 +14,22 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from time import monotonic
 
-from cachetools import LRUCache, TTLCache
+from cachetools import TTLCache
 
 from sendback.mail.address import Address
 from sendback.mail.covering import covering_names
-from sendback.net.resolver import InFlight
 from sendback.receipt.filters import IpFilter, is_admitted
-from sendback.receipt.matching import CompiledRules, compile_rules
-from sendback.receipt.model import Rules
+from sendback.receipt.matching import CompiledRules
+from sendback.service.rules.compiled import CompiledRuleSets, VersionMissingError
 from sendback.store.engine.errors import StoreUnavailableError
 from sendback.store.engine.store import Store
 from sendback.store.rules.filters import AllFilters
-from sendback.store.rules.rule_sets import FindActiveVersions, LoadRules
+from sendback.store.rules.rule_sets import FindActiveVersions
 
 log = logging.getLogger(__name__)
 
 _CACHE_SECONDS = 1.0
 _CACHED_RECIPIENTS = 10_000
-# Of compiled rule sets, counted in recipients and rules: some 100 MB.
-_CACHED_CONDITIONS = 400_000
 
 
 class Refusal(Enum):
@@ -41,10 +38,6 @@ class Refusal(Enum):
     UNKNOWN = auto()
     BLOCKED = auto()
     TLS_REQUIRED = auto()
-
-
-class VersionMissingError(Exception):
-    """The store has no rules under this version."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,39 +55,6 @@ class Receiver:
 
     account_id: str
     active: ActiveRules | None
-
-
-class CompiledRuleSets:
-    """Rule sets by version, compiled once: a version never changes."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self._known: LRUCache[str, CompiledRules] = LRUCache(
-            _CACHED_CONDITIONS, getsizeof=lambda compiled: _size(compiled.rules)
-        )
-        self._loading: InFlight[str, CompiledRules] = InFlight()
-
-    def forget(self) -> None:
-        """Drop what is compiled: rules are loaded from the store anew."""
-        self._known.clear()
-
-    async def get(self, version: str) -> CompiledRules:
-        """Raises `VersionMissingError`, `StoreUnavailableError`."""
-        found: CompiledRules | None = self._known.get(version)
-        return found or await self._loading.share(version, lambda: self._load(version))
-
-    async def _load(self, version: str) -> CompiledRules:
-        rules = await self._store.read(LoadRules(version))
-        if rules is None:
-            raise VersionMissingError(f"the rules of version {version} are gone")
-        compiled = compile_rules(rules)
-        if _size(rules) <= _CACHED_CONDITIONS:
-            self._known[version] = compiled
-        return compiled
-
-
-def _size(rules: Rules) -> int:
-    return 1 + sum(1 + len(rule.recipients) for rule in rules)
 
 
 class Acceptance:

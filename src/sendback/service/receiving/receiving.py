@@ -16,9 +16,8 @@ from sendback.receipt.model import Rules
 from sendback.service.receiving.acceptance import Receiver
 from sendback.service.receiving.spool import INLINE_OCTETS, MemoryBudget, Spool
 from sendback.store.engine.store import Store
-from sendback.store.messages.messages import AddMessages
-from sendback.store.rules.processing import ProcessingLease, processing_id
-from sendback.store.values import Body, Processing, ReceivedMessage
+from sendback.store.messages.messages import AddMessages, Body, ReceivedMessage
+from sendback.store.rules.processing import Processing, ProcessingLease, processing_id
 
 log = logging.getLogger(__name__)
 

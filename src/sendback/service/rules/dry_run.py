@@ -40,7 +40,7 @@ from sendback.service.rules.worker import MailAuthenticator
 from sendback.store.engine.store import Store
 from sendback.store.identities.identities import IsVerified
 from sendback.store.rules.filters import ListFilters
-from sendback.store.values import RuleSet
+from sendback.store.rules.rule_sets import RuleSet
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,9 +40,9 @@ from sendback.store.rules.rule_sets import (
     FindActiveRuleSet,
     FindRuleSet,
     ListRuleSets,
+    RuleSet,
     find_rule_set,
 )
-from sendback.store.values import RuleSet
 
 _PAGE = 100
 

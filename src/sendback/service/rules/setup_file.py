@@ -27,11 +27,10 @@ from sendback.service.identities.identities import Identities
 from sendback.service.rules.targets import BUCKET, FUNCTION, MAILBOX, TOPIC, Targets, target_of
 from sendback.store.engine.store import Store
 from sendback.store.engine.transactions import Unit
-from sendback.store.identities.identities import find_identities, find_verified
+from sendback.store.identities.identities import Identity, find_identities, find_verified
 from sendback.store.rules.filters import put_filters
 from sendback.store.rules.rule_sets import ActivateRuleSet, PutRuleSet, prune_rule_sets
 from sendback.store.rules.targets import put_targets
-from sendback.store.values import Identity
 
 _KINDS = {"buckets": BUCKET, "topics": TOPIC, "functions": FUNCTION, "mailboxes": MAILBOX}
 _TABLES = {"identities", "active_rule_set", "filters", "rule_sets", *_KINDS}

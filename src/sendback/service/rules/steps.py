@@ -51,7 +51,8 @@ from sendback.service.rules.content import Content, ContentGoneError
 from sendback.service.rules.ports import ActionFailedError
 from sendback.service.rules.rounds import Rounds
 from sendback.service.rules.targets import Ports, Targets, target_of
-from sendback.store.values import OutboxMessage, ReceivedMessage
+from sendback.store.messages.messages import ReceivedMessage
+from sendback.store.outbox.rows import OutboxMessage
 
 _MAX_RESULT = 500
 # What is composed of a larger header or content is composed beside the event loop.

@@ -44,7 +44,7 @@ from sendback.receipt.verdicts import UNKNOWN, Verdicts, verdicts_from_json
 from sendback.service.bouncing.send_bounce import Bouncing
 from sendback.service.queues.retry import Backoff
 from sendback.service.queues.worker import LeaseWorker, SetAsideError
-from sendback.service.receiving.acceptance import CompiledRuleSets, VersionMissingError
+from sendback.service.rules.compiled import CompiledRuleSets, VersionMissingError
 from sendback.service.rules.content import Content, ContentGoneError, MailToCheck
 from sendback.service.rules.ports import ActionFailedError
 from sendback.service.rules.rounds import Rounds
@@ -53,24 +53,20 @@ from sendback.store.engine.errors import StoreUnavailableError
 from sendback.store.engine.leasing import MOST_TRIES, Term, penalty
 from sendback.store.engine.store import Store
 from sendback.store.engine.transactions import Unit
-from sendback.store.messages.messages import FindBody, FindMessage
+from sendback.store.messages.messages import Body, FindBody, FindMessage, ReceivedMessage
+from sendback.store.outbox.rows import OutboxMessage
 from sendback.store.rules.processing import (
     FailProcessing,
     GiveBackProcessing,
     HasSuspectProcessing,
     ProcessingLease,
+    ProcessingState,
     RecordProgress,
     ReleaseProcessing,
     RenewProcessing,
+    StepRecord,
     TakeProcessing,
     TakeSuspectProcessing,
-)
-from sendback.store.values import (
-    Body,
-    OutboxMessage,
-    ProcessingState,
-    ReceivedMessage,
-    StepRecord,
 )
 
 log = logging.getLogger(__name__)

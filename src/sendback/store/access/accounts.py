@@ -8,7 +8,16 @@ from sqlalchemy import Connection, bindparam, insert, select, update
 
 from sendback.clock import from_milliseconds, to_milliseconds
 from sendback.store.engine.tables import accounts
-from sendback.store.values import Account
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """An account; `name` is for people."""
+
+    account_id: str
+    name: str
+    created_at: datetime
+
 
 _TAKE_TURN = (
     update(accounts)

@@ -13,10 +13,28 @@ from sendback.clock import (
     to_milliseconds,
     to_optional_milliseconds,
 )
-from sendback.store.access.users import find_user_policies
+from sendback.store.access.users import NamedPolicy, find_user_policies
 from sendback.store.engine.sweeping import SweepStep, Swept, delete_some
 from sendback.store.engine.tables import access_keys
-from sendback.store.values import AccessKey, NamedPolicy
+
+
+@dataclass(frozen=True, slots=True)
+class AccessKey:
+    """An access key; its secret is sealed with the installation's secret.
+
+    One with `expires_at` is a temporary one, and goes with the session token of that hash.
+    """
+
+    access_key: str
+    account_id: str
+    user_name: str
+    sealed_secret: bytes
+    created_at: datetime
+    disabled_at: datetime | None = None
+    last_used_at: datetime | None = None
+    expires_at: datetime | None = None
+    token_hash: str | None = None
+
 
 _TOUCH = (
     update(access_keys)

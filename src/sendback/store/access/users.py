@@ -8,7 +8,24 @@ from sqlalchemy import Connection, delete, insert, select, update
 
 from sendback.clock import from_milliseconds, to_milliseconds
 from sendback.store.engine.tables import access_keys, user_policies, users
-from sendback.store.values import NamedPolicy, User
+
+
+@dataclass(frozen=True, slots=True)
+class NamedPolicy:
+    """A policy document under the name that it is attached with."""
+
+    name: str
+    document: str
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """A user of an account; `policies` restrict it when it has any."""
+
+    account_id: str
+    name: str
+    created_at: datetime
+    policies: tuple[NamedPolicy, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

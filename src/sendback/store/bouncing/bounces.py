@@ -12,13 +12,14 @@ from typing import Self
 from sqlalchemy import Connection
 
 from sendback.store.access.accounts import take_turn
+from sendback.store.access.users import NamedPolicy
 from sendback.store.bouncing.calls import CallKey, find_calls, remember_calls
 from sendback.store.engine.transactions import BatchUnit
 from sendback.store.identities.identities import find_verified
 from sendback.store.identities.policies import find_identity_policies
-from sendback.store.messages.messages import find_messages
+from sendback.store.messages.messages import ReceivedMessage, find_messages
 from sendback.store.outbox.queue import add_to_outbox
-from sendback.store.values import NamedPolicy, OutboxMessage, ReceivedMessage
+from sendback.store.outbox.rows import OutboxMessage
 
 Key = tuple[str, str]  # account ID and the name of a thing of that account
 

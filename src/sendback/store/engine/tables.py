@@ -121,7 +121,9 @@ identity_settings = Table(
     metadata,
     Column("account_id", ForeignKey("accounts.account_id"), primary_key=True),
     Column("identity", GuardedString(320), primary_key=True),
-    Column("settings", GuardedText, nullable=False),  # JSON of store.values.IdentitySettings
+    Column(
+        "settings", GuardedText, nullable=False
+    ),  # JSON of store.identities.settings.IdentitySettings
 )
 
 identity_policies = Table(

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import Connection, Select, case, delete, insert, select, update
@@ -22,7 +23,36 @@ from sendback.clock import (
 from sendback.store.engine.column_types import without_nul
 from sendback.store.engine.leasing import DIED, MOST_TRIES, SUSPECT_TRIES, penalty
 from sendback.store.engine.tables import identities, identity_checks
-from sendback.store.values import CheckKind, IdentityCheck, VerificationStatus
+from sendback.store.identities.identities import VerificationStatus
+
+
+class CheckKind(StrEnum):
+    """What DNS has to show: the domain's token, its DKIM keys, the MX of its MAIL FROM domain."""
+
+    DOMAIN = "domain"
+    DKIM = "dkim"
+    MAIL_FROM = "mail_from"
+
+
+@dataclass(frozen=True, slots=True)
+class IdentityCheck:
+    """Something that is looked for in DNS. `away_since`: it was there and is not any more.
+
+    `due_at` is when it is looked for next; None: not any more. `reason` is why it was not found.
+    `tries` is how often it was taken since a result was recorded: see `store/engine/leasing.py`.
+    """
+
+    account_id: str
+    identity: str
+    kind: CheckKind
+    status: VerificationStatus
+    asked_at: datetime
+    due_at: datetime | None
+    checked_at: datetime | None = None
+    away_since: datetime | None = None
+    reason: str = ""
+    tries: int = 0
+
 
 log = logging.getLogger(__name__)
 

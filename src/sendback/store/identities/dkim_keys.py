@@ -3,6 +3,7 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import Connection, insert, select, update
@@ -15,7 +16,35 @@ from sendback.clock import (
 )
 from sendback.store.engine.sweeping import SweepStep, Swept, delete_some
 from sendback.store.engine.tables import dkim_keys
-from sendback.store.values import DkimKey, DkimKeyState
+
+
+class DkimKeyState(StrEnum):
+    """Signs; is published and will sign; signed until a while ago."""
+
+    ACTIVE = "active"
+    STANDBY = "standby"
+    RETIRED = "retired"
+
+
+@dataclass(frozen=True, slots=True)
+class DkimKey:
+    """A domain's DKIM key (RFC 6376): `algorithm` and `public_key` are its k= and p= tags."""
+
+    account_id: str
+    domain: str
+    selector: str
+    algorithm: str
+    state: DkimKeyState
+    sealed_key: bytes | None
+    public_key: str
+    created_at: datetime
+    seen_at: datetime | None = None
+    retired_at: datetime | None = None
+
+    @property
+    def record_name(self) -> str:
+        """Where its record is (RFC 6376 §3.6.2.1)."""
+        return f"{self.selector}._domainkey.{self.domain}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,8 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
@@ -14,7 +16,40 @@ from sendback.store.engine.tables import (
     identity_policies,
     identity_settings,
 )
-from sendback.store.values import Identity, IdentityKind, VerificationStatus
+
+
+class IdentityKind(StrEnum):
+    """SES API: IdentityType."""
+
+    EMAIL_ADDRESS = "EmailAddress"
+    DOMAIN = "Domain"
+
+
+class VerificationStatus(StrEnum):
+    """SES API: VerificationStatus."""
+
+    PENDING = "Pending"
+    SUCCESS = "Success"
+    FAILED = "Failed"
+    TEMPORARY_FAILURE = "TemporaryFailure"
+    NOT_STARTED = "NotStarted"
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """An address or a domain (canonical spelling) that an account has asked to verify."""
+
+    account_id: str
+    identity: str
+    kind: IdentityKind
+    status: VerificationStatus
+    verification_token: str
+    created_at: datetime
+
+    @property
+    def is_verified(self) -> bool:
+        return self.status is VerificationStatus.SUCCESS
+
 
 _VERIFIED = select(identities.c.account_id, identities.c.identity).where(
     identities.c.identity.in_(bindparam("names", expanding=True)),

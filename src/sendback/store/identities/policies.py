@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
+from sendback.store.access.users import NamedPolicy
 from sendback.store.engine.tables import identity_policies
-from sendback.store.values import NamedPolicy
 
 _FIND = (
     select(identity_policies)

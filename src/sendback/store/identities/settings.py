@@ -2,12 +2,27 @@
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 from sqlalchemy import Connection, insert, select, update
 
 from sendback.store.engine.tables import identity_settings
-from sendback.store.values import IdentitySettings
+
+
+@dataclass(frozen=True, slots=True)
+class IdentitySettings:
+    """What an account has set for an identity; the defaults are SES's.
+
+    `topics` and `headers` are by SES's NotificationType: Bounce, Complaint, Delivery.
+    """
+
+    dkim_enabled: bool = False
+    mail_from_domain: str = ""
+    behavior_on_mx_failure: str = "UseDefaultValue"
+    forwarding_enabled: bool = True
+    topics: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, bool] = field(default_factory=dict)
+
 
 DEFAULTS = IdentitySettings()
 

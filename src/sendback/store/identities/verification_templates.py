@@ -7,7 +7,20 @@ from typing import Any
 from sqlalchemy import Connection, delete, func, insert, select, update
 
 from sendback.store.engine.tables import verification_templates
-from sendback.store.values import VerificationTemplate
+
+
+@dataclass(frozen=True, slots=True)
+class VerificationTemplate:
+    """SES API: CustomVerificationEmailTemplate."""
+
+    account_id: str
+    name: str
+    from_address: str
+    subject: str
+    content: str
+    success_url: str
+    failure_url: str
+
 
 _COLUMNS = verification_templates.c
 

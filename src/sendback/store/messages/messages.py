@@ -18,14 +18,42 @@ from sqlalchemy import (
 )
 
 from sendback.clock import from_milliseconds, to_milliseconds
+from sendback.mail.envelope import Envelope
 from sendback.receipt.model import Rules
 from sendback.store.engine.sweeping import Budget, SweepStep, Swept, behind, in_order
 from sendback.store.engine.tables import HAS_CONTENT, SET_ASIDE, messages, processing
 from sendback.store.engine.transactions import BatchUnit
 from sendback.store.messages.envelopes import envelope_from_json, envelope_to_json
-from sendback.store.rules.processing import QUEUE, add_processing, key_of
+from sendback.store.rules.processing import (
+    QUEUE,
+    Processing,
+    ProcessingState,
+    add_processing,
+    key_of,
+)
 from sendback.store.rules.rule_sets import keep_versions
-from sendback.store.values import Body, Processing, ProcessingState, ReceivedMessage
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivedMessage:
+    """A received message without its body: `size` is in octets, of header and body."""
+
+    message_id: str
+    account_id: str
+    received_at: datetime
+    expires_at: datetime
+    envelope: Envelope
+    size: int
+    header: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """Where a body is: inline, or in the blob store under a name."""
+
+    inline: bytes | None
+    blob: str | None = None
+
 
 _WITHOUT_BODY = (
     messages.c.message_id,

@@ -10,8 +10,7 @@ from sqlalchemy import Connection, Select, func, select, update
 from sendback.clock import from_milliseconds, to_milliseconds
 from sendback.store.engine.tables import attempts, outbox
 from sendback.store.outbox.destinations import touch, unblock
-from sendback.store.outbox.rows import WHOLE, from_row
-from sendback.store.values import Attempt, OutboxMessage, OutboxState, Outcome
+from sendback.store.outbox.rows import WHOLE, Attempt, OutboxMessage, OutboxState, Outcome, from_row
 
 _CHUNK = 1000
 

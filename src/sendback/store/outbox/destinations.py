@@ -22,7 +22,29 @@ from sendback.store.engine.leasing import MOST_TRIES
 from sendback.store.engine.sweeping import MAX_ROWS, SweepStep, Swept, behind_key
 from sendback.store.engine.tables import destinations, outbox
 from sendback.store.outbox.rows import IS_QUEUED, IS_TRUSTED, QUEUE
-from sendback.store.values import Block, Destination
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A destination has failed so many times in a row: nothing goes there until then."""
+
+    failures: int
+    until: datetime
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """A domain that mail goes to: how much waits, and whether it may go."""
+
+    domain: str
+    waiting: int
+    failures: int
+    blocked_until: datetime | None
+    is_paused: bool
+    reason: str | None
+    changed_at: datetime | None
+
 
 _columns = destinations.c
 _earliest = (

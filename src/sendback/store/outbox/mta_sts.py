@@ -8,7 +8,17 @@ from sqlalchemy import Connection, delete, insert, select
 from sendback.clock import from_milliseconds, to_milliseconds
 from sendback.store.engine.sweeping import SweepStep, Swept, delete_some
 from sendback.store.engine.tables import mta_sts_policies
-from sendback.store.values import KeptStsPolicy
+
+
+@dataclass(frozen=True, slots=True)
+class KeptStsPolicy:
+    """A domain's MTA-STS policy as it was fetched (RFC 8461 §3.2), under the ID that it had."""
+
+    domain: str
+    policy_id: str
+    policy: str
+    fetched_at: datetime
+    expires_at: datetime
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from sendback.store.engine.sweeping import Budget, SweepStep, Swept, behind, in_
 from sendback.store.engine.tables import attempts, outbox, outbox_contents
 from sendback.store.engine.transactions import BatchUnit
 from sendback.store.outbox.destinations import (
+    Block,
     add_destinations,
     begin_probe,
     block,
@@ -29,12 +30,15 @@ from sendback.store.outbox.rows import (
     IS_QUEUED,
     IS_TRUSTED,
     QUEUE,
+    Attempt,
+    Lease,
+    OutboxMessage,
+    OutboxState,
     find_whole,
     from_row,
     to_content_row,
     to_row,
 )
-from sendback.store.values import Attempt, Block, Lease, OutboxMessage, OutboxState
 
 _FINISHED = frozenset(
     state.value for state in OutboxState if state not in {OutboxState.QUEUED, OutboxState.HELD}

@@ -1,6 +1,9 @@
 """Rows of the outbox, and the messages that they are."""
 
 from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import Connection, select
@@ -9,7 +12,84 @@ from sendback.clock import from_milliseconds, to_milliseconds
 from sendback.mail.address import AddressError, parse_address
 from sendback.store.engine.leasing import LeaseQueue
 from sendback.store.engine.tables import outbox, outbox_contents
-from sendback.store.values import OutboxMessage, OutboxState
+
+
+class OutboxState(StrEnum):
+    """What has become of a message that Sendback wrote."""
+
+    QUEUED = "queued"
+    HELD = "held"
+    DELIVERED = "delivered"
+    CAPTURED = "captured"
+    FAILED = "failed"
+    EXPIRED = "expired"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxMessage:
+    """A bounce on its way, or at its end. `due_at` is when it is tried next.
+
+    `fallback` is the same bounce for a peer that does not take 8-bit content, where it differs.
+    `domain` is the recipient's in canonical form: the store fills it in. `sender` is the address
+    in `From:`, and `sender_account_id` whose identity that is, where it is another account's.
+    """
+
+    message_id: str
+    account_id: str
+    original_message_id: str
+    recipient: str
+    content: bytes
+    created_at: datetime
+    expires_at: datetime
+    state: OutboxState = OutboxState.QUEUED
+    due_at: datetime | None = None
+    attempts: int = 0
+    last_reply: str | None = None
+    fallback: bytes | None = None
+    domain: str = ""
+    sender: str | None = None
+    sender_account_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A worker's time-limited claim on an outbox row; the token fences off a late worker.
+
+    `failures` is how many times in a row its destination had failed: if any, this is a probe.
+    `tries` is how often the row was leased since a result was recorded, this time included.
+    """
+
+    message: OutboxMessage
+    token: int
+    failures: int = 0
+    tries: int = 1
+
+
+class Outcome(StrEnum):
+    """How one attempt at delivery ended."""
+
+    DELIVERED = "delivered"
+    CAPTURED = "captured"
+    TEMPORARY = "temporary"
+    PERMANENT = "permanent"
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One attempt: the peer `host[address]:port`, its TLS version if any, and what it answered.
+
+    `tls_policy` is what TLS had to be there: `opportunistic`, `dane`, ….
+    """
+
+    started_at: datetime
+    milliseconds: int
+    outcome: Outcome
+    peer: str
+    tls: str | None
+    reply: str
+    tls_policy: str | None = None
+
 
 QUEUE = LeaseQueue(outbox, outbox.c.message_id, outbox.c.last_reply)
 IS_QUEUED = QUEUE.is_queued

@@ -6,6 +6,7 @@ How leases work: `leasing`. A row is made in the transaction that makes the mess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from typing import Any, Self
 
 from sqlalchemy import (
@@ -28,7 +29,63 @@ from sendback.store.engine.sweeping import Budget, SweepStep, Swept, behind, in_
 from sendback.store.engine.tables import processing, steps
 from sendback.store.engine.transactions import BatchUnit
 from sendback.store.outbox.queue import add_to_outbox
-from sendback.store.values import OutboxMessage, Processing, ProcessingState, StepRecord
+from sendback.store.outbox.rows import OutboxMessage
+
+
+class ProcessingState(StrEnum):
+    """How far a message's rules have come.
+
+    `held`: set aside, because they broke their worker; `dropped`: ended by the operator.
+    """
+
+    QUEUED = "queued"
+    HELD = "held"
+    DONE = "done"
+    DROPPED = "dropped"
+
+
+@dataclass(frozen=True, slots=True)
+class Processing:
+    """A message on its way through the rules as they were when it came.
+
+    `verdicts` is the JSON of `receipt.verdicts.Verdicts` once an action needed them. `reason` is
+    why it is held or dropped, or why a worker failed on it last.
+    """
+
+    processing_id: str
+    message_id: str
+    account_id: str
+    rule_set: str
+    version: str
+    created_at: datetime
+    due_at: datetime
+    state: ProcessingState = ProcessingState.QUEUED
+    verdicts: str | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StepRecord:
+    """One action of one rule for one message: what has come of it, in how many attempts.
+
+    `milliseconds` are those of the last attempt; `due_at` is when the next one is, if any.
+    `broken` is how many attempts in a row ended in an error of this program.
+    """
+
+    rule_number: int
+    action_number: int
+    rule: str
+    action: str
+    outcome: StepOutcome
+    disposition: Disposition
+    attempts: int
+    first_at: datetime
+    last_at: datetime
+    due_at: datetime
+    milliseconds: int
+    result: str
+    broken: int = 0
+
 
 QUEUE = LeaseQueue(processing, processing.c.processing_id, processing.c.reason)
 _MARK = (

@@ -14,8 +14,7 @@ from sqlalchemy import Connection, select, update
 from sendback.clock import to_milliseconds
 from sendback.receipt.plan import StepOutcome
 from sendback.store.engine.tables import processing, steps
-from sendback.store.rules.processing import processing_id
-from sendback.store.values import ProcessingState
+from sendback.store.rules.processing import ProcessingState, processing_id
 
 _CHUNK = 1000
 

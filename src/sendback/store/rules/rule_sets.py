@@ -24,9 +24,19 @@ from sendback.store.engine.tables import (
     rule_set_versions,
     rule_sets,
 )
-from sendback.store.values import RuleSet, VerificationStatus
+from sendback.store.identities.identities import VerificationStatus
 
-# What a version weighs in a sweep, in belongings: it may have a hundred kilobytes.
+
+@dataclass(frozen=True, slots=True)
+class RuleSet:
+    """A rule set with its rules; `version` names these very rules."""
+
+    name: str
+    created_at: datetime
+    version: str
+    rules: Rules
+
+
 _COST = 40
 
 _RECEIVERS = (
