@@ -1,7 +1,7 @@
 """Housekeeping: what has expired goes, and what was left behind by a crash goes too.
 
 Theory of operation. Every few minutes one of the processes sweeps: it takes a turn that is a row of
-the store. It deletes in steps of some hundred rows (`store/engine/sweeping.py`) and pauses after each for
+the store. It deletes in steps of some hundred rows (`engine/sweeping`) and pauses after each for
 longer than the step took, so that those who receive mail get the writer most of the time. Bodies in
 files are removed once the step that took their names is committed; a crash in between leaves files
 that no row names, which the same sweep finds by looking through the directory.

@@ -143,7 +143,7 @@ class IdentityChecks:
         return len(due)
 
     async def check_suspects(self) -> None:
-        """Look for what had broken whoever looked for it, one at a time (`store/engine/leasing.py`)."""
+        """Look for what had broken whoever looked for it, one at a time (`engine/leasing`)."""
         while True:
             async with self._suspects:
                 now = self._clock.now()

@@ -3,7 +3,7 @@
 Any number of workers, in any number of processes, serve one queue. What the work is, the queue
 knows; here is only how many are in progress and for how long, and what becomes of a row that its
 worker fails on: it is reported to the queue, which sets it aside after a few times
-(`store/engine/leasing.py` has the table). Suspects are worked on one at a time, whatever queues this
+(`engine/leasing` has the table). Suspects are worked on one at a time, whatever queues this
 process serves: the lock that they wait for is shared.
 """
 
