@@ -42,10 +42,11 @@ from sendback.service.queues.retry import Backoff
 from sendback.service.readiness import Readiness
 from sendback.service.receiving.acceptance import Acceptance
 from sendback.service.receiving.receiving import Receiving
+from sendback.service.rules.apply_setup import SetupService
 from sendback.service.rules.compiled import CompiledRuleSets
+from sendback.service.rules.filters import Filters
 from sendback.service.rules.rounds import Rounds
 from sendback.service.rules.rule_sets import RuleSets
-from sendback.service.rules.setup_file import SetupService
 from sendback.service.rules.steps import Steps
 from sendback.service.rules.targets import BUCKET, FUNCTION, MAILBOX, TOPIC, Targets
 from sendback.service.rules.worker import ProcessingParts, ProcessingWorker
@@ -140,6 +141,7 @@ class App:
         self.targets = Targets(
             self.store, self.outside.ports, _defaults(settings), check_rules=settings.check_targets
         )
+        self.filters = Filters(self.store)
         self.rule_sets = RuleSets(self.store, self.clock, self.targets)
         self.setup = SetupService(self.store, self.clock, self.identities, self.targets)
         self.dispatcher = Dispatcher(
@@ -149,6 +151,7 @@ class App:
                 identities=self.identities,
                 identity_attributes=self.identity_attributes,
                 identity_policies=self.identity_policies,
+                filters=self.filters,
                 rule_sets=self.rule_sets,
                 sending=self.sending,
                 verification_templates=self.verification_templates,

@@ -14,7 +14,8 @@ from sendback.app import App
 from sendback.clock import Clock
 from sendback.config import load
 from sendback.net.listening import Addresses, bind
-from sendback.service.rules.setup_file import Applied, parse_setup
+from sendback.service.rules.apply_setup import Applied
+from sendback.service.rules.setup_file import parse_setup
 from sendback.serving import prepare, serve
 from sendback.store.access.accounts import AddAccount
 from sendback.store.outbox.control import ListOutbox, Selection, ShowOutbox

@@ -13,6 +13,7 @@ from sendback.service.identities.identities import Identities
 from sendback.service.identities.policies import IdentityPolicies
 from sendback.service.identities.verification_templates import VerificationTemplates
 from sendback.service.outbox.statistics import Sending
+from sendback.service.rules.filters import Filters
 from sendback.service.rules.rule_sets import RuleSets
 from sendback.store.bouncing.calls import CallKey
 
@@ -26,6 +27,7 @@ class Services:
     identities: Identities
     identity_attributes: IdentityAttributes
     identity_policies: IdentityPolicies
+    filters: Filters
     rule_sets: RuleSets
     sending: Sending
     verification_templates: VerificationTemplates

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from sendback.app import App
     from sendback.config import Settings
     from sendback.mail.envelope import Envelope
+    from sendback.service.rules.apply_setup import Applied
     from sendback.service.rules.dry_run import Rehearsal
-    from sendback.service.rules.setup_file import Applied
     from sendback.store.rules.rule_sets import RuleSet
 
 app = typer.Typer(

@@ -13,13 +13,13 @@ async def create_receipt_filter(request: Request, services: Services) -> Mapping
     entry = IpFilter(
         given["Name"], FilterPolicy(given["IpFilter"]["Policy"]), given["IpFilter"]["Cidr"]
     )
-    await services.rule_sets.create_filter(request.caller.account_id, entry)
+    await services.filters.create(request.caller.account_id, entry)
     return {}
 
 
 async def list_receipt_filters(request: Request, services: Services) -> Mapping[str, Any]:
     """SES API: ListReceiptFilters. By name."""
-    entries = await services.rule_sets.list_filters(request.caller.account_id)
+    entries = await services.filters.list(request.caller.account_id)
     return {
         "Filters": [
             {
@@ -33,7 +33,7 @@ async def list_receipt_filters(request: Request, services: Services) -> Mapping[
 
 async def delete_receipt_filter(request: Request, services: Services) -> Mapping[str, Any]:
     """SES API: DeleteReceiptFilter."""
-    await services.rule_sets.delete_filter(request.caller.account_id, request.input["FilterName"])
+    await services.filters.delete(request.caller.account_id, request.input["FilterName"])
     return {}
 
 

@@ -18,6 +18,7 @@ from sendback.store.access.users import (
     PutUserPolicy,
     User,
 )
+from sendback.store.engine.errors import NotFoundError
 from sendback.store.engine.store import Store
 
 _ACCOUNT = re.compile(r"\d{12}", re.ASCII)
@@ -74,8 +75,10 @@ class Accounts:
         except PolicyError as error:
             raise AccountError(f"not a policy: {error}") from None
         policy = NamedPolicy(name, compact(document))
-        if not await self._store.write(PutUserPolicy(account_id, user, policy)):
-            raise AccountError(f"account {account_id} has no user {user}")
+        try:
+            await self._store.write(PutUserPolicy(account_id, user, policy))
+        except NotFoundError:
+            raise AccountError(f"account {account_id} has no user {user}") from None
 
     async def policies(self, account_id: str, user: str) -> Sequence[NamedPolicy]:
         return await self._store.read(FindUserPolicies(account_id, user))

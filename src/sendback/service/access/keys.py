@@ -14,26 +14,23 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from cachetools import TTLCache
-from sqlalchemy import Connection
 
-from sendback.aws.arn import ROOT_USER
 from sendback.clock import Clock, seconds_of
 from sendback.crypto.sealing import Sealing
 from sendback.service.access.accounts import AccountError
 from sendback.service.access.authorization import restrictions
 from sendback.service.access.caller import Caller
-from sendback.store.access.accounts import AddAccount, has_account
 from sendback.store.access.keys import (
     AccessKey,
-    AddKey,
+    AddKeyOfUser,
     DeleteKey,
     FindKey,
     ListKeys,
     RecordUse,
     SetKeyDisabled,
 )
-from sendback.store.access.users import AddUser, NamedPolicy, has_user
-from sendback.store.engine.errors import StoreUnavailableError
+from sendback.store.access.users import NamedPolicy
+from sendback.store.engine.errors import NotFoundError, StoreUnavailableError
 from sendback.store.engine.store import Store
 
 log = logging.getLogger(__name__)
@@ -162,8 +159,10 @@ class Keys:
             expires_at=now + lasts if lasts else None,
             token_hash=hash_token(token) if token else None,
         )
-        if not await self._store.write(_AddKeyOfUser(key, may_create=lasts is None)):
-            raise AccountError(f"account {account_id} has no user {user_name}")
+        try:
+            await self._store.write(AddKeyOfUser(key, may_create=lasts is None))
+        except NotFoundError:
+            raise AccountError(f"account {account_id} has no user {user_name}") from None
         return IssuedKey(key, secret, token)
 
     def _signer(self, key: AccessKey, policies: Sequence[NamedPolicy]) -> Signer:
@@ -178,31 +177,6 @@ class Keys:
         except StoreUnavailableError as error:
             self._recorded.pop(access_key, None)
             log.warning("the use of %s was not recorded: %s", access_key, error)
-
-
-@dataclass(frozen=True, slots=True)
-class _AddKeyOfUser:
-    """Adds a key, and its account and user where they may be made; answers whether it did."""
-
-    key: AccessKey
-    may_create: bool
-
-    def __call__(self, connection: Connection, /) -> bool:
-        key = self.key
-        if self.may_create:
-            AddAccount(key.account_id, key.created_at)(connection)
-            if key.user_name != ROOT_USER:
-                AddUser(key.account_id, key.user_name, key.created_at)(connection)
-        elif not _is_there(connection, key):
-            return False
-        AddKey(key)(connection)
-        return True
-
-
-def _is_there(connection: Connection, key: AccessKey) -> bool:
-    if key.user_name == ROOT_USER:
-        return has_account(connection, key.account_id)
-    return has_user(connection, key.account_id, key.user_name)
 
 
 def hash_token(token: str) -> str:

@@ -3,12 +3,11 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from sqlalchemy import Connection
-
 from sendback.authz.conditions import moment
 from sendback.authz.evaluate import AccessRequest, Verdict, mismatch
 from sendback.authz.policy import PolicyKind
 from sendback.aws.arn import IdentityArn
+from sendback.errors import InvalidInputError
 from sendback.mail.address import AddressError, identity_name, parse_mailbox
 from sendback.mail.covering import covering_names
 from sendback.service.access.authorization import (
@@ -19,14 +18,13 @@ from sendback.service.access.authorization import (
     restrictions,
 )
 from sendback.service.access.caller import Caller, CallOrigin
-from sendback.store.access.users import NamedPolicy, find_user_policies
+from sendback.store.access.users import NamedPolicy
 from sendback.store.engine.store import Store
-from sendback.store.identities.identities import find_verified
-from sendback.store.identities.policies import find_identity_policies
+from sendback.store.identities.policies import FindPoliciesOfUse
 
 
-class QuestionError(ValueError):
-    """What is asked makes no sense; `str` says why."""
+class QuestionError(InvalidInputError):
+    """A simulation that cannot be run; `str` says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +76,9 @@ async def simulate_bounce(
         raise QuestionError(f"the sender: {error}") from None
     whose = asked.owner or asked.account_id
     names = (identity_name(asked.identity),) if asked.identity else covering_names(address)
-    unit = _Find(asked.account_id, asked.user, whose, names)
-    of_user, key, of_identity = await store.read(unit)
-    caller = Caller(asked.account_id, asked.user, "", restrictions(asked.user, of_user))
+    found = await store.read(FindPoliciesOfUse(asked.account_id, asked.user, whose, names))
+    key = found.identity
+    caller = Caller(asked.account_id, asked.user, "", restrictions(asked.user, found.of_user))
     origin = CallOrigin(asked.source_ip, "", asked.secure)
     parameters = {"BounceSender": asked.sender}
     access = authorization.access(caller, origin, SEND_BOUNCE.partition(":")[2], parameters)
@@ -91,7 +89,7 @@ async def simulate_bounce(
     if key[1] not in covering_names(address):
         text = f"{key[1]} does not cover {address}"
         return Simulation(False, text, caller.arn, "", access.context)
-    return _decide(authorization, access, IdentityArn(region, *key), of_identity)
+    return _decide(authorization, access, IdentityArn(region, *key), found.of_identity)
 
 
 def _moved(at: str | None) -> dict[str, list[str]]:
@@ -137,24 +135,3 @@ def _decide(
     return Simulation(
         decision.is_allowed, because, caller.arn, str(identity), access.context, steps
     )
-
-
-@dataclass(frozen=True, slots=True)
-class _Find:
-    """The user's policies, the identity that would be used, and that one's policies."""
-
-    account_id: str
-    user: str
-    owner: str
-    names: tuple[str, ...]
-
-    def __call__(
-        self, connection: Connection, /
-    ) -> tuple[Sequence[NamedPolicy], tuple[str, str] | None, Sequence[NamedPolicy]]:
-        of_user = find_user_policies(connection, self.account_id, self.user)
-        keys = [(self.owner, name) for name in self.names]
-        verified = find_verified(connection, keys)
-        key = next((key for key in keys if key in verified), None)
-        if key is None:
-            return of_user, None, ()
-        return of_user, key, find_identity_policies(connection, {key}).get(key, ())

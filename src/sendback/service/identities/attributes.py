@@ -4,8 +4,6 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from sqlalchemy import Connection
-
 from sendback.aws.errors import SesError, shown
 from sendback.mail.address import (
     Address,
@@ -22,8 +20,6 @@ from sendback.store.identities.checks import (
     CheckKind,
     FindChecks,
     IdentityCheck,
-    ask_check,
-    drop_check,
 )
 from sendback.store.identities.dkim_keys import FindDkimKeys
 from sendback.store.identities.identities import FindIdentities, VerificationStatus
@@ -32,6 +28,7 @@ from sendback.store.identities.settings import (
     ChangeSettings,
     FindSettings,
     IdentitySettings,
+    SetMailFrom,
 )
 
 _TOPIC = re.compile(
@@ -110,7 +107,7 @@ class IdentityAttributes:
         if domain:
             domain = _mail_from_domain(domain, name)
         check = self._verification.first_check(account_id, name, CheckKind.MAIL_FROM)
-        await self._store.write(_SetMailFrom(account_id, name, domain, behavior, check))
+        await self._store.write(SetMailFrom(account_id, name, domain, behavior, check))
 
     async def mail_from(
         self, account_id: str, texts: Sequence[str]
@@ -207,28 +204,6 @@ class IdentityAttributes:
     ) -> Mapping[str, IdentityCheck]:
         found = await self._store.read(FindChecks(account_id, tuple(names)))
         return {check.identity: check for check in found if check.kind is kind}
-
-
-@dataclass(frozen=True, slots=True)
-class _SetMailFrom:
-    """Sets the domain and begins to look for its MX, or takes both away."""
-
-    account_id: str
-    identity: str
-    domain: str
-    behavior: str | None
-    check: IdentityCheck
-
-    def __call__(self, connection: Connection, /) -> None:
-        before = FindSettings(self.account_id, (self.identity,))(connection)
-        old = before.get(self.identity, DEFAULTS)
-        behavior = self.behavior or (old if self.domain else DEFAULTS).behavior_on_mx_failure
-        new = replace(old, mail_from_domain=self.domain, behavior_on_mx_failure=behavior)
-        ChangeSettings(self.account_id, self.identity, lambda _: new)(connection)
-        if self.domain != old.mail_from_domain:
-            drop_check(connection, self.account_id, self.identity, CheckKind.MAIL_FROM)
-        if self.domain:
-            ask_check(connection, self.check)
 
 
 def _domain_of(name: str) -> str:

@@ -14,16 +14,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Connection
-
 from sendback.crypto.sealing import Sealing
-from sendback.store.identities.dkim_keys import (
-    DkimKey,
-    DkimKeyState,
-    add_dkim_keys,
-    find_dkim_keys,
-    set_dkim_state,
-)
+from sendback.store.identities.dkim_keys import DkimKey, DkimKeyState
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -32,10 +24,6 @@ if TYPE_CHECKING:
 RSA, ED25519 = "rsa", "ed25519"  # RFC 6376 §3.6.1, RFC 8463 §3: the k= tag
 OVERLAP = timedelta(days=7)
 _RSA_BITS = 2048
-
-
-class RotationError(ValueError):
-    """The keys cannot be rotated now; `str` says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,46 +94,6 @@ class DkimKeyMaker:
 def belongs_to(account_id: str, domain: str, selector: str) -> str:
     """What a private key is sealed for."""
     return f"dkim {account_id} {domain} {selector}"
-
-
-@dataclass(frozen=True, slots=True)
-class Rotate:
-    """Makes each reserve sign, retires what signed, adds the new reserves.
-
-    Answers the keys as they are then. Raises `RotationError` when a reserve has not been seen in
-    DNS, or was made the reserve after `reserves` were made.
-    """
-
-    account_id: str
-    domain: str
-    reserves: tuple[DkimKey, ...]
-    now: datetime
-    must_be_seen: bool
-
-    def __call__(self, connection: Connection, /) -> Sequence[DkimKey]:
-        keys = find_dkim_keys(connection, self.account_id, (self.domain,))
-        for reserve in self.reserves:
-            self._rotate(connection, keys, reserve.algorithm)
-        add_dkim_keys(connection, self.reserves)
-        return find_dkim_keys(connection, self.account_id, (self.domain,))
-
-    def _rotate(self, connection: Connection, keys: Sequence[DkimKey], algorithm: str) -> None:
-        of_algorithm = [key for key in keys if key.algorithm == algorithm]
-        standby = _in_state(of_algorithm, DkimKeyState.STANDBY)
-        if standby is None:
-            return  # an algorithm that the domain did not have
-        if self.must_be_seen and standby.seen_at is None:
-            raise RotationError(
-                f"the next key is not published yet: no record at {standby.record_name}"
-            )
-        active = _in_state(of_algorithm, DkimKeyState.ACTIVE)
-        if active is not None:
-            set_dkim_state(connection, active, DkimKeyState.RETIRED, self.now)
-        set_dkim_state(connection, standby, DkimKeyState.ACTIVE, self.now)
-
-
-def _in_state(keys: Sequence[DkimKey], state: DkimKeyState) -> DkimKey | None:
-    return next((key for key in keys if key.state is state), None)
 
 
 def _tags(text: bytes) -> dict[bytes, bytes]:

@@ -5,8 +5,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from sqlalchemy import Connection
-
 from sendback.aws.errors import SesError
 from sendback.clock import Clock
 from sendback.mail.address import (
@@ -16,13 +14,14 @@ from sendback.mail.address import (
     parse_address,
     parse_domain,
 )
-from sendback.service.identities.dkim_keys import DkimKeyMaker, Rotate, RotationError, tokens
+from sendback.service.identities.dkim_keys import DkimKeyMaker, tokens
 from sendback.service.identities.verification import Verification, new_token
 from sendback.service.paging import make_token, read_token
+from sendback.store.engine.errors import LimitReachedError
 from sendback.store.engine.store import Store
 from sendback.store.engine.transactions import Unit
-from sendback.store.identities.checks import CheckKind, IdentityCheck, ask_check
-from sendback.store.identities.dkim_keys import DkimKey, FindDkimKeys, add_dkim_keys, find_dkim_keys
+from sendback.store.identities.checks import CheckKind, IdentityCheck
+from sendback.store.identities.dkim_keys import DkimKey, FindDkimKeys, RotateDkimKeys, RotationError
 from sendback.store.identities.identities import (
     MAX_IDENTITIES,
     DeleteIdentity,
@@ -30,16 +29,12 @@ from sendback.store.identities.identities import (
     Identity,
     IdentityKind,
     ListIdentities,
-    PutIdentity,
-    TooManyIdentitiesError,
 )
-from sendback.store.identities.verification_mails import (
-    UNLIMITED,
-    TooManyVerificationMailsError,
-    VerificationLimits,
-    check_verification_limits,
+from sendback.store.identities.verification_mails import TooManyVerificationMailsError
+from sendback.store.identities.verification_requests import (
+    RequestDnsVerification,
+    RequestMailVerification,
 )
-from sendback.store.outbox.queue import add_to_outbox
 from sendback.store.outbox.rows import OutboxMessage
 
 MAX_PAGE = 1000
@@ -80,7 +75,7 @@ class Identities:
         """
         address = self._address(text)
         identity = self._make(account_id, address.key, IdentityKind.EMAIL_ADDRESS)
-        unit = _AskByMail(
+        unit = RequestMailVerification(
             identity,
             lambda found: self._verification.mail(found, address),
             limits=self._verification.limits,
@@ -99,7 +94,7 @@ class Identities:
         """
         address = self._address(text)
         identity = self._make(account_id, address.key, IdentityKind.EMAIL_ADDRESS)
-        unit = _AskByMail(
+        unit = RequestMailVerification(
             identity,
             lambda found: write(found, address),
             always=True,
@@ -114,7 +109,9 @@ class Identities:
     async def verify_domain(self, account_id: str, text: str) -> Identity:
         """Raises `SesError`: InvalidParameterValue for what is no domain, LimitExceeded."""
         identity = self._make(account_id, _domain(text), IdentityKind.DOMAIN)
-        return await self._write(_AskByDns(identity, self._check(identity, CheckKind.DOMAIN)))
+        return await self._write(
+            RequestDnsVerification(identity, self._check(identity, CheckKind.DOMAIN))
+        )
 
     async def verify_dkim(self, account_id: str, text: str) -> Sequence[DkimKey]:
         """The domain's DKIM keys, made at the first call. Raises `SesError`."""
@@ -126,7 +123,7 @@ class Identities:
             now = self._clock.now()
             new = await asyncio.to_thread(self._dkim.first_keys, account_id, domain, now)
         check = self._check(identity, CheckKind.DKIM)
-        await self._write(_AskByDns(identity, check, tuple(new)))
+        await self._write(RequestDnsVerification(identity, check, tuple(new)))
         return await self.dkim_keys(account_id, (domain,))
 
     async def dkim_keys(self, account_id: str, domains: Sequence[str]) -> Sequence[DkimKey]:
@@ -141,7 +138,7 @@ class Identities:
         now = self._clock.now()
         reserves = await asyncio.to_thread(self._dkim.reserves, account_id, domain, now)
         must_be_seen = not self._verification.at_once
-        unit = Rotate(account_id, domain, tuple(reserves), now, must_be_seen)
+        unit = RotateDkimKeys(account_id, domain, tuple(reserves), now, must_be_seen)
         return await self._store.write(unit)
 
     async def delete(self, account_id: str, text: str) -> bool:
@@ -175,7 +172,7 @@ class Identities:
         """Mails were queued by somebody else's transaction."""
         self._queued()
 
-    def asked(self, account_id: str, text: str) -> Unit[Identity]:
+    def request(self, account_id: str, text: str) -> Unit[Identity]:
         """Return the unit of work that asks for an identity of either kind. Raises `SesError`.
 
         For the operator's own setup: its verification mails are counted and not limited.
@@ -183,16 +180,17 @@ class Identities:
         if "@" in text:
             address = self._address(text)
             identity = self._make(account_id, address.key, IdentityKind.EMAIL_ADDRESS)
-            return _First(
-                _AskByMail(identity, lambda found: self._verification.mail(found, address))
+            unit = RequestMailVerification(
+                identity, lambda found: self._verification.mail(found, address)
             )
+            return lambda connection: unit(connection)[0]
         identity = self._make(account_id, _domain(text), IdentityKind.DOMAIN)
-        return _AskByDns(identity, self._check(identity, CheckKind.DOMAIN))
+        return RequestDnsVerification(identity, self._check(identity, CheckKind.DOMAIN))
 
     async def _write(self, unit: Unit[T]) -> T:
         try:
             return await self._store.write(unit)
-        except TooManyIdentitiesError:
+        except LimitReachedError:
             text = f"An account may have {MAX_IDENTITIES} identities."
             raise SesError("LimitExceeded", text) from None
         except TooManyVerificationMailsError as error:
@@ -221,57 +219,6 @@ class Identities:
             verification_token=new_token(),
             created_at=self._clock.now(),
         )
-
-
-@dataclass(frozen=True, slots=True)
-class _AskByMail:
-    """Adds the address; queues the mail that asks unless it is verified, or `always`.
-
-    Raises `TooManyIdentitiesError`, `TooManyVerificationMailsError`: then neither is done.
-    """
-
-    identity: Identity
-    write: Callable[[Identity], OutboxMessage]
-    always: bool = False
-    limits: VerificationLimits = UNLIMITED
-
-    def __call__(self, connection: Connection, /) -> tuple[Identity, OutboxMessage | None]:
-        identity = PutIdentity(self.identity)(connection)
-        if identity.is_verified and not self.always:
-            return identity, None
-        asked = self.identity
-        check_verification_limits(
-            connection, self.limits, asked.account_id, asked.identity, asked.created_at
-        )
-        mail = self.write(identity)
-        add_to_outbox(connection, [mail])
-        return identity, mail
-
-
-@dataclass(frozen=True, slots=True)
-class _First:
-    unit: _AskByMail
-
-    def __call__(self, connection: Connection, /) -> Identity:
-        return self.unit(connection)[0]
-
-
-@dataclass(frozen=True, slots=True)
-class _AskByDns:
-    """Adds the domain and begins to look for its token, or for the keys that are added."""
-
-    identity: Identity
-    check: IdentityCheck
-    keys: tuple[DkimKey, ...] = ()
-
-    def __call__(self, connection: Connection, /) -> Identity:
-        new = self.identity
-        PutIdentity(new)(connection)
-        # Two calls at once: the first one's keys are the domain's.
-        if self.keys and not find_dkim_keys(connection, new.account_id, (new.identity,)):
-            add_dkim_keys(connection, self.keys)
-        ask_check(connection, self.check)
-        return FindIdentities(new.account_id, (new.identity,))(connection)[0]
 
 
 def _domain(text: str) -> str:

@@ -14,6 +14,7 @@ from sendback.aws.arn import IdentityArn, parse_identity_arn
 from sendback.aws.errors import SesError, shown, validation_error, violation
 from sendback.mail.address import identity_name
 from sendback.store.access.users import NamedPolicy
+from sendback.store.engine.errors import LimitReachedError
 from sendback.store.engine.store import Store
 from sendback.store.identities.policies import (
     DeleteIdentityPolicy,
@@ -47,12 +48,14 @@ class IdentityPolicies:
             raise SesError("InvalidPolicy", str(error)) from None
         policy = NamedPolicy(name, compact(document))
         unit = PutIdentityPolicy(account_id, key, policy, MAX_POLICIES)
-        if not await self._store.write(unit):
+        try:
+            await self._store.write(unit)
+        except LimitReachedError:
             raise SesError(
                 "InvalidParameterValue",
                 f"Number of policies for <{shown(identity)}> exceeds max allowed number of "
                 "policies per resource",
-            )
+            ) from None
 
     async def find(self, account_id: str, identity: str) -> Sequence[NamedPolicy]:
         """All of the identity's, by name."""

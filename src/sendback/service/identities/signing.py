@@ -14,12 +14,11 @@ import asyncio
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from cachetools import LRUCache, TTLCache
-from sqlalchemy import Connection
 
 from sendback.clock import Clock, seconds_of
 from sendback.crypto.sealing import Sealing
@@ -28,45 +27,11 @@ from sendback.mail.covering import covering_names
 from sendback.mail.dkim import SigningKey, sign
 from sendback.service.identities.dkim_keys import ED25519, belongs_to
 from sendback.store.engine.store import Store
-from sendback.store.identities.checks import CheckKind, find_checks
-from sendback.store.identities.dkim_keys import DkimKey, DkimKeyState, find_dkim_keys
-from sendback.store.identities.identities import VerificationStatus
-from sendback.store.identities.settings import DEFAULTS, FindSettings
+from sendback.store.identities.dkim_keys import DkimKey, FindSigningKeys
 from sendback.store.outbox.rows import OutboxMessage
 
 _HOLDS_SECONDS = 60.0
 _REMEMBERED = 10_000
-
-
-@dataclass(frozen=True, slots=True)
-class FindSigningKeys:
-    """The active keys for an address of an account, perhaps none."""
-
-    account_id: str
-    address: str
-    names: tuple[str, ...]  # that cover it, the closest first
-
-    def __call__(self, connection: Connection, /) -> Sequence[DkimKey]:
-        domains = tuple(name for name in self.names if "@" not in name)
-        active = [
-            key
-            for key in find_dkim_keys(connection, self.account_id, domains)
-            if key.state is DkimKeyState.ACTIVE
-        ]
-        having = {key.domain for key in active}
-        if not having:
-            return []
-        proved = {
-            check.identity
-            for check in find_checks(connection, self.account_id, tuple(having))
-            if check.kind is CheckKind.DKIM and check.status is VerificationStatus.SUCCESS
-        }
-        settings = FindSettings(self.account_id, self.names)(connection)
-        domain = next((name for name in domains if name in having & proved), None)
-        if domain is None:
-            return []
-        own = settings.get(self.address, settings.get(domain, DEFAULTS))
-        return [key for key in active if key.domain == domain] if own.dkim_enabled else []
 
 
 class Signing:

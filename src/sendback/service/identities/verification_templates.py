@@ -15,6 +15,7 @@ from sendback.mail.covering import covering_names
 from sendback.service.identities.identities import Identities
 from sendback.service.identities.verification import Verification
 from sendback.service.paging import make_token, read_token
+from sendback.store.engine.errors import AlreadyExistsError, LimitReachedError
 from sendback.store.engine.store import Store
 from sendback.store.identities.identities import IsVerified
 from sendback.store.identities.verification_templates import (
@@ -56,15 +57,17 @@ class VerificationTemplates:
         if not _NAME.fullmatch(template.name):
             raise SesError("InvalidParameterValue", f"Invalid template name <{template.name}>")
         await self._check(template)
-        refused = await self._store.write(AddTemplate(template, MAX_TEMPLATES))
-        if refused == "limit":
-            raise SesError("LimitExceeded", f"An account may have {MAX_TEMPLATES} templates.")
-        if refused:
+        try:
+            await self._store.write(AddTemplate(template, MAX_TEMPLATES))
+        except LimitReachedError:
+            text = f"An account may have {MAX_TEMPLATES} templates."
+            raise SesError("LimitExceeded", text) from None
+        except AlreadyExistsError:
             raise SesError(
                 "CustomVerificationEmailTemplateAlreadyExists",
                 f"Custom verification email template <{template.name}> already exists",
                 {"CustomVerificationEmailTemplateName": template.name},
-            )
+            ) from None
 
     async def update(self, account_id: str, name: str, given: Mapping[str, str]) -> None:
         """`given` has the fields of `VerificationTemplate` that change. Raises `SesError`."""

@@ -1,6 +1,6 @@
-"""Rule sets, rules and IP filters as the API changes them. SES API: the receipt operations.
+"""Rule sets and rules as the API changes them. SES API: the receipt-rule operations.
 
-The order in which things are looked at, and the texts, are those of the live service.
+The order of the checks, and the texts, are those of the live service.
 """
 
 import json
@@ -8,14 +8,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import Connection
-
 from sendback.aws.errors import SesError, shown
 from sendback.clock import Clock, to_milliseconds
 from sendback.mail.address import Address, AddressError, parse_mailbox
 from sendback.mail.covering import covering_names
 from sendback.receipt.constraints import (
-    MAX_FILTERS,
     MAX_RULE_SETS,
     MAX_RULES,
     already_exists,
@@ -25,13 +22,17 @@ from sendback.receipt.constraints import (
     rule_does_not_exist,
     rule_set_does_not_exist,
 )
-from sendback.receipt.filters import IpFilter, check_filter
 from sendback.receipt.model import BounceAction, Rule, Rules
 from sendback.service.paging import make_token, read_token
 from sendback.service.rules.targets import Targets
+from sendback.store.engine.errors import (
+    AlreadyExistsError,
+    InUseError,
+    LimitReachedError,
+    NotFoundError,
+)
 from sendback.store.engine.store import Store
 from sendback.store.identities.identities import IsVerified
-from sendback.store.rules.filters import AddFilter, DeleteFilter, ListFilters
 from sendback.store.rules.rule_sets import (
     ActivateRuleSet,
     AddRuleSet,
@@ -41,7 +42,6 @@ from sendback.store.rules.rule_sets import (
     FindRuleSet,
     ListRuleSets,
     RuleSet,
-    find_rule_set,
 )
 
 _PAGE = 100
@@ -56,7 +56,7 @@ class RuleSetPage:
 
 
 class RuleSets:
-    """The rule sets and filters of all accounts."""
+    """The rule sets of all accounts."""
 
     def __init__(self, store: Store, clock: Clock, targets: Targets) -> None:
         self._store = store
@@ -67,24 +67,19 @@ class RuleSets:
 
     async def create(self, account_id: str, name: str) -> None:
         """Raises `SesError`: AlreadyExists, LimitExceeded."""
-        await self._add(account_id, name, lambda _: ())
+        await self._add(account_id, name, copy_of=None)
 
     async def clone(self, account_id: str, name: str, original: str) -> None:
         """Raises `SesError`: AlreadyExists, which wins, RuleSetDoesNotExist, LimitExceeded."""
-
-        def rules(connection: Connection) -> Rules:
-            found = find_rule_set(connection, account_id, original)
-            if found is None:
-                raise rule_set_does_not_exist(original)
-            return found.rules
-
-        await self._add(account_id, name, rules)
+        await self._add(account_id, name, copy_of=original)
 
     async def delete(self, account_id: str, name: str) -> None:
         """Deleting what is not there succeeds. Raises `SesError`: CannotDelete."""
-        if not await self._store.write(DeleteRuleSet(account_id, name, self._clock.now())):
+        try:
+            await self._store.write(DeleteRuleSet(account_id, name, self._clock.now()))
+        except InUseError:
             text = f"Cannot delete active rule set: {shown(name)}"
-            raise SesError("CannotDelete", text, {"Name": name})
+            raise SesError("CannotDelete", text, {"Name": name}) from None
 
     async def describe(self, account_id: str, name: str) -> RuleSet:
         """Raises `SesError`: RuleSetDoesNotExist."""
@@ -98,8 +93,10 @@ class RuleSets:
 
     async def activate(self, account_id: str, name: str | None) -> None:
         """None deactivates. Raises `SesError`: RuleSetDoesNotExist."""
-        if await self._store.write(ActivateRuleSet(account_id, name)) is None:
-            raise rule_set_does_not_exist(name or "")
+        try:
+            await self._store.write(ActivateRuleSet(account_id, name))
+        except NotFoundError as error:
+            raise rule_set_does_not_exist(error.name) from None
 
     async def list(self, account_id: str, token: str | None) -> RuleSetPage:
         """In order of creation. Raises `SesError` for a token of nobody's making."""
@@ -168,38 +165,18 @@ class RuleSets:
 
         await self._change(account_id, name, move)
 
-    # --- filters ------------------------------------------------------------------------------
-
-    async def create_filter(self, account_id: str, entry: IpFilter) -> None:
-        """Raises `SesError`."""
-        check_filter(entry)
-
-        def allow(exists: bool, count: int) -> None:  # noqa: FBT001 - the unit's
-            if exists:
-                raise already_exists("Filter", entry.name)
-            if count >= MAX_FILTERS:
-                raise SesError("LimitExceeded", "Too many filters")
-
-        await self._store.write(AddFilter(account_id, entry, allow))
-
-    async def delete_filter(self, account_id: str, name: str) -> None:
-        """Deleting what is not there succeeds."""
-        await self._store.write(DeleteFilter(account_id, name))
-
-    async def list_filters(self, account_id: str) -> Sequence[IpFilter]:
-        """By name."""
-        return await self._store.read(ListFilters(account_id))
-
     # --- helpers ------------------------------------------------------------------------------
 
-    async def _add(self, account_id: str, name: str, rules: Callable[[Connection], Rules]) -> None:
-        def allow(exists: bool, count: int) -> None:  # noqa: FBT001 - the unit's
-            if exists:
-                raise already_exists("Rule set", name)
-            if count >= MAX_RULE_SETS:
-                raise SesError("LimitExceeded", "Too many rule sets")
-
-        await self._store.write(AddRuleSet(account_id, name, self._clock.now(), rules, allow))
+    async def _add(self, account_id: str, name: str, *, copy_of: str | None) -> None:
+        unit = AddRuleSet(account_id, name, self._clock.now(), MAX_RULE_SETS, copy_of)
+        try:
+            await self._store.write(unit)
+        except AlreadyExistsError:
+            raise already_exists("Rule set", name) from None
+        except LimitReachedError:
+            raise SesError("LimitExceeded", "Too many rule sets") from None
+        except NotFoundError as error:
+            raise rule_set_does_not_exist(error.name) from None
 
     async def _write_rule(
         self, account_id: str, name: str, rule: Rule, change: Callable[[Rules], Rules]
@@ -226,12 +203,10 @@ class RuleSets:
             raise invalid(f"Identity is not verified: {shown(sender)}")
 
     async def _change(self, account_id: str, name: str, change: Callable[[Rules], Rules]) -> None:
-        def existing(rules: Rules | None) -> Rules:
-            if rules is None:
-                raise rule_set_does_not_exist(name)
-            return change(rules)
-
-        await self._store.write(ChangeRules(account_id, name, existing, self._clock.now()))
+        try:
+            await self._store.write(ChangeRules(account_id, name, change, self._clock.now()))
+        except NotFoundError as error:
+            raise rule_set_does_not_exist(error.name) from None
 
 
 def _index(rules: Rules, name: str) -> int:

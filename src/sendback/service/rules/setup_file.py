@@ -1,7 +1,7 @@
 """A project's setup as a file: identities, rule sets, filters and what their targets are.
 
 Rules are written as the API writes them, checked along botocore's model; applying the same file
-twice changes nothing. Everything is checked first and written in one transaction.
+twice changes nothing.
 """
 
 import tomllib
@@ -11,33 +11,23 @@ from pathlib import Path
 from typing import Any
 
 from botocore.model import ListShape, Shape, StructureShape
-from sqlalchemy import Connection
 
 from sendback.aws.errors import SesError
 from sendback.aws.model import service_model
-from sendback.clock import Clock
-from sendback.mail.address import AddressError, identity_name, parse_mailbox
-from sendback.mail.covering import covering_names
+from sendback.errors import InvalidInputError
+from sendback.mail.address import AddressError, parse_mailbox
 from sendback.receipt.constraints import MAX_FILTERS, MAX_RULES, check_name, check_rule
 from sendback.receipt.filters import FilterPolicy, IpFilter, check_filter
 from sendback.receipt.model import BounceAction, Rule, Rules
-from sendback.receipt.plan import tasks_of
 from sendback.receipt.shapes import ActionShapeError, rule_from_shape
-from sendback.service.identities.identities import Identities
-from sendback.service.rules.targets import BUCKET, FUNCTION, MAILBOX, TOPIC, Targets, target_of
-from sendback.store.engine.store import Store
-from sendback.store.engine.transactions import Unit
-from sendback.store.identities.identities import Identity, find_identities, find_verified
-from sendback.store.rules.filters import put_filters
-from sendback.store.rules.rule_sets import ActivateRuleSet, PutRuleSet, prune_rule_sets
-from sendback.store.rules.targets import put_targets
+from sendback.service.rules.targets import BUCKET, FUNCTION, MAILBOX, TOPIC
 
 _KINDS = {"buckets": BUCKET, "topics": TOPIC, "functions": FUNCTION, "mailboxes": MAILBOX}
 _TABLES = {"identities", "active_rule_set", "filters", "rule_sets", *_KINDS}
 _TYPES: dict[str, Any] = {"string": str, "boolean": bool, "list": list, "structure": dict}
 
 
-class SetupError(ValueError):
+class SetupError(InvalidInputError):
     """A file that cannot be applied; `str` says where and why."""
 
 
@@ -50,14 +40,6 @@ class Setup:
     active_rule_set: str | None
     filters: tuple[IpFilter, ...]
     targets: Mapping[tuple[str, str], str]
-
-
-@dataclass(frozen=True, slots=True)
-class Applied:
-    """What was changed, and what is missing for it to work: a line each."""
-
-    changes: tuple[str, ...]
-    warnings: tuple[str, ...]
 
 
 def read_setup(text: str, file: Path) -> Setup:
@@ -89,98 +71,6 @@ def parse_setup(content: Mapping[str, Any], folder: Path) -> Setup:
             for name, target in _expect(content, table, dict).items()
         },
     )
-
-
-class SetupService:
-    """Applies setups."""
-
-    def __init__(
-        self, store: Store, clock: Clock, identities: Identities, targets: Targets
-    ) -> None:
-        self._store = store
-        self._clock = clock
-        self._identities = identities
-        self._targets = targets
-
-    async def apply(self, account_id: str, setup: Setup, *, prune: bool) -> Applied:
-        """With `prune`, what the file does not name goes. Raises `SetupError`, `SesError`."""
-        asked = {
-            identity_name(text): self._identities.asked(account_id, text)
-            for text in setup.identities
-        }
-        unit = _Apply(account_id, setup, asked, self._clock, prune)
-        changes = await self._store.write(unit)
-        self._identities.wake_delivery()
-        return Applied(changes, tuple(await self._warnings(account_id, setup)))
-
-    async def _warnings(self, account_id: str, setup: Setup) -> Sequence[str]:
-        warnings = []
-        for name, rules in setup.rule_sets.items():
-            for rule in rules:
-                for task in tasks_of(rule):
-                    wanted = target_of(task)
-                    if wanted and not await self._targets.is_known(account_id, *wanted):
-                        warnings.append(
-                            f"rule {rule.name} of {name}: nothing is known about the "
-                            f"{wanted[0]} {wanted[1]}"
-                        )
-        return list(dict.fromkeys(warnings))
-
-
-@dataclass(frozen=True, slots=True)
-class _Apply:
-    """The one transaction; answers what it changed."""
-
-    account_id: str
-    setup: Setup
-    asked: Mapping[str, Unit[Identity]]
-    clock: Clock
-    prune: bool
-
-    def __call__(self, connection: Connection, /) -> tuple[str, ...]:
-        setup, account = self.setup, self.account_id
-        changes = [self._ask(connection, name) for name in self.asked]
-        if put_targets(connection, account, setup.targets, prune=self.prune):
-            changes.append("targets are changed")
-        for name, rules in setup.rule_sets.items():
-            self._check_senders(connection, rules)
-            made = PutRuleSet(account, name, self.clock.now(), rules)(connection)
-            changes.append(f"rule set {name} is {made}" if made else "")
-        if put_filters(connection, account, setup.filters, prune=self.prune):
-            changes.append("filters are changed")
-        if self.prune:
-            kept = (*setup.rule_sets, setup.active_rule_set or "")
-            gone = prune_rule_sets(connection, account, kept, self.clock.now())
-            changes += [f"rule set {name} is deleted" for name in gone]
-        changes.append(self._activate(connection))
-        return tuple(change for change in changes if change)
-
-    def _ask(self, connection: Connection, name: str) -> str:
-        """An identity that is verified or waits to be is left alone."""
-        if find_identities(connection, self.account_id, [name]):
-            return ""
-        identity = self.asked[name](connection)
-        return f"identity {name} is {identity.status.value}"
-
-    def _check_senders(self, connection: Connection, rules: Rules) -> None:
-        for rule in rules:
-            for action in rule.actions:
-                if isinstance(action, BounceAction):
-                    address = parse_mailbox(action.sender).address
-                    names = {(self.account_id, name) for name in covering_names(address)}
-                    if not find_verified(connection, names):
-                        raise SetupError(
-                            f"rule {rule.name}: Identity is not verified: {action.sender}"
-                        )
-
-    def _activate(self, connection: Connection) -> str:
-        name = self.setup.active_rule_set
-        if name is None:
-            return ""
-        found = ActivateRuleSet(self.account_id, name)(connection)
-        if found is None:
-            raise SetupError(f"active_rule_set: there is no rule set {name}")
-        return f"rule set {name} is active" if found else ""
 
 
 def _expect(content: Mapping[str, Any], name: str, kind: type) -> Any:

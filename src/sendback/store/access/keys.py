@@ -7,13 +7,16 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
+from sendback.aws.arn import ROOT_USER
 from sendback.clock import (
     from_milliseconds,
     from_optional_milliseconds,
     to_milliseconds,
     to_optional_milliseconds,
 )
-from sendback.store.access.users import NamedPolicy, find_user_policies
+from sendback.store.access.accounts import AddAccount, has_account
+from sendback.store.access.users import AddUser, NamedPolicy, find_user_policies, has_user
+from sendback.store.engine.errors import NotFoundError
 from sendback.store.engine.sweeping import SweepStep, Swept, delete_some
 from sendback.store.engine.tables import access_keys
 
@@ -61,6 +64,33 @@ class AddKey:
             "token_hash": key.token_hash,
         }
         connection.execute(insert(access_keys), values)
+
+
+@dataclass(frozen=True, slots=True)
+class AddKeyOfUser:
+    """Add a key; with `may_create` also its account and user where there are none.
+
+    Raises `NotFoundError` when there is no such account or user.
+    """
+
+    key: AccessKey
+    may_create: bool
+
+    def __call__(self, connection: Connection, /) -> None:
+        key = self.key
+        if self.may_create:
+            AddAccount(key.account_id, key.created_at)(connection)
+            if key.user_name != ROOT_USER:
+                AddUser(key.account_id, key.user_name, key.created_at)(connection)
+        elif not _has_caller(connection, key):
+            raise NotFoundError("user", key.user_name)
+        AddKey(key)(connection)
+
+
+def _has_caller(connection: Connection, key: AccessKey) -> bool:
+    if key.user_name == ROOT_USER:
+        return has_account(connection, key.account_id)
+    return has_user(connection, key.account_id, key.user_name)
 
 
 @dataclass(frozen=True, slots=True)

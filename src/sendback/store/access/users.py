@@ -7,6 +7,7 @@ from datetime import datetime
 from sqlalchemy import Connection, delete, insert, select, update
 
 from sendback.clock import from_milliseconds, to_milliseconds
+from sendback.store.engine.errors import NotFoundError
 from sendback.store.engine.tables import access_keys, user_policies, users
 
 
@@ -86,15 +87,15 @@ class DeleteUser:
 
 @dataclass(frozen=True, slots=True)
 class PutUserPolicy:
-    """Attaches or replaces a policy; answers False when there is no such user."""
+    """Attach or replace a policy. Raises `NotFoundError` when there is no such user."""
 
     account_id: str
     user_name: str
     policy: NamedPolicy
 
-    def __call__(self, connection: Connection, /) -> bool:
+    def __call__(self, connection: Connection, /) -> None:
         if not has_user(connection, self.account_id, self.user_name):
-            return False
+            raise NotFoundError("user", self.user_name)
         key = {
             "account_id": self.account_id,
             "user_name": self.user_name,
@@ -104,7 +105,6 @@ class PutUserPolicy:
         document = {"document": self.policy.document}
         if not connection.execute(update(user_policies).where(*where).values(document)).rowcount:
             connection.execute(insert(user_policies), {**key, **document})
-        return True
 
 
 @dataclass(frozen=True, slots=True)

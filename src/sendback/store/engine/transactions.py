@@ -29,7 +29,7 @@ from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar, cast
 from sqlalchemy import Connection, Engine
 
 from sendback.store.engine.dialects import reason_unavailable
-from sendback.store.engine.errors import StoreUnavailableError
+from sendback.store.engine.errors import RefusedError, StoreUnavailableError
 
 log = logging.getLogger(__name__)
 
@@ -50,15 +50,24 @@ class Unit(Protocol[T_co]):
 
 
 class BatchUnit(Generic[T]):
-    """A unit that knows how to be done together with others of its type."""
+    """A unit that is done together with others of its type: one statement serves all of them."""
 
     @classmethod
-    def run_together(cls, connection: Connection, units: Sequence[Self]) -> Sequence[T]:
-        """One result for each unit, in order."""
+    def run_together(
+        cls, connection: Connection, units: Sequence[Self]
+    ) -> Sequence[T | RefusedError]:
+        """Return one result for each unit, in order.
+
+        A `RefusedError` is raised to the caller of that unit; raising it here would roll back the
+        whole group.
+        """
         raise NotImplementedError
 
     def __call__(self, connection: Connection, /) -> T:
-        return self.run_together(connection, [self])[0]
+        result = self.run_together(connection, [self])[0]
+        if isinstance(result, RefusedError):
+            raise result
+        return result
 
 
 @dataclass(slots=True)
@@ -194,7 +203,7 @@ def _by_type(jobs: Sequence[_Job]) -> list[Callable[[Connection], None]]:
 
 def _single(job: _Job) -> Callable[[Connection], None]:
     def run(connection: Connection) -> None:
-        job.result = job.unit(connection)
+        job.result, job.error = job.unit(connection), None
 
     return run
 
@@ -203,7 +212,7 @@ def _batch(kind: type[BatchUnit[Any]], jobs: list[_Job]) -> Callable[[Connection
     def run(connection: Connection) -> None:
         units = [cast("BatchUnit[Any]", job.unit) for job in jobs]
         for job, result in zip(jobs, kind.run_together(connection, units), strict=True):
-            job.result = result
+            job.result, job.error = result, result if isinstance(result, RefusedError) else None
 
     return run
 

@@ -14,8 +14,12 @@ from sendback.clock import (
     to_milliseconds,
     to_optional_milliseconds,
 )
+from sendback.store.engine.errors import RefusedError
 from sendback.store.engine.sweeping import SweepStep, Swept, delete_some
 from sendback.store.engine.tables import dkim_keys
+from sendback.store.identities.checks import CheckKind, find_checks
+from sendback.store.identities.identities import VerificationStatus
+from sendback.store.identities.settings import DEFAULTS, FindSettings
 
 
 class DkimKeyState(StrEnum):
@@ -151,3 +155,78 @@ def _from_row(row: Any) -> DkimKey:
         seen_at=from_optional_milliseconds(row.seen_at),
         retired_at=from_optional_milliseconds(row.retired_at),
     )
+
+
+class RotationError(RefusedError):
+    """The keys cannot be rotated now; `str` says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class RotateDkimKeys:
+    """Make each standby key sign, retire the active one, and add `reserves` as standby keys.
+
+    Returns the keys as they are then. Raises `RotationError` when `must_be_seen` and a standby
+    key has not been seen in DNS.
+    """
+
+    account_id: str
+    domain: str
+    reserves: tuple[DkimKey, ...]
+    now: datetime
+    must_be_seen: bool
+
+    def __call__(self, connection: Connection, /) -> Sequence[DkimKey]:
+        keys = find_dkim_keys(connection, self.account_id, (self.domain,))
+        for reserve in self.reserves:
+            self._rotate(connection, keys, reserve.algorithm)
+        add_dkim_keys(connection, self.reserves)
+        return find_dkim_keys(connection, self.account_id, (self.domain,))
+
+    def _rotate(self, connection: Connection, keys: Sequence[DkimKey], algorithm: str) -> None:
+        of_algorithm = [key for key in keys if key.algorithm == algorithm]
+        standby = _in_state(of_algorithm, DkimKeyState.STANDBY)
+        if standby is None:
+            return  # an algorithm that the domain did not have
+        if self.must_be_seen and standby.seen_at is None:
+            raise RotationError(
+                f"the next key is not published yet: no record at {standby.record_name}"
+            )
+        active = _in_state(of_algorithm, DkimKeyState.ACTIVE)
+        if active is not None:
+            set_dkim_state(connection, active, DkimKeyState.RETIRED, self.now)
+        set_dkim_state(connection, standby, DkimKeyState.ACTIVE, self.now)
+
+
+def _in_state(keys: Sequence[DkimKey], state: DkimKeyState) -> DkimKey | None:
+    return next((key for key in keys if key.state is state), None)
+
+
+@dataclass(frozen=True, slots=True)
+class FindSigningKeys:
+    """The active keys for an address of an account, perhaps none."""
+
+    account_id: str
+    address: str
+    names: tuple[str, ...]  # that cover it, the closest first
+
+    def __call__(self, connection: Connection, /) -> Sequence[DkimKey]:
+        domains = tuple(name for name in self.names if "@" not in name)
+        active = [
+            key
+            for key in find_dkim_keys(connection, self.account_id, domains)
+            if key.state is DkimKeyState.ACTIVE
+        ]
+        having = {key.domain for key in active}
+        if not having:
+            return []
+        proved = {
+            check.identity
+            for check in find_checks(connection, self.account_id, tuple(having))
+            if check.kind is CheckKind.DKIM and check.status is VerificationStatus.SUCCESS
+        }
+        settings = FindSettings(self.account_id, self.names)(connection)
+        domain = next((name for name in domains if name in having & proved), None)
+        if domain is None:
+            return []
+        own = settings.get(self.address, settings.get(domain, DEFAULTS))
+        return [key for key in active if key.domain == domain] if own.dkim_enabled else []

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
 from sendback.clock import from_milliseconds, to_milliseconds
+from sendback.store.engine.errors import LimitReachedError
 from sendback.store.engine.tables import (
     dkim_keys,
     identities,
@@ -66,15 +67,11 @@ _BELONGINGS = (
 )
 
 
-class TooManyIdentitiesError(Exception):
-    """The account has as many as it may have."""
-
-
 @dataclass(frozen=True, slots=True)
 class PutIdentity:
     """Adds the identity; one that exists keeps its date and token, and stays verified if it is.
 
-    Raises `TooManyIdentitiesError`.
+    Raises `LimitReachedError`: an account may have `MAX_IDENTITIES`.
     """
 
     identity: Identity
@@ -83,7 +80,7 @@ class PutIdentity:
         new = self.identity
         found = find_identities(connection, new.account_id, [new.identity])
         if not found:
-            _check_room(connection, new.account_id)
+            _check_limit(connection, new.account_id)
             connection.execute(insert(identities), _to_row(new))
             return new
         if found[0].is_verified:
@@ -201,10 +198,10 @@ def _where(account_id: str, identity: str) -> tuple[Any, Any]:
     return identities.c.account_id == account_id, identities.c.identity == identity
 
 
-def _check_room(connection: Connection, account_id: str) -> None:
+def _check_limit(connection: Connection, account_id: str) -> None:
     count = select(func.count()).where(identities.c.account_id == account_id)
     if connection.execute(count).scalar_one() >= MAX_IDENTITIES:
-        raise TooManyIdentitiesError
+        raise LimitReachedError("identities of an account", MAX_IDENTITIES)
 
 
 def _to_row(identity: Identity) -> dict[str, object]:

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
-from sendback.store.access.users import NamedPolicy
+from sendback.store.access.users import NamedPolicy, find_user_policies
+from sendback.store.engine.errors import LimitReachedError
 from sendback.store.engine.tables import identity_policies
+from sendback.store.identities.identities import find_verified
 
 _FIND = (
     select(identity_policies)
@@ -17,30 +19,29 @@ _FIND = (
 
 @dataclass(frozen=True, slots=True)
 class PutIdentityPolicy:
-    """Attaches or replaces a policy; answers False when the identity has `limit` others."""
+    """Attach or replace a policy. Raises `LimitReachedError` when there are `limit` others."""
 
     account_id: str
     identity: str
     policy: NamedPolicy
     limit: int
 
-    def __call__(self, connection: Connection, /) -> bool:
+    def __call__(self, connection: Connection, /) -> None:
         columns = identity_policies.c
         of_identity = (columns.account_id == self.account_id, columns.identity == self.identity)
         where = (*of_identity, columns.policy_name == self.policy.name)
         values = {"document": self.policy.document}
         if connection.execute(update(identity_policies).where(*where).values(values)).rowcount:
-            return True
+            return
         count = connection.execute(select(func.count()).where(*of_identity)).scalar_one()
         if count >= self.limit:
-            return False
+            raise LimitReachedError("policies of an identity", self.limit)
         key = {
             "account_id": self.account_id,
             "identity": self.identity,
             "policy_name": self.policy.name,
         }
         connection.execute(insert(identity_policies), {**key, **values})
-        return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,38 @@ class FindIdentityPolicies:
     def __call__(self, connection: Connection, /) -> Sequence[NamedPolicy]:
         key = (self.account_id, self.identity)
         return find_identity_policies(connection, {key}).get(key, ())
+
+
+@dataclass(frozen=True, slots=True)
+class PoliciesOfUse:
+    """What decides whether a user may use an identity.
+
+    `identity` is the (account ID, name) of the verified identity that would be used, or None.
+    """
+
+    of_user: tuple[NamedPolicy, ...]
+    identity: tuple[str, str] | None
+    of_identity: tuple[NamedPolicy, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FindPoliciesOfUse:
+    """The user's policies, and those of the first of the owner's `names` that is verified."""
+
+    account_id: str
+    user: str
+    owner: str
+    names: tuple[str, ...]
+
+    def __call__(self, connection: Connection, /) -> PoliciesOfUse:
+        of_user = find_user_policies(connection, self.account_id, self.user)
+        keys = [(self.owner, name) for name in self.names]
+        verified = find_verified(connection, keys)
+        key = next((key for key in keys if key in verified), None)
+        if key is None:
+            return PoliciesOfUse(of_user, None, ())
+        found = find_identity_policies(connection, {key})
+        return PoliciesOfUse(of_user, key, found.get(key, ()))
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 from sqlalchemy import Connection, insert, select, update
 
 from sendback.store.engine.tables import identity_settings
+from sendback.store.identities.checks import CheckKind, IdentityCheck, ask_check, drop_check
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,3 +63,28 @@ class ChangeSettings:
         else:
             connection.execute(insert(identity_settings), {**key, **values})
         return settings
+
+
+@dataclass(frozen=True, slots=True)
+class SetMailFrom:
+    """Set the MAIL FROM domain and look for its MX, or remove both when `domain` is empty.
+
+    `behavior` None keeps what is set. SES API: SetIdentityMailFromDomain.
+    """
+
+    account_id: str
+    identity: str
+    domain: str
+    behavior: str | None
+    check: IdentityCheck
+
+    def __call__(self, connection: Connection, /) -> None:
+        before = FindSettings(self.account_id, (self.identity,))(connection)
+        old = before.get(self.identity, DEFAULTS)
+        behavior = self.behavior or (old if self.domain else DEFAULTS).behavior_on_mx_failure
+        new = replace(old, mail_from_domain=self.domain, behavior_on_mx_failure=behavior)
+        ChangeSettings(self.account_id, self.identity, lambda _: new)(connection)
+        if self.domain != old.mail_from_domain:
+            drop_check(connection, self.account_id, self.identity, CheckKind.MAIL_FROM)
+        if self.domain:
+            ask_check(connection, self.check)

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, func, select, text
 
 from sendback.clock import to_milliseconds
 from sendback.mail.address import AddressError, parse_address
+from sendback.store.engine.errors import RefusedError
 from sendback.store.engine.tables import accounts, outbox
 
 _HOUR = timedelta(hours=1)
@@ -34,8 +35,8 @@ class VerificationLimits:
 UNLIMITED = VerificationLimits()
 
 
-class TooManyVerificationMailsError(Exception):
-    """A limit is reached; `str` says which, for whoever asked."""
+class TooManyVerificationMailsError(RefusedError):
+    """A limit is reached; `str` says which."""
 
 
 def check_verification_limits(

@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, func, insert, select, update
 
+from sendback.store.engine.errors import AlreadyExistsError, LimitReachedError
 from sendback.store.engine.tables import verification_templates
 
 
@@ -27,20 +28,19 @@ _COLUMNS = verification_templates.c
 
 @dataclass(frozen=True, slots=True)
 class AddTemplate:
-    """Answers `exists` or `limit` when it was not added, for one of the two reasons."""
+    """Add a template. Raises `AlreadyExistsError`, or `LimitReachedError` at `limit`."""
 
     template: VerificationTemplate
     limit: int
 
-    def __call__(self, connection: Connection, /) -> str | None:
+    def __call__(self, connection: Connection, /) -> None:
         new = self.template
         if find_template(connection, new.account_id, new.name):
-            return "exists"
+            raise AlreadyExistsError("template", new.name)
         count = select(func.count()).where(_COLUMNS.account_id == new.account_id)
         if connection.execute(count).scalar_one() >= self.limit:
-            return "limit"
+            raise LimitReachedError("templates of an account", self.limit)
         connection.execute(insert(verification_templates), asdict(new))
-        return None
 
 
 @dataclass(frozen=True, slots=True)

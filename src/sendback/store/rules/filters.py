@@ -1,33 +1,31 @@
 """IP filters of accounts."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, delete, insert, select
 
 from sendback.receipt.filters import FilterPolicy, IpFilter
+from sendback.store.engine.errors import AlreadyExistsError, LimitReachedError
 from sendback.store.engine.tables import accounts, ip_filters
 
 
 @dataclass(frozen=True, slots=True)
 class AddFilter:
-    """Adds a filter; `allow` may refuse by raising, given whether it exists and how many do."""
+    """Add a filter. Raises `AlreadyExistsError`, or `LimitReachedError` when there are `limit`."""
 
     account_id: str
     entry: IpFilter
-    allow: Callable[[bool, int], None]
+    limit: int
 
     def __call__(self, connection: Connection, /) -> None:
         existing = list_filters(connection, self.account_id)
-        self.allow(any(entry.name == self.entry.name for entry in existing), len(existing))
-        values = {
-            "account_id": self.account_id,
-            "name": self.entry.name,
-            "policy": self.entry.policy.value,
-            "cidr": self.entry.cidr,
-        }
-        connection.execute(insert(ip_filters), values)
+        if any(entry.name == self.entry.name for entry in existing):
+            raise AlreadyExistsError("filter", self.entry.name)
+        if len(existing) >= self.limit:
+            raise LimitReachedError("filters of an account", self.limit)
+        _insert(connection, self.account_id, [self.entry])
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,15 +69,14 @@ class AllFilters:
 def put_filters(
     connection: Connection, account_id: str, wanted: Sequence[IpFilter], *, prune: bool
 ) -> bool:
-    """Adds and overwrites; with `prune`, others go. Answers whether anything changed."""
+    """Add or overwrite filters, and with `prune` delete others; return whether any changed."""
     existing = {entry.name: entry for entry in list_filters(connection, account_id)}
     given = {entry.name: entry for entry in wanted}
     new = given if prune else {**existing, **given}
     if new == existing:
         return False
     connection.execute(delete(ip_filters).where(ip_filters.c.account_id == account_id))
-    for entry in new.values():
-        AddFilter(account_id, entry, lambda _exists, _count: None)(connection)
+    _insert(connection, account_id, list(new.values()))
     return True
 
 
@@ -89,6 +86,20 @@ def list_filters(connection: Connection, account_id: str) -> list[IpFilter]:
         select(ip_filters).where(ip_filters.c.account_id == account_id).order_by(ip_filters.c.name)
     )
     return [_from_row(row) for row in connection.execute(query)]
+
+
+def _insert(connection: Connection, account_id: str, entries: Sequence[IpFilter]) -> None:
+    rows = [
+        {
+            "account_id": account_id,
+            "name": entry.name,
+            "policy": entry.policy.value,
+            "cidr": entry.cidr,
+        }
+        for entry in entries
+    ]
+    if rows:
+        connection.execute(insert(ip_filters), rows)
 
 
 def _from_row(row: Any) -> IpFilter:

@@ -16,6 +16,12 @@ from sqlalchemy import Connection, and_, bindparam, delete, func, insert, select
 from sendback.clock import from_milliseconds, to_milliseconds
 from sendback.receipt.model import Rules
 from sendback.receipt.shapes import rules_from_json, rules_to_json
+from sendback.store.engine.errors import (
+    AlreadyExistsError,
+    InUseError,
+    LimitReachedError,
+    NotFoundError,
+)
 from sendback.store.engine.sweeping import MAX_ROWS, Budget, SweepStep, Swept, behind_key
 from sendback.store.engine.tables import (
     accounts,
@@ -130,46 +136,48 @@ class ListRuleSets:
 
 @dataclass(frozen=True, slots=True)
 class AddRuleSet:
-    """Adds a rule set; `allow` may refuse by raising, given whether it exists and how many do."""
+    """Add a rule set: without rules, or with those of the set `copy_of`.
 
-    account_id: str
-    name: str
-    now: datetime
-    rules: Callable[[Connection], Rules]
-    allow: Callable[[bool, int], None]
-
-    def __call__(self, connection: Connection, /) -> None:
-        count = connection.execute(
-            select(func.count()).where(rule_sets.c.account_id == self.account_id)
-        ).scalar_one()
-        exists = find_rule_set(connection, self.account_id, self.name) is not None
-        self.allow(exists, count)
-        values = {
-            "account_id": self.account_id,
-            "name": self.name,
-            "created_at": to_milliseconds(self.now),
-            "version": _keep_version(connection, self.rules(connection), self.now),
-        }
-        connection.execute(insert(rule_sets), values)
-
-
-@dataclass(frozen=True, slots=True)
-class ChangeRules:
-    """Replaces a set's rules by what `change` makes of them; `change` may refuse by raising.
-
-    `change` is given None when there is no such set.
+    Raises `AlreadyExistsError`, `LimitReachedError` when the account has `limit` rule sets, and
+    `NotFoundError` when there is no set to copy; the first that holds.
     """
 
     account_id: str
     name: str
-    change: Callable[[Rules | None], Rules]
+    now: datetime
+    limit: int
+    copy_of: str | None = None
+
+    def __call__(self, connection: Connection, /) -> None:
+        if find_rule_set(connection, self.account_id, self.name) is not None:
+            raise AlreadyExistsError("rule set", self.name)
+        count = select(func.count()).where(rule_sets.c.account_id == self.account_id)
+        if connection.execute(count).scalar_one() >= self.limit:
+            raise LimitReachedError("rule sets of an account", self.limit)
+        _insert(connection, self.account_id, self.name, self._rules(connection), self.now)
+
+    def _rules(self, connection: Connection) -> Rules:
+        if self.copy_of is None:
+            return ()
+        return _existing(connection, self.account_id, self.copy_of).rules
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeRules:
+    """Replace a set's rules by what `change` makes of them.
+
+    Raises `NotFoundError` when there is no such set, and what `change` raises.
+    """
+
+    account_id: str
+    name: str
+    change: Callable[[Rules], Rules]
     now: datetime
 
     def __call__(self, connection: Connection, /) -> None:
-        found = find_rule_set(connection, self.account_id, self.name)
-        new = self.change(found.rules if found else None)
-        if found:
-            _touch_version(connection, found.version, self.now)
+        found = _existing(connection, self.account_id, self.name)
+        new = self.change(found.rules)
+        _touch_version(connection, found.version, self.now)
         where = (rule_sets.c.account_id == self.account_id, rule_sets.c.name == self.name)
         values = {"version": _keep_version(connection, new, self.now)}
         connection.execute(update(rule_sets).where(*where).values(values))
@@ -177,23 +185,25 @@ class ChangeRules:
 
 @dataclass(frozen=True, slots=True)
 class DeleteRuleSet:
-    """Answers False, and deletes nothing, when the set is active."""
+    """Delete a rule set if there is one. Raises `InUseError` when it is the active one."""
 
     account_id: str
     name: str
     now: datetime
 
-    def __call__(self, connection: Connection, /) -> bool:
+    def __call__(self, connection: Connection, /) -> None:
         if active_name(connection, self.account_id) == self.name:
-            return False
+            raise InUseError(f"rule set {self.name} is active")
         where = (rule_sets.c.account_id == self.account_id, rule_sets.c.name == self.name)
         _delete(connection, where, self.now)
-        return True
 
 
 @dataclass(frozen=True, slots=True)
 class PutRuleSet:
-    """Makes the set with these rules, or gives it these; answers `created`, `changed` or None."""
+    """Create the set with these rules, or replace its rules.
+
+    Returns `created` or `changed`, or None when it had these rules already.
+    """
 
     account_id: str
     name: str
@@ -203,10 +213,7 @@ class PutRuleSet:
     def __call__(self, connection: Connection, /) -> str | None:
         found = find_rule_set(connection, self.account_id, self.name)
         if found is None:
-            add = AddRuleSet(
-                self.account_id, self.name, self.now, lambda _: self.rules, lambda _e, _c: None
-            )
-            add(connection)
+            _insert(connection, self.account_id, self.name, self.rules, self.now)
             return "created"
         if found.rules == self.rules:
             return None
@@ -216,17 +223,17 @@ class PutRuleSet:
 
 @dataclass(frozen=True, slots=True)
 class ActivateRuleSet:
-    """Makes the set the active one, none with None.
+    """Make the set the active one; with None, deactivate the active one.
 
-    Answers whether that changed anything, or None when there is no such set.
+    Returns whether that changed anything. Raises `NotFoundError` when there is no such set.
     """
 
     account_id: str
     name: str | None
 
-    def __call__(self, connection: Connection, /) -> bool | None:
-        if self.name is not None and not find_rule_set(connection, self.account_id, self.name):
-            return None
+    def __call__(self, connection: Connection, /) -> bool:
+        if self.name is not None:
+            _existing(connection, self.account_id, self.name)
         changed = active_name(connection, self.account_id) != self.name
         where = accounts.c.account_id == self.account_id
         connection.execute(update(accounts).where(where).values(active_rule_set=self.name))
@@ -264,7 +271,7 @@ class ForgetVersions(SweepStep):
 def prune_rule_sets(
     connection: Connection, account_id: str, kept: Sequence[str], now: datetime
 ) -> list[str]:
-    """Deletes the account's other sets, active or not; answers their names."""
+    """Delete the account's rule sets that are not in `kept`, and return their names."""
     where = (rule_sets.c.account_id == account_id, rule_sets.c.name.not_in(kept))
     names = _delete(connection, where, now)
     if active_name(connection, account_id) in names:
@@ -279,6 +286,25 @@ def _delete(connection: Connection, where: tuple[Any, ...], now: datetime) -> li
         _touch_version(connection, row.version, now)
     connection.execute(delete(rule_sets).where(*where))
     return [row.name for row in found]
+
+
+def _insert(
+    connection: Connection, account_id: str, name: str, rules: Rules, now: datetime
+) -> None:
+    values = {
+        "account_id": account_id,
+        "name": name,
+        "created_at": to_milliseconds(now),
+        "version": _keep_version(connection, rules, now),
+    }
+    connection.execute(insert(rule_sets), values)
+
+
+def _existing(connection: Connection, account_id: str, name: str) -> RuleSet:
+    found = find_rule_set(connection, account_id, name)
+    if found is None:
+        raise NotFoundError("rule set", name)
+    return found
 
 
 def find_rule_set(connection: Connection, account_id: str, name: str) -> RuleSet | None:

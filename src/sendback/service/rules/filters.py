@@ -1,0 +1,35 @@
+"""IP filters as the API changes them. SES API: the receipt-filter operations."""
+
+from collections.abc import Sequence
+
+from sendback.aws.errors import SesError
+from sendback.receipt.constraints import MAX_FILTERS, already_exists
+from sendback.receipt.filters import IpFilter, check_filter
+from sendback.store.engine.errors import AlreadyExistsError, LimitReachedError
+from sendback.store.engine.store import Store
+from sendback.store.rules.filters import AddFilter, DeleteFilter, ListFilters
+
+
+class Filters:
+    """The IP filters of all accounts."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def create(self, account_id: str, entry: IpFilter) -> None:
+        """Add a filter. Raises `SesError`: AlreadyExists, LimitExceeded, and for a bad range."""
+        check_filter(entry)
+        try:
+            await self._store.write(AddFilter(account_id, entry, MAX_FILTERS))
+        except AlreadyExistsError:
+            raise already_exists("Filter", entry.name) from None
+        except LimitReachedError:
+            raise SesError("LimitExceeded", "Too many filters") from None
+
+    async def delete(self, account_id: str, name: str) -> None:
+        """Delete a filter if there is one of this name."""
+        await self._store.write(DeleteFilter(account_id, name))
+
+    async def list(self, account_id: str) -> Sequence[IpFilter]:
+        """Return the account's filters, by name."""
+        return await self._store.read(ListFilters(account_id))

@@ -1,0 +1,64 @@
+"""What is written when an account asks for an identity to be verified."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sqlalchemy import Connection
+
+from sendback.store.identities.checks import IdentityCheck, ask_check
+from sendback.store.identities.dkim_keys import DkimKey, add_dkim_keys, find_dkim_keys
+from sendback.store.identities.identities import FindIdentities, Identity, PutIdentity
+from sendback.store.identities.verification_mails import (
+    UNLIMITED,
+    VerificationLimits,
+    check_verification_limits,
+)
+from sendback.store.outbox.queue import add_to_outbox
+from sendback.store.outbox.rows import OutboxMessage
+
+
+@dataclass(frozen=True, slots=True)
+class RequestMailVerification:
+    """Add an address, and queue the mail that `write` makes unless it is verified, or `always`.
+
+    Returns the identity as it is then, and the mail if one was queued. Raises `LimitReachedError`,
+    `TooManyVerificationMailsError`.
+    """
+
+    identity: Identity
+    write: Callable[[Identity], OutboxMessage]
+    always: bool = False
+    limits: VerificationLimits = UNLIMITED
+
+    def __call__(self, connection: Connection, /) -> tuple[Identity, OutboxMessage | None]:
+        identity = PutIdentity(self.identity)(connection)
+        if identity.is_verified and not self.always:
+            return identity, None
+        asked = self.identity
+        check_verification_limits(
+            connection, self.limits, asked.account_id, asked.identity, asked.created_at
+        )
+        mail = self.write(identity)
+        add_to_outbox(connection, [mail])
+        return identity, mail
+
+
+@dataclass(frozen=True, slots=True)
+class RequestDnsVerification:
+    """Add a domain, and look for its token in DNS, or for the `keys` that are added.
+
+    Returns the identity as it is then. Raises `LimitReachedError`.
+    """
+
+    identity: Identity
+    check: IdentityCheck
+    keys: tuple[DkimKey, ...] = ()
+
+    def __call__(self, connection: Connection, /) -> Identity:
+        new = self.identity
+        PutIdentity(new)(connection)
+        # Two calls at once: the keys of the first one are the domain's.
+        if self.keys and not find_dkim_keys(connection, new.account_id, (new.identity,)):
+            add_dkim_keys(connection, self.keys)
+        ask_check(connection, self.check)
+        return FindIdentities(new.account_id, (new.identity,))(connection)[0]
