@@ -257,7 +257,7 @@ def test_a_cname_to_where_the_key_is(proving, dns):
 
 
 def test_rotation_overlaps(proving, dns, clock):
-    from sendback.service.identities.dkim_keys import RotationError
+    from sendback.store.identities.dkim_keys import RotationError
 
     identities = proving.app.identities
     ses = proving.ses()
