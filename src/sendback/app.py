@@ -24,7 +24,8 @@ from sendback.service.access.accounts import Accounts
 from sendback.service.access.authorization import Authorization
 from sendback.service.access.keys import Keys
 from sendback.service.bouncing.access import BounceAccess
-from sendback.service.bouncing.send_bounce import Bouncing, HumanPart
+from sendback.service.bouncing.composing import BounceComposer, HumanPart
+from sendback.service.bouncing.send_bounce import Bouncing, BouncingParts
 from sendback.service.heavy import HeavyWork
 from sendback.service.housekeeping import Housekeeping
 from sendback.service.identities.attributes import IdentityAttributes
@@ -123,19 +124,22 @@ class App:
         )
         self.authorization = Authorization(self.clock, settings.region)
         self.bouncing = Bouncing(
-            self.store,
-            self.clock,
-            self.ids,
-            hostname=settings.hostname,
-            region=settings.region,
-            access=BounceAccess(self.authorization, settings.region),
-            window=settings.bounce_window,
-            rate=settings.send_bounce_rate,
-            give_up_after=settings.give_up_after,
-            human=_human_part(settings),
-            honour_notify_never=settings.honour_notify_never,
-            queued=self.delivery.wake,
-            heavy=self.heavy,
+            BouncingParts(
+                store=self.store,
+                clock=self.clock,
+                access=BounceAccess(self.authorization, settings.region, settings.bounce_window),
+                composer=BounceComposer(
+                    self.store,
+                    self.ids,
+                    hostname=settings.hostname,
+                    human=_human_part(settings),
+                    lifetime=settings.give_up_after,
+                ),
+                heavy=self.heavy,
+                rate=settings.send_bounce_rate,
+                honour_notify_never=settings.honour_notify_never,
+                queued=self.delivery.wake,
+            )
         )
         self.outside = Outside(settings, self.clock, self._public_url, self._for_functions)
         self.targets = Targets(

@@ -15,7 +15,7 @@ from sendback.dsn.errors import DsnError
 from sendback.dsn.model import Action, ExtensionField, MtaName, RecipientFields
 from sendback.dsn.reasons import REASONS
 from sendback.mail.address import Address, AddressError, Mailbox, parse_address, parse_mailbox
-from sendback.service.bouncing.send_bounce import BouncedRecipient, BounceRequest, ExplicitFields
+from sendback.service.bouncing.requests import BouncedRecipient, BounceRequest
 
 _HEAVY_LIST = 200  # recipients: some 5 ms of reading
 
@@ -70,28 +70,37 @@ def _recipient(item: Input, path: str) -> BouncedRecipient:
     bounce_type, fields = item.get("BounceType"), item.get("RecipientDsnFields")
     if bounce_type is None and fields is None:
         raise invalid_value(path, "give BounceType or RecipientDsnFields")
+    recipient = _address(f"{path}.Recipient", item["Recipient"])
+    parsed = None
+    if fields is not None:
+        parsed = _fields(fields, f"{path}.RecipientDsnFields", recipient)
     return BouncedRecipient(
-        recipient=_address(f"{path}.Recipient", item["Recipient"]),
+        recipient=recipient,
         reason=REASONS[bounce_type] if bounce_type else None,
-        fields=_fields(fields, f"{path}.RecipientDsnFields") if fields is not None else None,
+        fields=parsed,
         arn=_arn(f"{path}.RecipientArn", item.get("RecipientArn")),
     )
 
 
-def _fields(item: Input, path: str) -> ExplicitFields:
+_MEMBERS = {"Diagnostic-Code": "DiagnosticCode", "Status": "Status"}
+
+
+def _fields(item: Input, path: str, recipient: Address) -> RecipientFields:
     final = item.get("FinalRecipient")
     diagnostic = item.get("DiagnosticCode")
-    fields = ExplicitFields(
-        action=Action(item["Action"]),
-        status=item["Status"],
-        final_recipient=_address(f"{path}.FinalRecipient", final) if final else None,
-        remote_mta=_mta(f"{path}.RemoteMta", item.get("RemoteMta") or None),
-        diagnostic_code=typed_diagnostic(diagnostic) if diagnostic else None,
-        last_attempt_date=item.get("LastAttemptDate"),
-        extension_fields=_extensions(path, item),
-    )
-    _check_fields(fields, path)
-    return fields
+    remote_mta = item.get("RemoteMta") or None
+    try:
+        return RecipientFields(
+            final_recipient=_address(f"{path}.FinalRecipient", final) if final else recipient,
+            action=Action(item["Action"]),
+            status=item["Status"],
+            remote_mta=_mta(f"{path}.RemoteMta", remote_mta),
+            diagnostic_code=typed_diagnostic(diagnostic) if diagnostic else None,
+            last_attempt_date=item.get("LastAttemptDate"),
+            extension_fields=_extensions(path, item),
+        )
+    except DsnError as error:
+        raise invalid_value(f"{path}.{_MEMBERS[error.field]}", error.rule) from None
 
 
 def typed_diagnostic(text: str) -> str:
@@ -100,22 +109,6 @@ def typed_diagnostic(text: str) -> str:
     if _TYPED.match(text):
         return text
     return f"smtp; {text}" if _REPLY.match(text) else f"X-Sendback; {text}"
-
-
-_MEMBERS = {"Diagnostic-Code": "DiagnosticCode", "Status": "Status"}
-
-
-def _check_fields(fields: ExplicitFields, path: str) -> None:
-    """The model of the DSN knows the rules; the address does not matter for them."""
-    try:
-        RecipientFields(
-            final_recipient=Address("any", "example.com"),
-            action=fields.action,
-            status=fields.status,
-            diagnostic_code=fields.diagnostic_code,
-        )
-    except DsnError as error:
-        raise invalid_value(f"{path}.{_MEMBERS[error.field]}", error.rule) from None
 
 
 def _extensions(path: str, item: Input) -> tuple[ExtensionField, ...]:

@@ -1,14 +1,15 @@
 """Who may bounce what: the identities that a SendBounce uses, and whether the caller may use them.
 
 The sender's identity is the caller's own that covers the address most closely, or the one that
-BounceSenderArn names. A recipient that the caller's account did not receive for needs RecipientArn:
-the identity whose policy lets the caller bounce its mail; the copy of the message in that
-identity's account is then at hand, for this recipient. What is another account's and not permitted
-is as if it were not there.
+BounceSenderArn names. A recipient that the caller's account did not receive mail for needs
+RecipientArn: an identity whose policy lets the caller bounce its mail. The copy of the message that
+the account of that identity has is then used for this recipient. What belongs to another account
+and is not permitted is treated as missing.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 from sendback.aws.arn import IdentityArn
 from sendback.aws.errors import (
@@ -22,7 +23,9 @@ from sendback.mail.address import Address, identity_name
 from sendback.mail.covering import covering_names
 from sendback.mail.envelope import Recipient
 from sendback.service.access.authorization import Access, Authorization, not_permitted
-from sendback.store.bouncing.bounces import Found, Key
+from sendback.service.bouncing.requests import BouncedRecipient, BounceRequest, Pairs
+from sendback.store.bouncing.bounces import FindForBounce, Found, Key
+from sendback.store.bouncing.calls import CallKey
 from sendback.store.messages.messages import ReceivedMessage
 
 MAX_ARNS = 20
@@ -49,20 +52,51 @@ class Use:
         return [(account_id, name) for name in covering_names(self.address)]
 
 
-class BounceAccess:
-    """Decides for one region."""
+@dataclass(frozen=True, slots=True)
+class BounceUses:
+    """The identities that a request uses: the sender's, and each recipient's in order."""
 
-    def __init__(self, authorization: Authorization, region: str) -> None:
+    request: BounceRequest
+    sender: Use
+    recipients: Sequence[Use]
+
+    def to_find(self, account_id: str, call: CallKey | None) -> FindForBounce:
+        """Return the unit that reads what decides about a bounce of this account."""
+        opened = [use for use in self.recipients if use.arn is not None]
+        accounts = [account_id, *(key[0] for use in opened for key in use.keys(account_id))]
+        identities = self.sender.keys(account_id)
+        identities += [key for use in opened for key in use.keys(account_id)]
+        return FindForBounce(
+            self.request.original_message_id,
+            tuple(dict.fromkeys(accounts)),
+            tuple(dict.fromkeys(identities)),
+            call,
+        )
+
+
+class BounceAccess:
+    """Decides about the bounces of one region."""
+
+    def __init__(self, authorization: Authorization, region: str, window: timedelta) -> None:
+        """`window` is how long after its arrival a message may be bounced."""
         self._authorization = authorization
         self._region = region
+        self._window = window
 
-    def check_arns(self, access: Access, uses: Sequence[Use]) -> None:
-        """What can be seen from the ARNs alone. Raises `SesError`."""
-        if len({use.arn for use in uses}) > MAX_ARNS:
+    def uses(self, access: Access, request: BounceRequest) -> BounceUses:
+        """Return the identities that the request uses.
+
+        Raises `SesError` for what the ARNs alone show: another region, an identity that does not
+        cover the address, too many identities.
+        """
+        sender = Use("BounceSenderArn", request.sender_address, request.sender_arn)
+        recipients = [_use(asked, number) for number, asked in enumerate(request.recipients, 1)]
+        everything = [sender, *recipients]
+        if len({use.arn for use in everything}) > MAX_ARNS:
             raise SesError(
                 "InvalidParameterValue", f"A bounce may name at most {MAX_ARNS} identities by ARN."
             )
-        for use in uses:
+        for use in everything:
             if use.arn is None:
                 continue
             if use.arn.region != self._region:
@@ -70,36 +104,53 @@ class BounceAccess:
             if not _covers(use.arn, use.address):
                 names = f"{shown(use.arn.identity)} does not cover {shown(str(use.address))}"
                 raise invalid_value(use.member, names)
+        return BounceUses(request, sender, recipients)
 
-    def check_sender(self, access: Access, sender: Use, found: Found) -> None:
-        """Raises `SesError`: MessageRejected, AccessDenied."""
-        if not self._may_use(access, sender, found):
-            raise not_verified(sender.address, self._region)
+    def resolve(
+        self, access: Access, uses: BounceUses, found: Found, now: datetime
+    ) -> tuple[ReceivedMessage, Pairs]:
+        """Return the message to bounce, and each recipient with its entry in the envelope.
 
-    def message(self, access: Access, uses: Sequence[Use], found: Found) -> ReceivedMessage | None:
-        """The copy that is bounced: the caller's own, else one that it may use.
-
-        Each identity is decided once, however many recipients name it. Raises `SesError`:
-        AccessDenied.
+        Raises `SesError`: AccessDenied, and MessageRejected for a sender that is not verified, an
+        unknown message or one that is too old, and what is no recipient of it.
         """
-        opened = {use.arn: use for use in uses if use.arn is not None}
+        if not self._may_use(access, uses.sender, found):
+            raise self.not_verified(uses.sender.address)
+        message = self._message(access, uses, found)
+        self._check_window(message, now)
+        account_id = access.caller.account_id
+        entries = {account: entries_of(copy) for account, copy in found.messages.items()}
+        originals = [_entry(use, account_id, entries) for use in uses.recipients]
+        return message, list(zip(uses.request.recipients, originals, strict=True))
+
+    def not_verified(self, address: Address) -> SesError:
+        """SES API: MessageRejected, with the text of the live service."""
+        return message_rejected(identities_failed(str(address), self._region))
+
+    def _message(self, access: Access, uses: BounceUses, found: Found) -> ReceivedMessage:
+        """Return the caller's own copy, or one of an account whose identity it may use.
+
+        Each identity is decided about once, however many recipients name it.
+        """
+        opened = {use.arn: use for use in uses.recipients if use.arn is not None}
         for arn, use in opened.items():
             if not self._may_use(access, use, found):
                 raise not_permitted(access.caller, arn)
         accounts = [access.caller.account_id, *(arn.account_id for arn in opened)]
         copies = (found.messages[account] for account in accounts if account in found.messages)
-        return next(copies, None)
+        message = next(copies, None)
+        if message is None:
+            asked_id = shown(uses.request.original_message_id)
+            raise message_rejected(f"Message not found: {asked_id} was not received here.")
+        return message
 
-    def recipients(
-        self, access: Access, uses: Sequence[Use], found: Found
-    ) -> tuple[Recipient, ...]:
-        """The envelope's entry of each: of the caller's copy, or of the one that its ARN opens.
-
-        Raises `SesError`: MessageRejected.
-        """
-        account_id = access.caller.account_id
-        entries = {account: entries_of(copy) for account, copy in found.messages.items()}
-        return tuple(_entry(use, account_id, entries) for use in uses)
+    def _check_window(self, message: ReceivedMessage, now: datetime) -> None:
+        closes = message.received_at + self._window
+        if now > closes:
+            raise message_rejected(
+                f"Message {message.message_id} can no longer be bounced: its window closed at "
+                f"{closes:%Y-%m-%dT%H:%M:%SZ}."
+            )
 
     def _may_use(self, access: Access, use: Use, found: Found) -> bool:
         """False when no such identity is verified and it would be the caller's own."""
@@ -116,9 +167,24 @@ class BounceAccess:
         return True
 
 
-def not_verified(address: Address, region: str) -> SesError:
-    """SES API: MessageRejected, in the live service's words."""
-    return message_rejected(identities_failed(str(address), region))
+def originals(message: ReceivedMessage, wanted: Sequence[BouncedRecipient]) -> Pairs:
+    """Return each recipient with its entry in the message's envelope.
+
+    Raises `SesError`: MessageRejected.
+    """
+    entries, pairs = entries_of(message), []
+    for asked in wanted:
+        found = entry_of(entries, _use(asked, 1))
+        if found is None:
+            raise not_a_recipient(asked.recipient)
+        pairs.append((asked, found))
+    return pairs
+
+
+def _use(asked: BouncedRecipient, number: int) -> Use:
+    final = asked.fields.final_recipient if asked.fields else None
+    member = f"BouncedRecipientInfoList.member.{number}.RecipientArn"
+    return Use(member, asked.recipient, asked.arn, final)
 
 
 def entries_of(message: ReceivedMessage) -> Entries:

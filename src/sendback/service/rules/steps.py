@@ -6,13 +6,14 @@ the way through the plan are `processing`'s business.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TypeVar
 
 from sendback.aws.errors import SesError
 from sendback.clock import Clock
 from sendback.dsn.model import Action as DsnAction
+from sendback.dsn.model import RecipientFields
 from sendback.mail.address import Address, parse_mailbox
 from sendback.receipt.events import (
     MAX_CONTENT_OCTETS,
@@ -39,13 +40,8 @@ from sendback.receipt.model import (
 from sendback.receipt.plan import Notice, PlannedRule, StepOutcome, Task
 from sendback.receipt.published import Arrival, published_header
 from sendback.receipt.verdicts import Verdicts
-from sendback.service.bouncing.send_bounce import (
-    BouncedRecipient,
-    BounceRequest,
-    Bouncing,
-    ExplicitFields,
-    SilentError,
-)
+from sendback.service.bouncing.requests import BouncedRecipient, BounceRequest
+from sendback.service.bouncing.send_bounce import Bouncing, SilentError
 from sendback.service.heavy import HeavyWork
 from sendback.service.rules.content import Content, ContentGoneError
 from sendback.service.rules.ports import ActionFailedError
@@ -277,7 +273,9 @@ def _too_large(context: StepContext) -> BounceRequest:
 def _request(
     context: StepContext, sender: str, address: Address, status: str, reply: str
 ) -> BounceRequest:
-    fields = ExplicitFields(
+    first, *others = context.planned.recipients
+    fields = RecipientFields(
+        final_recipient=first,
         action=DsnAction.FAILED,
         status=status,
         diagnostic_code=f"smtp; {reply}",
@@ -287,8 +285,9 @@ def _request(
         original_message_id=context.message.message_id,
         sender=sender,
         sender_address=address,
-        recipients=tuple(
-            BouncedRecipient(recipient, fields=fields) for recipient in context.planned.recipients
+        recipients=(
+            BouncedRecipient(first, fields=fields),
+            *(BouncedRecipient(to, fields=replace(fields, final_recipient=to)) for to in others),
         ),
     )
 

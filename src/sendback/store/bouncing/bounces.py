@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 from sendback.store.access.accounts import take_turn
 from sendback.store.access.users import NamedPolicy
 from sendback.store.bouncing.calls import CallKey, find_calls, remember_calls
+from sendback.store.engine.errors import RateLimitedError, RefusedError
 from sendback.store.engine.transactions import BatchUnit
 from sendback.store.identities.identities import find_verified
 from sendback.store.identities.policies import find_identity_policies
@@ -71,27 +72,33 @@ class FindForBounce(BatchUnit[Found]):
 
 
 @dataclass(frozen=True, slots=True)
-class QueueBounce(BatchUnit[str | None]):
-    """Queues a bounce with all that it changes; None when it is not the account's turn yet."""
+class QueueBounce(BatchUnit[str]):
+    """Queue a bounce with all that it changes; return its MessageId.
+
+    For a repeated call, that of the first. Raises `RateLimitedError` when the last bounce of the
+    account is not older than `interval`.
+    """
 
     outgoing: OutboxMessage
     call: CallKey | None
     interval: timedelta | None
 
     @classmethod
-    def run_together(cls, connection: Connection, units: Sequence[Self]) -> Sequence[str | None]:
+    def run_together(
+        cls, connection: Connection, units: Sequence[Self]
+    ) -> Sequence[str | RefusedError]:
         calls = find_calls(connection, {unit.call for unit in units if unit.call})
-        answers: list[str | None] = []
+        results: list[str | RefusedError] = []
         added: list[Self] = []
         for unit in units:
             if unit.call and unit.call in calls:
-                answers.append(calls[unit.call])
+                results.append(calls[unit.call])
             elif unit.interval and not take_turn(
                 connection, unit.outgoing.account_id, unit.outgoing.created_at, unit.interval
             ):
-                answers.append(None)
+                results.append(RateLimitedError(unit.outgoing.account_id))
             else:
-                answers.append(unit.outgoing.message_id)
+                results.append(unit.outgoing.message_id)
                 added.append(unit)
                 if unit.call:
                     calls[unit.call] = unit.outgoing.message_id
@@ -99,4 +106,4 @@ class QueueBounce(BatchUnit[str | None]):
         if added:
             new = {unit.call: unit.outgoing.message_id for unit in added if unit.call}
             remember_calls(connection, new, max(unit.outgoing.created_at for unit in added))
-        return answers
+        return results
