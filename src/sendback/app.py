@@ -38,6 +38,7 @@ from sendback.service.identities.verification import Verification
 from sendback.service.identities.verification_links import Links
 from sendback.service.identities.verification_mails import MailSettings, VerificationMails
 from sendback.service.identities.verification_templates import VerificationTemplates
+from sendback.service.outbox.control import OutboxControl
 from sendback.service.outbox.statistics import Sending
 from sendback.service.queues.retry import Backoff
 from sendback.service.readiness import Readiness
@@ -45,6 +46,7 @@ from sendback.service.receiving.acceptance import Acceptance
 from sendback.service.receiving.receiving import Receiving
 from sendback.service.rules.apply_setup import SetupService
 from sendback.service.rules.compiled import CompiledRuleSets
+from sendback.service.rules.control import ProcessingControl
 from sendback.service.rules.filters import Filters
 from sendback.service.rules.rounds import Rounds
 from sendback.service.rules.rule_sets import RuleSets
@@ -84,6 +86,8 @@ class App:
         self.heavy = HeavyWork()
         self.rounds = Rounds()
         self.readiness = Readiness(self.store, self.clock)
+        self.outbox = OutboxControl(self.store, self.clock, settings.give_up_after)
+        self.messages = ProcessingControl(self.store, self.clock)
         self.sending = Sending(self.store, self.clock, settings.send_bounce_rate)
         self.sealing = Sealing(settings.secret_path, settings.secret)
         self.accounts = Accounts(self.store, self.clock)

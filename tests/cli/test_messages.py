@@ -91,10 +91,10 @@ def test_held_messages_are_retried_by_hand(place):
     assert place.run("messages", "retry", "--all").stdout == "1 message is due now.\n"
     assert place.run("messages", "retry", "--all").stdout == "0 messages are due now.\n"
     for name, words in (
-        (done, "is done: only what is held"),
-        (queued, "is queued: only what is held"),
+        (done, "is done: only a held message"),
+        (queued, "is queued: only a held message"),
         (place.plain, "came without an active rule set"),
-        ("nobody", "no message nobody was received here"),
+        ("nobody", "there is no received message nobody"),
     ):
         refused = place.run("messages", "retry", name, check=False)
         assert (refused.returncode, refused.stdout) == (1, "")
@@ -133,7 +133,7 @@ def test_what_is_being_worked_on_is_left_alone(place):
     execute(place, f"UPDATE processing SET lease_owner = 'w', due_at = 9999999999999 "
                    f"WHERE message_id = '{name}'")  # fmt: skip
     told = place.run("messages", "drop", name).stdout
-    assert told == f"{name} is left as it is: it is being worked on at this moment.\n"
+    assert told == f"{name} is unchanged: a worker is processing it now.\n"
     assert name in listed(place, "--state", "queued")
 
 

@@ -11,7 +11,7 @@ from sendback.delivery.routes import UnroutableError
 from sendback.delivery.tls_policies import trusting
 from sendback.mail.address import parse_address
 from sendback.net.resolver import AsyncResolver
-from sendback.store.outbox.control import ShowOutbox
+from sendback.store.outbox.control import FindOutboxMessage
 from sendback.store.outbox.destinations import ListDestinations
 from tests.partners.awkward import Awkward
 from tests.partners.dns_server import DnsServer
@@ -418,7 +418,7 @@ def test_a_domain_that_does_not_answer_is_blocked_and_probed(by_mx, dns, clock):
 
 
 async def _show(server, message_id):
-    return (await server.app.store.read(ShowOutbox("000000000000", message_id)))[0]
+    return (await server.app.store.read(FindOutboxMessage("000000000000", message_id)))[0]
 
 
 def test_a_dead_domain_does_not_hold_the_others(by_mx, dns, clock):

@@ -13,7 +13,7 @@ from sendback.store.access.accounts import AddAccount
 from sendback.store.engine.errors import StoreUnavailableError
 from sendback.store.engine.leasing import Term
 from sendback.store.engine.store import Store, prepare_schema
-from sendback.store.outbox.control import ShowOutbox
+from sendback.store.outbox.control import FindOutboxMessage
 from sendback.store.outbox.queue import TakeLeases, add_to_outbox
 from sendback.store.outbox.rows import Outcome
 from tests.conftest import NOW
@@ -74,7 +74,7 @@ def take(clock):
 
 
 async def show(store, message_id):
-    return await store.read(ShowOutbox(ACCOUNT, message_id))
+    return await store.read(FindOutboxMessage(ACCOUNT, message_id))
 
 
 def test_a_worker_that_wakes_after_its_lease_has_passed_marks_nothing(store, clock):

@@ -18,7 +18,7 @@ from sendback.service.rules.apply_setup import Applied
 from sendback.service.rules.setup_file import parse_setup
 from sendback.serving import prepare, serve
 from sendback.store.access.accounts import AddAccount
-from sendback.store.outbox.control import ListOutbox, Selection, ShowOutbox
+from sendback.store.outbox.control import FindOutboxMessage, ListOutbox, Selection
 from sendback.store.outbox.rows import Attempt, OutboxMessage
 from sendback.store.rules.processing import FindProcessing, ProcessingState, StepRecord
 from tests.partners.clients import send_mail, ses
@@ -101,7 +101,7 @@ class Running:
 
     def attempts(self, message_id: str) -> list[Attempt]:
         """What was tried to deliver a bounce, in order."""
-        unit = ShowOutbox(self.settings.account_id, message_id)
+        unit = FindOutboxMessage(self.settings.account_id, message_id)
         found = self.call(self.app.store.read(unit))
         assert found is not None, message_id
         return list(found[1])
@@ -114,7 +114,7 @@ class Running:
         """The bounce once it has come to an end, or has been tried and waits."""
         deadline = time.monotonic() + 10
         while True:
-            found = self.call(self.app.store.read(ShowOutbox("000000000000", message_id)))
+            found = self.call(self.app.store.read(FindOutboxMessage("000000000000", message_id)))
             assert found is not None, message_id
             if found[0].attempts or time.monotonic() > deadline:
                 return found[0]

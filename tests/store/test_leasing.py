@@ -16,7 +16,7 @@ from sendback.receipt.model import Disposition
 from sendback.receipt.plan import StepOutcome
 from sendback.store.engine.leasing import DIED, MOST_TRIES, Term, penalty
 from sendback.store.engine.tables import metadata, outbox, processing
-from sendback.store.outbox.control import ChooseOutbox, Selection, ShowOutbox, Steer
+from sendback.store.outbox.control import ChangeState, ChooseOutbox, FindOutboxMessage, Selection
 from sendback.store.outbox.queue import (
     FailDelivery,
     HasSuspects,
@@ -157,13 +157,15 @@ class OutboxQueue:
         return RecordAttempt(lease, attempt, state, due_at)(self.connection)
 
     def show(self, name):
-        found = ShowOutbox(ACCOUNT, name)(self.connection)[0]
+        found = FindOutboxMessage(ACCOUNT, name)(self.connection)[0]
         return found.state.value, found.last_reply
 
     def retry(self, name, now):
         held = (OutboxState.HELD,)
         chosen = ChooseOutbox(Selection(ACCOUNT, message_ids=(name,)), held)(self.connection)
-        return Steer(tuple(chosen), held, OutboxState.QUEUED, now, now + LEASE)(self.connection)
+        return ChangeState(tuple(chosen), held, OutboxState.QUEUED, now, now + LEASE)(
+            self.connection
+        )
 
 
 @pytest.fixture(params=[ProcessingQueue, OutboxQueue])

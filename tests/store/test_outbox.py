@@ -11,11 +11,11 @@ from sendback.clock import to_milliseconds
 from sendback.store.engine.leasing import Term
 from sendback.store.engine.tables import destinations, metadata, outbox
 from sendback.store.outbox.control import (
+    ChangeState,
     ChooseOutbox,
     CountStates,
     ListOutbox,
     Selection,
-    Steer,
 )
 from sendback.store.outbox.destinations import Block, ListDestinations, PauseDestination
 from sendback.store.outbox.queue import (
@@ -153,7 +153,7 @@ def test_a_paused_domain_waits_whatever_is_queued_later(connection):
 
 def steer(connection, state, origin, *, now=NOW, **chosen):
     found = ChooseOutbox(Selection(ACCOUNT, **chosen), origin)(connection)
-    return Steer(tuple(found), origin, state, now, now + timedelta(days=5))(connection)
+    return ChangeState(tuple(found), origin, state, now, now + timedelta(days=5))(connection)
 
 
 QUEUED, HELD, CANCELLED = OutboxState.QUEUED, OutboxState.HELD, OutboxState.CANCELLED

@@ -17,7 +17,7 @@ from sendback.store.engine.leasing import Term
 from sendback.store.engine.store import Store, prepare_schema
 from sendback.store.engine.tables import metadata
 from sendback.store.identities.identities import IsVerified
-from sendback.store.outbox.control import ShowOutbox
+from sendback.store.outbox.control import FindOutboxMessage
 from sendback.store.outbox.queue import FailDelivery, RecordAttempt, TakeLeases, add_to_outbox
 from sendback.store.outbox.rows import Attempt, OutboxState, Outcome
 from sendback.store.rules.processing import (
@@ -85,7 +85,7 @@ def test_what_a_partner_said_is_recorded_with_its_nul_replaced(store):
         assert await store.write(RecordAttempt(leases[0], attempt, OutboxState.QUEUED, NOW))
         await store.write(FailDelivery(leases[1], BAD, TERM))
         for lease in leases:
-            message, _ = await store.read(ShowOutbox(ACCOUNT, lease.message.message_id))
+            message, _ = await store.read(FindOutboxMessage(ACCOUNT, lease.message.message_id))
             assert message.last_reply == "a\ufffdb"
         entry = Processing(processing_id("p", ACCOUNT), "p", ACCOUNT, "main", "v", NOW, NOW)
         await store.write(lambda connection: add_processing(connection, [(entry, None)]))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sendback.cli.failures import CommandFailedError
-from sendback.cli.options import Json, Place, on_store
+from sendback.cli.options import Json, StoreOptions, on_store
 from sendback.cli.output import print_fields, print_rows, say
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def create(
     ] = None,
     as_json: Json = False,
     *,
-    place: Place,
+    place: StoreOptions,
 ) -> None:
     """Make an account. It can do nothing before it has a key: `sendback keys create --account`."""
 
@@ -48,7 +48,7 @@ def create(
 
 @app.command("list")
 @on_store
-def list_accounts(as_json: Json = False, *, place: Place) -> None:
+def list_accounts(as_json: Json = False, *, place: StoreOptions) -> None:
     """List the accounts."""
 
     async def work(app: "App", _: "Settings") -> "Sequence[Account]":
@@ -63,7 +63,7 @@ def list_accounts(as_json: Json = False, *, place: Place) -> None:
 
 @users.command("create")
 @on_store
-def create_user(name: Name, *, place: Place) -> None:
+def create_user(name: Name, *, place: StoreOptions) -> None:
     """Make a user."""
 
     async def work(app: "App", settings: "Settings") -> None:
@@ -75,7 +75,7 @@ def create_user(name: Name, *, place: Place) -> None:
 
 @users.command("list")
 @on_store
-def list_users(as_json: Json = False, *, place: Place) -> None:
+def list_users(as_json: Json = False, *, place: StoreOptions) -> None:
     """List the account's users and the policies that restrict them."""
 
     async def work(app: "App", settings: "Settings") -> "Sequence[User]":
@@ -94,7 +94,7 @@ def list_users(as_json: Json = False, *, place: Place) -> None:
 
 @users.command("delete")
 @on_store
-def delete_user(name: Name, *, place: Place) -> None:
+def delete_user(name: Name, *, place: StoreOptions) -> None:
     """Delete a user with its keys and policies."""
 
     async def work(app: "App", settings: "Settings") -> bool:

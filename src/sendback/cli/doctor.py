@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sendback.cli.failures import usage_error
-from sendback.cli.options import Json, Place, on_store
+from sendback.cli.options import Json, StoreOptions, on_store
 from sendback.cli.output import print_json, printable, say
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def doctor(
     ] = None,
     as_json: Json = False,
     *,
-    place: Place,
+    place: StoreOptions,
 ) -> None:
     """Look at DNS, TLS and the way out, and say what to publish or change.
 

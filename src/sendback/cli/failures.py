@@ -1,40 +1,25 @@
-"""What an error means to somebody at a terminal, and the exit code that it ends with."""
+"""Error messages of the command line, and its exit codes."""
 
 import typer
 
-from sendback.config import SettingError
-
-_FORESEEN = {
-    "AccountError",
-    "RotationError",
-    "SchemaError",
-    "SecretError",
-    "SesError",
-    "StoreUnavailableError",
-    "WorkerFailedError",
-}
+from sendback.errors import InvalidInputError, SendbackError
 
 FAILED = 1
 USAGE = 2
 
 
-class CommandFailedError(Exception):
-    """The command was understood and did not work: exit code 1."""
+class CommandFailedError(SendbackError):
+    """The command was valid and failed: exit code 1."""
 
 
 def explain(error: Exception) -> tuple[str, int] | None:
-    """Text and exit code of a foreseen error; None for one that is a fault of ours."""
-    if isinstance(error, SettingError):
+    """Return text and exit code of an expected error; None for a bug in Sendback."""
+    if isinstance(error, InvalidInputError):
         return str(error), USAGE
-    if isinstance(error, CommandFailedError):
+    if isinstance(error, SendbackError):
         return str(error), FAILED
-    if type(error).__name__ in {"QuestionError", "SetupError"}:
-        return str(error), USAGE
     if isinstance(error, OSError) and error.filename:
         return f"{error.filename}: {error.strerror}", FAILED
-    # By name: importing the store for this would slow every command down.
-    if type(error).__name__ in _FORESEEN:
-        return str(error), FAILED
     return None
 
 

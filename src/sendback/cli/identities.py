@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sendback.cli.failures import CommandFailedError
-from sendback.cli.options import Json, Place, on_store
+from sendback.cli.options import Json, StoreOptions, on_store
 from sendback.cli.output import print_fields, print_rows, say
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ Name = Annotated[str, typer.Argument(metavar="ADDRESS|DOMAIN")]
 def list_identities(
     as_json: Json = False,
     *,
-    place: Place,
+    place: StoreOptions,
 ) -> None:
     """List the identities."""
 
@@ -52,7 +52,7 @@ def verify(
     ] = False,
     as_json: Json = False,
     *,
-    place: Place,
+    place: StoreOptions,
 ) -> None:
     """Ask for an address (its owner gets a mail) or a domain (see `records`)."""
 
@@ -74,7 +74,7 @@ def verify(
 
 @app.command("records")
 @on_store
-def records(name: Name, as_json: Json = False, *, place: Place) -> None:
+def records(name: Name, as_json: Json = False, *, place: StoreOptions) -> None:
     """Print the DNS records that a domain is to have."""
 
     async def work(app: "App", settings: "Settings") -> list[dict[str, Any]]:
@@ -91,7 +91,7 @@ def records(name: Name, as_json: Json = False, *, place: Place) -> None:
 
 @app.command("check")
 @on_store
-def check(name: Name, as_json: Json = False, *, place: Place) -> None:
+def check(name: Name, as_json: Json = False, *, place: StoreOptions) -> None:
     """Look for a domain's records in DNS now, and say what was found.
 
     The server looks by itself, too. Exit code 1 when something is missing.
@@ -126,7 +126,7 @@ def sign(
     name: Name,
     on: Annotated[bool, typer.Option("--on/--off", help="Whether to sign.")] = True,
     *,
-    place: Place,
+    place: StoreOptions,
 ) -> None:
     """Sign what is sent from a domain, or from one address of it, with the domain's DKIM keys."""
 
@@ -139,7 +139,7 @@ def sign(
 
 @app.command("rotate-dkim")
 @on_store
-def rotate_dkim(name: Name, as_json: Json = False, *, place: Place) -> None:
+def rotate_dkim(name: Name, as_json: Json = False, *, place: StoreOptions) -> None:
     """Sign with the DKIM keys in reserve from now on, and make new reserves.
 
     The reserve must be in DNS already. Keep the old key's record for a week: mail that it signed
@@ -167,7 +167,7 @@ def rotate_dkim(name: Name, as_json: Json = False, *, place: Place) -> None:
 def delete(
     name: Name,
     *,
-    place: Place,
+    place: StoreOptions,
 ) -> None:
     """Delete an identity: its mail is refused from now on."""
 

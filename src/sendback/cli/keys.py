@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sendback.cli.failures import CommandFailedError, usage_error
-from sendback.cli.options import Json, Place, on_store
+from sendback.cli.options import Json, StoreOptions, on_store
 from sendback.cli.output import print_fields, print_rows, say
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ KeyId = Annotated[str, typer.Argument(metavar="ACCESS_KEY_ID")]
 
 @app.command("create")
 @on_store
-def create(user: User = "root", as_json: Json = False, *, place: Place) -> None:
+def create(user: User = "root", as_json: Json = False, *, place: StoreOptions) -> None:
     """Make a key pair, and its user if need be. Its secret is shown this once."""
 
     async def work(app: "App", settings: "Settings") -> dict[str, Any]:
@@ -43,7 +43,7 @@ def temporary(
     lasts: Annotated[str, typer.Option(help="15m to 36h.")] = "1h",
     as_json: Json = False,
     *,
-    place: Place,
+    place: StoreOptions,
 ) -> None:
     """Make credentials with a session token, which end by themselves."""
     from sendback.setting_texts import positive_duration
@@ -66,7 +66,7 @@ def list_keys(
     everyone: Annotated[bool, typer.Option("--all", help="Of all accounts.")] = False,
     as_json: Json = False,
     *,
-    place: Place,
+    place: StoreOptions,
 ) -> None:
     """List the keys, without their secrets."""
 
@@ -99,21 +99,21 @@ def list_keys(
 
 @app.command("disable")
 @on_store
-def disable(access_key_id: KeyId, *, place: Place) -> None:
+def disable(access_key_id: KeyId, *, place: StoreOptions) -> None:
     """Refuse requests signed with a key (within a second), until it is enabled again."""
     _set_enabled(access_key_id, place, enabled=False)
 
 
 @app.command("enable")
 @on_store
-def enable(access_key_id: KeyId, *, place: Place) -> None:
+def enable(access_key_id: KeyId, *, place: StoreOptions) -> None:
     """Take requests signed with a disabled key again."""
     _set_enabled(access_key_id, place, enabled=True)
 
 
 @app.command("delete")
 @on_store
-def delete(access_key_id: KeyId, *, place: Place) -> None:
+def delete(access_key_id: KeyId, *, place: StoreOptions) -> None:
     """Delete a key: requests signed with it are refused from now on (within a second)."""
 
     async def work(app: "App", settings: "Settings") -> bool:
@@ -130,7 +130,7 @@ def _state(key: "AccessKey", now: datetime) -> str:
     return "expired" if key.expires_at and key.expires_at <= now else "active"
 
 
-def _set_enabled(access_key_id: str, place: Place, *, enabled: bool) -> None:
+def _set_enabled(access_key_id: str, place: StoreOptions, *, enabled: bool) -> None:
     async def work(app: "App", settings: "Settings") -> bool:
         account_id = settings.account_id
         return await app.keys.set_enabled(account_id, access_key_id, enabled=enabled)

@@ -1,25 +1,24 @@
-"""`sendback messages`: what was received, what its rules did, and how that is steered."""
+"""`sendback messages`: list received messages and their processing, retry and drop it."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sendback.cli.failures import CommandFailedError, usage_error
-from sendback.cli.options import Json, Limit, Place, on_store
+from sendback.cli.failures import usage_error
+from sendback.cli.options import Json, Limit, StoreOptions, on_store
 from sendback.cli.output import print_fields, print_rows, printable
 
 if TYPE_CHECKING:
     from sendback.app import App
     from sendback.config import Settings
+    from sendback.service.rules.control import ShownMessage
     from sendback.store.messages.messages import ReceivedMessage
-    from sendback.store.rules.processing import Processing, ProcessingState, StepRecord
 
-    _Processed = tuple[Processing, Sequence[StepRecord]] | None
-    _Shown = tuple[ReceivedMessage, bytes, _Processed]
-
-app = typer.Typer(help="What was received, and what its rules did.", no_args_is_help=True)
+app = typer.Typer(
+    help="List received messages and what their rules did; retry or drop processing.",
+    no_args_is_help=True,
+)
 
 STATES = ("queued", "held", "done", "dropped")
 State = Annotated[str | None, typer.Option("--state", help=f"One of {', '.join(STATES)}.")]
@@ -35,7 +34,7 @@ def list_messages(
     limit: Limit = 50,
     as_json: Json = False,
     *,
-    place: Place,
+    place: StoreOptions,
 ) -> None:
     """List received messages, the newest first, with how far their rules have come.
 
@@ -45,11 +44,10 @@ def list_messages(
     _check_state(state, STATES)
 
     async def work(app: "App", settings: "Settings") -> list[dict[str, Any]]:
-        from sendback.store.messages.messages import ListMessages
         from sendback.store.rules.processing import ProcessingState
 
         wanted = ProcessingState(state) if state else None
-        found = await app.store.read(ListMessages(settings.account_id, limit, wanted))
+        found = await app.messages.list(settings.account_id, limit, wanted)
         return [{**_row(message), "processing": how_far} for message, how_far in found]
 
     rows = place.run(work)
@@ -64,29 +62,19 @@ def show_message(
     raw: Annotated[bool, typer.Option(help="Print the message itself, as received.")] = False,
     as_json: Json = False,
     *,
-    place: Place,
+    place: StoreOptions,
 ) -> None:
     """Show a received message: its envelope, what its rules did, its header; or all of it."""
 
-    async def work(app: "App", settings: "Settings") -> "_Shown":
-        from sendback.store.messages.messages import FindBody, FindMessage
-        from sendback.store.rules.processing import FindProcessing
+    async def work(app: "App", settings: "Settings") -> "ShownMessage":
+        return await app.messages.find(settings.account_id, message_id)
 
-        message = await app.store.read(FindMessage(settings.account_id, message_id))
-        if message is None:
-            raise CommandFailedError(f"no message {message_id} was received here")
-        body = await app.store.read(FindBody(settings.account_id, message_id))
-        processed = await app.store.read(FindProcessing(settings.account_id, message_id))
-        content = b""
-        if body is not None:
-            content = (app.store.blobs.read(body.blob) if body.blob else body.inline) or b""
-        return message, content, processed
-
-    message, body, processed = place.run(work)
+    shown = place.run(work)
+    message = shown.message
     if raw:
-        typer.echo(message.header + body, nl=False)
+        typer.echo(message.header + shown.content, nl=False)
         return
-    fields = {**_row(message), **_envelope(message), **_processing(processed)}
+    fields = {**_row(message), **_envelope(message), **_processing(shown)}
     if as_json:
         fields["header"] = message.header.decode("utf-8", "replace")
         print_fields(fields, as_json=True)
@@ -105,19 +93,16 @@ def retry(
     message_ids: MessageIds = None,
     everything: Annotated[bool, typer.Option("--all", help="All that are held.")] = False,
     *,
-    place: Place,
+    place: StoreOptions,
 ) -> None:
     """Work on held messages again: those named, or all. What was done already is not done twice."""
-    from sendback.store.rules.processing import ProcessingState
-
-    async def retry_some(app: "App", account_id: str, chosen: tuple[str, ...]) -> int:
-        from sendback.store.rules.processing_control import RetryProcessing
-
-        return await app.store.write(RetryProcessing(account_id, chosen, app.clock.now()))
-
-    states = (ProcessingState.HELD,)
-    steering = _Steering(states, retry_some, "due now", "only what is held can be retried")
-    steering.run(place, message_ids or [], everything=everything)
+    _change(
+        place,
+        lambda app, account_id, ids: app.messages.retry(account_id, ids, _progress),
+        "due now",
+        message_ids or [],
+        everything=everything,
+    )
 
 
 @app.command("drop")
@@ -127,7 +112,7 @@ def drop(
     everything: Annotated[bool, typer.Option("--all", help="All that are held or queued.")] = False,
     state: Annotated[str | None, typer.Option("--state", help="Only held, or queued ones.")] = None,
     *,
-    place: Place,
+    place: StoreOptions,
 ) -> None:
     """End the processing of messages: nothing more of their rules is done, now or later.
 
@@ -136,69 +121,42 @@ def drop(
     _check_state(state, ("held", "queued"))
     from sendback.store.rules.processing import ProcessingState
 
-    async def drop_some(app: "App", account_id: str, chosen: tuple[str, ...]) -> int:
-        from sendback.store.rules.processing_control import DropProcessing
-
-        reason = "dropped by the operator"
-        return await app.store.write(DropProcessing(account_id, chosen, app.clock.now(), reason))
-
-    both = (ProcessingState.HELD, ProcessingState.QUEUED)
-    states = (ProcessingState(state),) if state else both
-    steering = _Steering(states, drop_some, "dropped", "there is nothing to drop")
-    steering.run(place, message_ids or [], everything=everything)
+    wanted = ProcessingState(state) if state else None
+    _change(
+        place,
+        lambda app, account_id, ids: app.messages.drop(account_id, ids, wanted, _progress),
+        "dropped",
+        message_ids or [],
+        everything=everything,
+    )
 
 
-@dataclass(frozen=True, slots=True)
-class _Steering:
-    """A change of state: of messages in which states, what makes it, and what is printed."""
+def _change(
+    place: StoreOptions,
+    change: "Callable[[App, str, Sequence[str]], Awaitable[int]]",
+    done: str,
+    ids: Sequence[str],
+    *,
+    everything: bool,
+) -> None:
+    """Change the state of messages and print how many; `done` describes them afterwards."""
+    if not ids and not everything:
+        raise usage_error("name messages, or --all")
 
-    states: "tuple[ProcessingState, ...]"
-    change: "Callable[[App, str, tuple[str, ...]], Awaitable[int]]"
-    done: str
-    otherwise: str
+    async def work(app: "App", settings: "Settings") -> int:
+        return await change(app, settings.account_id, ids)
 
-    def run(self, place: Place, ids: Sequence[str], *, everything: bool) -> None:
-        if not ids and not everything:
-            raise usage_error("name messages, or --all")
+    count = place.run(work)
+    if len(ids) == 1 and count:
+        typer.echo(f"{ids[0]} is {done}.")
+    elif len(ids) == 1:
+        typer.echo(f"{ids[0]} is unchanged: a worker is processing it now.")
+    else:
+        typer.echo(f"{count} {'message is' if count == 1 else 'messages are'} {done}.")
 
-        async def work(app: "App", settings: "Settings") -> int:
-            if len(ids) == 1:
-                await self._check(app, settings.account_id, ids[0])
-            return await self._change(app, settings.account_id, tuple(ids))
 
-        count = place.run(work)
-        if len(ids) == 1 and count:
-            typer.echo(f"{ids[0]} is {self.done}.")
-        elif len(ids) == 1:
-            typer.echo(f"{ids[0]} is left as it is: it is being worked on at this moment.")
-        else:
-            typer.echo(f"{count} {'message is' if count == 1 else 'messages are'} {self.done}.")
-
-    async def _check(self, app: "App", account_id: str, message_id: str) -> None:
-        from sendback.store.messages.messages import FindMessage
-        from sendback.store.rules.processing import FindProcessing
-
-        if await app.store.read(FindMessage(account_id, message_id)) is None:
-            raise CommandFailedError(f"no message {message_id} was received here")
-        found = await app.store.read(FindProcessing(account_id, message_id))
-        if found is None:
-            raise CommandFailedError(f"{message_id} came without an active rule set")
-        if found[0].state not in self.states:
-            raise CommandFailedError(f"{message_id} is {found[0].state.value}: {self.otherwise}")
-
-    async def _change(self, app: "App", account_id: str, ids: tuple[str, ...]) -> int:
-        from sendback.store.rules.processing_control import ChooseProcessing
-
-        total, after = 0, ""
-        while True:
-            unit = ChooseProcessing(account_id, self.states, ids, after)
-            chosen = await app.store.read(unit)
-            if not chosen:
-                return total
-            if after:
-                typer.echo(f"{total} so far", err=True)
-            after = chosen[-1]
-            total += await self.change(app, account_id, tuple(chosen))
+def _progress(total: int) -> None:
+    typer.echo(f"{total} so far", err=True)
 
 
 def _check_state(state: str | None, allowed: Sequence[str]) -> None:
@@ -209,14 +167,14 @@ def _check_state(state: str | None, allowed: Sequence[str]) -> None:
 _STEP_COLUMNS = ("at", "rule", "action", "outcome", "attempts", "milliseconds", "result")
 
 
-def _processing(processed: "_Processed") -> dict[str, Any]:
-    """How far the message's rules have come, step by step."""
-    if processed is None:
+def _processing(shown: "ShownMessage") -> dict[str, Any]:
+    """Return the state of the message's processing, and its steps in order."""
+    entry, steps = shown.processing, shown.steps
+    if entry is None:
         return {"rule_set": None}
     from sendback.receipt.plan import StepOutcome
     from sendback.receipt.verdicts import verdicts_from_json
 
-    entry, steps = processed
     verdicts = {}
     if entry.verdicts:
         statuses = verdicts_from_json(entry.verdicts).statuses(scanned=True)

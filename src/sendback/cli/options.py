@@ -47,7 +47,7 @@ def load_settings(config: Path | None, **flags: str | None) -> LoadedSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class StoreOptions:
     """The store that a command works on, and the account: what the shared options name."""
 
     config: Path | None
@@ -107,7 +107,7 @@ _PLACE_OPTIONS = {
 
 def on_store(command: Callable[..., None]) -> Callable[..., None]:
     """Gives a command the options that name a store and an account, as its argument `place`."""
-    return with_options(command, _PLACE_OPTIONS, "place", Place)
+    return with_options(command, _PLACE_OPTIONS, "place", StoreOptions)
 
 
 def with_options(

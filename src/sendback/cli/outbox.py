@@ -1,39 +1,43 @@
-"""`sendback outbox`: the bounces, what became of them, and how their delivery is steered."""
+"""`sendback outbox`: list bounces and their delivery attempts, retry, hold and cancel them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sendback.cli.failures import CommandFailedError, usage_error
-from sendback.cli.options import Json, Limit, Place, on_store, with_options
+from sendback.cli.failures import usage_error
+from sendback.cli.options import Json, Limit, StoreOptions, on_store, with_options
 from sendback.cli.output import print_fields, print_rows
 from sendback.setting_texts import positive_duration
 
 if TYPE_CHECKING:
     from sendback.app import App
     from sendback.config import Settings
+    from sendback.service.outbox.control import Change
     from sendback.store.outbox.control import Selection
     from sendback.store.outbox.destinations import Destination
     from sendback.store.outbox.rows import Attempt, OutboxMessage, OutboxState
 
 app = typer.Typer(
-    help="Bounces, what became of them, and how their delivery is steered.", no_args_is_help=True
+    help="List bounces and their delivery attempts; retry, hold, release and cancel them.",
+    no_args_is_help=True,
 )
 
-MessageId = Annotated[str, typer.Argument(help="The MessageId that SendBounce answered.")]
+MessageId = Annotated[str, typer.Argument(help="The MessageId that SendBounce returned.")]
 MessageIds = Annotated[
     list[str] | None, typer.Argument(metavar="[MESSAGE_ID]...", help="Which ones, by MessageId.")
 ]
-Everything = Annotated[bool, typer.Option("--all", help="All that can be; without a filter.")]
+Everything = Annotated[
+    bool, typer.Option("--all", help="All messages that can be changed, without a filter.")
+]
 Domain = Annotated[str, typer.Argument(help="A recipient's domain, as `outbox domains` lists it.")]
 STATES = ("queued", "held", "delivered", "captured", "failed", "expired", "cancelled")
 
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """What the options that choose messages say."""
+    """The options that select messages."""
 
     domain: str | None
     recipient: str | None
@@ -90,7 +94,7 @@ _FILTER_OPTIONS = {
 
 
 def choosing(command: Callable[..., None]) -> Callable[..., None]:
-    """Gives a command the options that choose messages, as its argument `chosen`."""
+    """Give a command the options that select messages, as its argument `chosen`."""
     return with_options(command, _FILTER_OPTIONS, "chosen", lambda **o: Filter(**o).check())
 
 
@@ -102,15 +106,13 @@ def list_outbox(
     as_json: Json = False,
     *,
     chosen: Filter,
-    place: Place,
+    place: StoreOptions,
 ) -> None:
     """List bounces, the newest first; options choose which."""
 
     async def work(app: "App", settings: "Settings") -> list[dict[str, Any]]:
-        from sendback.store.outbox.control import ListOutbox
-
         selection = chosen.selection(app, settings.account_id)
-        return [_row(message) for message in await app.store.read(ListOutbox(selection, limit))]
+        return [_row(message) for message in await app.outbox.list(selection, limit)]
 
     rows = place.run(work)
     columns = ("created_at", "message_id", "recipient", "state", "attempts", "last_reply")
@@ -124,17 +126,13 @@ def show_outbox(
     raw: Annotated[bool, typer.Option(help="Print the bounce itself, as it is queued.")] = False,
     as_json: Json = False,
     *,
-    place: Place,
+    place: StoreOptions,
 ) -> None:
     """Show a bounce: its state, every attempt to deliver it, and with --raw all of it."""
 
     async def work(app: "App", settings: "Settings") -> "tuple[OutboxMessage, list[Attempt]]":
-        from sendback.store.outbox.control import ShowOutbox
-
-        found = await app.store.read(ShowOutbox(settings.account_id, message_id))
-        if found is None:
-            raise _unknown(message_id)
-        return found[0], list(found[1])
+        message, attempts = await app.outbox.find(settings.account_id, message_id)
+        return message, list(attempts)
 
     message, attempts = place.run(work)
     if raw:
@@ -155,13 +153,11 @@ def show_outbox(
 
 @app.command("summary")
 @on_store
-def summary(as_json: Json = False, *, place: Place) -> None:
+def summary(as_json: Json = False, *, place: StoreOptions) -> None:
     """Count the bounces in each state."""
 
-    async def work(app: "App", settings: "Settings") -> "dict[OutboxState, int]":
-        from sendback.store.outbox.control import CountStates
-
-        return await app.store.read(CountStates(settings.account_id))
+    async def work(app: "App", settings: "Settings") -> "Mapping[OutboxState, int]":
+        return await app.outbox.count(settings.account_id)
 
     counts = {str(state): number for state, number in place.run(work).items()}
     print_fields({state: counts.get(state, 0) for state in STATES}, as_json=as_json)
@@ -171,62 +167,78 @@ def summary(as_json: Json = False, *, place: Place) -> None:
 @on_store
 @choosing
 def retry(
-    message_ids: MessageIds = None, everything: Everything = False, *, chosen: Filter, place: Place
+    message_ids: MessageIds = None,
+    everything: Everything = False,
+    *,
+    chosen: Filter,
+    place: StoreOptions,
 ) -> None:
-    """Try bounces again now: those named, whatever became of them, or those that wait.
+    """Deliver bounces again now: those named, in any state but delivered, or the queued ones.
 
-    Of the others with --state: held, failed, expired, cancelled. They get the whole time again
-    before they are given up, and their domains are tried at once.
+    With --state also held, failed, expired or cancelled ones. Their lifetime begins anew, and
+    blocked domains are tried at once.
     """
-    origin: tuple[str, ...] = ("queued", "held", "failed", "expired", "cancelled")
-    if not message_ids and chosen.state is None:
-        origin = ("queued",)  # what once failed or was cancelled is not sent by a wide filter
-    steering = _Steering("queued", origin, "due now", "it is not sent again")
-    steering.run(place, chosen, message_ids or [], everything=everything)
+    from sendback.service.outbox.control import RETRY, RETRY_WAITING
+
+    change = RETRY if message_ids or chosen.state else RETRY_WAITING
+    _change(place, change, "due now", chosen, message_ids or [], everything=everything)
 
 
 @app.command("hold")
 @on_store
 @choosing
 def hold(
-    message_ids: MessageIds = None, everything: Everything = False, *, chosen: Filter, place: Place
+    message_ids: MessageIds = None,
+    everything: Everything = False,
+    *,
+    chosen: Filter,
+    place: StoreOptions,
 ) -> None:
-    """Keep waiting bounces back until `release`; they do not expire meanwhile."""
-    steering = _Steering("held", ("queued",), "held", "only what waits can be held")
-    steering.run(place, chosen, message_ids or [], everything=everything)
+    """Hold queued bounces until `release`; they do not expire meanwhile."""
+    from sendback.service.outbox.control import HOLD
+
+    _change(place, HOLD, "held", chosen, message_ids or [], everything=everything)
 
 
 @app.command("release")
 @on_store
 @choosing
 def release(
-    message_ids: MessageIds = None, everything: Everything = False, *, chosen: Filter, place: Place
+    message_ids: MessageIds = None,
+    everything: Everything = False,
+    *,
+    chosen: Filter,
+    place: StoreOptions,
 ) -> None:
-    """Let bounces go that were held."""
-    steering = _Steering("queued", ("held",), "due now", "it is not held")
-    steering.run(place, chosen, message_ids or [], everything=everything)
+    """Queue held bounces again."""
+    from sendback.service.outbox.control import RELEASE
+
+    _change(place, RELEASE, "due now", chosen, message_ids or [], everything=everything)
 
 
 @app.command("cancel")
 @on_store
 @choosing
 def cancel(
-    message_ids: MessageIds = None, everything: Everything = False, *, chosen: Filter, place: Place
+    message_ids: MessageIds = None,
+    everything: Everything = False,
+    *,
+    chosen: Filter,
+    place: StoreOptions,
 ) -> None:
-    """Take waiting or held bounces out of the queue; `retry` puts them back."""
-    steering = _Steering("cancelled", ("queued", "held"), "cancelled", "there is nothing to cancel")
-    steering.run(place, chosen, message_ids or [], everything=everything)
+    """Remove queued or held bounces from the queue; `retry` queues them again."""
+    from sendback.service.outbox.control import CANCEL
+
+    _change(place, CANCEL, "cancelled", chosen, message_ids or [], everything=everything)
 
 
 @app.command("domains")
 @on_store
-def domains(as_json: Json = False, *, place: Place) -> None:
+def domains(as_json: Json = False, *, place: StoreOptions) -> None:
     """List the domains that mail waits for, that do not answer, or that are paused."""
 
     async def work(app: "App", settings: "Settings") -> list[dict[str, Any]]:  # noqa: ARG001
-        from sendback.store.outbox.destinations import ListDestinations
-
-        return [_domain_row(found) for found in await app.store.read(ListDestinations())]
+        return [_domain_row(found) for found in await app.outbox.domains()]
 
     rows = place.run(work)
     columns = ("domain", "waiting", "state", "failures", "next_try", "reason")
@@ -235,7 +247,7 @@ def domains(as_json: Json = False, *, place: Place) -> None:
 
 @app.command("pause")
 @on_store
-def pause(domain: Domain, *, place: Place) -> None:
+def pause(domain: Domain, *, place: StoreOptions) -> None:
     """Deliver nothing to a domain until `resume`, also what is queued later."""
     _pause(place, domain, paused=True)
     typer.echo(f"Nothing is delivered to {domain} until `sendback outbox resume {domain}`.")
@@ -243,95 +255,60 @@ def pause(domain: Domain, *, place: Place) -> None:
 
 @app.command("resume")
 @on_store
-def resume(domain: Domain, *, place: Place) -> None:
+def resume(domain: Domain, *, place: StoreOptions) -> None:
     """Deliver to a domain again, at once: one that was paused, or that did not answer."""
     _pause(place, domain, paused=False)
     typer.echo(f"Mail for {domain} is due now.")
 
 
-@dataclass(frozen=True, slots=True)
-class _Steering:
-    """A change of state: to which, from which, how it is told, and what about other states."""
+def _change(
+    place: StoreOptions,
+    change: "Change",
+    done: str,
+    chosen: Filter,
+    ids: Sequence[str],
+    *,
+    everything: bool,
+) -> None:
+    """Change the state of messages and print how many; `done` describes them afterwards."""
 
-    state: str
-    origin: tuple[str, ...]
-    done: str
-    otherwise: str
+    async def work(app: "App", settings: "Settings") -> tuple[int, list[str]]:
+        selection = chosen.selection(app, settings.account_id, ids)
+        if selection.is_everything and not everything:
+            raise usage_error("name messages, or a filter such as --domain, or --all")
+        count = await app.outbox.change(
+            change, selection, lambda total: typer.echo(f"{total} so far", err=True)
+        )
+        return count, await _paused(app) if change.state.value == "queued" else []
 
-    def run(self, place: Place, chosen: Filter, ids: Sequence[str], *, everything: bool) -> None:
-        async def work(app: "App", settings: "Settings") -> tuple[int, list[str]]:
-            selection = chosen.selection(app, settings.account_id, ids)
-            if selection.is_everything and not everything:
-                raise usage_error("name messages, or a filter such as --domain, or --all")
-            if len(ids) == 1:
-                await self._check(app, settings, ids[0])
-            count = await self._steer(app, settings, selection)
-            return count, await _paused(app) if self.state == "queued" else []
-
-        count, paused = place.run(work)
-        self._tell(ids, count)
-        if paused:
-            typer.echo(f"Nothing goes to {', '.join(paused)} before `sendback outbox resume`.")
-
-    def _tell(self, ids: Sequence[str], count: int) -> None:
-        if len(ids) == 1 and count:
-            typer.echo(f"{ids[0]} is {self.done}.")
-        elif len(ids) == 1:
-            typer.echo(f"{ids[0]} is left as it is: it is due, or being tried at this moment.")
-        else:
-            typer.echo(f"{count} {'message is' if count == 1 else 'messages are'} {self.done}.")
-
-    async def _check(self, app: "App", settings: "Settings", message_id: str) -> None:
-        from sendback.store.outbox.control import ShowOutbox
-
-        found = await app.store.read(ShowOutbox(settings.account_id, message_id))
-        if found is None:
-            raise _unknown(message_id)
-        state = found[0].state.value
-        if state not in self.origin:
-            raise CommandFailedError(f"{message_id} is {state}: {self.otherwise}")
-
-    async def _steer(self, app: "App", settings: "Settings", selection: "Selection") -> int:
-        from sendback.store.outbox.control import ChooseOutbox, Steer
-        from sendback.store.outbox.rows import OutboxState
-
-        now = app.clock.now()
-        expires_at = now + settings.give_up_after if self.state == "queued" else None
-        origin = tuple(map(OutboxState, self.origin))
-        total, after = 0, ""
-        while chosen := await app.store.read(ChooseOutbox(selection, origin, after)):
-            if after:
-                typer.echo(f"{total} so far", err=True)
-            after = chosen[-1]
-            unit = Steer(tuple(chosen), origin, OutboxState(self.state), now, expires_at)
-            total += await app.store.write(unit)
-        return total
+    count, paused = place.run(work)
+    if len(ids) == 1 and count:
+        typer.echo(f"{ids[0]} is {done}.")
+    elif len(ids) == 1:
+        typer.echo(f"{ids[0]} is unchanged: it is due already, or is being delivered now.")
+    else:
+        typer.echo(f"{count} {'message is' if count == 1 else 'messages are'} {done}.")
+    if paused:
+        typer.echo(f"Nothing goes to {', '.join(paused)} before `sendback outbox resume`.")
 
 
 async def _paused(app: "App") -> list[str]:
-    """The domains that the operator has paused and that mail waits for."""
-    from sendback.store.outbox.destinations import ListDestinations
-
-    found = await app.store.read(ListDestinations())
+    """Return the paused domains that mail waits for."""
+    found = await app.outbox.domains()
     return [entry.domain for entry in found if entry.is_paused and entry.waiting]
 
 
-def _pause(place: Place, domain: str, *, paused: bool) -> None:
+def _pause(place: StoreOptions, domain: str, *, paused: bool) -> None:
     async def work(app: "App", settings: "Settings") -> None:  # noqa: ARG001
         from sendback.mail.address import AddressError, canonical_domain
-        from sendback.store.outbox.destinations import PauseDestination
 
         try:
             name = canonical_domain(domain)
         except AddressError as error:
             raise usage_error(str(error)) from None
-        await app.store.write(PauseDestination(name, paused, app.clock.now()))
+        await app.outbox.set_paused(name, paused=paused)
 
     place.run(work)
-
-
-def _unknown(message_id: str) -> CommandFailedError:
-    return CommandFailedError(f"there is no bounce {message_id} in the outbox")
 
 
 def _row(message: "OutboxMessage") -> dict[str, Any]:

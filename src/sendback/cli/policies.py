@@ -9,7 +9,7 @@ import typer
 
 from sendback.cli.failures import CommandFailedError, usage_error
 from sendback.cli.files import read_text
-from sendback.cli.options import Json, Place, on_store
+from sendback.cli.options import Json, StoreOptions, on_store
 from sendback.cli.output import print_fields, print_rows, say
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ Name = Annotated[str, typer.Argument(metavar="NAME")]
 @app.command("list")
 @on_store
 def list_policies(
-    identity: OfIdentity = None, user: OfUser = None, as_json: Json = False, *, place: Place
+    identity: OfIdentity = None, user: OfUser = None, as_json: Json = False, *, place: StoreOptions
 ) -> None:
     """List the policies of an identity or a user."""
     found = place.run(_find(identity, user))
@@ -45,7 +45,9 @@ def list_policies(
 
 @app.command("show")
 @on_store
-def show(name: Name, identity: OfIdentity = None, user: OfUser = None, *, place: Place) -> None:
+def show(
+    name: Name, identity: OfIdentity = None, user: OfUser = None, *, place: StoreOptions
+) -> None:
     """Print a policy document."""
     for policy in place.run(_find(identity, user)):
         if policy.name == name:
@@ -62,7 +64,7 @@ def put(
     identity: OfIdentity = None,
     user: OfUser = None,
     *,
-    place: Place,
+    place: StoreOptions,
 ) -> None:
     """Attach a policy, or replace the one of that name."""
     _expect_one(identity, user)
@@ -81,7 +83,9 @@ def put(
 
 @app.command("delete")
 @on_store
-def delete(name: Name, identity: OfIdentity = None, user: OfUser = None, *, place: Place) -> None:
+def delete(
+    name: Name, identity: OfIdentity = None, user: OfUser = None, *, place: StoreOptions
+) -> None:
     """Take a policy away."""
     _expect_one(identity, user)
 
@@ -117,7 +121,7 @@ def simulate(
     secure: Annotated[bool, typer.Option(help="Whether the call comes by TLS.")] = False,
     as_json: Json = False,
     *,
-    place: Place,
+    place: StoreOptions,
 ) -> None:
     """Say whether a user's SendBounce would be permitted, and which statement decides.
 

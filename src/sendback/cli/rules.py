@@ -7,7 +7,7 @@ import typer
 
 from sendback.cli.failures import CommandFailedError, usage_error
 from sendback.cli.files import read_octets, read_text
-from sendback.cli.options import Json, Place, on_store
+from sendback.cli.options import Json, StoreOptions, on_store
 from sendback.cli.output import print_fields, print_json, print_rows, say
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ _MAX_SETUP_OCTETS = 10 * 2**20
 def list_rule_sets(
     as_json: Json = False,
     *,
-    place: Place,
+    place: StoreOptions,
 ) -> None:
     """List the rule sets; one of them may be active."""
 
@@ -68,7 +68,7 @@ def show_rule_set(
     ] = None,
     as_json: Json = False,
     *,
-    place: Place,
+    place: StoreOptions,
 ) -> None:
     """Show a rule set's rules in their order; with --json as the API describes them."""
 
@@ -102,7 +102,7 @@ def activate_rule_set(
     name: Annotated[str | None, typer.Argument(help="The rule set.", show_default=False)] = None,
     none: Annotated[bool, typer.Option("--none", help="Let no rule set be active.")] = False,
     *,
-    place: Place,
+    place: StoreOptions,
 ) -> None:
     """Make a rule set the active one; mail that is here already goes by the one it came under."""
     if (name is None) != none:
@@ -124,7 +124,7 @@ def apply_setup(
     ] = False,
     as_json: Json = False,
     *,
-    place: Place,
+    place: StoreOptions,
 ) -> None:
     """Set up identities, rule sets, filters and targets as a file says.
 
@@ -165,7 +165,7 @@ def rehearse_mail(
     ] = None,
     as_json: Json = False,
     *,
-    place: Place,
+    place: StoreOptions,
 ) -> None:
     """Print what would happen to a mail, without doing it.
 

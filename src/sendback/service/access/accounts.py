@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from sendback.authz.policy import PolicyError, PolicyKind, compact, parse_policy
 from sendback.aws.arn import ROOT_USER
 from sendback.clock import Clock
+from sendback.errors import SendbackError
 from sendback.store.access.accounts import Account, AddAccount, ListAccounts, has_account
 from sendback.store.access.users import (
     AddUser,
@@ -25,7 +26,7 @@ _ACCOUNT = re.compile(r"\d{12}", re.ASCII)
 _NAME = re.compile(r"[\w+=,.@-]{1,64}", re.ASCII)  # IAM's rule for users and policies
 
 
-class AccountError(ValueError):
+class AccountError(SendbackError):
     """What was asked for cannot be; `str` says why."""
 
 

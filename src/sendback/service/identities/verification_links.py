@@ -13,6 +13,7 @@ from datetime import timedelta
 
 from sendback.clock import Clock, to_milliseconds
 from sendback.crypto.sealing import Sealing
+from sendback.errors import SendbackError
 
 PATH = "/verify"
 _MAX_LENGTH = 4096
@@ -29,7 +30,7 @@ class Link:
     template: str
 
 
-class ForgedLinkError(Exception):
+class ForgedLinkError(SendbackError):
     """Nothing that this installation made."""
 
 

@@ -16,6 +16,7 @@ from time import monotonic
 from typing import Generic, Protocol, TypeVar
 
 from sendback.clock import Clock
+from sendback.errors import SendbackError
 from sendback.store.engine.errors import StoreUnavailableError
 from sendback.store.engine.leasing import Term
 
@@ -31,7 +32,7 @@ _MOST_AT_ONCE = 1000
 L = TypeVar("L")
 
 
-class SetAsideError(Exception):
+class SetAsideError(SendbackError):
     """The row cannot be worked on, and trying again would not help; `str` says why."""
 
 

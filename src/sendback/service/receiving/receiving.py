@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from sendback.clock import Clock
+from sendback.errors import SendbackError
 from sendback.ids import IdMaker
 from sendback.mail.envelope import Envelope
 from sendback.mail.headers import HeaderReading, count_fields, read_header, trace_fields
@@ -28,11 +29,11 @@ MAX_HEADER_OCTETS = INLINE_OCTETS
 _MEMORY_OCTETS = 64 * 2**20
 
 
-class HeaderTooLargeError(Exception):
+class HeaderTooLargeError(SendbackError):
     """The header section is larger than a bounce could return."""
 
 
-class HopLimitError(Exception):
+class HopLimitError(SendbackError):
     """The message has passed so many servers that it goes round in a circle (RFC 5321 §6.3)."""
 
 

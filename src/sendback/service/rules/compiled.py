@@ -2,6 +2,7 @@
 
 from cachetools import LRUCache
 
+from sendback.errors import SendbackError
 from sendback.net.resolver import InFlight
 from sendback.receipt.matching import CompiledRules, compile_rules
 from sendback.receipt.model import Rules
@@ -12,7 +13,7 @@ from sendback.store.rules.rule_sets import LoadRules
 _CACHED_CONDITIONS = 400_000
 
 
-class VersionMissingError(Exception):
+class VersionMissingError(SendbackError):
     """The store has no rules under this version."""
 
 

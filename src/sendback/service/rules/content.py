@@ -12,13 +12,14 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
+from sendback.errors import SendbackError
 from sendback.mail.envelope import Client, ReversePath
 
 CHUNK_OCTETS = 256 * 1024
 _MAX_HELO = 255
 
 
-class ContentGoneError(Exception):
+class ContentGoneError(SendbackError):
     """The content is not there any more, or not all of it; `str(error)` says what is missing."""
 
 

@@ -9,13 +9,14 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Protocol
 
+from sendback.errors import SendbackError
 from sendback.mail.printable import printable
 from sendback.service.rules.content import Content
 
 _SHOWN = 1000  # characters of what a partner said, which may be megabytes
 
 
-class ActionFailedError(Exception):
+class ActionFailedError(SendbackError):
     """An action did not work. `str` is for people: one line of visible characters.
 
     `final` when trying again would not help; `waits` when the partner's protocol says after which

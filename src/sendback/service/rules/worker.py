@@ -25,6 +25,7 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from sendback.clock import Clock
+from sendback.errors import SendbackError
 from sendback.mail.headers import split_trace
 from sendback.receipt.model import ACTION_TYPES, Disposition, InvocationType, LambdaAction
 from sendback.receipt.plan import (
@@ -209,7 +210,7 @@ class ProcessingWorker:
         self._worker.hold(Work(lease, message, body))
 
 
-class _LeaseLostError(Exception):
+class _LeaseLostError(SendbackError):
     """Another worker has the message by now."""
 
 

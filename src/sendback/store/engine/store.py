@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, inspect, text
 from sqlalchemy.exc import DBAPIError
 
+from sendback.errors import SendbackError
 from sendback.store.engine.blobs import Blobs
 from sendback.store.engine.dialects import open_engine, reason_unavailable
 from sendback.store.engine.errors import StoreUnavailableError
@@ -16,7 +17,7 @@ from sendback.store.engine.transactions import TransactionThread, Unit
 T = TypeVar("T")
 
 
-class SchemaError(Exception):
+class SchemaError(SendbackError):
     """The database has another schema than this version needs; says what to do."""
 
 

@@ -72,7 +72,7 @@ class ListOutbox:
 
 
 @dataclass(frozen=True, slots=True)
-class ShowOutbox:
+class FindOutboxMessage:
     """One message and its attempts in order, or None."""
 
     account_id: str
@@ -134,7 +134,7 @@ class ChooseOutbox:
 
 
 @dataclass(frozen=True, slots=True)
-class Steer:
+class ChangeState:
     """Move messages from one of the `origin` states to a state; return how many were moved.
 
     To `queued` makes them due now, with a new date to give them up, and lets their domains be

@@ -1,0 +1,119 @@
+"""The outbox as operators see and change it: CLI, console and API use this.
+
+Large selections are changed in steps: a read finds up to a thousand messages, a write changes
+them, so that no other writer waits for long.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from sendback.clock import Clock
+from sendback.errors import SendbackError
+from sendback.store.engine.errors import NotFoundError
+from sendback.store.engine.store import Store
+from sendback.store.outbox.control import (
+    ChangeState,
+    ChooseOutbox,
+    CountStates,
+    FindOutboxMessage,
+    ListOutbox,
+    Selection,
+)
+from sendback.store.outbox.destinations import Destination, ListDestinations, PauseDestination
+from sendback.store.outbox.rows import Attempt, OutboxMessage, OutboxState
+
+
+class WrongStateError(SendbackError):
+    """A message is in a state that the change does not start from; `str` says which and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A change of state: which one results, from which ones, and why others are refused."""
+
+    state: OutboxState
+    origin: tuple[OutboxState, ...]
+    otherwise: str
+
+
+RETRY = Change(
+    OutboxState.QUEUED,
+    (
+        OutboxState.QUEUED,
+        OutboxState.HELD,
+        OutboxState.FAILED,
+        OutboxState.EXPIRED,
+        OutboxState.CANCELLED,
+    ),
+    "it is not sent again",
+)
+# What failed or was cancelled is not sent again by a filter that happens to match it.
+RETRY_WAITING = Change(OutboxState.QUEUED, (OutboxState.QUEUED,), RETRY.otherwise)
+HOLD = Change(OutboxState.HELD, (OutboxState.QUEUED,), "only a queued message can be held")
+RELEASE = Change(OutboxState.QUEUED, (OutboxState.HELD,), "it is not held")
+CANCEL = Change(
+    OutboxState.CANCELLED, (OutboxState.QUEUED, OutboxState.HELD), "there is nothing to cancel"
+)
+
+
+class OutboxControl:
+    """The messages of the outbox, and the domains that they go to."""
+
+    def __init__(self, store: Store, clock: Clock, lifetime: timedelta) -> None:
+        """`lifetime` is how long delivery of a message is tried after a change to `queued`."""
+        self._store = store
+        self._clock = clock
+        self._lifetime = lifetime
+
+    async def list(self, selection: Selection, limit: int) -> Sequence[OutboxMessage]:
+        """Return the newest `limit` of the selected messages, the newest first."""
+        return await self._store.read(ListOutbox(selection, limit))
+
+    async def find(
+        self, account_id: str, message_id: str
+    ) -> tuple[OutboxMessage, Sequence[Attempt]]:
+        """Return a message and its delivery attempts in order. Raise `NotFoundError`."""
+        found = await self._store.read(FindOutboxMessage(account_id, message_id))
+        if found is None:
+            raise NotFoundError("bounce", message_id)
+        return found
+
+    async def count(self, account_id: str) -> Mapping[OutboxState, int]:
+        """Return the number of messages in each state that any is in."""
+        return await self._store.read(CountStates(account_id))
+
+    async def change(
+        self, change: Change, selection: Selection, progress: Callable[[int], None]
+    ) -> int:
+        """Change the selected messages and return how many were changed.
+
+        A message that is being delivered at this moment is left alone. `progress` is called with
+        the number so far. Raises `NotFoundError` and `WrongStateError` for a selection of one ID.
+        """
+        if len(selection.message_ids) == 1:
+            await self._check(change, selection)
+        now = self._clock.now()
+        expires_at = now + self._lifetime if change.state is OutboxState.QUEUED else None
+        total, after = 0, ""
+        while chosen := await self._store.read(ChooseOutbox(selection, change.origin, after)):
+            if after:
+                progress(total)
+            after = chosen[-1]
+            unit = ChangeState(tuple(chosen), change.origin, change.state, now, expires_at)
+            total += await self._store.write(unit)
+        return total
+
+    async def domains(self) -> Sequence[Destination]:
+        """Return the domains that mail waits for, or that are blocked or paused, by name."""
+        return await self._store.read(ListDestinations())
+
+    async def set_paused(self, domain: str, *, paused: bool) -> None:
+        """Stop delivery to a domain (canonical spelling), or resume it at once."""
+        await self._store.write(PauseDestination(domain, paused, self._clock.now()))
+
+    async def _check(self, change: Change, selection: Selection) -> None:
+        (message_id,) = selection.message_ids
+        message, _ = await self.find(selection.account_id, message_id)
+        if message.state not in change.origin:
+            raise WrongStateError(f"{message_id} is {message.state.value}: {change.otherwise}")

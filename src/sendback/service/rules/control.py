@@ -1,0 +1,140 @@
+"""Received messages as operators see and change them: CLI, console and API use this."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from sendback.clock import Clock
+from sendback.errors import SendbackError
+from sendback.store.engine.errors import NotFoundError
+from sendback.store.engine.store import Store
+from sendback.store.engine.transactions import Unit
+from sendback.store.messages.messages import FindBody, FindMessage, ListMessages, ReceivedMessage
+from sendback.store.rules.processing import FindProcessing, Processing, ProcessingState, StepRecord
+from sendback.store.rules.processing_control import (
+    ChooseProcessing,
+    DropProcessing,
+    RetryProcessing,
+)
+
+
+class ProcessingStateError(SendbackError):
+    """A message's processing is not in a state that the change starts from; `str` says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShownMessage:
+    """A received message: `content` is its body, empty once it has expired.
+
+    `processing` and `steps` are None and empty when it came without an active rule set.
+    """
+
+    message: ReceivedMessage
+    content: bytes
+    processing: Processing | None
+    steps: Sequence[StepRecord]
+
+
+class ProcessingControl:
+    """The received messages of all accounts and the state of their processing."""
+
+    def __init__(self, store: Store, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+
+    async def list(
+        self, account_id: str, limit: int, state: ProcessingState | None
+    ) -> Sequence[tuple[ReceivedMessage, ProcessingState | None]]:
+        """Return the newest messages first, each with the state of its processing, if any."""
+        return await self._store.read(ListMessages(account_id, limit, state))
+
+    async def find(self, account_id: str, message_id: str) -> ShownMessage:
+        """Raise `NotFoundError`."""
+        message = await self._store.read(FindMessage(account_id, message_id))
+        if message is None:
+            raise NotFoundError("received message", message_id)
+        body = await self._store.read(FindBody(account_id, message_id))
+        content = b""
+        if body is not None:
+            content = (self._store.blobs.read(body.blob) if body.blob else body.inline) or b""
+        processing, steps = await self._store.read(FindProcessing(account_id, message_id)) or (
+            None,
+            (),
+        )
+        return ShownMessage(message, content, processing, steps)
+
+    async def retry(
+        self, account_id: str, message_ids: Sequence[str], progress: Callable[[int], None]
+    ) -> int:
+        """Queue held messages again, those named or all, and return how many were held.
+
+        Raises `NotFoundError` and `ProcessingStateError` for a single ID.
+        """
+        now = self._clock.now()
+        states = (ProcessingState.HELD,)
+        if len(message_ids) == 1:
+            text = "only a held message can be retried"
+            await self._check(account_id, message_ids[0], states, text)
+        return await self._change(
+            account_id,
+            message_ids,
+            states,
+            lambda chosen: RetryProcessing(account_id, chosen, now),
+            progress,
+        )
+
+    async def drop(
+        self,
+        account_id: str,
+        message_ids: Sequence[str],
+        state: ProcessingState | None,
+        progress: Callable[[int], None],
+    ) -> int:
+        """End the processing of held and queued messages (or of those in `state`).
+
+        Returns how many were ended; one that a worker has at this moment is left alone. Raises
+        `NotFoundError` and `ProcessingStateError` for a single ID.
+        """
+        now = self._clock.now()
+        states = (state,) if state else (ProcessingState.HELD, ProcessingState.QUEUED)
+        if len(message_ids) == 1:
+            await self._check(account_id, message_ids[0], states, "there is nothing to drop")
+        return await self._change(
+            account_id,
+            message_ids,
+            states,
+            lambda chosen: DropProcessing(account_id, chosen, now, "dropped by the operator"),
+            progress,
+        )
+
+    async def _check(
+        self,
+        account_id: str,
+        message_id: str,
+        states: tuple[ProcessingState, ...],
+        otherwise: str,
+    ) -> None:
+        if await self._store.read(FindMessage(account_id, message_id)) is None:
+            raise NotFoundError("received message", message_id)
+        found = await self._store.read(FindProcessing(account_id, message_id))
+        if found is None:
+            raise ProcessingStateError(f"{message_id} came without an active rule set")
+        if found[0].state not in states:
+            raise ProcessingStateError(f"{message_id} is {found[0].state.value}: {otherwise}")
+
+    async def _change(
+        self,
+        account_id: str,
+        message_ids: Sequence[str],
+        states: tuple[ProcessingState, ...],
+        unit: Callable[[tuple[str, ...]], Unit[int]],
+        progress: Callable[[int], None],
+    ) -> int:
+        total, after = 0, ""
+        while chosen := await self._store.read(
+            ChooseProcessing(account_id, states, tuple(message_ids), after)
+        ):
+            if after:
+                progress(total)
+            after = chosen[-1]
+            total += await self._store.write(unit(tuple(chosen)))
+        return total
