@@ -12,7 +12,8 @@ from sendback.api.connections import ConnectionSettings, HttpLimits
 from sendback.api.dispatch import Dispatcher
 from sendback.api.services import Services
 from sendback.clock import Clock, SystemClock
-from sendback.config import SettingError, Settings
+from sendback.config.readers import Listen
+from sendback.config.settings import SettingError, Settings
 from sendback.crypto.sealing import Sealing, SecretError
 from sendback.delivery.outbound import delivery_worker, trust_of
 from sendback.descriptors import http_connections
@@ -49,7 +50,6 @@ from sendback.service.rules.setup_file import SetupService
 from sendback.service.rules.steps import Steps
 from sendback.service.rules.targets import BUCKET, FUNCTION, MAILBOX, TOPIC, Targets
 from sendback.service.rules.worker import ProcessingParts, ProcessingWorker
-from sendback.setting_texts import Listen
 from sendback.smtp.protocol import Limits
 from sendback.smtp.server import SmtpServer, SmtpSettings
 from sendback.smtp.timeouts import Timeouts

@@ -7,7 +7,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from sendback.config import SettingError
+from sendback.config.settings import SettingError
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ soft limit is often 1,024 for historic reasons (select); the hard one is what th
 import logging
 import resource
 
-from sendback.config import Settings
+from sendback.config.settings import Settings
 
 log = logging.getLogger(__name__)
 

@@ -28,7 +28,8 @@ from sendback.api.http import http_app
 from sendback.api.pages import VerificationPages
 from sendback.app import App, check_secret, check_settings
 from sendback.aws.model import operation_model
-from sendback.config import Settings
+from sendback.config.readers import Listen
+from sendback.config.settings import Settings
 from sendback.crypto.private_files import keep_private
 from sendback.crypto.sealing import Sealing
 from sendback.data_directory import check_data_directory, lock_data_directory
@@ -36,7 +37,6 @@ from sendback.descriptors import raise_limit
 from sendback.logs import PrintableFormatter
 from sendback.net.listening import BACKLOG, Addresses, Sockets, bind
 from sendback.processes import Lifeline, Supervisor
-from sendback.setting_texts import Listen
 from sendback.stop_signals import StopRequest
 from sendback.store.access.accounts import AddAccount
 from sendback.store.engine.store import Store, prepare_schema

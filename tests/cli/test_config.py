@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from sendback.config import SettingError, load
-from sendback.setting_texts import Listen, Outbound, Smarthost
+from sendback.config.readers import Listen, Outbound, Smarthost
+from sendback.config.settings import SettingError, load
 from tests.partners.sendback import run_cli
 
 

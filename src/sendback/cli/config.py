@@ -6,7 +6,7 @@ import typer
 
 from sendback.cli.options import ConfigFile, Json, load_settings
 from sendback.cli.output import print_rows
-from sendback.config import ENVIRONMENT_PREFIX, Settings
+from sendback.config.settings import ENVIRONMENT_PREFIX, Settings
 
 app = typer.Typer(help="The settings that are in force.", no_args_is_help=True)
 

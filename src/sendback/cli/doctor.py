@@ -12,7 +12,7 @@ from sendback.cli.output import print_json, printable, say
 
 if TYPE_CHECKING:
     from sendback.app import App
-    from sendback.config import Settings
+    from sendback.config.settings import Settings
     from sendback.doctor import Finding
 
 _MARKS = {"good": "ok", "advice": "--", "problem": "!!", "skipped": "  "}

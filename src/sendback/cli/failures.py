@@ -2,7 +2,7 @@
 
 import typer
 
-from sendback.config import SettingError
+from sendback.config.settings import SettingError
 
 _FORESEEN = {
     "AccountError",

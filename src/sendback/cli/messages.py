@@ -12,7 +12,7 @@ from sendback.cli.output import print_fields, print_rows, printable
 
 if TYPE_CHECKING:
     from sendback.app import App
-    from sendback.config import Settings
+    from sendback.config.settings import Settings
     from sendback.store.messages.messages import ReceivedMessage
     from sendback.store.rules.processing import Processing, ProcessingState, StepRecord
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from sendback.cli.failures import CommandFailedError
-from sendback.config import LoadedSettings, SettingError, Settings, load
+from sendback.config.settings import LoadedSettings, SettingError, Settings, load
 
 if TYPE_CHECKING:
     from sendback.app import App

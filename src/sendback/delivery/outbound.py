@@ -5,7 +5,7 @@ import ssl
 from datetime import timedelta
 
 from sendback.clock import Clock
-from sendback.config import SettingError, Settings
+from sendback.config.settings import SettingError, Settings
 from sendback.delivery.connection import Patience
 from sendback.delivery.mta_sts import MAX_POLICY_OCTETS, StsPolicies
 from sendback.delivery.mx import MxRouter, MxSettings

@@ -4,8 +4,8 @@ import json
 import socket
 from dataclasses import dataclass
 
-from sendback.config import SettingError, Settings
-from sendback.setting_texts import Listen
+from sendback.config.readers import Listen
+from sendback.config.settings import SettingError, Settings
 
 BACKLOG = 1024
 

@@ -15,9 +15,9 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from sendback import setting_texts as reading
+from sendback.config import readers as reading
+from sendback.config.readers import Listen, Outbound
 from sendback.redaction import shown_url, shown_wrong
-from sendback.setting_texts import Listen, Outbound
 
 ENVIRONMENT_PREFIX = "SENDBACK_"
 DEFAULT_FILE = Path("sendback.toml")
