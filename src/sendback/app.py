@@ -12,8 +12,8 @@ from sendback.api.connections import ConnectionSettings, HttpLimits
 from sendback.api.dispatch import Dispatcher
 from sendback.api.services import Services
 from sendback.clock import Clock, SystemClock
-from sendback.config.readers import Listen
 from sendback.config.settings import SettingError, Settings
+from sendback.config.types import Listen
 from sendback.crypto.sealing import Sealing, SecretError
 from sendback.delivery.outbound import delivery_worker, trust_of
 from sendback.descriptors import http_connections

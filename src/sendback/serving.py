@@ -28,8 +28,8 @@ from sendback.api.http import http_app
 from sendback.api.pages import VerificationPages
 from sendback.app import App, check_secret, check_settings
 from sendback.aws.model import operation_model
-from sendback.config.readers import Listen
 from sendback.config.settings import Settings
+from sendback.config.types import Listen
 from sendback.crypto.private_files import keep_private
 from sendback.crypto.sealing import Sealing
 from sendback.data_directory import check_data_directory, lock_data_directory

@@ -9,7 +9,7 @@ import typer
 from sendback.cli.failures import usage_error
 from sendback.cli.options import ConfigFile, Database, DataDir, load_settings
 from sendback.cli.output import say
-from sendback.config.settings import LoadedSettings
+from sendback.config.loading import LoadedSettings
 from sendback.stop_signals import StopRequest
 
 if TYPE_CHECKING:

@@ -3,69 +3,12 @@
 import ipaddress
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from urllib.parse import unquote
 
+from sendback.config.types import Listen, Outbound, Smarthost
 from sendback.redaction import split_url
-
-
-@dataclass(frozen=True, slots=True)
-class Listen:
-    """Where to listen; port 0 picks a free one."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-    @property
-    def is_loopback(self) -> bool:
-        if self.host == "localhost":
-            return True
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return False
-
-
-@dataclass(frozen=True, slots=True)
-class Smarthost:
-    """A server that takes all outbound mail; `implicit_tls` from the first octet (RFC 8314)."""
-
-    host: str
-    port: int
-    username: str | None = None
-    password: str | None = field(default=None, repr=False)
-    implicit_tls: bool = False
-
-    @property
-    def is_loopback(self) -> bool:
-        return Listen(self.host, self.port).is_loopback
-
-    def __str__(self) -> str:
-        user = f"{self.username}:***@" if self.username else ""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        scheme = "smtps" if self.implicit_tls else "smtp"
-        return f"{scheme}://{user}{host}:{self.port}"
-
-
-@dataclass(frozen=True, slots=True)
-class Outbound:
-    """Where mail goes: kept (`capture`), to smarthosts, the first that takes it, or by MX."""
-
-    smarthosts: tuple[Smarthost, ...] = ()
-    by_mx: bool = False
-
-    @property
-    def captures(self) -> bool:
-        return not (self.smarthosts or self.by_mx)
-
-    def __str__(self) -> str:
-        return ",".join(map(str, self.smarthosts)) or ("mx" if self.by_mx else "capture")
-
 
 _MAX_PORT = 65535
 _LISTEN = re.compile(r"([^\s\x00-\x1f\x7f-\x9f]+):([0-9]{1,5})")

@@ -5,28 +5,22 @@ Each setting is one line of the table below: its default, how its text is read, 
 and what it is for. `sendback config show` and the documentation print this same table.
 """
 
-import os
 import re
 import socket
-import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from sendback.config import readers as reading
-from sendback.config.readers import Listen, Outbound
-from sendback.redaction import shown_url, shown_wrong
+from sendback.config import readers
+from sendback.config.types import Listen, Outbound
+from sendback.errors import SendbackError
 
-ENVIRONMENT_PREFIX = "SENDBACK_"
-DEFAULT_FILE = Path("sendback.toml")
-HIDDEN = "(hidden)"
 _SHOWN = 200
-_MAX_FILE_OCTETS = 2**20
 
 
-class SettingError(ValueError):
+class SettingError(SendbackError, ValueError):
     """A setting that cannot be used: which, its value, where it came from, what is allowed.
 
     `value` is what may be shown of it.
@@ -83,327 +77,327 @@ def _default_hostname() -> str:
 class Settings:
     """Every setting, read and checked."""
 
-    data_dir: Path = _setting("sendback-data", reading.path, "Where everything is kept.")
-    http_listen: Listen = _setting("127.0.0.1:4579", reading.listen, "The API and /healthz.")
-    smtp_listen: Listen = _setting("127.0.0.1:2525", reading.listen, "Where mail is received.")
+    data_dir: Path = _setting("sendback-data", readers.path, "Where everything is kept.")
+    http_listen: Listen = _setting("127.0.0.1:4579", readers.listen, "The API and /healthz.")
+    smtp_listen: Listen = _setting("127.0.0.1:2525", readers.listen, "Where mail is received.")
     outbound: Outbound = _setting(
         "capture",
-        reading.outbound,
+        readers.outbound,
         "What becomes of bounces: kept (capture), sent to the MX of each domain (mx), or to relays "
         "(smtp://HOST:PORT).",
         is_url=True,
     )
     database: str = _setting(
-        "", reading.database, "Database URL; empty is SQLite in the data directory.", is_url=True
+        "", readers.database, "Database URL; empty is SQLite in the data directory.", is_url=True
     )
-    workers: int = _setting("1", reading.whole(1, 256), "Processes that serve on the same ports.")
+    workers: int = _setting("1", readers.whole(1, 256), "Processes that serve on the same ports.")
     worker_timeout: timedelta = _setting(
         "30s",
-        reading.duration,
+        readers.duration,
         "Time without a sign of life after which a worker is replaced, or a single process ends; "
         "0s: never.",
     )
     share_data_dir: bool = _setting(
-        "false", reading.flag, "Whether several servers use the data directory, all with true."
+        "false", readers.flag, "Whether several servers use the data directory, all with true."
     )
     region: str = _setting(
         "us-east-1",
-        reading.matching(r"[a-z0-9-]{1,40}", "a region such as us-east-1"),
+        readers.matching(r"[a-z0-9-]{1,40}", "a region such as us-east-1"),
         "AWS region.",
     )
     account_id: str = _setting(
-        "000000000000", reading.matching(r"\d{12}", "12 digits"), "The first account's ID."
+        "000000000000", readers.matching(r"\d{12}", "12 digits"), "The first account's ID."
     )
     hostname: str = _setting(
         _default_hostname(),
-        reading.matching(_HOSTNAME, "a host name such as mx.example.com"),
+        readers.matching(_HOSTNAME, "a host name such as mx.example.com"),
         "What this server calls itself: banner, Received, Reporting-MTA, Message-ID.",
     )
     send_bounce_rate: float = _setting(
-        "1", reading.rate, "SendBounce calls per second and account; 0 is unlimited."
+        "1", readers.rate, "SendBounce calls per second and account; 0 is unlimited."
     )
     development_key: bool = _setting(
-        "true", reading.flag, "Whether the key pair test/test is known. Only on loopback."
+        "true", readers.flag, "Whether the key pair test/test is known. Only on loopback."
     )
     secret: str = _setting(
         "",
-        reading.matching(r"|[0-9A-Fa-f]{64}", "64 hexadecimal digits (openssl rand -hex 32)"),
+        readers.matching(r"|[0-9A-Fa-f]{64}", "64 hexadecimal digits (openssl rand -hex 32)"),
         "The secret that keys are sealed with; empty is what secret_file holds.",
         hidden=True,
     )
     secret_file: Path | None = _setting(
         "",
-        reading.optional_path,
+        readers.optional_path,
         "File of that secret, made if it is not there; empty: secret.key in the data directory.",
     )
     verification: str = _setting(
         "auto",
-        reading.choice("auto", "at_once", "proved"),
+        readers.choice("auto", "at_once", "proved"),
         "How identities are verified: by mail and DNS, or at once; auto: at once while outbound "
         "captures.",
     )
     verification_sender: str = _setting(
         "",
-        reading.mailbox,
+        readers.mailbox,
         "Who writes verification mails; empty is no-reply@ and the hostname.",
     )
     verification_link_lasts: timedelta = _setting(
-        "24h", reading.positive_duration, "For how long the link in a verification mail works."
+        "24h", readers.positive_duration, "For how long the link in a verification mail works."
     )
     verification_account_limit: int = _setting(
         "50",
-        reading.whole(0, 1_000_000),
+        readers.whole(0, 1_000_000),
         "Verification mails that an account may send in an hour; 0 is unlimited.",
     )
     verification_address_limit: int = _setting(
         "5",
-        reading.whole(0, 1_000_000),
+        readers.whole(0, 1_000_000),
         "Verification mails to one address in a day, however it is spelt; 0 is unlimited.",
     )
     verification_limit: int = _setting(
         "500",
-        reading.whole(0, 1_000_000),
+        readers.whole(0, 1_000_000),
         "Verification mails of all accounts in an hour; 0 is unlimited.",
     )
     dkim_ed25519: bool = _setting(
-        "false", reading.flag, "Whether domains get an Ed25519 DKIM key beside the RSA one."
+        "false", readers.flag, "Whether domains get an Ed25519 DKIM key beside the RSA one."
     )
     bounce_window: timedelta = _setting(
-        "24h", reading.positive_duration, "For how long after receipt a message can be bounced."
+        "24h", readers.positive_duration, "For how long after receipt a message can be bounced."
     )
     retention: timedelta = _setting(
-        "24h", reading.positive_duration, "For how long received messages are kept."
+        "24h", readers.positive_duration, "For how long received messages are kept."
     )
     history: timedelta = _setting(
         "14d",
-        reading.positive_duration,
+        readers.positive_duration,
         "For how long finished bounces and the records of received messages are kept.",
     )
     receive_without_rules: bool = _setting(
         "true",
-        reading.flag,
+        readers.flag,
         "Whether mail for verified identities is received while no rule set is active. SES: false.",
     )
     processing_tasks: int = _setting(
         "50",
-        reading.whole(1, 10_000),
+        readers.whole(1, 10_000),
         "Messages in each worker whose rules are worked off side by side.",
     )
     action_retry_first: timedelta = _setting(
-        "20s", reading.positive_duration, "Wait before a rule's action that failed is tried again."
+        "20s", readers.positive_duration, "Wait before a rule's action that failed is tried again."
     )
     action_retry_longest: timedelta = _setting(
-        "20m", reading.positive_duration, "Longest wait between the attempts at an action."
+        "20m", readers.positive_duration, "Longest wait between the attempts at an action."
     )
     action_give_up_after: timedelta = _setting(
-        "4h", reading.positive_duration, "When an action is given up and recorded as expired."
+        "4h", readers.positive_duration, "When an action is given up and recorded as expired."
     )
     function_failure: str = _setting(
         "continue",
-        reading.choice("continue", "stop"),
+        readers.choice("continue", "stop"),
         "What a function counts as that decides and cannot be called: continue (as SES), or stop, "
         "the end of the rule set.",
     )
     check_targets: bool = _setting(
         "true",
-        reading.flag,
+        readers.flag,
         "Whether a rule's buckets, topics and functions must be there to write it.",
     )
     s3_endpoint: str = _setting(
         "",
-        reading.endpoint,
+        readers.endpoint,
         "Where unmapped buckets are: aws, a URL, or empty: aws unless outbound captures.",
         is_url=True,
     )
-    sns_endpoint: str = _setting("", reading.endpoint, "The same for topics.", is_url=True)
-    lambda_endpoint: str = _setting("", reading.endpoint, "The same for functions.", is_url=True)
+    sns_endpoint: str = _setting("", readers.endpoint, "The same for topics.", is_url=True)
+    lambda_endpoint: str = _setting("", readers.endpoint, "The same for functions.", is_url=True)
     function_environment: tuple[str, ...] = _setting(
         "",
-        reading.variable_names,
+        readers.variable_names,
         "Environment variables of the server that local functions get too, with commas between.",
     )
     mailbox_server: str = _setting(
         "",
-        reading.url("smtp"),
+        readers.url("smtp"),
         "SMTP server for WorkMail and Connect actions: smtp://HOST:PORT.",
         is_url=True,
     )
     private_targets: str = _setting(
         "auto",
-        reading.choice("auto", "true", "false"),
+        readers.choice("auto", "true", "false"),
         "Whether webhooks and MX may be on loopback and private addresses; auto: if outbound "
         "captures.",
     )
     public_url: str = _setting(
         "",
-        reading.url("http", "https"),
+        readers.url("http", "https"),
         "This server's URL as others see it; empty is where it listens. For SNS signatures.",
         is_url=True,
     )
     sns_signature_version: str = _setting(
-        "2", reading.choice("1", "2"), "SignatureVersion of SNS messages: 1 (SHA-1) or 2 (SHA-256)."
+        "2", readers.choice("1", "2"), "SignatureVersion of SNS messages: 1 (SHA-1) or 2 (SHA-256)."
     )
     dns: tuple[tuple[str, int], ...] | str = _setting(
         "system",
-        reading.dns,
+        readers.dns,
         "DNS servers: system, off (no verdicts, no delivery by MX), or addresses with ports.",
     )
     dnssec: str = _setting(
         "auto",
-        reading.choice("auto", "true", "false"),
+        readers.choice("auto", "true", "false"),
         "Whether the DNS servers are believed what they say about DNSSEC; auto: on loopback.",
     )
     dns_budget: timedelta = _setting(
-        "5s", reading.positive_duration, "For how long the look-ups of one message may take."
+        "5s", readers.positive_duration, "For how long the look-ups of one message may take."
     )
     verdict_processes: int = _setting(
         "2",
-        reading.whole(1, 64),
+        readers.whole(1, 64),
         "Processes in each worker that check SPF, DKIM and DMARC, started when they are needed.",
     )
     rspamd: str = _setting(
-        "", reading.url("http"), "URL of rspamd, for rules that scan; empty: none.", is_url=True
+        "", readers.url("http"), "URL of rspamd, for rules that scan; empty: none.", is_url=True
     )
     clamd: str = _setting(
         "",
-        reading.matching(r"|/.+|[^/:]+:\d+", "HOST:PORT, the path of a socket, or empty"),
+        readers.matching(r"|/.+|[^/:]+:\d+", "HOST:PORT, the path of a socket, or empty"),
         "Address of clamd, for rules that scan; empty: none.",
     )
     http_max_connections: int = _setting(
-        "500", reading.whole(1, 100_000), "HTTP connections, in each worker."
+        "500", readers.whole(1, 100_000), "HTTP connections, in each worker."
     )
     http_max_client_connections: int = _setting(
         "200",
-        reading.whole(1, 100_000),
+        readers.whole(1, 100_000),
         "HTTP connections of one client (an IPv4 address, an IPv6 /64), in each worker.",
     )
     http_header_timeout: timedelta = _setting(
         "10s",
-        reading.positive_duration,
+        readers.positive_duration,
         "In what time an HTTP request's header section must have come.",
     )
     http_body_timeout: timedelta = _setting(
         "30s",
-        reading.positive_duration,
+        readers.positive_duration,
         "In what time its body must have come, and how long an answer may wait to be taken.",
     )
     http_idle_timeout: timedelta = _setting(
         "5s",
-        reading.positive_duration,
+        readers.positive_duration,
         "For how long an HTTP connection without a request stays open.",
     )
     smtp_max_size: int = _setting(
-        str(40 * 2**20), reading.whole(1024, 2**31), "Octets in a message (RFC 1870)."
+        str(40 * 2**20), readers.whole(1024, 2**31), "Octets in a message (RFC 1870)."
     )
     smtp_max_recipients: int = _setting(
-        "1000", reading.whole(100, 100_000), "Recipients of a message."
+        "1000", readers.whole(100, 100_000), "Recipients of a message."
     )
     smtp_max_errors: int = _setting(
-        "100", reading.whole(1, 10_000), "Errors before a client is cut off."
+        "100", readers.whole(1, 10_000), "Errors before a client is cut off."
     )
     smtp_max_connections: int = _setting(
-        "1000", reading.whole(1, 100_000), "Connections, in each worker."
+        "1000", readers.whole(1, 100_000), "Connections, in each worker."
     )
     smtp_max_client_connections: int = _setting(
         "100",
-        reading.whole(1, 100_000),
+        readers.whole(1, 100_000),
         "Connections of one client in each worker: an IPv4 address, or an IPv6 network (/64).",
     )
     smtp_idle_timeout: timedelta = _setting(
         "5m",
-        reading.positive_duration,
+        readers.positive_duration,
         "Wait for the next command, after which a client is cut off (RFC 5321 §4.5.3.2).",
     )
     smtp_session_timeout: timedelta = _setting(
-        "1h", reading.positive_duration, "For how long one SMTP session may last."
+        "1h", readers.positive_duration, "For how long one SMTP session may last."
     )
     smtp_min_free: int = _setting(
         str(64 * 2**20),
-        reading.whole(0, 2**50),
+        readers.whole(0, 2**50),
         "Octets of the disk that mail leaves free, or a twentieth of the disk where that is less.",
     )
     tls_certificate: Path | None = _setting(
-        "", reading.optional_file, "PEM certificate chain for STARTTLS; empty generates one."
+        "", readers.optional_file, "PEM certificate chain for STARTTLS; empty generates one."
     )
-    tls_key: Path | None = _setting("", reading.optional_file, "PEM private key for STARTTLS.")
+    tls_key: Path | None = _setting("", readers.optional_file, "PEM private key for STARTTLS.")
     honour_notify_never: bool = _setting(
         "false",
-        reading.flag,
+        readers.flag,
         "Whether SendBounce is refused for a recipient whose sender wants no notification.",
     )
     bounce_language: str = _setting(
         "auto",
-        reading.matching(r"auto|[a-z]{2,8}(-[a-z0-9]{1,8})*", "auto, or a language such as de"),
+        readers.matching(r"auto|[a-z]{2,8}(-[a-z0-9]{1,8})*", "auto, or a language such as de"),
         "Language of bounces: one of those there are, or auto, what the original asks for.",
     )
     bounce_texts: Path | None = _setting(
-        "", reading.optional_folder, "Folder of files LANGUAGE.toml with texts for bounces."
+        "", readers.optional_folder, "Folder of files LANGUAGE.toml with texts for bounces."
     )
     return_content: str = _setting(
         "headers",
-        reading.choice("headers", "full"),
+        readers.choice("headers", "full"),
         "What a bounce returns when the sender did not say (RET): headers, or small mails whole.",
     )
     relay_tls: str = _setting(
         "opportunistic",
-        reading.choice("opportunistic", "verify"),
+        readers.choice("opportunistic", "verify"),
         "STARTTLS at the relay: when offered, or always and with a valid certificate.",
     )
-    mx_port: int = _setting("25", reading.whole(1, 65535), "Port of the domains' mail servers.")
+    mx_port: int = _setting("25", readers.whole(1, 65535), "Port of the domains' mail servers.")
     mta_sts: bool = _setting(
-        "true", reading.flag, "Whether domains' MTA-STS policies are looked for (RFC 8461)."
+        "true", readers.flag, "Whether domains' MTA-STS policies are looked for (RFC 8461)."
     )
     delivery_tls: Mapping[str, str] = _setting(
         "",
-        reading.tls_levels,
+        readers.tls_levels,
         "Least TLS of domains, by MX: DOMAIN=encrypted or verified, .DOMAIN for those below, * for "
         "all.",
     )
     tls_ca_file: Path | None = _setting(
         "",
-        reading.optional_file,
+        readers.optional_file,
         "PEM certificates of authorities that deliveries trust beside the system's.",
     )
     delivery_connections: int = _setting(
-        "200", reading.whole(1, 10_000), "Connections for delivery, in each worker."
+        "200", readers.whole(1, 10_000), "Connections for delivery, in each worker."
     )
     delivery_host_connections: int = _setting(
-        "20", reading.whole(1, 1000), "Of these, to one mail server or relay."
+        "20", readers.whole(1, 1000), "Of these, to one mail server or relay."
     )
     delivery_domain_connections: int = _setting(
-        "10", reading.whole(1, 1000), "Of these, for one domain, by MX."
+        "10", readers.whole(1, 1000), "Of these, for one domain, by MX."
     )
     delivery_timeout: timedelta = _setting(
         "5m",
-        reading.positive_duration,
+        readers.positive_duration,
         "For how long one SMTP command of a delivery may take, unless the RFC says less.",
     )
     source_address: tuple[str, ...] = _setting(
         "",
-        reading.addresses,
+        readers.addresses,
         "IP addresses that deliveries connect from, IPv4, IPv6; empty: the system's choice.",
     )
     retry_first: timedelta = _setting(
-        "60s", reading.positive_duration, "Wait before the first retry."
+        "60s", readers.positive_duration, "Wait before the first retry."
     )
     retry_longest: timedelta = _setting(
-        "4h", reading.positive_duration, "Longest wait between retries."
+        "4h", readers.positive_duration, "Longest wait between retries."
     )
     give_up_after: timedelta = _setting(
-        "5d", reading.positive_duration, "When a bounce is given up."
+        "5d", readers.positive_duration, "When a bounce is given up."
     )
     lease: timedelta = _setting(
         "30s",
-        reading.positive_duration,
+        readers.positive_duration,
         "For how long a worker's claim on a queue row lasts unrenewed.",
     )
     clock_offset: timedelta = _setting(
         "0s",
-        reading.signed_duration,
+        readers.signed_duration,
         "Shifts the clock (not that of signatures): 24h, -1h. For tests.",
     )
     log_level: str = _setting(
-        "info", reading.choice("debug", "info", "warning", "error"), "What is logged."
+        "info", readers.choice("debug", "info", "warning", "error"), "What is logged."
     )
 
     @property
@@ -439,122 +433,3 @@ class Settings:
     def database_file(self) -> Path:
         """The file of the SQLite database."""
         return Path(self.database_url.removeprefix("sqlite:///"))
-
-
-@dataclass(frozen=True, slots=True)
-class LoadedSettings:
-    """The settings, what may be shown of the text that each was given as, and its source."""
-
-    settings: Settings
-    texts: Mapping[str, str]
-    origins: Mapping[str, str]
-
-
-def load(
-    flags: Mapping[str, str | None] | None = None,
-    environ: Mapping[str, str] | None = None,
-    file: Path | None = None,
-) -> LoadedSettings:
-    """Reads all sources and checks each setting. Raises `SettingError`."""
-    texts: dict[str, str] = {}
-    origins: dict[str, str] = {}
-    table = {entry.name: entry for entry in fields(Settings)}
-    sources = (
-        ("default", {name: entry.metadata["default"] for name, entry in table.items()}),
-        *_file_source(file, table.keys()),
-        ("environment", _from_environment(os.environ if environ is None else environ, table)),
-        ("flag", {name: text for name, text in (flags or {}).items() if text is not None}),
-    )
-    for origin, values in sources:
-        for name, text in values.items():
-            texts[name], origins[name] = text, origin
-    read: dict[str, Any] = {}
-    for name, entry in table.items():
-        try:
-            if "\0" in texts[name]:
-                raise ValueError("a text without NUL")
-            read[name] = entry.metadata["read"](texts[name])
-        except ValueError as error:
-            shown = _shown_wrong(texts[name], entry.metadata)
-            raise SettingError(name, shown, origins[name], str(error)) from None
-    settings = Settings(**read)
-    _check_together(settings, origins)
-    shown_texts = {
-        name: _shown(read[name], texts[name], entry.metadata) for name, entry in table.items()
-    }
-    return LoadedSettings(settings, shown_texts, origins)
-
-
-def _shown(value: object, text: str, metadata: Mapping[str, Any]) -> str:
-    """Return what may be shown of a setting, as it was written where that holds no secret."""
-    if metadata["hidden"]:
-        return HIDDEN if text else ""
-    if isinstance(value, Outbound):
-        return str(value)
-    return shown_url(text) if metadata["is_url"] and ":" in text else text
-
-
-def _shown_wrong(text: str, metadata: Mapping[str, Any]) -> str:
-    if metadata["hidden"]:
-        return HIDDEN
-    return shown_wrong(text) if metadata["is_url"] else text
-
-
-def _from_environment(environ: Mapping[str, str], table: Mapping[str, Any]) -> dict[str, str]:
-    names = {ENVIRONMENT_PREFIX + name.upper(): name for name in table}
-    return {name: environ[variable] for variable, name in names.items() if variable in environ}
-
-
-def _file_source(file: Path | None, known: Any) -> list[tuple[str, dict[str, str]]]:
-    path = file or DEFAULT_FILE
-    if not path.is_file():
-        if file:
-            raise SettingError("config", str(file), "flag", "the path of a readable TOML file")
-        return []
-    try:
-        with path.open("rb") as opened:
-            octets = opened.read(_MAX_FILE_OCTETS + 1)
-        if len(octets) > _MAX_FILE_OCTETS:
-            raise ValueError(f"it has more than {_MAX_FILE_OCTETS} octets")
-        content = tomllib.loads(octets.decode("utf-8"))
-    except RecursionError:
-        raise SettingError("config", str(path), "file", "a TOML file: nested too deep") from None
-    except (ValueError, OSError) as error:
-        raise SettingError("config", str(path), "file", f"a TOML file: {error}") from None
-    unknown = sorted(content.keys() - known)
-    if unknown:
-        # Its value is not shown: it may be a password under a name with a typing error.
-        raise SettingError(unknown[0], HIDDEN, str(path), "no setting has this name")
-    return [(str(path), {name: _toml_text(name, value, path) for name, value in content.items()})]
-
-
-def _toml_text(name: str, value: object, path: Path) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, (str, int, float)):
-        return str(value)
-    kind = "a table" if isinstance(value, dict) else f"a {type(value).__name__}"
-    raise SettingError(name, HIDDEN, str(path), f"a text or a number, not {kind}")
-
-
-def _check_together(settings: Settings, origins: Mapping[str, str]) -> None:
-    if settings.development_key and not settings.http_listen.is_loopback:
-        raise SettingError(
-            "http_listen",
-            str(settings.http_listen),
-            origins["http_listen"],
-            "with the development key test/test only loopback is allowed; set development_key to "
-            "false and make a key with `sendback keys create`",
-        )
-    if (settings.tls_certificate is None) != (settings.tls_key is None):
-        name = "tls_key" if settings.tls_key is None else "tls_certificate"
-        raise SettingError(name, "", origins[name], "tls_certificate and tls_key go together")
-    if settings.outbound.by_mx and settings.dns == "off":
-        raise SettingError("dns", "off", origins["dns"], "delivery by MX needs DNS: system")
-    if settings.retention < settings.bounce_window:
-        raise SettingError(
-            "retention",
-            str(settings.retention),
-            origins["retention"],
-            f"at least bounce_window ({settings.bounce_window})",
-        )

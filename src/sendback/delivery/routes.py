@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import Protocol
 
-from sendback.config.readers import Smarthost
+from sendback.config.types import Smarthost
 from sendback.delivery.tls_policies import TlsPolicy, opportunistic, verified
 
 # For which a smarthost's addresses are good: the system tells no TTL.

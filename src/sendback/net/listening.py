@@ -4,8 +4,8 @@ import json
 import socket
 from dataclasses import dataclass
 
-from sendback.config.readers import Listen
 from sendback.config.settings import SettingError, Settings
+from sendback.config.types import Listen
 
 BACKLOG = 1024
 
