@@ -38,8 +38,9 @@ from sendback.delivery.routes import Hop, Location, RelayRouter, Route, Unroutab
 from sendback.delivery.sessions import HostFailedError, open_session
 from sendback.mail.envelope import Client, ReversePath
 from sendback.mail.printable import printable
+from sendback.net.dns_answers import DnsFailedError
 from sendback.net.networks import is_public
-from sendback.net.resolver import DnsFailedError, Resolver
+from sendback.net.resolver import Resolver
 from sendback.receipt.dmarc import parse_record
 from sendback.service.identities.dkim_keys import is_published
 from sendback.service.rules.content import Content, MailToCheck
@@ -146,7 +147,7 @@ class Doctor:
         """RFC 1912 §2.1: the name of the address, and the address of that name."""
         check = f"PTR of {address}"
         question = dns.reversename.from_address(address).to_text()
-        answer = await self._resolver.ask(question, "PTR")
+        answer = await self._resolver.query(question, "PTR")
         names = [r.target.to_text(omit_final_dot=True).lower() for r in answer.records]
         wanted = f"have the owner of the network publish: {question} PTR {self._hostname}."
         if not names:
@@ -213,7 +214,7 @@ class Doctor:
         return [await self._mx(domain), *await self._dkim(domain), await self._dmarc(domain)]
 
     async def _mx(self, domain: str) -> Finding:
-        answer = await self._resolver.ask(domain, "MX")
+        answer = await self._resolver.query(domain, "MX")
         names = [r.exchange.to_text(omit_final_dot=True).lower() for r in answer.records]
         check = f"MX of {domain}"
         if self._hostname in names:
@@ -236,7 +237,7 @@ class Doctor:
             return [Finding(check, Verdict.ADVICE, "there are keys, and signing is off", advice)]
         found = []
         for key in active:
-            answer = await self._resolver.ask(key.record_name, "TXT")
+            answer = await self._resolver.query(key.record_name, "TXT")
             if is_published(answer.texts, key):
                 found.append(Finding(check, Verdict.GOOD, f"{key.algorithm} key is published"))
             else:
@@ -249,7 +250,7 @@ class Doctor:
         """Without a signature, HELO is what can align with From (RFC 7489 §3.1.2)."""
         check = f"DMARC of {domain}"
         for name in dict.fromkeys((domain, organization(domain))):
-            answer = await self._resolver.ask(f"_dmarc.{name}", "TXT")
+            answer = await self._resolver.query(f"_dmarc.{name}", "TXT")
             texts = [text.decode("ascii", "replace") for text in answer.texts]
             records = [text for text in texts if parse_record(text) is not None]
             if len(records) > 1:  # RFC 7489 §6.6.3: then there is no policy at all
@@ -268,7 +269,7 @@ class Doctor:
         if not self._resolver.is_trusted:
             advice = "for DANE, run a validating resolver on this machine (unbound), or set dnssec"
             return [Finding("DNSSEC", Verdict.ADVICE, "the resolver is not trusted", advice)]
-        answer = await self._resolver.ask(".", "SOA")
+        answer = await self._resolver.query(".", "SOA")
         if not answer.is_secure:
             advice = "DANE needs a resolver that validates"
             return [Finding("DNSSEC", Verdict.ADVICE, "the resolver does not validate", advice)]
@@ -343,7 +344,7 @@ class Doctor:
             connection.abort()
 
     async def _addresses_of(self, name: str) -> list[str]:
-        answers = [await self._resolver.ask(name, kind) for kind in ("A", "AAAA")]
+        answers = [await self._resolver.query(name, kind) for kind in ("A", "AAAA")]
         return [str(record.address) for answer in answers for record in answer.records]
 
 

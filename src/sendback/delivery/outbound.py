@@ -15,8 +15,8 @@ from sendback.delivery.smtp_transport import Limits, Sign, SmtpTransport
 from sendback.delivery.tls_policies import trusting
 from sendback.delivery.transports import Capture, Transport
 from sendback.delivery.worker import DeliveryWorker, Waits
+from sendback.net.async_resolver import AsyncResolver
 from sendback.net.connector import Connector
-from sendback.net.resolver import AsyncResolver
 from sendback.service.queues.retry import Backoff
 from sendback.store.engine.store import Store
 

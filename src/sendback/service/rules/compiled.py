@@ -2,7 +2,7 @@
 
 from cachetools import LRUCache
 
-from sendback.net.resolver import InFlight
+from sendback.in_flight import InFlight
 from sendback.receipt.matching import CompiledRules, compile_rules
 from sendback.receipt.model import Rules
 from sendback.store.engine.store import Store
