@@ -23,7 +23,7 @@ _MAX_FILE_OCTETS = 2**20
 
 @dataclass(frozen=True, slots=True)
 class LoadedSettings:
-    """The settings, what may be shown of the text that each was given as, and its source."""
+    """The settings, the text of each without secrets, and its origin."""
 
     settings: Settings
     texts: Mapping[str, str]
@@ -35,7 +35,7 @@ def load(
     environ: Mapping[str, str] | None = None,
     file: Path | None = None,
 ) -> LoadedSettings:
-    """Reads all sources and checks each setting. Raises `SettingError`."""
+    """Read all sources and check every setting. Raise `SettingError`."""
     texts: dict[str, str] = {}
     origins: dict[str, str] = {}
     table = {entry.name: entry for entry in fields(Settings)}
@@ -66,7 +66,7 @@ def load(
 
 
 def _shown(value: object, text: str, metadata: Mapping[str, Any]) -> str:
-    """Return what may be shown of a setting, as it was written where that holds no secret."""
+    """Return the text of a setting, without secrets."""
     if metadata["hidden"]:
         return HIDDEN if text else ""
     if isinstance(value, Outbound):
@@ -103,7 +103,7 @@ def _file_source(file: Path | None, known: Any) -> list[tuple[str, dict[str, str
         raise SettingError("config", str(path), "file", f"a TOML file: {error}") from None
     unknown = sorted(content.keys() - known)
     if unknown:
-        # Its value is not shown: it may be a password under a name with a typing error.
+        # Its value is not shown: a misspelled setting may hold a password.
         raise SettingError(unknown[0], HIDDEN, str(path), "no setting has this name")
     return [(str(path), {name: _toml_text(name, value, path) for name, value in content.items()})]
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Listen:
-    """Where to listen; port 0 picks a free one."""
+    """An address to listen on; port 0 picks a free one."""
 
     host: str
     port: int
@@ -26,7 +26,7 @@ class Listen:
 
 @dataclass(frozen=True, slots=True)
 class Smarthost:
-    """A server that takes all outbound mail; `implicit_tls` from the first octet (RFC 8314)."""
+    """A relay for all outbound mail; `implicit_tls`: TLS from the first octet (RFC 8314)."""
 
     host: str
     port: int
@@ -47,7 +47,7 @@ class Smarthost:
 
 @dataclass(frozen=True, slots=True)
 class Outbound:
-    """Where mail goes: kept (`capture`), to smarthosts, the first that takes it, or by MX."""
+    """Where mail goes: only stored (`capture`), to the first relay that accepts it, or by MX."""
 
     smarthosts: tuple[Smarthost, ...] = ()
     by_mx: bool = False
