@@ -144,7 +144,7 @@ class Asking:
                 allow_private=self._allow_private,
                 trust=trust,
                 lookup=resolver.addresses,
-                max_answer=MAX_POLICY_OCTETS,
+                max_response=MAX_POLICY_OCTETS,
             )
             policies = StsPolicies(resolver, store, clock, connector, policy_server.port)
             router = MxRouter(resolver, policies, MxSettings(25, frozenset(), True, {}), trust)

@@ -340,8 +340,8 @@ class Settings:
     smtp_min_free: int = _setting(
         str(64 * 2**20),
         readers.whole(0, 2**50),
-        "Free disk space in octets, or a twentieth of the disk if that is less, below which mail is "
-        "refused.",
+        "Free disk space in octets, or a twentieth of the disk if that is less, below which mail "
+        "is refused.",
     )
     tls_certificate: Path | None = _setting(
         "",

@@ -67,7 +67,7 @@ def mx_router(settings: Settings, store: Store, clock: Clock) -> MxRouter:
             allow_private=settings.allows_private_targets,
             trust=trust_of(settings),  # of its own: HTTP puts its ALPN into it
             lookup=resolver.addresses,
-            max_answer=MAX_POLICY_OCTETS,
+            max_response=MAX_POLICY_OCTETS,
         )
         policies = StsPolicies(resolver, store, clock, connector)
     return MxRouter(resolver, policies, mx_settings, trust_of(settings))
