@@ -62,7 +62,7 @@ def serve(
     `sendback config show` lists all settings. Ctrl-C or SIGTERM ends it cleanly.
     """
     stop = StopRequest()
-    stop.exits_at_once()
+    stop.exit_at_once()
     loaded = load_settings(
         config,
         http_listen=http_listen,
