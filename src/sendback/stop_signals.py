@@ -1,6 +1,6 @@
 """The signals that end the server: SIGTERM, SIGINT and SIGHUP.
 
-SIGHUP and SIGINT are handled unless the process was started with them ignored (`nohup`, a shell's `&`).
+SIGHUP and SIGINT are handled unless they were ignored at the start (`nohup`, a shell's `&`).
 This module imports little, so that signals are handled while other modules are imported.
 """
 
