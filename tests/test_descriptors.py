@@ -7,7 +7,7 @@ import resource
 import pytest
 
 from sendback import descriptors
-from sendback.config import load
+from sendback.config.loading import load
 from tests.partners.clients import send_mail, ses
 from tests.partners.raw_http import RawHttp, is_healthy
 from tests.partners.sendback import Sendback

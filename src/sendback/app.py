@@ -1,4 +1,4 @@
-"""Puts the parts together: the only module that knows everything. `serving` runs them."""
+"""The services of one process, created from the settings. `serving` runs them."""
 
 import asyncio
 import os
@@ -12,7 +12,8 @@ from sendback.api.connections import ConnectionSettings, HttpLimits
 from sendback.api.dispatch import Dispatcher
 from sendback.api.services import Services
 from sendback.clock import Clock, SystemClock
-from sendback.config import SettingError, Settings
+from sendback.config.settings import SettingError, Settings
+from sendback.config.types import Listen
 from sendback.crypto.sealing import Sealing, SecretError
 from sendback.delivery.outbound import delivery_worker, trust_of
 from sendback.descriptors import http_connections
@@ -53,7 +54,6 @@ from sendback.service.rules.rule_sets import RuleSets
 from sendback.service.rules.steps import Steps
 from sendback.service.rules.targets import BUCKET, FUNCTION, MAILBOX, TOPIC, Targets
 from sendback.service.rules.worker import ProcessingParts, ProcessingWorker
-from sendback.setting_texts import Listen
 from sendback.smtp.protocol import Limits
 from sendback.smtp.server import SmtpServer, SmtpSettings
 from sendback.smtp.timeouts import Timeouts
@@ -67,7 +67,7 @@ from sendback.verdicts.scanners import Clamd, Rspamd
 
 
 class App:
-    """One process's services, and what runs them."""
+    """The services and workers of one process."""
 
     def __init__(
         self,
@@ -76,7 +76,7 @@ class App:
         ids: IdMaker | None = None,
         http: Listen | None = None,
     ) -> None:
-        """`http` is where the API actually listens, when that is known."""
+        """`http` is the address of the API's socket; None: the setting."""
         self.settings = settings
         self.clock = clock or SystemClock(settings.clock_offset)
         self.ids = ids or RandomIds()
@@ -102,7 +102,7 @@ class App:
             self.store, self.clock, settings.history, owner=self._owner
         )
         self.signing = Signing(self.store, self.clock, self.sealing)
-        # Of the rows that have broken workers, one at a time is worked on, whatever its queue.
+        # Rows that ended their worker are processed one at a time, in all queues together.
         self._suspects = asyncio.Lock()
         self.delivery = delivery_worker(
             settings,
@@ -209,7 +209,7 @@ class App:
 
     @cached_property
     def mail_checks(self) -> MailChecks:
-        """What finds the verdicts. Close it: it may have started processes."""
+        """The checks that find the verdicts. Close it, as it may have started processes."""
         settings = self.settings
         processes = None
         if settings.dns != "off":
@@ -226,7 +226,7 @@ class App:
 
     @cached_property
     def steps(self) -> Steps:
-        """What carries the tasks of rules out."""
+        """Carries out the steps of rules."""
         hostname = self.settings.hostname
         return Steps(
             self.outside.ports,
@@ -278,14 +278,14 @@ class App:
 
     @cached_property
     def smtp(self) -> SmtpServer:
-        """Made when it serves: the commands that only look at the store need no certificate."""
+        """The SMTP server, created on first use: other commands need no certificate."""
         return SmtpServer(
             _smtp_settings(self.settings), self.acceptance, self.receiving, _tls(self.settings)
         )
 
     @cached_property
     def http_limits(self) -> HttpLimits:
-        """What the HTTP connections of this process share."""
+        """The limits that all HTTP connections of this process share."""
         return HttpLimits(_connection_settings(self.settings), self.dispatcher.refuse)
 
     @property
@@ -293,9 +293,9 @@ class App:
         return self.settings.public_url or f"http://{self.http}"
 
     def _for_functions(self, account_id: str) -> dict[str, str]:
-        """What a local function's environment says, so that its SES client finds this server.
+        """Return the environment with which a local function's SES client finds this server.
 
-        The development key is its account's only: another account's function brings its own.
+        Only functions of the first account get the development key, which is that account's.
         """
         region = self.settings.region
         environment = {
@@ -309,9 +309,9 @@ class App:
         return environment
 
     async def check_secret(self) -> None:
-        """Whether the secret is the one that this database's keys are sealed with.
+        """Check that the database's keys are sealed with this secret.
 
-        Raises `SecretError`, `StoreUnavailableError`.
+        Raise `SecretError`, `StoreUnavailableError`.
         """
         await check_secret(self.store, self.sealing)
 
@@ -324,7 +324,7 @@ class App:
 async def check_secret(store: Store, sealing: Sealing) -> None:
     """Check that the database's keys are sealed with this secret.
 
-    Raises `SecretError`, `StoreUnavailableError`.
+    Raise `SecretError`, `StoreUnavailableError`.
     """
     fingerprint = sealing.fingerprint
     if await store.write(Remember("secret", fingerprint)) != fingerprint:
@@ -335,9 +335,9 @@ async def check_secret(store: Store, sealing: Sealing) -> None:
 
 
 def check_settings(settings: Settings) -> None:
-    """What only the parts themselves can say about settings. Raises `SettingError`.
+    """Check the settings by creating the parts that use them. Raise `SettingError`.
 
-    Makes what all workers share, before each could make its own.
+    This also creates the certificate that all workers share.
     """
     _human_part(settings)
     _verification_sender(settings)
@@ -388,7 +388,7 @@ def _tls(settings: Settings) -> ssl.SSLContext:
 
 
 def _human_part(settings: Settings) -> HumanPart:
-    """The languages that ship, and the operator's own, which win."""
+    """Return the built-in languages and the operator's, which override them."""
     languages = dict(builtin_texts())
     folder = settings.bounce_texts
     for file in sorted(folder.glob("*.toml")) if folder else ():

@@ -1,7 +1,7 @@
-"""The one clock. Time is a parameter: everything that asks for the time is given a `Clock`.
+"""The clock. All code that needs the current date gets a `Clock` as a parameter.
 
 Never import `time` or call `datetime.now` elsewhere for a date that is stored or compared with
-a stored one. (Time-outs of connections use the event loop's monotonic clock, which is no date.)
+a stored one. Timeouts use the event loop's monotonic clock.
 """
 
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """Tells the time, in UTC, as an aware datetime."""
+    """Returns the current date and time, in UTC, as an aware datetime."""
 
     def now(self) -> datetime: ...
 
@@ -26,7 +26,7 @@ class SystemClock:
 
 
 class ManualClock:
-    """A clock that stands still until it is moved: for tests, the users' own too."""
+    """A clock that only `advance` moves: for tests, those of users included."""
 
     def __init__(self, start: datetime) -> None:
         self._now = start
@@ -39,25 +39,25 @@ class ManualClock:
 
 
 def seconds_of(clock: Clock) -> Callable[[], float]:
-    """The clock as a timer in Unix seconds, for caches whose entries end by it."""
+    """Return a timer in Unix seconds, for caches whose entries expire by this clock."""
     return lambda: clock.now().timestamp()
 
 
 def to_milliseconds(moment: datetime) -> int:
-    """Unix time in milliseconds: the unit in which dates are stored."""
+    """Return Unix time in milliseconds: the unit in which dates are stored."""
     return int(moment.timestamp() * 1000)
 
 
 def from_milliseconds(milliseconds: int) -> datetime:
-    """The inverse of `to_milliseconds`, in UTC."""
+    """Return the date of a Unix time in milliseconds, in UTC."""
     return datetime.fromtimestamp(milliseconds / 1000, UTC)
 
 
 def to_optional_milliseconds(moment: datetime | None) -> int | None:
-    """The same, for a date that need not be there."""
+    """Return Unix time in milliseconds, or None for None."""
     return None if moment is None else to_milliseconds(moment)
 
 
 def from_optional_milliseconds(milliseconds: int | None) -> datetime | None:
-    """The same, for a date that need not be there."""
+    """Return the date of a Unix time in milliseconds, or None for None."""
     return None if milliseconds is None else from_milliseconds(milliseconds)

@@ -1,4 +1,4 @@
-"""The data directory: that it can be used, and that no other server uses it unnoticed."""
+"""Checks of the data directory: it is writable, and no other server uses it."""
 
 import fcntl
 import logging
@@ -7,18 +7,18 @@ import tempfile
 import time
 from pathlib import Path
 
-from sendback.config import SettingError
+from sendback.config.settings import SettingError
 
 log = logging.getLogger(__name__)
 
 LOCK_FILE = "server.lock"
-# Workers whose supervisor was killed end within a second or two; until then they hold the lock.
+# Workers whose supervisor was killed hold the lock until they end, within a second or two.
 _WAIT_SECONDS = 5.0
 _RETRY_SECONDS = 0.05
 
 
 def check_data_directory(folder: Path) -> None:
-    """Make the directory if it is not there. Raises `SettingError` when it cannot be used."""
+    """Create the directory if it is missing. Raise `SettingError` when it is not writable."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -29,11 +29,11 @@ def check_data_directory(folder: Path) -> None:
 
 
 def lock_data_directory(folder: Path, *, shared: bool) -> int:
-    """Lock the directory for one server, or for several that all say `shared`.
+    """Lock the directory for one server, or for several that all use `shared`.
 
-    Returns the lock file's descriptor. The lock is held by this process and those that it forks,
-    and ends when all of them have ended, however they do. Waits some seconds for a server that is
-    just ending. Raises `SettingError`.
+    Return the lock file's descriptor. This process and its children hold the lock until the last
+    of them has ended, even by `kill -9`. Wait some seconds for a server that is stopping. Raise
+    `SettingError`.
     """
     descriptor = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o600)
     operation = (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB
@@ -64,13 +64,13 @@ def _try_lock(descriptor: int, operation: int) -> bool:
 
 
 def _describe_holder(descriptor: int, folder: Path) -> str:
-    """Who holds the lock, as far as the file says so."""
+    """Describe the holder of the lock, by the process ID in the file."""
     try:
         process = int(os.pread(descriptor, 20, 0))
         os.kill(process, 0)
     except ProcessLookupError:
         return f"workers of a server that is gone still use {folder}"
-    except PermissionError:  # it lives, and is another user's
+    except PermissionError:  # it runs as another user
         pass
     except (ValueError, OSError):
         return f"another server uses {folder}"

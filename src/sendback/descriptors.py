@@ -1,27 +1,27 @@
-"""File descriptors: as many as the limits on connections ask for, and none of SMTP's for HTTP.
+"""The limit on file descriptors: raised as the limits on connections require, reserved for SMTP.
 
-A process that has none left accepts no connection on any port, opens no file and no database. The
-soft limit is often 1,024 for historic reasons (select); the hard one is what the operator means.
+A process without free descriptors accepts no connections and opens no file or database. The soft
+limit is often 1,024 for historic reasons (select); the hard limit is the operator's decision.
 """
 
 import logging
 import resource
 
-from sendback.config import Settings
+from sendback.config.settings import Settings
 
 log = logging.getLogger(__name__)
 
 _NOFILE = resource.RLIMIT_NOFILE
 _UNLIMITED = 2**30
-# The database, logs, listeners, DNS sockets, pipes of functions, what libraries keep.
+# The database, logs, listeners, DNS sockets, pipes of functions, descriptors of libraries.
 _OTHERS = 128
-# A message of more than 256 KiB has a file beside its connection.
+# The connection, and a file for a message of more than 256 KiB.
 _OF_AN_SMTP_CONNECTION = 2
 _OF_A_PROCESSED_MESSAGE = 2
 
 
 def raise_limit(settings: Settings) -> None:
-    """Raise the soft limit as far as it is needed and possible; warn when that is not enough."""
+    """Raise the soft limit as far as needed and possible; warn when that is not enough."""
     soft, hard = _limits()
     wanted = _for_others(settings) + settings.http_max_connections
     if soft < wanted:
@@ -38,16 +38,16 @@ def raise_limit(settings: Settings) -> None:
 
 
 def http_connections(settings: Settings) -> int:
-    """Return how many connections HTTP may have so that all else keeps its descriptors.
+    """Return the maximum number of HTTP connections that leaves enough descriptors for the rest.
 
-    With a limit that is too low for all, HTTP has a quarter of the descriptors.
+    If the limit is too low for that, HTTP gets a quarter of the descriptors.
     """
     soft, _ = _limits()
     return min(settings.http_max_connections, max(soft // 4, soft - _for_others(settings)))
 
 
 def _limits() -> tuple[int, int]:
-    """Return the soft and the hard limit; none is a very large one."""
+    """Return the soft and the hard limit; unlimited is a very large number."""
     soft, hard = resource.getrlimit(_NOFILE)
     return _number(soft), _number(hard)
 

@@ -1,7 +1,7 @@
-"""The one maker of IDs. Everyone else treats them as opaque.
+"""The IDs of messages and requests. All other code treats them as opaque.
 
-Received messages: SES's look, 40 characters of `0-9a-v` (200 bits in base32hex): 48 bits of Unix
-milliseconds, then 152 random bits, so that they sort by time and never need coordination.
+Received messages: as in SES, 40 characters of `0-9a-v` (200 bits in base32hex): 48 bits of Unix
+milliseconds, then 152 random bits, so that they sort by time and need no coordination.
 Outbound messages: `0100`, 12 hex digits of Unix milliseconds, `-`, a UUID, `-000000`.
 """
 
@@ -27,7 +27,7 @@ class IdMaker(Protocol):
 
 
 class RandomIds:
-    """The real one."""
+    """IDs with random bits from the system."""
 
     def received_message(self, now: datetime) -> str:
         raw = to_milliseconds(now).to_bytes(6) + os.urandom(19)
@@ -42,5 +42,5 @@ class RandomIds:
         return str(uuid.UUID(bytes=os.urandom(16), version=4))
 
     def boundary(self) -> str:
-        """For MIME: 128 random bits, so that no mail can contain it by design."""
+        """Return a MIME boundary: 128 random bits, so that no mail can contain it on purpose."""
         return f"=_{os.urandom(16).hex()}"

@@ -1,8 +1,8 @@
-"""A limit on log lines that clients can cause. Pure: the moment is given from outside."""
+"""A rate limit on log lines that clients can cause. Pure: the caller passes the time."""
 
 
 class LogLimiter:
-    """Lets through one line a second for each key, such as a network, and some lines in all."""
+    """Allows one line per second for each key, such as a network, and some lines in all."""
 
     def __init__(self, per_second: int = 20) -> None:
         """`per_second` is the number of lines in all."""
@@ -13,9 +13,9 @@ class LogLimiter:
         self._left_out = 0
 
     def check(self, key: str, now: float) -> str | None:
-        """Return None when the line is to be left out, else what is to be written behind it.
+        """Return the suffix of the line, or None when the line must not be logged.
 
-        That is nothing, or how many lines were left out before.
+        The suffix is the number of lines that were left out before, or an empty text.
         """
         if int(now) != self._second:
             self._second = int(now)

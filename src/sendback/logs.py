@@ -1,8 +1,8 @@
-"""The form of log lines: one line an event, and nothing from outside can forge or hide one.
+"""The format of log lines: one line per event, and untrusted text cannot forge or hide one.
 
-The last defence: code that logs text from outside writes it with `mail.printable` already. Here
-whatever reached a line all the same (a host name in an exception of a library, a repr) is escaped:
-terminal sequences, line ends, bidirectional controls. Pure formatting: no handler is made here.
+Code that logs untrusted text uses `mail.printable`. This formatter escapes the rest (a host name in
+an exception of a library, a repr): terminal sequences, line ends, bidirectional controls. Pure
+formatting: no handler is created here.
 """
 
 import logging
@@ -14,20 +14,19 @@ _INDENT = "    "
 
 
 class PrintableFormatter(logging.Formatter):
-    """A formatter that escapes what is not visible, with tracebacks as indented lines.
+    """A formatter that escapes invisible characters and indents tracebacks.
 
-    A line that begins with a date is always an event of its own: the lines of a traceback are
-    indented, also those that the text of the exception begins.
+    A line that begins with a date is always an event: all lines of a traceback are indented, those
+    in the text of the exception included.
     """
 
     def __init__(self, line_format: str = LINE_FORMAT) -> None:
         super().__init__(line_format)
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the event's line, then traceback and stack if the record has them.
+        """Return the event's line, then the traceback and the stack if the record has them.
 
-        The record is not changed: `logging.Formatter` keeps its own traceback in it, for all
-        formatters, which would be one that is not escaped.
+        `logging.Formatter.format` is not called: it stores an unescaped traceback in the record.
         """
         record.message = record.getMessage()
         if self.usesTime():

@@ -1,17 +1,17 @@
-"""Worker processes: started, watched, replaced when they end or hang, told to stop.
+"""The supervisor of worker processes: it starts, monitors, restarts and stops them.
 
-Theory of operation. The supervisor forks its workers and then does nothing but wait: for signals
-(through `signal.set_wakeup_fd`), for octets in the pipe that each worker writes to, and for the
-next moment at which something is due. So no event is missed and none waits for another.
+Theory of operation. The supervisor forks its workers and then waits for signals (through
+`signal.set_wakeup_fd`), for octets in the pipe that each worker writes to, and for the next
+timeout. So no event is missed or delayed by another.
 
-- A worker writes when it serves, and a beat every second from its event loop. One without a beat
-  for a while is told to dump its stacks (SIGUSR1, `faulthandler`) and killed.
-- One that ends before all have served for the first time ends everything, with its reason. One
-  that ends later is started again, after a wait that grows while it keeps ending soon.
-- All workers read the end of a pipe that only the supervisor can write to. Its end of file says
-  that the supervisor is gone, even by `kill -9`.
+- A worker reports that it serves, and then sends a heartbeat every second from its event loop. One
+  whose heartbeat is overdue gets SIGUSR1, to dump its stacks (`faulthandler`), and is killed.
+- If a worker ends before all have served for the first time, the server stops with its reason. One
+  that ends later is restarted, with exponential backoff while workers end early.
+- All workers watch the read end of a pipe whose write end only the supervisor has. End of file
+  means that the supervisor is gone, even by `kill -9`.
 
-Knows nothing of what a worker does. It forks, so it must be used before there are threads.
+This module does not depend on what a worker does. It forks, so use it before starting threads.
 """
 
 import contextlib
@@ -26,6 +26,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NoReturn
 
+from sendback.errors import SendbackError
 from sendback.stop_signals import StopRequest
 from sendback.watchdog import dump_stacks_on_signal
 
@@ -34,27 +35,27 @@ log = logging.getLogger(__name__)
 _READY = b"+"
 _BEAT = b"."
 _FAILED = b"!"  # and the reason
-_MOST_REASON = 1000  # octets
+_MAX_REASON = 1000  # octets
 
 # How long the start of a worker may take.
 _START_SECONDS = 60.0
-# Between the order to dump the stacks and the kill.
+# Between SIGUSR1, which dumps the stacks, and SIGKILL.
 _DUMP_SECONDS = 1.0
 # From SIGTERM to SIGKILL. A worker ends by itself in less (`serving`).
 _STOP_SECONDS = 20.0
-# A worker that lived this long is started again at once.
+# A worker that ran this long is restarted without delay.
 _LONG_LIFE_SECONDS = 60.0
 _LONGEST_WAIT_SECONDS = 60.0
 _TICK_SECONDS = 1.0
-# When the supervisor itself was not run for so long, everything was paused (Ctrl-Z, docker pause):
-# beats that did not come in that time are no sign of anything.
+# A supervisor that did not run for this long was paused with its workers (Ctrl-Z, docker pause), so
+# missing heartbeats do not count.
 _PAUSE_SECONDS = 3.0
 
 _PR_SET_PDEATHSIG = 1
 
 
-class WorkerFailedError(Exception):
-    """A worker ended before it served; the text is its reason."""
+class WorkerFailedError(SendbackError):
+    """A worker ended before it served; the text is the reason."""
 
 
 class Lifeline:
@@ -66,32 +67,32 @@ class Lifeline:
         self._status = status
 
     def ready(self) -> None:
-        """The worker serves."""
+        """Report that the worker serves."""
         self._write(_READY)
 
     def beat(self) -> None:
-        """The worker's event loop turns."""
+        """Report that the worker's event loop runs."""
         self._write(_BEAT)
 
     def failed(self, reason: str) -> None:
-        """The worker cannot serve and ends now."""
-        self._write(_FAILED + reason.encode()[:_MOST_REASON])
+        """Report why the worker ends without serving."""
+        self._write(_FAILED + reason.encode()[:_MAX_REASON])
 
     def _write(self, octets: bytes) -> None:
-        # Nobody reads: the supervisor is gone, or stopped for so long that the pipe is full.
+        # No reader: the supervisor is gone, or was paused until the pipe was full.
         with contextlib.suppress(BlockingIOError, BrokenPipeError):
             os.write(self._status, octets)
 
 
-# Runs until it is asked to stop, or until the supervisor is gone; returns the exit code.
+# Runs until a stop request or the end of the supervisor; returns the exit code.
 Worker = Callable[[Lifeline, StopRequest], int]
 
 
 @dataclass(slots=True)
 class _Slot:
-    """One worker, and those that take its place. Moments are of `time.monotonic`."""
+    """One worker and its replacements. Times are from `time.monotonic`."""
 
-    process: int = 0  # 0: none runs
+    process: int = 0  # 0: not running
     status: int = -1  # the pipe that it writes to
     started: float = 0.0
     last_beat: float = 0.0
@@ -109,7 +110,7 @@ class Supervisor:
     def __init__(
         self, worker: Worker, count: int, stop: StopRequest, *, beat_timeout: float
     ) -> None:
-        """`beat_timeout` is how many seconds a worker may show no life; 0: for ever."""
+        """`beat_timeout`: seconds without a heartbeat until a worker is killed; 0: never."""
         self._worker = worker
         self._slots = [_Slot() for _ in range(count)]
         self._stop = stop
@@ -123,10 +124,10 @@ class Supervisor:
         self._last_tick = time.monotonic()
 
     def run(self, ready: Callable[[], None], stopping: Callable[[], None]) -> int:
-        """Run until a signal ends it; return the exit code.
+        """Run until a signal stops it; return the exit code.
 
-        `ready` is called when every worker serves, `stopping` when they are told to stop. Raises
-        `WorkerFailedError` when one could not serve; the others have been stopped by then.
+        `ready` is called when every worker serves, `stopping` before they get SIGTERM. Raise
+        `WorkerFailedError` when a worker could not serve, after the others have been stopped.
         """
         dump_stacks_on_signal()
         with self._woken_by_signals() as wake_up:
@@ -136,9 +137,9 @@ class Supervisor:
                 while self._kill_at is None or any(slot.process for slot in self._slots):
                     self._wait(wake_up)
                     self._reap()
-                    self._follow_signals(stopping)
+                    self._handle_stop(stopping)
                     self._announce(ready)
-                    self._look_at_time()
+                    self._check_timeouts()
             except BaseException:
                 self._kill_all()
                 raise
@@ -150,13 +151,13 @@ class Supervisor:
 
     @contextlib.contextmanager
     def _woken_by_signals(self) -> Iterator[socket.socket]:
-        """A socket that becomes readable when a signal has come."""
+        """Yield a socket that becomes readable when a signal arrives."""
         reader, writer = socket.socketpair()
         reader.setblocking(False)
         writer.setblocking(False)
         before = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
-        signal.signal(signal.SIGCHLD, lambda *_: None)  # an ignored signal wakes nobody
-        self._stop.is_noted()
+        signal.signal(signal.SIGCHLD, lambda *_: None)  # an ignored signal does not write to it
+        self._stop.record_signals()
         self._selector.register(reader, selectors.EVENT_READ)
         try:
             yield reader
@@ -175,10 +176,10 @@ class Supervisor:
                 self._listen(key.data)
         now = time.monotonic()
         if now - self._last_tick > _TICK_SECONDS + _PAUSE_SECONDS:
-            self._forgive(now - self._last_tick)
+            self._discount_pause(now - self._last_tick)
         self._last_tick = now
 
-    def _forgive(self, seconds: float) -> None:
+    def _discount_pause(self, seconds: float) -> None:
         log.info("the server was paused for %.0f s", seconds)
         for slot in self._slots:
             slot.last_beat += seconds
@@ -186,7 +187,7 @@ class Supervisor:
 
     def _listen(self, slot: _Slot) -> None:
         octets = os.read(slot.status, 4096)
-        if not octets:  # it has ended, or is about to
+        if not octets:  # the worker has ended, or is ending
             self._forget_status(slot)
             return
         slot.last_beat = time.monotonic()
@@ -202,7 +203,7 @@ class Supervisor:
             os.close(slot.status)
             slot.status = -1
 
-    def _follow_signals(self, stopping: Callable[[], None]) -> None:
+    def _handle_stop(self, stopping: Callable[[], None]) -> None:
         if self._kill_at is not None or not (self._stop.is_made or self._failure is not None):
             return
         stopping()
@@ -221,7 +222,7 @@ class Supervisor:
     # --- ends -----------------------------------------------------------------------------
 
     def _reap(self) -> None:
-        """Takes every child that has ended: orphans come to a supervisor that is process 1."""
+        """Wait for every child that has ended; process 1 also adopts orphans."""
         while True:
             try:
                 process, status = os.waitpid(-1, os.WNOHANG)
@@ -231,10 +232,10 @@ class Supervisor:
                 return
             slot = next((slot for slot in self._slots if slot.process == process), None)
             if slot is not None:
-                self._has_ended(slot, os.waitstatus_to_exitcode(status))
+                self._handle_end(slot, os.waitstatus_to_exitcode(status))
 
-    def _has_ended(self, slot: _Slot, code: int) -> None:
-        while slot.status >= 0:  # its last words
+    def _handle_end(self, slot: _Slot, code: int) -> None:
+        while slot.status >= 0:  # what it wrote before its end
             self._listen(slot)
         process, slot.process = slot.process, 0
         if self._kill_at is not None or self._stop.is_made:
@@ -243,11 +244,11 @@ class Supervisor:
         if not self._has_served:
             self._failure = self._failure or reason
             return
-        wait = self._wait_before_next(slot)
+        wait = self._restart_delay(slot)
         slot.start_at = time.monotonic() + wait
         log.error("worker %d ended: %s; starting another in %g s", process, reason, wait)
 
-    def _wait_before_next(self, slot: _Slot) -> float:
+    def _restart_delay(self, slot: _Slot) -> float:
         if time.monotonic() - slot.started >= _LONG_LIFE_SECONDS:
             slot.early_ends = 0
             return 0.0
@@ -262,15 +263,15 @@ class Supervisor:
 
     # --- time -----------------------------------------------------------------------------
 
-    def _look_at_time(self) -> None:
+    def _check_timeouts(self) -> None:
         now = time.monotonic()
         for slot in self._slots:
             if slot.start_at is not None and now >= slot.start_at:
                 self._start(slot)
             elif slot.process and not slot.is_killed:
-                self._look_at_worker(slot, now)
+                self._check_worker(slot, now)
 
-    def _look_at_worker(self, slot: _Slot, now: float) -> None:
+    def _check_worker(self, slot: _Slot, now: float) -> None:
         if self._kill_at is not None:
             if now >= self._kill_at:
                 self._kill(slot, f"it did not stop within {_STOP_SECONDS:g} s")
@@ -315,11 +316,11 @@ class Supervisor:
         self._selector.register(status_reader, selectors.EVENT_READ, slot)
 
     def _become_worker(self, supervisor: int, status: int) -> NoReturn:
-        """The child's life."""
+        """Run the worker in the child process; exit with its code."""
         code = 1
         lifeline = Lifeline(self._lifeline[0], status)
         try:
-            stop = self._let_go()
+            stop = self._release_supervisor_resources()
             os.set_blocking(status, False)
             self._end_with_parent()
             if os.getppid() == supervisor:
@@ -331,11 +332,11 @@ class Supervisor:
             logging.shutdown()
             os._exit(code)
 
-    def _let_go(self) -> StopRequest:
-        """A worker keeps nothing that is the supervisor's."""
+    def _release_supervisor_resources(self) -> StopRequest:
+        """Close the supervisor's descriptors; return the worker's own stop request."""
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        # What a terminal sends to all processes is the supervisor's to decide on.
+        # A terminal sends these to all processes; the supervisor handles them.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         os.close(self._lifeline[1])
@@ -343,15 +344,15 @@ class Supervisor:
             os.close(key.fd)
         self._selector.close()
         stop = StopRequest()
-        stop.exits_at_once()
+        stop.exit_at_once()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, self._stop.numbers)
         return stop
 
 
 def _parent_death_signal() -> Callable[[], None]:
-    """What a worker calls so that SIGTERM comes when the supervisor is gone (Linux).
+    """Return a function with which a worker requests SIGTERM at the supervisor's end (Linux).
 
-    That is the second line: it works while no event loop runs that would see the pipe.
+    The fallback for the pipe: it works while no event loop runs.
     """
     if sys.platform != "linux":
         return lambda: None
@@ -362,7 +363,7 @@ def _parent_death_signal() -> Callable[[], None]:
 
 
 def _describe(code: int) -> str:
-    """What became of a process with this exit code; negative is a signal's number."""
+    """Describe an exit code; a negative one is a signal's number."""
     if code < 0:
         return f"killed by {signal.Signals(-code).name}"
     return f"exit code {code}"

@@ -1,8 +1,7 @@
-"""What is shown of texts that hold a password: in errors, logs and `sendback config show`.
+"""Removal of passwords from texts in errors, logs and `sendback config show`.
 
-A URL may have a user and a password before its host, and a token in its query. One that can be
-read is shown without them; one that cannot be read may hold its password anywhere, so that of it
-only the scheme is shown.
+A URL may have a user and a password before its host, and a token in its query. A valid URL is shown
+without them. An invalid one may have its password anywhere, so only its scheme is shown.
 """
 
 import re
@@ -18,7 +17,7 @@ _SCHEME = re.compile(r"\s*([A-Za-z][A-Za-z0-9+]{0,19}):/")
 
 
 def split_url(text: str) -> SplitResult:
-    """Return the parts of a URL. Raises `ValueError`, whose text does not repeat the URL.
+    """Return the parts of a URL. Raise `ValueError`, whose text does not contain the URL.
 
     `urllib.parse.urlsplit` quotes user and password in some of its errors.
     """
@@ -31,7 +30,7 @@ def split_url(text: str) -> SplitResult:
 
 
 def shown_url(text: str) -> str:
-    """Return a URL for people: without user, password, query and fragment."""
+    """Return the URL without user, password, query and fragment."""
     try:
         parts = split_url(text)
     except ValueError:
@@ -45,9 +44,9 @@ def shown_url(text: str) -> str:
 
 
 def shown_wrong(text: str) -> str:
-    """Return what may be shown of a value that is wrong where a URL with a password may be.
+    """Return an invalid value of a URL setting without passwords.
 
-    A word and URLs without user and query are shown as they are, of others the scheme.
+    A word and URLs without user and query are returned unchanged, of others only the scheme.
     """
     urls = text.split(",")
     if _WORD.fullmatch(text) or all(_PLAIN_URL.fullmatch(url.strip()) for url in urls):
@@ -57,5 +56,5 @@ def shown_wrong(text: str) -> str:
 
 
 def without_users(text: str) -> str:
-    """Return text of a library, an error say, with the users and passwords of URLs in it hidden."""
+    """Return the text, such as a library's error, without users and passwords of URLs."""
     return _USER.sub(f"//{HIDDEN}@", text)

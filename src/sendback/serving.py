@@ -1,11 +1,11 @@
-"""Serving: what runs the parts, in one process or several.
+"""The server: it runs the parts of the app, in one process or several.
 
 One process serves SMTP, HTTP and delivery on one event loop. With several workers, each is such
-a process; they share the listening sockets and the store, and nothing else. Everything that can be
-checked is checked before the first of them is forked.
+a process; they share only the listening sockets and the store. All checks that can be made early
+are made before the first worker is forked.
 
-A single process has no supervisor: its memory and start would pay for a second process. Its
-watchdog ends it when it hangs, and what started it (systemd, Docker) starts it again.
+A single process has no supervisor, which would cost memory and start-up time. Its watchdog ends it
+when it hangs, and systemd or Docker restarts it.
 """
 
 import asyncio
@@ -28,7 +28,8 @@ from sendback.api.http import http_app
 from sendback.api.pages import VerificationPages
 from sendback.app import App, check_secret, check_settings
 from sendback.aws.model import operation_model
-from sendback.config import Settings
+from sendback.config.settings import Settings
+from sendback.config.types import Listen
 from sendback.crypto.private_files import keep_private
 from sendback.crypto.sealing import Sealing
 from sendback.data_directory import check_data_directory, lock_data_directory
@@ -36,7 +37,6 @@ from sendback.descriptors import raise_limit
 from sendback.logs import PrintableFormatter
 from sendback.net.listening import BACKLOG, Addresses, Sockets, bind
 from sendback.processes import Lifeline, Supervisor
-from sendback.setting_texts import Listen
 from sendback.stop_signals import StopRequest
 from sendback.store.access.accounts import AddAccount
 from sendback.store.engine.store import Store, prepare_schema
@@ -44,21 +44,21 @@ from sendback.watchdog import Watchdog, beat, dump_stacks_on_signal
 
 log = logging.getLogger(__name__)
 
-# For so long a thread that computes (a transaction, an event of a hostile mail) keeps the event
-# loop from the interpreter, each time: a client's mail needs it some ten times. With CPython's 5 ms
-# a mail took twice as long during attacks; 1 ms costs nothing that bench/ could measure.
+# Time for which a computing thread (a transaction, an event of a hostile mail) keeps the GIL from
+# the event loop, which needs it some ten times for a mail. With CPython's 5 ms a mail took
+# twice as long during attacks; 1 ms costs nothing that bench/ could measure.
 _SWITCH_SECONDS = 0.001
-# From a signal to the end, at most; and of that what is kept for requests under way.
+# Maximum time from a signal to the end, and the part of it for HTTP requests in progress.
 _STOP_SECONDS = 15.0
 _HTTP_SECONDS = 4.0
-# What closing the store may take behind that: a write may wait five seconds for its turn.
+# Maximum time for closing the store after that: a write may wait five seconds for the lock.
 _CLOSE_SECONDS = 10.0
-# What a worker without a supervisor has left.
+# Time until a worker without a supervisor ends.
 _ORPHAN_SECONDS = 1.0
 
 
 class _HttpServer(uvicorn.Server):
-    """uvicorn without its own signal handling: the process has one, in `run`."""
+    """uvicorn without its signal handling, which the process does itself."""
 
     def __init__(self, app: App) -> None:
         config = uvicorn.Config(
@@ -86,13 +86,13 @@ class _HttpServer(uvicorn.Server):
         yield
 
     def stop_listening(self) -> None:
-        """Take no new connections; those that are open go on."""
+        """Accept no new connections; open ones continue."""
         for server in self.servers:
             server.close()
 
 
 class _Parts:
-    """What runs in one process."""
+    """The servers and workers of one process."""
 
     def __init__(self, app: App) -> None:
         self._app = app
@@ -103,7 +103,7 @@ class _Parts:
         self._background: tuple[asyncio.Task[None], ...]
 
     async def start(self, sockets: Sockets) -> None:
-        """Returns when all of it runs; raises what kept a part from running."""
+        """Start all parts. Raise the exception of a part that could not start."""
         app = self._app
         loop = asyncio.get_running_loop()
         self._smtp = await loop.create_server(app.smtp, sock=sockets.smtp, backlog=BACKLOG)
@@ -123,21 +123,21 @@ class _Parts:
             raise RuntimeError("the HTTP server did not start")
 
     async def run_until(self, stop: asyncio.Event) -> None:
-        """Returns when `stop` is set, or when a part has ended that should not."""
+        """Return when `stop` is set, or when a part has ended unexpectedly."""
         stopping = asyncio.create_task(stop.wait())
         parts = {self._serving_http, *self._queues, *self._background}
         await asyncio.wait({stopping, *parts}, return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
 
     def stop_listening(self) -> None:
-        """Take no new connections."""
+        """Accept no new connections."""
         self._smtp.close()
         self._http.stop_listening()
 
     async def stop(self, seconds: float) -> None:
-        """Let everything that was accepted come to its end, for so many seconds at most.
+        """Finish the work that was accepted, in `seconds` at most.
 
-        Raises what a part ended with that should not have ended.
+        Raise the exception of a part that ended unexpectedly.
         """
         app = self._app
         deadline = asyncio.get_running_loop().time() + seconds
@@ -150,7 +150,7 @@ class _Parts:
         await app.smtp.shut_down(seconds / 2)
         await _end_by(deadline - _HTTP_SECONDS, *self._queues)
         await app.mail_checks.close()
-        # Functions that are just being called may call the API: it stops behind them.
+        # Functions in progress may call the API, so HTTP stops after them.
         await app.outside.close()
         self._http.should_exit = True
         await _end_by(deadline, self._serving_http, *self._background)
@@ -160,7 +160,7 @@ class _Parts:
 
 
 async def _end_by(deadline: float, *tasks: asyncio.Task[None]) -> None:
-    """Wait for tasks until then; then cancel them."""
+    """Wait for tasks until the deadline, then cancel those that are left."""
     left = max(deadline - asyncio.get_running_loop().time(), 0.1)
     _, late = await asyncio.wait(tasks, timeout=left)
     for task in late:
@@ -177,7 +177,7 @@ async def serve(
     stop: asyncio.Event,
     life: "_Life | None" = None,
 ) -> None:
-    """Serve until `stop` is set, then let everything that was accepted come to its end."""
+    """Serve until `stop` is set, then finish the work that was accepted."""
     parts = _Parts(app)
     await parts.start(sockets)
     if life is not None:
@@ -200,13 +200,13 @@ def run(
     announce: Callable[[Addresses], None],
     stop: StopRequest,
 ) -> int:
-    """Serve until a signal ends it; return the exit code.
+    """Serve until a signal stops the server; return the exit code.
 
-    Raises `SettingError`, `SchemaError`, `SecretError`, `StoreUnavailableError` before anything is
-    served, and `WorkerFailedError`.
+    Raise `SettingError`, `SchemaError`, `SecretError`, `StoreUnavailableError` before serving, and
+    `WorkerFailedError`.
     """
     sys.setswitchinterval(_SWITCH_SECONDS)
-    os.umask(0o077)  # what is written here (mail, keys) is nobody else's to read
+    os.umask(0o077)  # mail and keys: other users must not read them
     _log_to_stderr(settings.log_level)
     check_data_directory(settings.data_dir)
     lock_data_directory(settings.data_dir, shared=settings.share_data_dir)
@@ -235,10 +235,10 @@ def run(
 
 
 def _make_certificate(settings: Settings) -> None:
-    """Make what `check_settings` would make, before there are threads.
+    """Create the certificate in a child process, before there are threads.
 
-    In a process of its own: the library that makes a certificate would stay in the memory of this
-    one, 12 MB that it does not need again. Whatever fails, `check_settings` says.
+    In this process the library would stay in memory, 12 MB. Failures are ignored here, as
+    `check_settings` reports them later.
     """
     if settings.tls_certificate or (settings.data_dir / "tls.pem").exists():
         return
@@ -267,7 +267,7 @@ def _warn(settings: Settings) -> None:
 
 
 async def _check_secret(settings: Settings) -> None:
-    """In the supervisor, so that no worker is started in vain. Leaves no thread behind."""
+    """Check the secret before workers start. Leave no thread, as the supervisor forks."""
     store = Store(settings.database_url, settings.data_dir)
     try:
         await check_secret(store, Sealing(settings.secret_path, settings.secret))
@@ -276,9 +276,9 @@ async def _check_secret(settings: Settings) -> None:
 
 
 def prepare(settings: Settings) -> None:
-    """Makes what must be there before the first worker runs.
+    """Prepare the directory, the schema, the files and the limits before workers start.
 
-    Raises `SettingError`, `SchemaError`, `StoreUnavailableError`.
+    Raise `SettingError`, `SchemaError`, `StoreUnavailableError`.
     """
     check_data_directory(settings.data_dir)
     prepare_schema(settings.database_url)
@@ -289,25 +289,25 @@ def prepare(settings: Settings) -> None:
 
 
 class _Life(Protocol):
-    """A process's life: who is told that it serves and lives, and who ends it."""
+    """Where a process reports that it serves and is alive, and what stops it."""
 
     stop: StopRequest
 
     def ready(self) -> None:
-        """It serves."""
+        """Report that the process serves."""
 
     def show_life(self) -> None:
-        """Called every second by the event loop."""
+        """Report that the event loop runs; called every second."""
 
     def attach(self, stop_listening: Callable[[], None]) -> None:
-        """Called once, inside the event loop, when there are listeners to be closed."""
+        """Set up handlers; called once, in the event loop, when the listeners are open."""
 
     def is_closing(self) -> None:
-        """Called before the last blocking steps."""
+        """Prepare for the last blocking steps."""
 
 
 class _Alone:
-    """The only process: nobody watches it but itself."""
+    """The only process: its own watchdog monitors it."""
 
     def __init__(self, stop: StopRequest, ready: Callable[[], None], watchdog: Watchdog) -> None:
         self.stop = stop
@@ -316,7 +316,7 @@ class _Alone:
 
     def attach(self, stop_listening: Callable[[], None]) -> None:  # noqa: ARG002 - see _Life
         loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGTSTP, self._watchdog.let_pause)
+        loop.add_signal_handler(signal.SIGTSTP, self._watchdog.pause)
 
     def show_life(self) -> None:
         self._watchdog.set()
@@ -326,7 +326,7 @@ class _Alone:
 
 
 class _Supervised:
-    """A worker: it shows its supervisor that it lives, and ends with it."""
+    """A worker: it sends heartbeats to its supervisor, and ends when that is gone."""
 
     def __init__(self, stop: StopRequest, lifeline: Lifeline) -> None:
         self.stop = stop
@@ -342,7 +342,7 @@ class _Supervised:
             log.error("the supervisor is gone: this worker ends")
             loop.remove_reader(supervisor)
             stop_listening()
-            # What is under way has a second; then the next server may take over.
+            # Work in progress has a second; then the next server may start.
             loop.call_later(_ORPHAN_SECONDS, os._exit, 1)
             Watchdog(0.0).end_in(2 * _ORPHAN_SECONDS)
             os.kill(os.getpid(), signal.SIGTERM)
@@ -350,7 +350,7 @@ class _Supervised:
         loop.add_reader(supervisor, gone)
 
     def is_closing(self) -> None:
-        """The supervisor knows how long to wait."""
+        """Do nothing: the supervisor has a timeout."""
 
 
 class _Process:
@@ -363,9 +363,9 @@ class _Process:
         self._life = life
 
     def run(self) -> int:
-        """Serve until a signal ends it; return the exit code. Raises what keeps it from serving."""
+        """Serve until a signal; return the exit code. Raise what prevents serving."""
         dump_stacks_on_signal()
-        # A signal that came before the event loop handles it would tear the loop down.
+        # A signal before the event loop handles it would break the loop.
         with self._life.stop.blocked():
             uvloop.run(self._main())
         return 0
@@ -382,11 +382,11 @@ class _Process:
             beating.cancel()
 
     async def _serve(self, stop: asyncio.Event) -> None:
-        operation_model("SendBounce")  # the model is read before the first request needs it
+        operation_model("SendBounce")  # loads the model before the first request
         app = App(self._settings, http=self._http)
         try:
             if await _unless(stop, _prepare_app(app)):
-                # What is there by now stays: the collector need not walk through it for every
+                # Objects that exist by now stay: the collector need not traverse them every
                 # thousand requests.
                 gc.collect()
                 gc.freeze()
@@ -415,7 +415,7 @@ async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
 
 
 def _write_whole(file: Path, content: str) -> None:
-    """Appears whole or not at all: somebody waits for it."""
+    """Write the file atomically, as other programs wait for it."""
     partial_file = file.with_name(f".{file.name}.{os.getpid()}")
     partial_file.write_text(content)
     partial_file.rename(file)

@@ -1,7 +1,7 @@
 """The signals that end the server: SIGTERM, SIGINT and SIGHUP.
 
-SIGHUP and SIGINT count unless they were ignored when the process began, as `nohup` and a shell's
-`&` leave them. Imports little, so that a signal is heeded while all else is being imported.
+SIGHUP and SIGINT are handled unless they were ignored at the start (`nohup`, a shell's `&`).
+This module imports little, so that signals are handled while other modules are imported.
 """
 
 import contextlib
@@ -12,33 +12,33 @@ from types import FrameType
 
 
 class StopRequest:
-    """Whether the process is to end."""
+    """Records whether a signal has requested the end of the process."""
 
     def __init__(self) -> None:
-        heeded = (signal.SIGINT, signal.SIGHUP)
+        optional = (signal.SIGINT, signal.SIGHUP)
         self.numbers = (
             signal.SIGTERM,
-            *(number for number in heeded if signal.getsignal(number) is not signal.SIG_IGN),
+            *(number for number in optional if signal.getsignal(number) is not signal.SIG_IGN),
         )
         self.is_made = False
 
-    def exits_at_once(self) -> None:
-        """From now on a signal ends the process with exit code 0: there is no work to end yet.
+    def exit_at_once(self) -> None:
+        """Make a signal end the process with exit code 0, as no work is in progress yet.
 
-        No exception is raised: in a destructor or a callback of a library it would be lost.
-        Whatever is being written survives this as it survives `kill -9`.
+        An exception could be lost in a destructor or a callback of a library. Writes in progress
+        are as safe as with `kill -9`.
         """
         for number in self.numbers:
             signal.signal(number, self._exit)
 
-    def is_noted(self) -> None:
-        """From now on a signal sets `is_made`, and wakes up `signal.set_wakeup_fd`."""
+    def record_signals(self) -> None:
+        """Make a signal set `is_made` and write to `signal.set_wakeup_fd`."""
         for number in self.numbers:
             signal.signal(number, self._note)
 
     @contextlib.contextmanager
     def blocked(self) -> Iterator[None]:
-        """Signals wait until the end of the block."""
+        """Block the signals until the end of the `with` block."""
         before = signal.pthread_sigmask(signal.SIG_BLOCK, self.numbers)
         try:
             yield

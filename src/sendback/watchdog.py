@@ -1,9 +1,9 @@
-"""A process that hangs says where, and does not stay.
+"""A watchdog: a process that hangs prints its stacks and ends.
 
-`faulthandler` does both from C code: also while the interpreter's lock is held for ever, which no
-thread or handler in Python can see. A timer is set again and again by the event loop; when that has
-not happened for a while, the stacks of all threads are written to standard error and the process
-ends with exit code 1, for systemd, Docker or another supervisor to start it again.
+`faulthandler` works in C code, also while the interpreter's lock is never released, which threads
+and handlers in Python cannot detect. The event loop resets a timer every second. When it expires,
+the stacks of all threads are written to standard error and the process ends with exit code 1, so
+that systemd, Docker or another supervisor restarts it.
 """
 
 import asyncio
@@ -17,36 +17,36 @@ BEAT_SECONDS = 1.0
 
 
 def dump_stacks_on_signal() -> None:
-    """SIGUSR1 writes the stacks of all threads to standard error, whatever the process does."""
+    """Make SIGUSR1 write the stacks of all threads to standard error, even if they hang."""
     with contextlib.suppress(OSError, RuntimeError, ValueError):  # without standard error
         faulthandler.register(signal.SIGUSR1)
 
 
-async def beat(sign: Callable[[], None]) -> None:
-    """Call `sign` every second, for as long as the event loop turns."""
+async def beat(report: Callable[[], None]) -> None:
+    """Call `report` every second, as long as the event loop runs."""
     while True:
-        sign()
+        report()
         await asyncio.sleep(BEAT_SECONDS)
 
 
 class Watchdog:
-    """Ends this process when `set` has not been called for `seconds`; 0: never."""
+    """Ends this process when `set` was not called for `seconds`; 0: never."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
 
     def set(self) -> None:
-        """The process lives."""
+        """Restart the timer."""
         self.end_in(self._seconds)
 
     def end_in(self, seconds: float) -> None:
-        """The process ends after so many seconds, unless `set` or `end_in` is called again."""
+        """End the process after this time, unless `set` or `end_in` is called again."""
         if seconds:
             with contextlib.suppress(OSError, RuntimeError, ValueError):  # without standard error
                 faulthandler.dump_traceback_later(seconds, exit=True)
 
-    def let_pause(self) -> None:
-        """Ctrl-Z stops the process for as long as its user likes: that is no hanging."""
+    def pause(self) -> None:
+        """Stop the process for Ctrl-Z, and the timer with it."""
         faulthandler.cancel_dump_traceback_later()
         os.kill(os.getpid(), signal.SIGSTOP)
-        self.set()  # here it goes on after SIGCONT
+        self.set()  # after SIGCONT

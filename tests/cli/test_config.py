@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from sendback.config import SettingError, load
-from sendback.setting_texts import Listen, Outbound, Smarthost
+from sendback.config.loading import load
+from sendback.config.settings import SettingError
+from sendback.config.types import Listen, Outbound, Smarthost
 from tests.partners.sendback import run_cli
 
 

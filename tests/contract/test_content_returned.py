@@ -4,7 +4,7 @@ import pytest
 from aiosmtpd.smtp import SMTP
 from botocore.exceptions import ClientError
 
-from sendback.config import SettingError
+from sendback.config.settings import SettingError
 from sendback.dsn import parse
 from tests.partners.clients import MAIL
 from tests.partners.listener import Listener

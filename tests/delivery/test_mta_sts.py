@@ -17,8 +17,8 @@ from sendback.delivery.mta_sts import (
 from sendback.delivery.mx import MxRouter, MxSettings
 from sendback.delivery.routes import UnroutableError
 from sendback.delivery.tls_policies import trusting
+from sendback.net.async_resolver import AsyncResolver
 from sendback.net.connector import Connector
-from sendback.net.resolver import AsyncResolver
 from sendback.store.engine.store import Store, prepare_schema
 from tests.partners.authority import Authority
 from tests.partners.dns_server import DnsServer
@@ -144,7 +144,7 @@ class Asking:
                 allow_private=self._allow_private,
                 trust=trust,
                 lookup=resolver.addresses,
-                max_answer=MAX_POLICY_OCTETS,
+                max_response=MAX_POLICY_OCTETS,
             )
             policies = StsPolicies(resolver, store, clock, connector, policy_server.port)
             router = MxRouter(resolver, policies, MxSettings(25, frozenset(), True, {}), trust)

@@ -10,7 +10,7 @@ from sendback.delivery.mx import MxRouter, MxSettings
 from sendback.delivery.routes import UnroutableError
 from sendback.delivery.tls_policies import trusting
 from sendback.mail.address import parse_address
-from sendback.net.resolver import AsyncResolver
+from sendback.net.async_resolver import AsyncResolver
 from sendback.store.outbox.control import FindOutboxMessage
 from sendback.store.outbox.destinations import ListDestinations
 from tests.partners.awkward import Awkward

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from sendback.api.operations import OPERATIONS
 from sendback.aws.model import operation_names
-from sendback.config import ENVIRONMENT_PREFIX, Settings, load
+from sendback.config.loading import ENVIRONMENT_PREFIX, load
+from sendback.config.settings import Settings
 from sendback.service.rules.setup_file import read_setup
 from tests.partners.sendback import Sendback
 

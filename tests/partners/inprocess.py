@@ -12,7 +12,7 @@ import uvloop
 
 from sendback.app import App
 from sendback.clock import Clock
-from sendback.config import load
+from sendback.config.loading import load
 from sendback.net.listening import Addresses, bind
 from sendback.service.rules.apply_setup import Applied
 from sendback.service.rules.setup_file import parse_setup

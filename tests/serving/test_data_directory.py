@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from sendback.config import SettingError
+from sendback.config.settings import SettingError
 from sendback.data_directory import LOCK_FILE, lock_data_directory
 from tests.partners.clients import send_mail, ses
 from tests.partners.sendback import Sendback, run_cli

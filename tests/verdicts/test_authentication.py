@@ -14,7 +14,8 @@ from sendback.mail.address import parse_address
 from sendback.mail.dkim import SigningKey
 from sendback.mail.dkim import sign as sign_mail
 from sendback.mail.envelope import Client, ReversePath
-from sendback.net.resolver import DnsFailedError, Resolver
+from sendback.net.dns_answers import DnsFailedError
+from sendback.net.resolver import Resolver
 from sendback.receipt.verdicts import Verdict
 from sendback.verdicts.checks import MailChecks
 from sendback.verdicts.processes import VerdictProcesses

@@ -16,7 +16,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from sendback.mail.dkim import SigningKey, sign
-from sendback.net.resolver import DnsFailedError
+from sendback.net.dns_answers import DnsFailedError
 from sendback.service.rules.content import Content
 from sendback.verdicts.dkim import check_dkim
 from sendback.verdicts.look_ups import Budget

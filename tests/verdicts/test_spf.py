@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from sendback.mail.address import Address
 from sendback.mail.envelope import Client, ReversePath
-from sendback.net.resolver import DnsFailedError
+from sendback.net.dns_answers import DnsFailedError
 from sendback.receipt.verdicts import SPF_VERDICTS
 from sendback.verdicts.look_ups import Budget, is_dns_name
 from sendback.verdicts.spf import MAX_RECORD_OCTETS, MAX_TERM_OCTETS, MAX_TERMS, check_spf

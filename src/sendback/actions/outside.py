@@ -10,7 +10,7 @@ from sendback.actions.objects import ObjectStores
 from sendback.actions.sns_message import SnsSigner
 from sendback.actions.topics import TopicPublishers
 from sendback.clock import Clock
-from sendback.config import Settings
+from sendback.config.settings import Settings
 from sendback.net.connector import Connector
 from sendback.service.rules.targets import Ports
 

@@ -11,7 +11,7 @@ from sendback.cli.output import print_fields, print_rows, say
 
 if TYPE_CHECKING:
     from sendback.app import App
-    from sendback.config import Settings
+    from sendback.config.settings import Settings
     from sendback.store.access.accounts import Account
     from sendback.store.access.users import User
 

@@ -6,7 +6,8 @@ import typer
 
 from sendback.cli.options import ConfigFile, Json, load_settings
 from sendback.cli.output import print_rows
-from sendback.config import ENVIRONMENT_PREFIX, Settings
+from sendback.config.loading import ENVIRONMENT_PREFIX
+from sendback.config.settings import Settings
 
 app = typer.Typer(help="The settings that are in force.", no_args_is_help=True)
 

@@ -12,8 +12,8 @@ from sendback.cli.output import print_json, printable, say
 
 if TYPE_CHECKING:
     from sendback.app import App
-    from sendback.config import Settings
-    from sendback.doctor import Finding
+    from sendback.config.settings import Settings
+    from sendback.doctor.findings import Finding
 
 _MARKS = {"good": "ok", "advice": "--", "problem": "!!", "skipped": "  "}
 
@@ -51,7 +51,7 @@ def doctor(
     _check_domain(probe)
 
     async def work(app: "App", settings: "Settings") -> "list[Finding]":
-        from sendback.doctor import Doctor
+        from sendback.doctor.checks import Doctor
 
         goes_out = outside if outside is not None else not settings.outbound.captures
         return await Doctor(app, addresses=address or (), probe=probe, outside=goes_out).examine()

@@ -10,7 +10,7 @@ from sendback.cli.output import print_fields, print_rows, say
 
 if TYPE_CHECKING:
     from sendback.app import App
-    from sendback.config import Settings
+    from sendback.config.settings import Settings
     from sendback.store.identities.identities import Identity
 
 app = typer.Typer(

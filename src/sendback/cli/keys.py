@@ -11,7 +11,7 @@ from sendback.cli.output import print_fields, print_rows, say
 
 if TYPE_CHECKING:
     from sendback.app import App
-    from sendback.config import Settings
+    from sendback.config.settings import Settings
     from sendback.service.access.keys import IssuedKey
     from sendback.store.access.keys import AccessKey
 
@@ -46,7 +46,7 @@ def temporary(
     place: StoreOptions,
 ) -> None:
     """Make credentials with a session token, which end by themselves."""
-    from sendback.setting_texts import positive_duration
+    from sendback.config.readers import positive_duration
 
     try:
         duration = positive_duration(lasts)

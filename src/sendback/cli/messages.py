@@ -11,7 +11,7 @@ from sendback.cli.output import print_fields, print_rows, printable
 
 if TYPE_CHECKING:
     from sendback.app import App
-    from sendback.config import Settings
+    from sendback.config.settings import Settings
     from sendback.service.rules.control import ShownMessage
     from sendback.store.messages.messages import ReceivedMessage
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from sendback.cli.failures import CommandFailedError
-from sendback.config import LoadedSettings, SettingError, Settings, load
+from sendback.config.loading import LoadedSettings, load
+from sendback.config.settings import SettingError, Settings
 
 if TYPE_CHECKING:
     from sendback.app import App

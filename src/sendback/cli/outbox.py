@@ -9,11 +9,11 @@ import typer
 from sendback.cli.failures import usage_error
 from sendback.cli.options import Json, Limit, StoreOptions, on_store, with_options
 from sendback.cli.output import print_fields, print_rows
-from sendback.setting_texts import positive_duration
+from sendback.config.readers import positive_duration
 
 if TYPE_CHECKING:
     from sendback.app import App
-    from sendback.config import Settings
+    from sendback.config.settings import Settings
     from sendback.service.outbox.control import Change
     from sendback.store.outbox.control import Selection
     from sendback.store.outbox.destinations import Destination

@@ -14,7 +14,7 @@ from sendback.cli.output import print_fields, print_rows, say
 
 if TYPE_CHECKING:
     from sendback.app import App
-    from sendback.config import Settings
+    from sendback.config.settings import Settings
     from sendback.service.access.policy_simulator import Simulation
     from sendback.store.access.users import NamedPolicy
 

@@ -12,7 +12,7 @@ from sendback.cli.output import print_fields, print_json, print_rows, say
 
 if TYPE_CHECKING:
     from sendback.app import App
-    from sendback.config import Settings
+    from sendback.config.settings import Settings
     from sendback.mail.envelope import Envelope
     from sendback.service.rules.apply_setup import Applied
     from sendback.service.rules.dry_run import Rehearsal

@@ -9,7 +9,7 @@ import typer
 from sendback.cli.failures import usage_error
 from sendback.cli.options import ConfigFile, Database, DataDir, load_settings
 from sendback.cli.output import say
-from sendback.config import LoadedSettings
+from sendback.config.loading import LoadedSettings
 from sendback.stop_signals import StopRequest
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def serve(
     `sendback config show` lists all settings. Ctrl-C or SIGTERM ends it cleanly.
     """
     stop = StopRequest()
-    stop.exits_at_once()
+    stop.exit_at_once()
     loaded = load_settings(
         config,
         http_listen=http_listen,

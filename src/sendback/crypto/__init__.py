@@ -1,1 +1,1 @@
-"""Keys, certificates and sealed values, and the files that hold them."""
+"""Keys, certificates and sealed values, and their files."""

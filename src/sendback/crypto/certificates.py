@@ -1,4 +1,4 @@
-"""Certificates of the installation's own making, kept in the data directory."""
+"""Self-signed certificates, stored in the data directory."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,7 +11,7 @@ _VALID_FOR = timedelta(days=3650)
 def make_certificate(file: Path, hostname: str, *, rsa: bool) -> None:
     """Write a key (RSA-2048 or P-256) and its self-signed certificate into one private PEM file.
 
-    An existing file stays as it is. Raises `OSError`.
+    An existing file is not changed. Raise `OSError`.
     """
     from cryptography import x509  # noqa: PLC0415 - only on first use
     from cryptography.hazmat.primitives import hashes, serialization  # noqa: PLC0415

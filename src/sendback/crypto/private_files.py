@@ -1,6 +1,6 @@
-"""Files that are the owner's alone: secrets, certificates with their keys, the database, bodies.
+"""Files that only their owner can read: secrets, certificates with keys, the database, bodies.
 
-What is written here appears whole or not at all, and is durable when `create_private` returns.
+`create_private` writes atomically, and the file is durable when it returns.
 """
 
 import os
@@ -13,19 +13,19 @@ from pathlib import Path
 # Another process may be writing its own candidate at this moment.
 _LEFTOVER_SECONDS = 60.0
 _FOR_OTHERS = stat.S_IRWXG | stat.S_IRWXO
-# What this program keeps in its data directory.
+# In the data directory.
 _OWN_FILES = ("secret.key", "tls.pem", "sns.pem", "server.lock")
 _OWN_DIRECTORIES = ("blobs", "spool")
 
 
 def create_private(file: Path, content: bytes) -> None:
-    """Create the file, readable by its owner only; an existing one stays as it is.
+    """Create the file, readable by its owner only; an existing one is not changed.
 
-    Two processes may do this at once: the first one's content is what both find. Raises `OSError`.
+    When two processes do this at once, both find the content of the first. Raise `OSError`.
     """
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     _remove_leftovers(file)
-    # A name of its own for each attempt: the process ID alone comes again after a crash.
+    # The process ID is not unique: after a crash another process may have it.
     descriptor, name = tempfile.mkstemp(prefix=_prefix(file), dir=file.parent)
     partial = Path(name)
     try:
@@ -41,10 +41,10 @@ def create_private(file: Path, content: bytes) -> None:
 
 
 def keep_private(data_dir: Path, database: Path) -> list[str]:
-    """Take group's and others' access from the installation's own files; return warnings.
+    """Remove group's and others' permissions on the installation's files; return warnings.
 
-    The data directory itself is left as it is, because it may be shared on purpose: there is a
-    warning if others can look into it. `database` is the SQLite file.
+    The mode of the data directory is not changed, as it may be shared on purpose; a warning is
+    returned if others can read it. `database` is the SQLite file.
     """
     files = [data_dir / name for name in (*_OWN_FILES, *_OWN_DIRECTORIES)]
     files += [database.with_name(database.name + suffix) for suffix in ("", "-wal", "-shm")]
@@ -52,14 +52,14 @@ def keep_private(data_dir: Path, database: Path) -> list[str]:
     mode = stat.S_IMODE(data_dir.stat().st_mode)
     if mode & (stat.S_IROTH | stat.S_IXOTH):
         warnings.append(
-            f"other users can look into the data directory {data_dir} (mode {mode:o}): "
+            f"other users can read the data directory {data_dir} (mode {mode:o}): "
             f"chmod 700 {data_dir}"
         )
     return warnings
 
 
 def _tighten(file: Path) -> str:
-    """Return why it could not be done, or an empty text."""
+    """Return a warning, or an empty text."""
     try:
         mode = stat.S_IMODE(file.stat().st_mode)
         if mode & _FOR_OTHERS:
@@ -76,7 +76,7 @@ def _prefix(file: Path) -> str:
 
 
 def _remove_leftovers(file: Path) -> None:
-    """What a crash left of earlier attempts: candidates that were never used."""
+    """Remove temporary files that an earlier crash left."""
     before = time.time() - _LEFTOVER_SECONDS
     for path in file.parent.glob(f"{_prefix(file)}*"):
         with suppress(OSError):

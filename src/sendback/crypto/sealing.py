@@ -1,8 +1,8 @@
-"""Secrets at rest: sealed with the installation's secret, so that a copied database is no key.
+"""Encryption of stored keys with the installation's secret: a copy of the database is not enough.
 
-AES-256-GCM with a random nonce. What a sealed text belongs to (an access key, a DKIM selector) is
-the associated data, so that it cannot be moved to another row. The installation's secret is 32
-octets in hexadecimal: given (`SENDBACK_SECRET`), or in a file that is made on first use.
+AES-256-GCM with a random nonce. The owner of the value (an access key, a DKIM selector) is the
+associated data, so that a sealed value cannot be moved to another row. The installation's secret is
+32 octets in hexadecimal: given (`SENDBACK_SECRET`), or in a file that is created on first use.
 """
 
 import hashlib
@@ -11,33 +11,34 @@ import os
 from pathlib import Path
 
 from sendback.crypto.private_files import create_private
+from sendback.errors import SendbackError
 
 _NONCE_OCTETS = 12
 _KEY_OCTETS = 32
 
 
-class SecretError(Exception):
-    """The installation's secret cannot be read, or is not the one of this database."""
+class SecretError(SendbackError):
+    """The installation's secret is unreadable, or not the one that this database uses."""
 
 
 class Sealing:
-    """Seals and opens."""
+    """Encrypts and decrypts with the installation's secret."""
 
     def __init__(self, file: Path, given: str = "") -> None:
-        """`given` is the secret itself, which wins over the file."""
+        """`given` is the secret itself; if it is not empty, the file is not read."""
         self._file = file
         self._given = given
         self._key: bytes | None = None
 
     def seal(self, secret: bytes, belongs_to: str) -> bytes:
-        """Raises `SecretError`."""
+        """Return the encrypted secret. Raise `SecretError`."""
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # noqa: PLC0415 - 8 MB
 
         nonce = os.urandom(_NONCE_OCTETS)
         return nonce + AESGCM(self._secret()).encrypt(nonce, secret, belongs_to.encode())
 
     def open(self, sealed: bytes, belongs_to: str) -> bytes:
-        """Raises `SecretError`."""
+        """Return the decrypted secret. Raise `SecretError`."""
         from cryptography.exceptions import InvalidTag  # noqa: PLC0415 - 8 MB
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # noqa: PLC0415
 
@@ -50,17 +51,17 @@ class Sealing:
             ) from None
 
     def derive(self, purpose: str) -> bytes:
-        """A key of 32 octets for something else; tells nothing about the secret."""
+        """Return a key of 32 octets for another purpose, which does not disclose the secret."""
         return hmac.new(self._secret(), f"sendback {purpose}".encode(), hashlib.sha256).digest()
 
     @property
     def fingerprint(self) -> str:
-        """What the database remembers, to know the secret again."""
+        """Identifies the secret; stored in the database to detect another one."""
         return self.derive("fingerprint").hex()[:32]
 
     @property
     def origin(self) -> str:
-        """Where the secret comes from, in words."""
+        """Description of the secret's source, for error messages."""
         return "the one given" if self._given else f"the one in {self._file}"
 
     def _secret(self) -> bytes:

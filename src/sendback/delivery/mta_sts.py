@@ -14,8 +14,10 @@ from datetime import datetime, timedelta
 from cachetools import TTLCache
 
 from sendback.clock import Clock, seconds_of
+from sendback.in_flight import InFlight
+from sendback.net.async_resolver import AsyncResolver
 from sendback.net.connector import Connector, ConnectorError
-from sendback.net.resolver import AsyncResolver, DnsFailedError, InFlight
+from sendback.net.dns_answers import DnsFailedError
 from sendback.store.engine.errors import StoreUnavailableError
 from sendback.store.engine.store import Store
 from sendback.store.outbox.mta_sts import FindStsPolicy, KeepStsPolicy, KeptStsPolicy
@@ -148,7 +150,7 @@ class StsPolicies:
         kept = await self._kept(domain, now)
         known = parse_policy(kept.policy) if kept else None
         try:
-            answer = await self._resolver.ask(f"_mta-sts.{domain}", "TXT")
+            answer = await self._resolver.query(f"_mta-sts.{domain}", "TXT")
         except DnsFailedError:
             return _Found(known, is_known=False)
         wanted = policy_id(answer.texts)

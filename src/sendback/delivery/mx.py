@@ -19,8 +19,9 @@ from sendback.delivery.mta_sts import StsPolicies, StsPolicy
 from sendback.delivery.routes import Hop, Location, Route, UnroutableError
 from sendback.delivery.tls_policies import TlsPolicy, dane, encrypted, opportunistic, verified
 from sendback.mail.address import AddressError, parse_domain
+from sendback.net.async_resolver import AsyncResolver
+from sendback.net.dns_answers import DnsAnswer, DnsFailedError
 from sendback.net.networks import PrivateAddressError, permitted
-from sendback.net.resolver import AsyncResolver, DnsAnswer, DnsFailedError
 
 _MAX_SERVERS = 20
 _MAX_NAMES = 200  # whose form is looked at: a DNS message has room for thousands
@@ -149,7 +150,7 @@ class MxRouter:
         if _is_address(host):
             return _Found(self._permitted(host, [host]))
         try:
-            answers = await self._resolver.both_kinds(host)
+            answers = await self._resolver.address_records(host)
         except DnsFailedError as error:
             raise _dns_failed(error) from error
         kinds = [[record.address for record in answer.records] for answer in answers]
@@ -198,7 +199,7 @@ class MxRouter:
 
     async def _ask(self, name: str, kind: str) -> DnsAnswer:
         try:
-            return await self._resolver.ask(name, kind)
+            return await self._resolver.query(name, kind)
         except DnsFailedError as error:
             raise _dns_failed(error) from error
 

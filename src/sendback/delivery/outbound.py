@@ -5,7 +5,7 @@ import ssl
 from datetime import timedelta
 
 from sendback.clock import Clock
-from sendback.config import SettingError, Settings
+from sendback.config.settings import SettingError, Settings
 from sendback.delivery.connection import Patience
 from sendback.delivery.mta_sts import MAX_POLICY_OCTETS, StsPolicies
 from sendback.delivery.mx import MxRouter, MxSettings
@@ -15,8 +15,8 @@ from sendback.delivery.smtp_transport import Limits, Sign, SmtpTransport
 from sendback.delivery.tls_policies import trusting
 from sendback.delivery.transports import Capture, Transport
 from sendback.delivery.worker import DeliveryWorker, Waits
+from sendback.net.async_resolver import AsyncResolver
 from sendback.net.connector import Connector
-from sendback.net.resolver import AsyncResolver
 from sendback.service.queues.retry import Backoff
 from sendback.store.engine.store import Store
 
@@ -67,7 +67,7 @@ def mx_router(settings: Settings, store: Store, clock: Clock) -> MxRouter:
             allow_private=settings.allows_private_targets,
             trust=trust_of(settings),  # of its own: HTTP puts its ALPN into it
             lookup=resolver.addresses,
-            max_answer=MAX_POLICY_OCTETS,
+            max_response=MAX_POLICY_OCTETS,
         )
         policies = StsPolicies(resolver, store, clock, connector)
     return MxRouter(resolver, policies, mx_settings, trust_of(settings))

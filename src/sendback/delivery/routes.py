@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import Protocol
 
+from sendback.config.types import Smarthost
 from sendback.delivery.tls_policies import TlsPolicy, opportunistic, verified
-from sendback.setting_texts import Smarthost
 
 # For which a smarthost's addresses are good: the system tells no TTL.
 _LOCATED_SECONDS = 5.0

@@ -1,1 +1,1 @@
-"""Sockets, DNS and HTTP: what every edge and service shares."""
+"""Listening sockets, DNS lookups and HTTP requests, for the servers and services."""

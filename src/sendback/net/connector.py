@@ -1,8 +1,8 @@
-"""The one way out over HTTP to addresses that others choose: guarded, bounded, no redirects.
+"""HTTP requests to URLs that users configure: checked addresses, bounded, no redirects.
 
-The address is judged where the connection is made, not where the name was looked at: a name may
-answer differently a moment later (DNS rebinding). Time and size have limits as a whole, so that a
-peer that drips octets ends like one that is silent.
+The address is checked when the connection is made, not before: a later lookup of the name may
+return another address (DNS rebinding). Time and size are limited for the whole exchange, so a
+server that sends slowly is disconnected like one that sends nothing.
 """
 
 import asyncio
@@ -14,23 +14,23 @@ from typing import Any
 
 import httpcore
 
+from sendback.errors import SendbackError
 from sendback.mail.printable import printable
 from sendback.net.networks import PrivateAddressError, permitted
 from sendback.redaction import shown_url, without_users
 
-_MAX_ANSWER = 6 * 2**20  # what Lambda allows a function to answer
-_MAX_KIND = 200  # characters of a Content-Type
+_MAX_RESPONSE = 6 * 2**20  # as Lambda limits the response of a function
+_MAX_CONTENT_TYPE = 200  # characters
 _MAX_ADDRESSES = 10  # of a host, that are tried
 
-
-# Answers with a host's addresses. Raises `OSError`.
+# Returns the addresses of a host, or raises `OSError`.
 Lookup = Callable[[str], Awaitable[Sequence[str]]]
 
 
-class ConnectorError(Exception):
-    """There is no answer. `final` when trying again would not help.
+class ConnectorError(SendbackError):
+    """There is no response. `final`: a retry would not help.
 
-    The text names the URL without user and query, and holds nothing that is not visible.
+    The text has the URL without user and query, and only visible characters.
     """
 
     def __init__(self, text: str, *, final: bool = False) -> None:
@@ -39,12 +39,12 @@ class ConnectorError(Exception):
 
 
 class ForbiddenAddressError(ConnectorError):
-    """The host has only addresses that may not be connected to."""
+    """The host has only private addresses, and connections to these are not allowed."""
 
 
 @dataclass(frozen=True, slots=True)
-class HttpAnswer:
-    """A status, a body, and what kind of content it says that it is."""
+class HttpResponse:
+    """The status, the body and the Content-Type of a response."""
 
     status: int
     body: bytes
@@ -52,7 +52,7 @@ class HttpAnswer:
 
 
 class Connector:
-    """Asks URLs over kept connections."""
+    """Sends requests over persistent connections."""
 
     def __init__(
         self,
@@ -60,44 +60,44 @@ class Connector:
         allow_private: bool,
         trust: ssl.SSLContext | None = None,
         lookup: Lookup | None = None,
-        max_answer: int = _MAX_ANSWER,
+        max_response: int = _MAX_RESPONSE,
     ) -> None:
-        """`allow_private`: loopback, private and link-local addresses may be connected to.
+        """`allow_private`: loopback, private and link-local addresses are allowed.
 
-        `trust` knows the authorities of HTTPS, `lookup` finds addresses: else the system's.
+        `trust` and `lookup`: certificate authorities and name resolution; None: the system's.
         """
-        self._max_answer = max_answer
+        self._max_response = max_response
         self._pool = httpcore.AsyncConnectionPool(
             ssl_context=trust or ssl.create_default_context(),
             max_connections=100,
             keepalive_expiry=30.0,
-            network_backend=_GuardedBackend(lookup or _of_system, allow_private=allow_private),
+            network_backend=_GuardedBackend(lookup or _system_lookup, allow_private=allow_private),
         )
 
     async def post(
         self, url: str, headers: Mapping[str, str], content: bytes, seconds: float
-    ) -> HttpAnswer:
-        """Raises `ConnectorError`."""
+    ) -> HttpResponse:
+        """Send a POST request with a timeout in seconds. Raise `ConnectorError`."""
         fields = [(name.encode("ascii"), text.encode("ascii")) for name, text in headers.items()]
         fields.append((b"content-length", str(len(content)).encode()))
-        return await self._ask("POST", url, fields, content, seconds)
+        return await self._request("POST", url, fields, content, seconds)
 
-    async def get(self, url: str, seconds: float) -> HttpAnswer:
-        """Raises `ConnectorError`."""
-        return await self._ask("GET", url, [(b"accept", b"*/*")], b"", seconds)
+    async def get(self, url: str, seconds: float) -> HttpResponse:
+        """Send a GET request with a timeout in seconds. Raise `ConnectorError`."""
+        return await self._request("GET", url, [(b"accept", b"*/*")], b"", seconds)
 
     async def close(self) -> None:
         await self._pool.aclose()
 
-    async def _ask(
+    async def _request(
         self,
         method: str,
         url: str,
         fields: list[tuple[bytes, bytes]],
         content: bytes,
         seconds: float,
-    ) -> HttpAnswer:
-        """One request, answered as a whole within the time."""
+    ) -> HttpResponse:
+        """Return the response if all of it is received within `seconds`."""
         shown = shown_url(url)
         try:
             async with asyncio.timeout(seconds):
@@ -113,22 +113,22 @@ class Connector:
 
     async def _exchange(
         self, method: str, url: str, fields: list[tuple[bytes, bytes]], content: bytes
-    ) -> HttpAnswer:
+    ) -> HttpResponse:
         headers = [(b"host", _host_field(_parsed(url))), *fields]
-        async with self._pool.stream(method, url, headers=headers, content=content) as answer:
+        async with self._pool.stream(method, url, headers=headers, content=content) as response:
             body = bytearray()
-            async for chunk in answer.aiter_stream():
+            async for chunk in response.aiter_stream():
                 body += chunk
-                if len(body) > self._max_answer:
-                    size = _size(self._max_answer)
+                if len(body) > self._max_response:
+                    size = _size(self._max_response)
                     raise ConnectorError(f"{shown_url(url)} answered more than {size}")
-        kinds = (value for name, value in answer.headers if name.lower() == b"content-type")
-        kind = next(kinds, b"")[:_MAX_KIND].decode("ascii", "replace")
-        return HttpAnswer(answer.status, bytes(body), kind)
+        kinds = (value for name, value in response.headers if name.lower() == b"content-type")
+        kind = next(kinds, b"")[:_MAX_CONTENT_TYPE].decode("ascii", "replace")
+        return HttpResponse(response.status, bytes(body), kind)
 
 
 def _parsed(url: str) -> httpcore.URL:
-    """Raises `ValueError`; httpcore has a `TypeError` for characters outside of ASCII."""
+    """Raise `ValueError`, for which httpcore raises `TypeError` if the URL is not ASCII."""
     if not url.isascii():
         raise ValueError("a URL is ASCII")
     return httpcore.URL(url)
@@ -143,7 +143,7 @@ def _host_field(url: httpcore.URL) -> bytes:
 
 
 class _GuardedBackend(httpcore.AsyncNetworkBackend):
-    """Resolves, judges, and connects to the very address that was judged."""
+    """Resolves the host, checks its addresses, and connects to a checked address."""
 
     def __init__(self, lookup: Lookup, *, allow_private: bool) -> None:
         self._lookup = lookup
@@ -183,6 +183,6 @@ class _GuardedBackend(httpcore.AsyncNetworkBackend):
             raise ForbiddenAddressError(str(error), final=True) from error
 
 
-async def _of_system(host: str) -> Sequence[str]:
+async def _system_lookup(host: str) -> Sequence[str]:
     found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
     return [str(entry[4][0]) for entry in found]

@@ -1,24 +1,24 @@
-"""The listening sockets, and where they actually listen."""
+"""The listening sockets and their addresses."""
 
 import json
 import socket
 from dataclasses import dataclass
 
-from sendback.config import SettingError, Settings
-from sendback.setting_texts import Listen
+from sendback.config.settings import SettingError, Settings
+from sendback.config.types import Listen
 
 BACKLOG = 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """Where it actually listens: port 0 has become a real one."""
+    """The addresses of the listening sockets, with real ports instead of port 0."""
 
     http: Listen
     smtp: Listen
 
     def to_json(self) -> str:
-        """What `--ready-file` holds."""
+        """Return the content of `--ready-file`."""
         value = {
             "http": {"host": self.http.host, "port": self.http.port},
             "smtp": {"host": self.smtp.host, "port": self.smtp.port},
@@ -28,24 +28,24 @@ class Addresses:
 
 @dataclass(frozen=True, slots=True)
 class Sockets:
-    """The listening sockets. All workers accept from the same ones.
+    """The listening sockets, from which all workers accept.
 
-    So a connection is served by a worker that is at leisure, and one that hangs or has ended keeps
-    none waiting. With a socket for each worker (SO_REUSEPORT), the kernel gives each its share of
-    the connections, whatever its state; and another server could take a share by accident.
+    So an idle worker accepts the next connection, and a worker that hangs or has ended delays none.
+    With a socket for each worker (SO_REUSEPORT), the kernel would distribute connections without
+    regard to the state of workers, and another server could receive some by accident.
     """
 
     http: socket.socket
     smtp: socket.socket
 
     def close(self) -> None:
-        """Close this process's ends."""
+        """Close the sockets in this process."""
         self.http.close()
         self.smtp.close()
 
 
 def bind(settings: Settings) -> tuple[Sockets, Addresses]:
-    """Listen on the addresses that the settings name. Raises `SettingError`."""
+    """Listen on the addresses in the settings. Raise `SettingError`."""
     sockets = Sockets(
         _bind("http_listen", settings.http_listen), _bind("smtp_listen", settings.smtp_listen)
     )

@@ -1,15 +1,17 @@
-"""IP addresses: which may be connected to for somebody else, and which belong to one client."""
+"""IP addresses: which are public, and which belong to the same client."""
 
 import ipaddress
 from collections.abc import Sequence
 
+from sendback.errors import SendbackError
 
-class PrivateAddressError(ValueError):
-    """A host has only addresses that may not be connected to."""
+
+class PrivateAddressError(SendbackError, ValueError):
+    """A host has only private addresses, and connections to these are not allowed."""
 
 
 def is_public(address: str) -> bool:
-    """Whether it is an address of the internet at large: not loopback, private or multicast."""
+    """Return whether the address is public: not loopback, private or multicast."""
     ip = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped:
         ip = ip.ipv4_mapped
@@ -17,7 +19,7 @@ def is_public(address: str) -> bool:
 
 
 def permitted(host: str, addresses: Sequence[str], *, allow_private: bool) -> list[str]:
-    """Those of a host's addresses that may be connected to. Raises `PrivateAddressError`."""
+    """Return the addresses that connections are allowed to. Raise `PrivateAddressError`."""
     allowed = [address for address in addresses if allow_private or is_public(address)]
     if addresses and not allowed:
         raise PrivateAddressError(

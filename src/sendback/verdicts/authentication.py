@@ -7,7 +7,7 @@ from functools import cache
 from publicsuffixlist import PublicSuffixList
 
 from sendback.mail.authors import read_authors
-from sendback.net.resolver import DnsFailedError
+from sendback.net.dns_answers import DnsFailedError
 from sendback.receipt.dmarc import (
     DmarcRecord,
     choose_record,

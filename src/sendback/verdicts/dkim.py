@@ -25,7 +25,7 @@ from sendback.mail.dkim_verification import (
     hash_bodies,
     read_key,
 )
-from sendback.net.resolver import DnsFailedError
+from sendback.net.dns_answers import DnsFailedError
 from sendback.receipt.verdicts import DkimResult
 from sendback.service.rules.content import ContentGoneError, MailToCheck
 from sendback.verdicts.authentication import organization

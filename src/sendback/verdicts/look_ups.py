@@ -4,7 +4,8 @@ import re
 from time import monotonic
 from typing import Any
 
-from sendback.net.resolver import DnsFailedError, Resolver
+from sendback.net.dns_answers import DnsFailedError
+from sendback.net.resolver import Resolver
 
 # RFC 1035 §2.3.4. A backslash would be read as the beginning of an escape; RFC 8616 §4 leaves
 # names that are not ASCII out.

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-from sendback.net.resolver import DnsFailedError
+from sendback.net.dns_answers import DnsFailedError
 from sendback.receipt.verdicts import SPF_VERDICTS, SpfResult
 from sendback.service.rules.content import MailToCheck
 from sendback.verdicts.look_ups import Budget, is_dns_name

@@ -19,7 +19,8 @@ from typing import Any
 
 from sendback.clock import Clock
 from sendback.mail.address import identity_name
-from sendback.net.resolver import DnsFailedError, Resolver
+from sendback.net.dns_answers import DnsFailedError
+from sendback.net.resolver import Resolver
 from sendback.service.identities.dkim_keys import is_published
 from sendback.store.engine.errors import StoreUnavailableError
 from sendback.store.engine.store import Store

@@ -3,7 +3,7 @@
 from cachetools import LRUCache
 
 from sendback.errors import SendbackError
-from sendback.net.resolver import InFlight
+from sendback.in_flight import InFlight
 from sendback.receipt.matching import CompiledRules, compile_rules
 from sendback.receipt.model import Rules
 from sendback.store.engine.store import Store

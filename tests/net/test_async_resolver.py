@@ -4,8 +4,9 @@ import asyncio
 
 import pytest
 
-from sendback.net import resolver as module
-from sendback.net.resolver import AsyncResolver, DnsFailedError
+from sendback.net import dns_cache as module
+from sendback.net.async_resolver import AsyncResolver
+from sendback.net.dns_answers import DnsFailedError
 from tests.partners.dns_server import DnsServer
 
 ZONE = """\
@@ -26,14 +27,14 @@ def resolver(dns, *, trusted=None, seconds=1.0):
 def test_records_names_and_nothing(dns):
     async def story():
         asked = resolver(dns)
-        found = await asked.ask("A.example.", "A")
+        found = await asked.query("A.example.", "A")
         assert [record.address for record in found.records] == ["192.0.2.1"]
         assert (found.exists, found.is_secure) == (True, True)
-        nothing = await asked.ask("a.example", "AAAA")
+        nothing = await asked.query("a.example", "AAAA")
         assert (nothing.records, nothing.exists) == ((), True)
-        assert not (await asked.ask("b.example", "A")).exists
+        assert not (await asked.query("b.example", "A")).exists
         for name, kind in (("a.example", "A"), ("a.example", "AAAA"), ("b.example", "A")):
-            await asked.ask(name, kind)
+            await asked.query(name, kind)
 
     asyncio.run(story())
     assert len(dns.questions) == 3
@@ -47,7 +48,7 @@ def test_an_answer_is_kept_as_long_as_it_says(dns, monkeypatch):
         asked = resolver(dns)
         for later in (0, 299, 2, 100):
             now[0] += later
-            await asked.ask("a.example", "A")
+            await asked.query("a.example", "A")
 
     asyncio.run(story())
     assert len(dns.questions) == 2
@@ -71,12 +72,12 @@ def test_failures_are_told_apart_and_remembered_for_a_while(dns, monkeypatch, na
         asked = resolver(dns)
         for _ in range(2):
             with pytest.raises(DnsFailedError) as raised:
-                await asked.ask(name, "A")
+                await asked.query(name, "A")
             assert reason in str(raised.value)
         seen = len(dns.questions)
         now[0] += 11
         with pytest.raises(DnsFailedError):
-            await asked.ask(name, "A")
+            await asked.query(name, "A")
         return seen
 
     seen = asyncio.run(story())
@@ -87,7 +88,7 @@ def test_failures_are_told_apart_and_remembered_for_a_while(dns, monkeypatch, na
 @pytest.mark.parametrize(("trusted", "secure"), [(None, True), (True, True), (False, False)])
 def test_who_is_believed_about_dnssec(dns, trusted, secure):
     async def story():
-        return (await resolver(dns, trusted=trusted).ask("a.example", "A")).is_secure
+        return (await resolver(dns, trusted=trusted).query("a.example", "A")).is_secure
 
     assert asyncio.run(story()) is secure
 
@@ -104,7 +105,7 @@ def test_servers_elsewhere_are_not_believed_unless_it_is_said():
 def test_who_gives_up_does_not_take_the_answer_from_others(dns):
     async def story():
         asked = resolver(dns)
-        first, second = (asyncio.create_task(asked.ask("a.example", "A")) for _ in range(2))
+        first, second = (asyncio.create_task(asked.query("a.example", "A")) for _ in range(2))
         await asyncio.sleep(0)
         first.cancel()
         return (await second).records

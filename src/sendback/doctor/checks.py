@@ -1,45 +1,33 @@
-"""What stands between this server and other people's inboxes: looked at from here, with advice.
+"""The checks of this server's DNS, certificate and outbound connections, with advice.
 
-Each check answers with findings. What another network sees (a firewall, a blocklist) is only known
-as far as it can be tried from this machine.
+They see what this machine sees: a firewall or a blocklist elsewhere may stay unnoticed.
 """
 
 import asyncio
-import ipaddress
-import logging
-import socket
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
 from functools import partial
 from typing import Any
 
 import dns.reversename
 
 from sendback.app import App
-from sendback.delivery.connection import Connection, Patience, PeerError
-from sendback.delivery.conversation import (
-    Capabilities,
-    RefusedError,
-    ask_for_tls,
-    greet,
-    hello,
-    quit_session,
+from sendback.delivery.connection import PeerError
+from sendback.delivery.conversation import RefusedError
+from sendback.delivery.outbound import relay_router
+from sendback.delivery.routes import Hop, RelayRouter, Route, UnroutableError
+from sendback.delivery.sessions import HostFailedError
+from sendback.doctor.clients import (
+    DnsClient,
+    connect_to_relay,
+    greet_mail_server,
+    locate_mail_server,
+    system_source_addresses,
 )
-from sendback.delivery.outbound import (
-    async_resolver,
-    mx_router,
-    relay_router,
-    session_settings,
-    trust_of,
-)
-from sendback.delivery.routes import Hop, Location, RelayRouter, Route, UnroutableError
-from sendback.delivery.sessions import HostFailedError, open_session
+from sendback.doctor.findings import Finding, Findings, Verdict
 from sendback.mail.envelope import Client, ReversePath
-from sendback.mail.printable import printable
+from sendback.net.dns_answers import DnsFailedError
 from sendback.net.networks import is_public
-from sendback.net.resolver import DnsFailedError, Resolver
 from sendback.receipt.dmarc import parse_record
 from sendback.service.identities.dkim_keys import is_published
 from sendback.service.rules.content import Content, MailToCheck
@@ -47,128 +35,101 @@ from sendback.store.identities.dkim_keys import DkimKeyState, FindDkimKeys
 from sendback.store.identities.identities import IdentityKind, ListIdentities
 from sendback.store.identities.settings import DEFAULTS, FindSettings
 from sendback.verdicts.authentication import organization
-from sendback.verdicts.look_ups import Budget
-from sendback.verdicts.spf import check_spf
 
-log = logging.getLogger(__name__)
-
-_SECONDS = 10.0
 _EXPIRES_SOON = timedelta(days=14)
-_MOST_DOMAINS = 50
-
-
-class Verdict(StrEnum):
-    """What a finding means."""
-
-    GOOD = "good"
-    ADVICE = "advice"
-    PROBLEM = "problem"
-    SKIPPED = "skipped"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What was looked at, what was found, and what to do about it, if anything."""
-
-    check: str
-    verdict: Verdict
-    found: str
-    advice: str = ""
-
-
-Findings = list[Finding]
+_MAX_DOMAINS = 50
 
 
 class Doctor:
-    """Examines the server of an app's settings."""
+    """Checks the server of an app's settings."""
 
     def __init__(self, app: App, *, addresses: Sequence[str], probe: str, outside: bool) -> None:
-        """`addresses` are those that others see; empty: what can be told from here.
+        """`addresses` are the public ones of this server; empty: found from this machine.
 
-        `probe` is a domain whose mail server is connected to, unless `outside` is False.
+        `probe` is a domain to whose mail server a connection is made, unless `outside` is False.
         """
         self._app = app
         self._hostname = app.settings.hostname.lower()
         self._addresses = tuple(addresses)
         self._probe = probe
         self._outside = outside
-        self._resolver = async_resolver(app.settings, _SECONDS)
-        self._sync = Resolver(app.settings.dns_servers, cached=False)
+        self._dns = DnsClient(app.settings)
 
     async def examine(self) -> Findings:
-        """All findings, in the order in which they are to be read."""
+        """Return all findings, in the order in which they are printed."""
         if self._app.settings.dns == "off":
             return [Finding("DNS", Verdict.PROBLEM, "it is off", "set dns to system")]
-        found = await self._try("host name", self._host_name)
-        found += await self._try("addresses", self._reverse_names)
-        found += await self._try("SPF of HELO", self._spf)
-        found += await self._try("own TLS", self._own_tls)
+        found = await self._run("host name", self._host_name)
+        found += await self._run("addresses", self._reverse_names)
+        found += await self._run("SPF of HELO", self._spf)
+        found += await self._run("own TLS", self._own_tls)
         for domain in await self._domains():
-            found += await self._try(domain, partial(self._domain, domain))
-        found += await self._try("DNSSEC", self._dnssec)
-        found += await self._try("way out", self._way_out)
+            found += await self._run(domain, partial(self._domain, domain))
+        found += await self._run("DNSSEC", self._dnssec)
+        found += await self._run("outbound", self._outbound)
         return found
 
-    async def _try(self, check: str, examine: Callable[[], Awaitable[Findings]]) -> Findings:
+    async def _run(self, check: str, examine: Callable[[], Awaitable[Findings]]) -> Findings:
         try:
             return await examine()
         except DnsFailedError as error:
-            advice = "look at the DNS servers that the setting dns names"
-            return [Finding(check, Verdict.PROBLEM, f"DNS did not answer: {error}", advice)]
+            advice = "check the DNS servers in the setting dns"
+            return [Finding(check, Verdict.PROBLEM, f"the DNS lookup failed: {error}", advice)]
 
     # --- this server ------------------------------------------------------------------------
 
     async def _host_name(self) -> Findings:
         name = self._hostname
         if "." not in name:
-            advice = "set hostname to a full name such as mx.example.com: others refuse this one"
+            advice = "set hostname to a full name such as mx.example.com: servers reject this one"
             return [Finding("host name", Verdict.PROBLEM, name, advice)]
-        addresses = await self._addresses_of(name)
+        addresses = await self._dns.addresses(name)
         if not addresses:
             advice = f"publish: {name}. A (or AAAA) and this server's address"
             return [Finding("host name", Verdict.PROBLEM, f"{name} has no address", advice)]
         return [Finding("host name", Verdict.GOOD, f"{name} is {', '.join(addresses)}")]
 
     async def _own_addresses(self) -> tuple[str, ...]:
-        """What deliveries connect from, as others see it: behind NAT, what the name says."""
-        local = self._app.settings.source_address or _addresses_to_the_internet()
+        """Return the source addresses of deliveries; behind NAT, those of the host name."""
+        local = self._app.settings.source_address or system_source_addresses()
         public = tuple(address for address in local if is_public(address))
-        return public or tuple(await self._addresses_of(self._hostname)) or local
+        return public or tuple(await self._dns.addresses(self._hostname)) or local
 
     async def _reverse_names(self) -> Findings:
         self._addresses = self._addresses or await self._own_addresses()
         if not self._addresses:
-            advice = "name the address that others see with --address"
-            return [Finding("addresses", Verdict.PROBLEM, "no way to the internet", advice)]
+            advice = "give the public address of this server with --address"
+            return [Finding("addresses", Verdict.PROBLEM, "no route to the internet", advice)]
         return [await self._reverse_name(address) for address in self._addresses]
 
     async def _reverse_name(self, address: str) -> Finding:
-        """RFC 1912 §2.1: the name of the address, and the address of that name."""
+        """Check the name of the address, and the addresses of that name (RFC 1912 §2.1)."""
         check = f"PTR of {address}"
         question = dns.reversename.from_address(address).to_text()
-        answer = await self._resolver.ask(question, "PTR")
+        answer = await self._dns.query(question, "PTR")
         names = [r.target.to_text(omit_final_dot=True).lower() for r in answer.records]
-        wanted = f"have the owner of the network publish: {question} PTR {self._hostname}."
+        wanted = f"ask the owner of the network to publish: {question} PTR {self._hostname}."
         if not names:
-            return Finding(check, Verdict.PROBLEM, "there is none", wanted)
+            return Finding(check, Verdict.PROBLEM, "there is no PTR record", wanted)
         if self._hostname not in names:
             found = f"it is {', '.join(names)}, not {self._hostname}"
             return Finding(check, Verdict.PROBLEM, found, wanted)
-        if address not in await self._addresses_of(self._hostname):
+        if address not in await self._dns.addresses(self._hostname):
             kind = "AAAA" if ":" in address else "A"
             advice = f"publish: {self._hostname}. {kind} {address}"
-            return Finding(check, Verdict.PROBLEM, "its name has other addresses", advice)
+            found = f"{self._hostname} does not have this address"
+            return Finding(check, Verdict.PROBLEM, found, advice)
         return Finding(check, Verdict.GOOD, self._hostname)
 
     async def _spf(self) -> Findings:
-        """Bounces have no sender but HELO for SPF to look at (RFC 7208 §2.3)."""
+        """Check SPF of HELO, which is all that SPF can check of a bounce (RFC 7208 §2.4)."""
         return [await asyncio.to_thread(self._spf_of, address) for address in self._addresses]
 
     def _spf_of(self, address: str) -> Finding:
         client = Client(ip=address, helo=self._hostname)
         now = self._app.clock.now()
         mail = MailToCheck("doctor", client, ReversePath(None), now, Content(b"", b"", 0))
-        result = check_spf(mail, Budget(self._sync, _SECONDS), _log).result
+        result = self._dns.spf_result(mail)
         check = f"SPF of HELO from {address}"
         if result == "pass":
             return Finding(check, Verdict.GOOD, "pass")
@@ -177,7 +138,7 @@ class Doctor:
         return Finding(check, verdict, result, advice)
 
     async def _own_tls(self) -> Findings:
-        """Whether senders that insist on a valid certificate get one here."""
+        """Check the certificate that STARTTLS presents."""
         settings = self._app.settings
         file = settings.tls_certificate or settings.data_dir / "tls.pem"
         check = "own certificate"
@@ -188,37 +149,37 @@ class Doctor:
         try:
             certificate = x509.load_pem_x509_certificates(file.read_bytes())[0]
         except (OSError, ValueError) as error:
-            found = f"{file} has no certificate that can be read: {error}"
+            found = f"{file} has no readable certificate: {error}"
             return [Finding(check, Verdict.PROBLEM, found, "set tls_certificate to a PEM file")]
         left = certificate.not_valid_after_utc - datetime.now(UTC)
         if left < _EXPIRES_SOON:
-            found = f"{file} ends {certificate.not_valid_after_utc:%Y-%m-%d}"
+            found = f"{file} expires on {certificate.not_valid_after_utc:%Y-%m-%d}"
             return [Finding(check, Verdict.PROBLEM, found, "renew it")]
         if self._hostname not in _names_in(certificate):
             found = f"{file} is for {', '.join(_names_in(certificate)) or 'no name'}"
             return [Finding(check, Verdict.PROBLEM, found, f"get one for {self._hostname}")]
         if certificate.issuer == certificate.subject:
-            advice = "enough for most senders; set tls_certificate for those that verify"
-            return [Finding(check, Verdict.ADVICE, f"{file} is signed by itself", advice)]
+            advice = "sufficient for most senders; set tls_certificate for those that verify"
+            return [Finding(check, Verdict.ADVICE, f"{file} is self-signed", advice)]
         return [Finding(check, Verdict.GOOD, f"{file} for {self._hostname}, {left.days} days left")]
 
     # --- domains ----------------------------------------------------------------------------
 
     async def _domains(self) -> list[str]:
         account_id = self._app.settings.account_id
-        unit = ListIdentities(account_id, IdentityKind.DOMAIN, "", _MOST_DOMAINS)
+        unit = ListIdentities(account_id, IdentityKind.DOMAIN, "", _MAX_DOMAINS)
         return [identity.identity for identity in await self._app.store.read(unit)]
 
     async def _domain(self, domain: str) -> Findings:
         return [await self._mx(domain), *await self._dkim(domain), await self._dmarc(domain)]
 
     async def _mx(self, domain: str) -> Finding:
-        answer = await self._resolver.ask(domain, "MX")
+        answer = await self._dns.query(domain, "MX")
         names = [r.exchange.to_text(omit_final_dot=True).lower() for r in answer.records]
         check = f"MX of {domain}"
         if self._hostname in names:
             return Finding(check, Verdict.GOOD, ", ".join(names))
-        found = f"it is {', '.join(names)}" if names else "there is none"
+        found = f"it is {', '.join(names)}" if names else "there is no MX record"
         advice = f"to receive here, publish: {domain}. MX 10 {self._hostname}."
         return Finding(check, Verdict.ADVICE, found, advice)
 
@@ -233,57 +194,57 @@ class Doctor:
         settings = await self._app.store.read(FindSettings(account_id, (domain,)))
         if not settings.get(domain, DEFAULTS).dkim_enabled:
             advice = f"sign: sendback identities verify {domain} --dkim"
-            return [Finding(check, Verdict.ADVICE, "there are keys, and signing is off", advice)]
+            return [Finding(check, Verdict.ADVICE, "there are keys, but signing is off", advice)]
         found = []
         for key in active:
-            answer = await self._resolver.ask(key.record_name, "TXT")
+            answer = await self._dns.query(key.record_name, "TXT")
             if is_published(answer.texts, key):
                 found.append(Finding(check, Verdict.GOOD, f"{key.algorithm} key is published"))
             else:
                 advice = f"publish what `sendback identities records {domain}` prints"
-                missing = f"{key.record_name} has no such key"
+                missing = f"{key.record_name} does not have this key"
                 found.append(Finding(check, Verdict.PROBLEM, missing, advice))
         return found
 
     async def _dmarc(self, domain: str) -> Finding:
-        """Without a signature, HELO is what can align with From (RFC 7489 §3.1.2)."""
+        """Check the policy, and whether HELO aligns: it must without DKIM (RFC 7489 §3.1.2)."""
         check = f"DMARC of {domain}"
         for name in dict.fromkeys((domain, organization(domain))):
-            answer = await self._resolver.ask(f"_dmarc.{name}", "TXT")
+            answer = await self._dns.query(f"_dmarc.{name}", "TXT")
             texts = [text.decode("ascii", "replace") for text in answer.texts]
             records = [text for text in texts if parse_record(text) is not None]
             if len(records) > 1:  # RFC 7489 §6.6.3: then there is no policy at all
-                found = f"{name} has {len(records)} records, so none counts"
-                return Finding(check, Verdict.PROBLEM, found, "leave one")
+                found = f"{name} has {len(records)} records, so none is used"
+                return Finding(check, Verdict.PROBLEM, found, "remove all but one")
             if records:
                 aligned = organization(self._hostname) == organization(domain)
                 helo = "HELO aligns with it" if aligned else "HELO does not align: DKIM must"
                 return Finding(check, Verdict.GOOD, f"{records[0]}; {helo}")
         advice = f'publish: _dmarc.{domain}. TXT "v=DMARC1; p=none; rua=mailto:you@{domain}"'
-        return Finding(check, Verdict.ADVICE, "there is no record", advice)
+        return Finding(check, Verdict.ADVICE, "there is no DMARC record", advice)
 
-    # --- the outside ------------------------------------------------------------------------
+    # --- the resolver and outbound connections ----------------------------------------------
 
     async def _dnssec(self) -> Findings:
-        if not self._resolver.is_trusted:
+        if not self._dns.is_trusted:
             advice = "for DANE, run a validating resolver on this machine (unbound), or set dnssec"
             return [Finding("DNSSEC", Verdict.ADVICE, "the resolver is not trusted", advice)]
-        answer = await self._resolver.ask(".", "SOA")
+        answer = await self._dns.query(".", "SOA")
         if not answer.is_secure:
             advice = "DANE needs a resolver that validates"
             return [Finding("DNSSEC", Verdict.ADVICE, "the resolver does not validate", advice)]
         return [Finding("DNSSEC", Verdict.GOOD, "the resolver validates: DANE is used")]
 
-    async def _way_out(self) -> Findings:
+    async def _outbound(self) -> Findings:
         if not self._outside:
-            found = "nothing is sent while outbound captures; --outside tries it"
+            found = "not tested, as outbound captures; --outside tests it"
             return [Finding("port 25 out", Verdict.SKIPPED, found)]
         if self._app.settings.outbound.smarthosts:
             return await self._relays()
         return await self._port_25()
 
     async def _relays(self) -> Findings:
-        """Whether each takes our connection, TLS and password."""
+        """Check that each relay accepts the connection, TLS and the password."""
         router = relay_router(self._app.settings)
         route = await router.route("")
         return [await self._relay(router, route, hop) for hop in route.hops]
@@ -291,30 +252,22 @@ class Doctor:
     async def _relay(self, router: RelayRouter, route: Route, hop: Hop) -> Finding:
         check = f"relay {hop.host}:{hop.port}"
         try:
-            place = await router.locate(route, hop)
-            settings = session_settings(self._app.settings, _SECONDS)
-            session = await open_session(place, place.addresses, settings)
+            tls = await connect_to_relay(self._app.settings, router, route, hop)
         except (UnroutableError, HostFailedError) as error:
-            advice = "look at the setting outbound, and at what the relay asks for"
+            advice = "check the setting outbound, and what the relay requires"
             return Finding(check, Verdict.PROBLEM, str(error), advice)
-        await session.close()
-        password = ", the password is good" if hop.login else ""
-        return Finding(check, Verdict.GOOD, f"{session.tls or 'without TLS'}{password}")
+        password = ", the password is accepted" if hop.login else ""
+        return Finding(check, Verdict.GOOD, f"{tls or 'without TLS'}{password}")
 
     async def _port_25(self) -> Findings:
         check = "port 25 out"
-        settings = self._app.settings
-        router = mx_router(settings, self._app.store, self._app.clock)
         try:
-            route = await router.route(self._probe)
-            place = await router.locate(route, route.hops[0])
+            place = await locate_mail_server(self._app, self._probe)
         except UnroutableError as error:
             return [Finding(check, Verdict.PROBLEM, f"{self._probe}: {error}")]
-        finally:
-            await router.close()
         peer = place.hop.peer(place.addresses[0])
         try:
-            capabilities, tls = await self._greet(place)
+            capabilities, tls = await greet_mail_server(self._app.settings, place)
         except (PeerError, RefusedError) as error:
             advice = "many networks block port 25: ask yours, or use a relay (outbound smtp://…)"
             return [Finding(check, Verdict.PROBLEM, f"{peer}: {error}", advice)]
@@ -322,33 +275,6 @@ class Doctor:
         if "STARTTLS" not in capabilities:
             return [answers, Finding("TLS out", Verdict.ADVICE, f"{peer} does not offer STARTTLS")]
         return [answers, Finding("TLS out", Verdict.GOOD, f"{peer}: {tls}, certificate verified")]
-
-    async def _greet(self, place: Location) -> tuple[Capabilities, str | None]:
-        """What the server offers, and its TLS version with a certificate that is verified."""
-        source = next(iter(self._app.settings.source_address), None)
-        connection = await Connection.open(
-            place.addresses[0], place.hop.port, Patience(_SECONDS), local_address=source
-        )
-        try:
-            capabilities = await connection.hold(greet(self._hostname))
-            if "STARTTLS" not in capabilities:
-                return capabilities, None
-            await connection.hold(ask_for_tls())
-            await connection.start_tls(trust_of(self._app.settings), place.hop.host)
-            await connection.hold(hello(self._hostname))
-            version = connection.tls.version() if connection.tls else None
-            await connection.hold(quit_session())
-            return capabilities, version
-        finally:
-            connection.abort()
-
-    async def _addresses_of(self, name: str) -> list[str]:
-        answers = [await self._resolver.ask(name, kind) for kind in ("A", "AAAA")]
-        return [str(record.address) for answer in answers for record in answer.records]
-
-
-def _log(text: str) -> None:
-    log.info("%s", printable(text))
 
 
 def _names_in(certificate: Any) -> list[str]:
@@ -359,16 +285,3 @@ def _names_in(certificate: Any) -> list[str]:
     except x509.ExtensionNotFound:
         return []
     return [name.lower() for name in extension.value.get_values_for_type(x509.DNSName)]
-
-
-def _addresses_to_the_internet() -> tuple[str, ...]:
-    """What the system would connect from; nothing is sent to find out."""
-    found = []
-    for family, target in ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1")):
-        try:
-            with socket.socket(family, socket.SOCK_DGRAM) as probe:
-                probe.connect((target, 25))
-                found.append(str(ipaddress.ip_address(probe.getsockname()[0])))
-        except (OSError, ValueError):
-            continue
-    return tuple(found)

@@ -131,11 +131,11 @@ class Hostile:
             pass
         writer.close()
 
-    def ask(self, max_answer=1024 * 1024, seconds=20.0):
+    def ask(self, max_response=1024 * 1024, seconds=20.0):
         async def main():
             server = await asyncio.start_server(self.serve, "127.0.0.1", 0)
             port = server.sockets[0].getsockname()[1]
-            connector = Connector(allow_private=True, max_answer=max_answer)
+            connector = Connector(allow_private=True, max_response=max_response)
             try:
                 return await connector.get(f"http://127.0.0.1:{port}/", seconds)
             finally:

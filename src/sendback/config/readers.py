@@ -1,78 +1,21 @@
-"""How the texts of settings are read: each reader raises ValueError with what is allowed."""
+"""Readers of the texts of settings. Each raises `ValueError` with what is allowed."""
 
 import ipaddress
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from urllib.parse import unquote
 
+from sendback.config.types import Listen, Outbound, Smarthost
 from sendback.redaction import split_url
-
-
-@dataclass(frozen=True, slots=True)
-class Listen:
-    """Where to listen; port 0 picks a free one."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-    @property
-    def is_loopback(self) -> bool:
-        if self.host == "localhost":
-            return True
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return False
-
-
-@dataclass(frozen=True, slots=True)
-class Smarthost:
-    """A server that takes all outbound mail; `implicit_tls` from the first octet (RFC 8314)."""
-
-    host: str
-    port: int
-    username: str | None = None
-    password: str | None = field(default=None, repr=False)
-    implicit_tls: bool = False
-
-    @property
-    def is_loopback(self) -> bool:
-        return Listen(self.host, self.port).is_loopback
-
-    def __str__(self) -> str:
-        user = f"{self.username}:***@" if self.username else ""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        scheme = "smtps" if self.implicit_tls else "smtp"
-        return f"{scheme}://{user}{host}:{self.port}"
-
-
-@dataclass(frozen=True, slots=True)
-class Outbound:
-    """Where mail goes: kept (`capture`), to smarthosts, the first that takes it, or by MX."""
-
-    smarthosts: tuple[Smarthost, ...] = ()
-    by_mx: bool = False
-
-    @property
-    def captures(self) -> bool:
-        return not (self.smarthosts or self.by_mx)
-
-    def __str__(self) -> str:
-        return ",".join(map(str, self.smarthosts)) or ("mx" if self.by_mx else "capture")
-
 
 _MAX_PORT = 65535
 _LISTEN = re.compile(r"([^\s\x00-\x1f\x7f-\x9f]+):([0-9]{1,5})")
 
 
 def listen(text: str) -> Listen:
-    """HOST:PORT."""
+    """Read HOST:PORT."""
     match = _LISTEN.fullmatch(text)
     if match is None or int(match[2]) > _MAX_PORT:
         raise ValueError("write HOST:PORT, for example 127.0.0.1:2525; port 0 picks a free one")
@@ -80,7 +23,7 @@ def listen(text: str) -> Listen:
 
 
 def outbound(text: str) -> Outbound:
-    """What becomes of outbound mail."""
+    """Read `capture`, `mx`, or the URLs of relays with commas between them."""
     if text == "capture":
         return Outbound()
     if text == "mx":
@@ -110,11 +53,11 @@ def _smarthost(text: str) -> Smarthost:
 
 
 _DURATION = re.compile(r"(?:([0-9]{1,9})d)?(?:([0-9]{1,9})h)?(?:([0-9]{1,9})m)?(?:([0-9]{1,9})s?)?")
-_LONGEST = timedelta(days=36_500)  # a date so far from now still has four digits of a year
+_LONGEST = timedelta(days=36_500)  # a date that far from now still has a year of four digits
 
 
 def duration(text: str) -> timedelta:
-    """A duration such as 30s or 1h30m."""
+    """Read a duration such as 30s or 1h30m."""
     match = _DURATION.fullmatch(text.strip())
     if not match or not text.strip():
         raise ValueError("write a duration such as 30s, 5m, 4h, 5d or 1h30m")
@@ -126,7 +69,7 @@ def duration(text: str) -> timedelta:
 
 
 def positive_duration(text: str) -> timedelta:
-    """A duration that is not 0."""
+    """Read a duration that is not 0."""
     read = duration(text)
     if not read:
         raise ValueError("must be more than 0; write a duration such as 30s, 5m, 4h, 5d")
@@ -134,12 +77,12 @@ def positive_duration(text: str) -> timedelta:
 
 
 def signed_duration(text: str) -> timedelta:
-    """A duration that may be negative."""
+    """Read a duration that may be negative."""
     return -duration(text[1:]) if text.startswith("-") else duration(text)
 
 
 def whole(minimum: int, maximum: int) -> Callable[[str], int]:
-    """A whole number in a range."""
+    """Return a reader of whole numbers in a range."""
 
     def read(text: str) -> int:
         if not re.fullmatch(r"[0-9]{1,15}", text) or not minimum <= int(text) <= maximum:
@@ -150,14 +93,14 @@ def whole(minimum: int, maximum: int) -> Callable[[str], int]:
 
 
 def rate(text: str) -> float:
-    """Calls per second; 0 is unlimited."""
+    """Read a rate in calls per second; 0 is unlimited."""
     if not re.fullmatch(r"[0-9]{1,9}(?:\.[0-9]{1,9})?", text):
         raise ValueError("calls per second and account, for example 1 or 0.5; 0 is unlimited")
     return float(text)
 
 
 def flag(text: str) -> bool:
-    """True or false."""
+    """Read true or false."""
     values = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
     if text.lower() not in values:
         raise ValueError("write true or false")
@@ -165,7 +108,7 @@ def flag(text: str) -> bool:
 
 
 def choice(*allowed: str) -> Callable[[str], str]:
-    """One of the words, in lower case."""
+    """Return a reader of these words, which it returns in lower case."""
 
     def read(text: str) -> str:
         if text.lower() not in allowed:
@@ -176,7 +119,7 @@ def choice(*allowed: str) -> Callable[[str], str]:
 
 
 def matching(pattern: str, allowed: str) -> Callable[[str], str]:
-    """Text that matches the pattern as a whole."""
+    """Return a reader of texts that match the whole pattern."""
 
     def read(text: str) -> str:
         if not re.fullmatch(pattern, text, re.ASCII):
@@ -187,14 +130,16 @@ def matching(pattern: str, allowed: str) -> Callable[[str], str]:
 
 
 def database(text: str) -> str:
-    """A database URL."""
+    """Read a database URL, or empty."""
     if text and not text.startswith("sqlite:///"):
-        raise ValueError("a URL of the form sqlite:///path/to/file.db (PostgreSQL is to come)")
+        raise ValueError(
+            "a URL of the form sqlite:///path/to/file.db (PostgreSQL is not supported yet)"
+        )
     return text
 
 
 def endpoint(text: str) -> str:
-    """As a target's default: empty, `aws`, or `endpoint:URL`."""
+    """Return the default of a target: empty, `aws`, or `endpoint:URL`."""
     if text in {"", "aws"}:
         return text
     allowed = "aws, the URL of an endpoint such as http://127.0.0.1:5000, or empty"
@@ -202,7 +147,7 @@ def endpoint(text: str) -> str:
 
 
 def _checked_url(text: str, schemes: tuple[str, ...], allowed: str) -> str:
-    """Return the URL as it is. Raises `ValueError` with `allowed`."""
+    """Return the URL unchanged. Raise `ValueError` with `allowed`."""
     try:
         parts = split_url(text)
     except ValueError:
@@ -213,7 +158,7 @@ def _checked_url(text: str, schemes: tuple[str, ...], allowed: str) -> str:
 
 
 def url(*schemes: str) -> Callable[[str], str]:
-    """A URL of one of the schemes, or empty."""
+    """Return a reader of URLs with one of the schemes, or empty."""
 
     def read(text: str) -> str:
         if not text:
@@ -229,7 +174,7 @@ _DNS_SERVER = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+))(?::([0-9]{1,5}))?"
 
 
 def dns(text: str) -> tuple[tuple[str, int], ...] | str:
-    """`system`, `off`, or the servers as (address, port)."""
+    """Read `system`, `off`, or servers, returned as (address, port)."""
     if text in {"system", "off"}:
         return text
     allowed = "system, off, or addresses such as 127.0.0.1:53,[::1]:5353"
@@ -248,25 +193,27 @@ def dns(text: str) -> tuple[tuple[str, int], ...] | str:
 
 
 def variable_names(text: str) -> tuple[str, ...]:
-    """Names of environment variables with commas between them, or empty."""
+    """Read names of environment variables with commas between them, or empty."""
     names = tuple(part.strip() for part in text.split(",") if part.strip())
     for name in names:
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
             raise ValueError("names of variables with commas between them, or empty")
         if name.upper().startswith("SENDBACK_"):
-            raise ValueError("no setting of this server: functions must not learn its secrets")
+            raise ValueError(
+                "not a setting of this server (SENDBACK_…): functions must not see its secrets"
+            )
     return names
 
 
 def path(text: str) -> Path:
-    """A path."""
+    """Read a path."""
     if not text:
         raise ValueError("a path")
     return Path(text)
 
 
 def addresses(text: str) -> tuple[str, ...]:
-    """An IPv4 address, an IPv6 address, both with a comma between them, or empty."""
+    """Read an IPv4 address, an IPv6 address, both with a comma between them, or empty."""
     allowed = "an IP address such as 192.0.2.1, one of each kind with a comma, or empty"
     try:
         found = [ipaddress.ip_address(part.strip()) for part in text.split(",") if text]
@@ -281,7 +228,7 @@ _TLS_LEVELS = ("opportunistic", "encrypted", "verified")
 
 
 def tls_levels(text: str) -> Mapping[str, str]:
-    """`DOMAIN=LEVEL,…`: by name, `.name` for what is below it, `*` for all others."""
+    """Read `DOMAIN=LEVEL,…`: a name, `.name` for its subdomains, `*` for all others."""
     levels = {}
     for part in text.split(","):
         name, equals, level = part.strip().partition("=")
@@ -297,12 +244,12 @@ def tls_levels(text: str) -> Mapping[str, str]:
 
 
 def optional_path(text: str) -> Path | None:
-    """A path, or empty."""
+    """Read a path, or empty."""
     return Path(text) if text else None
 
 
 def mailbox(text: str) -> str:
-    """An address, perhaps with a name before it: `Mail Team <team@example.com>`; or empty."""
+    """Read an address, with or without a name (`Mail Team <team@example.com>`), or empty."""
     if text and not re.fullmatch(r"(?:[^<>\r\n]*<)?[^<>@\s]+@[^<>@\s]+>?", text):
         raise ValueError("an address such as Mail Team <team@example.com>, or empty")
     return text

@@ -1,0 +1,26 @@
+"""What a check finds."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Verdict(StrEnum):
+    """What a finding means."""
+
+    GOOD = "good"
+    ADVICE = "advice"
+    PROBLEM = "problem"
+    SKIPPED = "skipped"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What was checked, what was found, and what to do about it, if anything."""
+
+    check: str
+    verdict: Verdict
+    found: str
+    advice: str = ""
+
+
+Findings = list[Finding]
