@@ -40,7 +40,7 @@ from uvicorn.protocols.http.httptools_impl import (
     RequestResponseCycle,
 )
 
-from sendback.api.answers import Answer
+from sendback.api.responses import ApiResponse
 from sendback.aws.errors import (
     SesError,
     malformed_http,
@@ -48,6 +48,7 @@ from sendback.aws.errors import (
     request_too_large,
     service_unavailable,
 )
+from sendback.errors import SendbackError
 from sendback.fairness import ConnectionRegister, OctetBudget
 from sendback.log_limits import LogLimiter
 from sendback.net.networks import client_network
@@ -88,7 +89,9 @@ class ConnectionSettings:
 class HttpLimits:
     """What the connections of a process share."""
 
-    def __init__(self, settings: ConnectionSettings, refuse: Callable[[SesError], Answer]) -> None:
+    def __init__(
+        self, settings: ConnectionSettings, refuse: Callable[[SesError], ApiResponse]
+    ) -> None:
         """`refuse` writes an error in SES's form."""
         self.settings = settings
         self.refuse = refuse
@@ -108,7 +111,7 @@ class _Receiving(Enum):
     DROPPED = auto()  # whatever it sends: the connection ends
 
 
-class _StopError(Exception):
+class _StopError(SendbackError):
     """Ends the parsing. `error` is the answer; None: only those that are due are given."""
 
     def __init__(self, error: SesError | None) -> None:

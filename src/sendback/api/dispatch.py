@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from time import monotonic
 
-from sendback.api.answers import Answer
 from sendback.api.authentication import Authenticator, call_key
 from sendback.api.forms import parse_form
 from sendback.api.operations import OPERATIONS
+from sendback.api.responses import ApiResponse
 from sendback.api.services import Request, Services
 from sendback.aws.errors import SesError, service_unavailable, shown
 from sendback.aws.model import API_VERSION, operation_model, operation_names
@@ -65,7 +65,7 @@ class Dispatcher:
         self._ids = ids
         self._log_limiter = LogLimiter()
 
-    async def answer(self, request: SignedRequest, origin: CallOrigin) -> Answer:
+    async def answer(self, request: SignedRequest, origin: CallOrigin) -> ApiResponse:
         """Whatever the request is, there is an answer in the protocol's form."""
         request_id = self._ids.request()
         try:
@@ -80,15 +80,15 @@ class Dispatcher:
                 log.exception("request %s failed%s", request_id, more)
             text = "The request processing has failed because of an unknown error."
             return self._failure(SesError("InternalFailure", text), request_id)
-        return Answer(200, body, request_id)
+        return ApiResponse(200, body, request_id)
 
-    def refuse(self, error: SesError) -> Answer:
+    def refuse(self, error: SesError) -> ApiResponse:
         """For what cannot even be read as a request."""
         return self._failure(error, self._ids.request())
 
     @staticmethod
-    def _failure(error: SesError, request_id: str) -> Answer:
-        return Answer(error.http_status, encode_error(error, request_id), request_id)
+    def _failure(error: SesError, request_id: str) -> ApiResponse:
+        return ApiResponse(error.http_status, encode_error(error, request_id), request_id)
 
     async def _run(self, request: SignedRequest, origin: CallOrigin, request_id: str) -> bytes:
         caller = await self._authenticator.authenticate(request, datetime.now(UTC))

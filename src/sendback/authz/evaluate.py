@@ -48,25 +48,25 @@ class AccessRequest:
     context: Context
 
 
-class Verdict(Enum):
-    """What policies say."""
+class DecisionType(Enum):
+    """The result of an evaluation, in the terms of the IAM User Guide."""
 
     ALLOWED = auto()
-    DENIED = auto()  # by a statement
-    NOT_ALLOWED = auto()  # by none
+    EXPLICIT_DENY = auto()
+    IMPLICIT_DENY = auto()  # no statement matches
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
     """A verdict and what decided it: the policy and statement, if one did."""
 
-    verdict: Verdict
+    type: DecisionType
     policy: Policy | None = None
     statement: Statement | None = None
 
     @property
     def is_allowed(self) -> bool:
-        return self.verdict is Verdict.ALLOWED
+        return self.type is DecisionType.ALLOWED
 
     @property
     def decided_by(self) -> str:
@@ -76,8 +76,8 @@ class Decision:
         return f"{self.policy.name or 'policy'}, {self.statement.label}"
 
 
-_NOT_ALLOWED = Decision(Verdict.NOT_ALLOWED)
-_UNRESTRICTED = Decision(Verdict.ALLOWED)
+_IMPLICIT_DENY = Decision(DecisionType.IMPLICIT_DENY)
+_UNRESTRICTED = Decision(DecisionType.ALLOWED)
 
 
 def evaluate(policies: Iterable[Policy], request: AccessRequest) -> Decision:
@@ -88,9 +88,9 @@ def evaluate(policies: Iterable[Policy], request: AccessRequest) -> Decision:
             if mismatch(policy, statement, request) is not None:
                 continue
             if statement.effect is Effect.DENY:
-                return Decision(Verdict.DENIED, policy, statement)
-            allowed = allowed or Decision(Verdict.ALLOWED, policy, statement)
-    return allowed or _NOT_ALLOWED
+                return Decision(DecisionType.EXPLICIT_DENY, policy, statement)
+            allowed = allowed or Decision(DecisionType.ALLOWED, policy, statement)
+    return allowed or _IMPLICIT_DENY
 
 
 def decide(
@@ -104,7 +104,7 @@ def decide(
     of_resource = evaluate(resource, request)
     of_user = _UNRESTRICTED if user is None else evaluate(user, request)
     for decision in (of_resource, of_user):
-        if decision.verdict is Verdict.DENIED:
+        if decision.type is DecisionType.EXPLICIT_DENY:
             return decision
     if owned:
         return of_user if of_user.is_allowed else of_resource

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from sendback.authz.conditions import NULL, OPERATORS, QUANTIFIERS, Condition
 from sendback.authz.patterns import matches_text
+from sendback.errors import SendbackError
 from sendback.mail.printable import printable
 
 MAX_OCTETS = 4096
@@ -35,7 +36,7 @@ _KEY = re.compile(r"[A-Za-z0-9-]+:[^\s:][^\s]*", re.ASCII)
 T = TypeVar("T")
 
 
-class PolicyError(ValueError):
+class PolicyError(SendbackError, ValueError):
     """A document that is no policy; `str` names the place and the reason.
 
     Both may repeat parts of the document: they are cut.

@@ -10,6 +10,7 @@ What a request sent is written into an error by `shown`, so that no answer grows
 
 from collections.abc import Mapping
 
+from sendback.errors import SendbackError
 from sendback.mail.printable import printable
 
 # Characters of an error's text, and of each of its members, whatever it is made of.
@@ -46,7 +47,7 @@ COMMON_ERRORS: dict[str, int] = {
 }
 
 
-class SesError(Exception):
+class SesError(SendbackError):
     """An error that the caller gets. `members` are the model's extra ones beside Code, Message."""
 
     def __init__(

@@ -1,7 +1,9 @@
 """What `sendback.dsn` raises."""
 
+from sendback.errors import SendbackError
 
-class DsnError(ValueError):
+
+class DsnError(SendbackError, ValueError):
     """A field's value cannot stand in a DSN: `field` names it, `rule` says why."""
 
     def __init__(self, field: str, rule: str) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from sendback.dsn.content_types import ContentType, parse_content_type
+from sendback.errors import SendbackError
 from sendback.mail.charsets import decode_charset
 
 MAX_DEPTH = 20
@@ -31,7 +32,7 @@ _NOT_BASE64 = bytes(
 Fields = tuple[tuple[str, str], ...]
 
 
-class TooComplexError(ValueError):
+class TooComplexError(SendbackError, ValueError):
     """The message has more parts or fields than are read; `str` says of what and how many."""
 
 

@@ -26,6 +26,7 @@ from sendback.dsn.mime import (
     first_value,
     read_message,
 )
+from sendback.errors import SendbackError
 
 _UTF8_XTEXT = re.compile(r"\\x\{([0-9A-Fa-f]{1,6})\}")
 _ADDRESS_TYPE = re.compile(r"[A-Za-z0-9/_-]++\s*+;")
@@ -43,7 +44,7 @@ _RETURNED = frozenset(
 )
 
 
-class NotADsnError(ValueError):
+class NotADsnError(SendbackError, ValueError):
     """The message has no delivery status that reports on a recipient; `str` says what is missing.
 
     Also a message with more parts or fields than are read.

@@ -20,6 +20,7 @@ from functools import cache
 from importlib.resources import files
 
 from sendback.dsn.model import Action, RecipientFields, Report
+from sendback.errors import SendbackError
 from sendback.mail.dates import format_date
 
 MESSAGE_PLACEHOLDERS = ("reporting_mta", "arrival_date")
@@ -34,7 +35,7 @@ _MAX_TAG = 35
 _DIGITS = re.compile(r"[245]\.(\d+)\.(\d+)")
 
 
-class TextsError(ValueError):
+class TextsError(SendbackError, ValueError):
     """A file of texts that cannot be used; says which entry and why."""
 
 

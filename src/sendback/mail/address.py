@@ -18,6 +18,7 @@ from unicodedata import normalize
 
 import idna
 
+from sendback.errors import SendbackError
 from sendback.mail.address_lists import read_address_list
 from sendback.mail.encoded_words import decode_words
 
@@ -42,7 +43,7 @@ _MAX_LENGTH = 4096
 _SHOWN = 100
 
 
-class AddressError(ValueError):
+class AddressError(SendbackError, ValueError):
     """The text is no mail address; `str(error)` says why."""
 
 

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
 
+from sendback.errors import SendbackError
 from sendback.mail.address import AddressError, canonical_domain
 from sendback.mail.dkim_canonicalization import RelaxedBody, SimpleBody, relaxed_field
 from sendback.mail.headers import header_fields
@@ -48,7 +49,7 @@ _KEY_TYPES = {"rsa-sha256": "rsa", "ed25519-sha256": "ed25519"}
 _FORMS = {"simple": False, "relaxed": True}
 
 
-class UnusableError(ValueError):
+class UnusableError(SendbackError, ValueError):
     """A signature or a key record cannot be used; `str(error)` says why."""
 
 

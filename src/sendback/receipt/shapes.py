@@ -10,6 +10,7 @@ from dataclasses import fields
 from enum import Enum
 from typing import Any
 
+from sendback.errors import SendbackError
 from sendback.receipt.model import (
     Action,
     AddHeaderAction,
@@ -60,7 +61,7 @@ _MEMBERS: dict[str, str] = {
 _READ: dict[str, type[Enum]] = {"Encoding": Encoding, "InvocationType": InvocationType}
 
 
-class ActionShapeError(ValueError):
+class ActionShapeError(SendbackError, ValueError):
     """An action that is none of the kinds, or more than one."""
 
 

@@ -9,7 +9,7 @@ _FIELDS_BY_STATUS = {405: (b"allow", b"GET, HEAD, POST"), 503: (b"retry-after", 
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ApiResponse:
     """An HTTP status, an XML body, and the ID that both the body and a header name."""
 
     status: int
