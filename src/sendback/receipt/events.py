@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sendback.mail.address_lists import ListedAddress, read_address_list
+from sendback.mail.charsets import NOT_INTERCHANGEABLE
 from sendback.mail.encoded_words import decode_words
 from sendback.mail.headers import field_values, header_fields, unfolded
 from sendback.receipt.model import (
@@ -38,8 +39,6 @@ MAX_CONTENT_OCTETS = 150 * 1024  # of content in a notification
 # Of all fields of one name in commonHeaders: a thousand addresses fit. The rest is left out there.
 MAX_COMMON_OCTETS = 64 * 1024
 
-# JSON allows them, UTF-8, XML and SQS do not: lone surrogates, U+FFFE, U+FFFF.
-_NOT_CARRIED = re.compile("[\ud800-\udfff\ufffe\uffff]")
 # RFC 5322 §3.2.3: in a display name these need quotes.
 _SPECIAL = re.compile(r'[][\\()<>@,:;".]')
 _ESCAPED_IN_QUOTES = re.compile(r'(["\\])')
@@ -91,7 +90,7 @@ def function_event(mail: MailView, receipt: ReceiptView) -> str:
 
 def _json(value: Any) -> str:
     text = json.dumps(value, ensure_ascii=False)
-    return _NOT_CARRIED.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+    return NOT_INTERCHANGEABLE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def object_key(action: S3Action, message_id: str) -> str:
