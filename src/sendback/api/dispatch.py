@@ -1,7 +1,7 @@
-"""From a signed request to XML: verify, authorize, find the operation, decode, run, encode.
+"""Process a signed request: verify, authorize, find the operation, decode, run, encode.
 
-The only place in which errors become answers. Before the signature is known to be right only the
-query string is read, of which the edge bounds the length; a form is not looked at.
+Only this module turns errors into responses. Before the signature is verified only the query
+string is read, the length of which the HTTP layer bounds; the body is not parsed.
 """
 
 import logging
@@ -42,7 +42,7 @@ _HEAVY_ANSWERS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    """What a request asks for: the operation, and its parameters as sent, in order."""
+    """The operation that a request names, and its parameters as sent, in order."""
 
     action: str
     pairs: Sequence[tuple[str, str]]
@@ -50,7 +50,7 @@ class _Call:
 
 
 class Dispatcher:
-    """Answers Query requests."""
+    """Handles Query requests."""
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class Dispatcher:
         self._log_limiter = LogLimiter()
 
     async def answer(self, request: SignedRequest, origin: CallOrigin) -> ApiResponse:
-        """Whatever the request is, there is an answer in the protocol's form."""
+        """Return the response to a request; every error becomes an error response."""
         request_id = self._ids.request()
         try:
             body = await self._run(request, origin, request_id)
@@ -83,7 +83,7 @@ class Dispatcher:
         return ApiResponse(200, body, request_id)
 
     def refuse(self, error: SesError) -> ApiResponse:
-        """For what cannot even be read as a request."""
+        """Return the response to a request that cannot be read."""
         return self._failure(error, self._ids.request())
 
     @staticmethod

@@ -1,7 +1,6 @@
 """Detect mail to which no automatic response must be sent (RFC 3834 §2, RFC 5321 §6.3). Pure.
 
-A rule's bounce is suppressed for such mail. An explicit SendBounce is sent, with a warning in the
-log.
+A rule's bounce is suppressed for such mail. An explicit SendBounce is sent and logged.
 """
 
 import re

@@ -97,10 +97,6 @@ class Progress:
     next: Step | None
     retries: tuple[Step, ...]
 
-    @property
-    def is_finished(self) -> bool:
-        return self.next is None and not self.retries
-
 
 def make_plan(rules: CompiledRules, recipients: Sequence[Address]) -> Plan:
     """The rules that match, in order, each once for all the recipients that it matched."""
