@@ -1,8 +1,9 @@
 """SES errors: a wire code, its HTTP status, the fault (sender or receiver), and a text.
 
-Source: SES API, "Common Errors". The three errors of the HTTP level are those that AWS documents as common to its newer services
-(MalformedHttpRequestException, RequestEntityTooLargeException, RequestTimeoutException), under
-their codes without the suffix, as in all SES codes. The SDKs retry a request that timed out.
+Source: SES API, "Common Errors". The three errors of the HTTP level are those that AWS documents as
+common to its newer services (MalformedHttpRequestException, RequestEntityTooLargeException,
+RequestTimeoutException), under their codes without the suffix, as in all SES codes. The SDKs retry
+a request that timed out.
 
 Values from a request are inserted into errors by `shown`, so that no response grows with its
 request.
