@@ -48,7 +48,6 @@ from sendback.aws.errors import (
     request_too_large,
     service_unavailable,
 )
-from sendback.errors import SendbackError
 from sendback.fairness import ConnectionRegister, OctetBudget
 from sendback.log_limits import LogLimiter
 from sendback.net.networks import client_network
@@ -111,7 +110,7 @@ class _Receiving(Enum):
     DROPPED = auto()  # whatever it sends: the connection ends
 
 
-class _StopError(SendbackError):
+class _StopError(Exception):
     """Ends the parsing. `error` is the answer; None: only those that are due are given."""
 
     def __init__(self, error: SesError | None) -> None:
