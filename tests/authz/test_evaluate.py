@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from sendback.authz.conditions import NULL, OPERATORS, Condition, holds
 from sendback.authz.evaluate import (
     AccessRequest,
+    DecisionType,
     Requester,
-    Verdict,
     decide,
     evaluate,
     mismatch,
@@ -112,13 +112,13 @@ def test_a_deny_wins_wherever_it_stands():
     deny = {**allow, "Effect": "Deny", "Sid": "No"}
     for statements in ([allow, deny], [deny, allow]):
         decision = evaluate([policy(statements)], request())
-        assert decision.verdict is Verdict.DENIED
+        assert decision.type is DecisionType.EXPLICIT_DENY
         assert decision.decided_by == "p, No"
 
 
 def test_without_a_matching_statement_nothing_is_allowed():
     decision = evaluate([policy(Action="ses:SendEmail")], request())
-    assert decision.verdict is Verdict.NOT_ALLOWED
+    assert decision.type is DecisionType.IMPLICIT_DENY
     assert decision.decided_by == ""
 
 
@@ -286,4 +286,4 @@ def test_the_order_means_nothing(policies, asked, random):
     statements = [statement for found in policies for statement in found.statements]
     random.shuffle(statements)
     mixed = Policy("2012-10-17", tuple(statements))
-    assert evaluate(policies, asked).verdict is evaluate([mixed], asked).verdict
+    assert evaluate(policies, asked).type is evaluate([mixed], asked).type

@@ -8,5 +8,5 @@ def test_it_is_usable_without_the_rest():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     modules = set(done.stdout.split())
     ours = {name for name in modules if name.startswith("sendback.")}
-    assert {name.split(".")[1] for name in ours} == {"dsn", "mail"}
+    assert {name.split(".")[1] for name in ours} == {"dsn", "errors", "mail"}
     assert not modules & {"sqlalchemy", "starlette", "uvicorn", "botocore", "asyncio", "typer"}

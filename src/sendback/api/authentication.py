@@ -1,4 +1,4 @@
-"""The one verifier: who makes this request. Runs before anything else is looked at."""
+"""Authenticate API requests by their signature, before any other check."""
 
 import hashlib
 import re
@@ -26,9 +26,9 @@ class Authenticator:
         self._region = region
 
     async def authenticate(self, request: SignedRequest, now: datetime) -> Caller:
-        """The caller whose signature it is. Raises `SesError`, `StoreUnavailableError`.
+        """Return the caller who signed the request. Raise `SesError`, `StoreUnavailableError`.
 
-        `now` is the machine's time: a client's clock knows nothing of a shifted one here.
+        `now` is the time of the machine, not of a shifted `Clock`, which clients do not know.
         """
         credentials = read_credentials(request)
         signer = await self._keys.find(credentials.access_key)
@@ -42,10 +42,10 @@ class Authenticator:
 
 
 def call_key(caller: Caller, request: SignedRequest) -> CallKey | None:
-    """Return what an SDK's own retries of this call share; None when it names no invocation.
+    """Return the key that an SDK's retries of this call share; None without an invocation ID.
 
-    Raise `SesError`: InvalidParameterValue for an invocation ID that cannot be remembered, because
-    a retry of its call would bounce twice.
+    Raise `SesError`: InvalidParameterValue for an invocation ID that cannot be stored, because a
+    retry of its call would bounce twice.
     """
     invocation = request.headers.get(INVOCATION_ID, "")
     if not invocation:

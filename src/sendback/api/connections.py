@@ -40,7 +40,7 @@ from uvicorn.protocols.http.httptools_impl import (
     RequestResponseCycle,
 )
 
-from sendback.api.answers import Answer
+from sendback.api.responses import ApiResponse
 from sendback.aws.errors import (
     SesError,
     malformed_http,
@@ -88,7 +88,9 @@ class ConnectionSettings:
 class HttpLimits:
     """What the connections of a process share."""
 
-    def __init__(self, settings: ConnectionSettings, refuse: Callable[[SesError], Answer]) -> None:
+    def __init__(
+        self, settings: ConnectionSettings, refuse: Callable[[SesError], ApiResponse]
+    ) -> None:
         """`refuse` writes an error in SES's form."""
         self.settings = settings
         self.refuse = refuse

@@ -1,7 +1,7 @@
-"""From a signed request to XML: verify, authorize, find the operation, decode, run, encode.
+"""Process a signed request: verify, authorize, find the operation, decode, run, encode.
 
-The only place in which errors become answers. Before the signature is known to be right only the
-query string is read, of which the edge bounds the length; a form is not looked at.
+Only this module turns errors into responses. Before the signature is verified only the query
+string is read, the length of which the HTTP layer bounds; the body is not parsed.
 """
 
 import logging
@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from time import monotonic
 
-from sendback.api.answers import Answer
 from sendback.api.authentication import Authenticator, call_key
 from sendback.api.forms import parse_form
 from sendback.api.operations import OPERATIONS
+from sendback.api.responses import ApiResponse
 from sendback.api.services import Request, Services
 from sendback.aws.errors import SesError, service_unavailable, shown
 from sendback.aws.model import API_VERSION, operation_model, operation_names
@@ -42,7 +42,7 @@ _HEAVY_ANSWERS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    """What a request asks for: the operation, and its parameters as sent, in order."""
+    """The operation that a request names, and its parameters as sent, in order."""
 
     action: str
     pairs: Sequence[tuple[str, str]]
@@ -50,7 +50,7 @@ class _Call:
 
 
 class Dispatcher:
-    """Answers Query requests."""
+    """Handles Query requests."""
 
     def __init__(
         self,
@@ -65,8 +65,8 @@ class Dispatcher:
         self._ids = ids
         self._log_limiter = LogLimiter()
 
-    async def answer(self, request: SignedRequest, origin: CallOrigin) -> Answer:
-        """Whatever the request is, there is an answer in the protocol's form."""
+    async def answer(self, request: SignedRequest, origin: CallOrigin) -> ApiResponse:
+        """Return the response to a request; every error becomes an error response."""
         request_id = self._ids.request()
         try:
             body = await self._run(request, origin, request_id)
@@ -80,15 +80,15 @@ class Dispatcher:
                 log.exception("request %s failed%s", request_id, more)
             text = "The request processing has failed because of an unknown error."
             return self._failure(SesError("InternalFailure", text), request_id)
-        return Answer(200, body, request_id)
+        return ApiResponse(200, body, request_id)
 
-    def refuse(self, error: SesError) -> Answer:
-        """For what cannot even be read as a request."""
+    def refuse(self, error: SesError) -> ApiResponse:
+        """Return the response to a request that cannot be read."""
         return self._failure(error, self._ids.request())
 
     @staticmethod
-    def _failure(error: SesError, request_id: str) -> Answer:
-        return Answer(error.http_status, encode_error(error, request_id), request_id)
+    def _failure(error: SesError, request_id: str) -> ApiResponse:
+        return ApiResponse(error.http_status, encode_error(error, request_id), request_id)
 
     async def _run(self, request: SignedRequest, origin: CallOrigin, request_id: str) -> bytes:
         caller = await self._authenticator.authenticate(request, datetime.now(UTC))

@@ -1,6 +1,6 @@
-"""The HTTP edge: `/` for the Query API, `/healthz`, `/readyz`, `/verify`, SNS's certificate.
+"""The HTTP routes: `/` for the Query API, `/healthz`, `/readyz`, `/verify`, SNS's certificate.
 
-What a request may hold is bounded before it gets here: `connections`.
+`connections` bounds the size of a request before it reaches this module.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -22,7 +22,7 @@ from sendback.store.engine.errors import StoreUnavailableError
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
-# Conditions of policies are held against it, which costs its length. The SDKs' have some hundred.
+# The cost of matching policy conditions grows with it. The SDKs send some hundred characters.
 MAX_USER_AGENT = 2048
 _METHODS = ("GET", "HEAD", "POST")
 
@@ -30,7 +30,8 @@ _METHODS = ("GET", "HEAD", "POST")
 class QueryApi:
     """The ASGI endpoint of the Query API.
 
-    It speaks ASGI itself: Starlette's request and response cost a tenth of a SendBounce.
+    It implements ASGI directly: Starlette's request and response take a tenth of the time of a
+    SendBounce.
     """
 
     def __init__(self, dispatcher: Dispatcher) -> None:
@@ -58,7 +59,7 @@ def http_app(
     certificate: Callable[[str], bytes | None],
     pages: VerificationPages,
 ) -> Starlette:
-    """Return the ASGI application. `certificate` returns what is at a path, or None."""
+    """Return the ASGI application. `certificate` returns the certificate at a path, or None."""
 
     async def healthz(_: Request) -> Response:
         return PlainTextResponse("ok\n")
@@ -107,7 +108,7 @@ async def _read(scope: Scope, receive: Receive, headers: Mapping[str, str]) -> S
 
 
 async def _body(receive: Receive) -> bytes:
-    """Raise `ClientDisconnect` when the client goes away before all of it has come."""
+    """Return the body. Raise `ClientDisconnect` when the client closes the connection first."""
     chunks = []
     while True:
         message = await receive()
@@ -119,7 +120,7 @@ async def _body(receive: Receive) -> bytes:
 
 
 def _headers(scope: Scope) -> dict[str, str]:
-    """The fields by name; several of one name are joined (RFC 9110 §5.3), as they are signed."""
+    """Return the fields by name; those of one name are joined (RFC 9110 §5.3), as when signed."""
     found: dict[str, str] = {}
     several: dict[str, list[str]] = {}
     for octets, value in scope["headers"]:
@@ -134,7 +135,10 @@ def _headers(scope: Scope) -> dict[str, str]:
 
 
 def _origin(scope: Scope, headers: Mapping[str, str]) -> CallOrigin:
-    """Raise `SesError` for a User-Agent that is too long: cut, it could get by a condition."""
+    """Return the origin of a call.
+
+    Raise `SesError` for a User-Agent that is too long: cut, it could bypass a condition.
+    """
     user_agent = headers.get("user-agent", "")
     if len(user_agent) > MAX_USER_AGENT:
         raise invalid_value("User-Agent", f"must be at most {MAX_USER_AGENT} characters")

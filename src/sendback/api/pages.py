@@ -1,7 +1,8 @@
 """The pages that a verification link leads to.
 
 GET shows a page with a button and changes nothing, so that a link scanner verifies nothing; POST
-verifies. No script, nothing from elsewhere, and the link is told to nobody (Referrer-Policy).
+verifies. The pages have no scripts and no external resources, and do not leak the link
+(Referrer-Policy).
 """
 
 import html
@@ -76,12 +77,12 @@ class VerificationPages:
         self._hostname = hostname
 
     async def show(self, request: Request) -> Response:
-        """GET: what the link is worth."""
+        """Return the page for GET, which shows the state of the link."""
         link = _link_in(request.scope["query_string"])
         return self._answer(await self._verification.look_at(link), link)
 
     async def use(self, request: Request) -> Response:
-        """POST: verifies."""
+        """Verify the address, for POST, and return the result page."""
         link = await _link_of_form(request)
         return self._answer(await self._verification.use(link), link)
 
@@ -99,14 +100,14 @@ class VerificationPages:
 
 
 def unavailable() -> Response:
-    """The store does not answer."""
+    """Return the page for an unavailable store."""
     content = "<p>Nothing was changed. Try again in a minute.</p>"
     page = _PAGE.format(title="Not possible at the moment", content=content)
     return _protected(HTMLResponse(page, 503))
 
 
 def _protected(response: Response) -> Response:
-    # Browsers hold form-action against redirects too: where a template's page is, it is not said.
+    # Without form-action: browsers apply it to redirects too, such as those of templates.
     response.headers["Content-Security-Policy"] = (
         "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'"
     )

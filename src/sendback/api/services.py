@@ -1,4 +1,4 @@
-"""What operations are given: the services, and the request as it was verified and decoded."""
+"""The arguments of operations: the services, and the verified and decoded request."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from sendback.store.bouncing.calls import CallKey
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """The use cases that the API offers, and where large requests are worked on."""
+    """The use cases of the API, and the thread for large requests."""
 
     heavy: HeavyWork
     bouncing: Bouncing
@@ -35,7 +35,7 @@ class Services:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A verified call: who makes it, its input as the model types it, what its retries share."""
+    """A verified call: its caller, its input with the model's types, the key of its retries."""
 
     access: Access
     input: Mapping[str, Any]

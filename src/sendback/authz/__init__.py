@@ -1,4 +1,4 @@
-"""Policies: the grammar of IAM's policy language and its evaluation. Pure.
+"""The grammar of IAM's policy language and its evaluation. Pure.
 
-`policy` reads a document, `conditions` knows the operators, `evaluate` decides.
+`policy` parses a document, `conditions` has the operators, `evaluate` decides a request.
 """

@@ -1,17 +1,17 @@
 """Condition operators. IAM User Guide, "Condition operators" and "Multivalued context keys".
 
-One table: each operator says how one value of the policy is held against one of the request,
-whether it is the negation of that, and what a value of the policy must look like. The rules that
-hold for all of them:
+Theory of operation. `OPERATORS` has for each operator the comparison of one value of the policy
+with one of the request, whether the result is negated, and the check of a value of the policy.
+These rules apply to all operators:
 
 | the request's key          | operator | …IfExists | ForAllValues: | ForAnyValue: |
 | -------------------------- | -------- | --------- | ------------- | ------------ |
 | is absent or empty         | false    | true      | true          | false        |
 | is absent, negated operator| true     | true      | true          | false        |
-| has values                 | any matches, none for a negated one | each is right | one is right |
+| has values                 | any matches, none for a negated one | all satisfy  | one satisfies |
 
-Several values in the policy are alternatives: a value of the request matches when it matches one
-of them, and is right for a negated operator when it matches none.
+Several values in the policy are alternatives: a value of the request matches when it matches one of
+them, and satisfies a negated operator when it matches none.
 """
 
 import base64
@@ -34,7 +34,7 @@ from sendback.authz.patterns import (
 )
 from sendback.mail.printable import printable
 
-# What a value of the policy is held against, once its variables are filled in.
+# Compares a value of the policy, with its variables replaced, with a value of the request.
 Matcher = Callable[[str, str], bool]
 PatternMatcher = Callable[[Pattern, str], bool]
 
@@ -48,7 +48,7 @@ _ARN_PARTS = 6
 
 @dataclass(frozen=True, slots=True)
 class Operator:
-    """`compare` for text, or `like` for patterns; `wrong` says what is wrong with a value."""
+    """`compare` is for text, `like` for patterns; `wrong` returns a value's fault or None."""
 
     compare: Matcher | None = None
     like: PatternMatcher | None = None
@@ -58,7 +58,7 @@ class Operator:
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """One operator on one key. `key` is lower case: keys are compared without case."""
+    """One operator on one key. `key` is in lower case, because keys are case-insensitive."""
 
     operator: str
     key: str
@@ -73,7 +73,7 @@ class Condition:
 
 
 def holds(condition: Condition, context: Context, *, variables: bool) -> bool:
-    """Whether the condition is true in the context; see the table at the top."""
+    """Whether the condition is true in the context; see the table above."""
     values = context.get(condition.key, ())
     if condition.operator == NULL:
         return any((wanted.lower() == "true") == (not values) for wanted in condition.values)
@@ -102,7 +102,7 @@ def _holds_without(condition: Condition, *, negated: bool) -> bool:
 def _tests(
     operator: Operator, condition: Condition, context: Context, *, variables: bool
 ) -> list[Callable[[str], bool]]:
-    """One for each value of the policy whose variables have values."""
+    """Return a test for each value of the policy whose variables have values."""
     tests: list[Callable[[str], bool]] = []
     for text in condition.values:
         if operator.like is not None:
@@ -118,12 +118,12 @@ def _tests(
 
 
 def number(text: str) -> Decimal | None:
-    """A number as JSON writes it; None for anything else."""
+    """Return a number in JSON's syntax; None for other texts."""
     return Decimal(text) if _NUMBER.fullmatch(text) else None
 
 
 def moment(text: str) -> float | None:
-    """Unix seconds of an ISO 8601 date (UTC where it names no zone) or of Unix seconds."""
+    """Return the Unix seconds of an ISO 8601 date (default: UTC) or of Unix seconds, else None."""
     if _EPOCH.fullmatch(text):
         return float(text)
     if not _DATE.fullmatch(text):
@@ -137,7 +137,7 @@ def moment(text: str) -> float | None:
 
 @lru_cache(maxsize=1024)
 def network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
-    """An address or a block in CIDR notation."""
+    """Return the network of an address or of a block in CIDR notation; None if invalid."""
     try:
         return ipaddress.ip_network(text, strict=False)
     except ValueError:
@@ -145,7 +145,7 @@ def network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
 
 
 def octets(text: str) -> bytes | None:
-    """Base64."""
+    """Return the octets of base64; None if invalid."""
     try:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
@@ -168,7 +168,7 @@ def _same_octets(wanted: str, value: str) -> bool:
 
 
 def _like_arn(pattern: Pattern, value: str) -> bool:
-    """Part by part: a wildcard does not reach over a colon, but in the last part."""
+    """Whether the ARN matches part by part: only in the last part a wildcard matches a colon."""
     parts = _split_arn(pattern)
     values = value.split(":", _ARN_PARTS - 1)
     if len(parts) != _ARN_PARTS or len(values) != _ARN_PARTS:
@@ -177,7 +177,7 @@ def _like_arn(pattern: Pattern, value: str) -> bool:
 
 
 def _split_arn(pattern: Pattern) -> list[Pattern]:
-    """Cut at the first five colons. One in the value of a variable is a colon too."""
+    """Split at the first five colons, including colons from variables."""
     parts: list[list[str | Wild]] = [[]]
     for piece in pattern:
         if isinstance(piece, Wild):
@@ -190,7 +190,7 @@ def _split_arn(pattern: Pattern) -> list[Pattern]:
 
 
 def _numbers(compare: Callable[[Decimal, Decimal], bool]) -> Matcher:
-    """`compare` is given the request's value, then the policy's."""
+    """Return a matcher; `compare` takes the request's value, then the policy's."""
 
     def run(wanted: str, value: str) -> bool:
         left, right = number(value), number(wanted)

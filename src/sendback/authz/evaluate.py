@@ -1,14 +1,14 @@
-"""Evaluation: what a set of policies says about a request.
+"""Evaluate policies for a request.
 
 Theory of operation. A statement matches a request when each of its elements does: the principal,
-the action, the resource, and every condition. Nothing else counts, so a statement can be looked at
-alone, and the order of statements and policies means nothing:
+the action, the resource, and every condition. Statements are independent of each other, and the
+order of statements and policies is irrelevant:
 
-1. a Deny that matches: denied, whatever else there is;
-2. else an Allow that matches: allowed;
-3. else: denied, for want of permission.
+1. a Deny matches: explicit deny;
+2. else, an Allow matches: allowed;
+3. else: implicit deny.
 
-Two kinds of policies meet in `decide`: those of the resource (sending authorization, of the
+`decide` combines two kinds of policies: those of the resource (sending authorization, of the
 identity's account) and those of the user (of the caller's account; None for a user who is not
 restricted by any, as an account's root is).
 
@@ -31,7 +31,7 @@ from sendback.authz.policy import Effect, Policy, Principal, Statement
 
 @dataclass(frozen=True, slots=True)
 class Requester:
-    """Who asks: a user of an account, by ARN; or a service by its host name."""
+    """The requesting principal: a user of an account, by ARN, or a service, by host name."""
 
     account_id: str
     arn: str
@@ -40,7 +40,7 @@ class Requester:
 
 @dataclass(frozen=True, slots=True)
 class AccessRequest:
-    """What is asked: `ses:SendBounce` on an ARN, in a context of keys in lower case."""
+    """An action such as `ses:SendBounce` on an ARN; the context has keys in lower case."""
 
     requester: Requester
     action: str
@@ -48,49 +48,49 @@ class AccessRequest:
     context: Context
 
 
-class Verdict(Enum):
-    """What policies say."""
+class DecisionType(Enum):
+    """The result of an evaluation, in the terms of the IAM User Guide."""
 
     ALLOWED = auto()
-    DENIED = auto()  # by a statement
-    NOT_ALLOWED = auto()  # by none
+    EXPLICIT_DENY = auto()
+    IMPLICIT_DENY = auto()  # no statement matches
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """A verdict and what decided it: the policy and statement, if one did."""
+    """A result, with the policy and the statement that decided it, if any."""
 
-    verdict: Verdict
+    type: DecisionType
     policy: Policy | None = None
     statement: Statement | None = None
 
     @property
     def is_allowed(self) -> bool:
-        return self.verdict is Verdict.ALLOWED
+        return self.type is DecisionType.ALLOWED
 
     @property
     def decided_by(self) -> str:
-        """`policy name, statement`; empty when no statement decided."""
+        """`policy name, statement`; "" when no statement decided."""
         if self.policy is None or self.statement is None:
             return ""
         return f"{self.policy.name or 'policy'}, {self.statement.label}"
 
 
-_NOT_ALLOWED = Decision(Verdict.NOT_ALLOWED)
-_UNRESTRICTED = Decision(Verdict.ALLOWED)
+_IMPLICIT_DENY = Decision(DecisionType.IMPLICIT_DENY)
+_UNRESTRICTED = Decision(DecisionType.ALLOWED)
 
 
 def evaluate(policies: Iterable[Policy], request: AccessRequest) -> Decision:
-    """What these policies say alone."""
+    """Return the decision of these policies alone."""
     allowed: Decision | None = None
     for policy in policies:
         for statement in policy.statements:
             if mismatch(policy, statement, request) is not None:
                 continue
             if statement.effect is Effect.DENY:
-                return Decision(Verdict.DENIED, policy, statement)
-            allowed = allowed or Decision(Verdict.ALLOWED, policy, statement)
-    return allowed or _NOT_ALLOWED
+                return Decision(DecisionType.EXPLICIT_DENY, policy, statement)
+            allowed = allowed or Decision(DecisionType.ALLOWED, policy, statement)
+    return allowed or _IMPLICIT_DENY
 
 
 def decide(
@@ -100,11 +100,14 @@ def decide(
     resource: Sequence[Policy],
     owned: bool,
 ) -> Decision:
-    """The user's and the resource's policies together; `owned` by the requester's account."""
+    """Return the decision of the user's and the resource's policies together (see the table above).
+
+    `user` is None for an unrestricted user. `owned`: the requester's account owns the resource.
+    """
     of_resource = evaluate(resource, request)
     of_user = _UNRESTRICTED if user is None else evaluate(user, request)
     for decision in (of_resource, of_user):
-        if decision.verdict is Verdict.DENIED:
+        if decision.type is DecisionType.EXPLICIT_DENY:
             return decision
     if owned:
         return of_user if of_user.is_allowed else of_resource
@@ -112,7 +115,7 @@ def decide(
 
 
 def mismatch(policy: Policy, statement: Statement, request: AccessRequest) -> str | None:
-    """Which element of the statement does not match the request; None when all do."""
+    """Return the first element of the statement that does not match the request, or None."""
     if not _is_principal(statement, request.requester):
         return "Principal"
     if not _is_action(statement, request.action):
@@ -143,7 +146,7 @@ def _names(principal: Principal, requester: Requester) -> bool:
 
 
 def _is_action(statement: Statement, action: str) -> bool:
-    """Actions are compared without case."""
+    """Whether the action matches, case-insensitively."""
     name = action.lower()
     if statement.not_actions:
         return not any(matches_text(entry.lower(), name) for entry in statement.not_actions)

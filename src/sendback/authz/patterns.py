@@ -1,11 +1,11 @@
-"""Patterns of policies: `*` and `?`, and the policy variables that may stand in them.
+"""Patterns of policies, with the wildcards `*` and `?` and with policy variables.
 
-A pattern is a tuple of pieces, each a literal text or a wildcard. What a variable stands for is
-never a wildcard, whatever characters it holds (IAM User Guide, "Policy variables").
+A pattern is a tuple of pieces, each a literal text or a wildcard. The value of a variable is
+never a wildcard, whatever its characters (IAM User Guide, "Policy variables").
 
-Cost: matching walks once along the text and once along the pattern. Between two `*`, a literal is
-found by `str.find`; a segment with `?` is tried at all places of the text at once, as the bits of
-an integer. Texts come from requests and are bounded there, patterns by the size of a policy.
+Cost: matching takes one pass over the text and one over the pattern. Between two `*`, a literal is
+found by `str.find`; a segment with `?` is tested at all positions of the text at once, as the bits
+of an integer. Requests bound the texts, the size of a policy bounds the patterns.
 """
 
 import re
@@ -15,7 +15,7 @@ from functools import lru_cache
 
 
 class Wild(Enum):
-    """A piece that stands for other characters."""
+    """A wildcard."""
 
     ANY = auto()  # *, any number of them
     ONE = auto()  # ?
@@ -33,10 +33,10 @@ _VARIABLE = re.compile(
 
 
 def read_pattern(text: str, context: Context, *, variables: bool) -> Pattern | None:
-    """The pattern that the text is in this context; None when a variable in it has no value.
+    """Return the pattern of a text in this context; None when a variable in it has no value.
 
-    `variables` is off for policies of version 2008-10-17, in which `${` means itself. A key with
-    several values cannot be a variable.
+    `variables` is False for policies of version 2008-10-17, in which `${` is literal. A variable
+    whose key has several values has no value.
     """
     if not variables or "${" not in text:
         return _wild(text)
@@ -53,7 +53,7 @@ def read_pattern(text: str, context: Context, *, variables: bool) -> Pattern | N
 
 
 def read_literal(text: str, context: Context, *, variables: bool) -> str | None:
-    """The same for operators that know no wildcards: the text that it is."""
+    """Return the text with its variables replaced; None when one of them has no value."""
     if not variables or "${" not in text:
         return text
     unknown = False
@@ -69,7 +69,7 @@ def read_literal(text: str, context: Context, *, variables: bool) -> str | None:
 
 
 def matches(pattern: Pattern, text: str) -> bool:
-    """Whether the whole text is what the pattern says."""
+    """Whether the pattern matches the whole text."""
     if _width(pattern) > len(text):
         return False
     first, *others = _segments(pattern)
@@ -91,23 +91,23 @@ def matches(pattern: Pattern, text: str) -> bool:
 
 
 def matches_text(pattern: str, text: str) -> bool:
-    """For patterns without variables."""
+    """Whether a pattern without variables matches the whole text."""
     return matches(_wild(pattern), text)
 
 
 @lru_cache(maxsize=1024)
 def _wild(text: str) -> Pattern:
-    """Cut at the wildcards; several `*` are one."""
+    """Return the pieces of a pattern; several `*` in a row are one."""
     return tuple(_WILDCARDS.get(piece[0], piece) for piece in _WILDCARD.split(text) if piece)
 
 
 def _width(pieces: Sequence[str | Wild]) -> int:
-    """The length of the shortest text that they match."""
+    """Return the length of the shortest text that the pieces match."""
     return sum(len(piece) if isinstance(piece, str) else piece is Wild.ONE for piece in pieces)
 
 
 def _segments(pattern: Pattern) -> list[list[str | Wild]]:
-    """What stands before, between and behind the `*`."""
+    """Return the segments before, between and after the `*`."""
     segments: list[list[str | Wild]] = [[]]
     for piece in pattern:
         if piece is Wild.ANY:
@@ -118,7 +118,7 @@ def _segments(pattern: Pattern) -> list[list[str | Wild]]:
 
 
 def _fits(segment: Sequence[str | Wild], text: str, start: int) -> bool:
-    """Whether the segment matches at this place; the text is long enough."""
+    """Whether the segment matches at this position; the text must be long enough."""
     for piece in segment:
         if isinstance(piece, str):
             if not text.startswith(piece, start):
@@ -130,7 +130,7 @@ def _fits(segment: Sequence[str | Wild], text: str, start: int) -> bool:
 
 
 def _find(segment: Sequence[str | Wild], text: str, start: int, end: int) -> int:
-    """The first place from `start` at which the segment matches before `end`; -1: none."""
+    """Return the first position from `start` at which the segment matches before `end`, or -1."""
     if Wild.ONE not in segment:
         return text.find("".join(map(str, segment)), start, end)
     last = end - _width(segment)
@@ -152,7 +152,7 @@ def _find(segment: Sequence[str | Wild], text: str, start: int, end: int) -> int
 
 @lru_cache(maxsize=16)
 def _places(text: str) -> Mapping[str, int]:
-    """The places of each character in the text, as the bits of an integer."""
+    """Return the positions of each character in the text, as the bits of an integer."""
     places: dict[str, list[int]] = {}
     for place, character in enumerate(text):
         places.setdefault(character, []).append(place)

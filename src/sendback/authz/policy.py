@@ -1,4 +1,4 @@
-"""Policy documents: reading one along IAM's grammar, each fault named by its place.
+"""Parse policy documents by IAM's grammar; an error names the faulty element.
 
 Source: IAM User Guide, "Grammar of the IAM JSON policy language"; SES developer guide, "Amazon SES
 policy anatomy". A sending-authorization policy is attached to an identity and names principals; a
@@ -14,11 +14,12 @@ from typing import Any, TypeVar
 
 from sendback.authz.conditions import NULL, OPERATORS, QUANTIFIERS, Condition
 from sendback.authz.patterns import matches_text
+from sendback.errors import SendbackError
 from sendback.mail.printable import printable
 
 MAX_OCTETS = 4096
 _MAX_REASON = 300  # characters
-VERSIONS = ("2008-10-17", "2012-10-17")  # the first is meant when none is named
+VERSIONS = ("2008-10-17", "2012-10-17")  # the first is the default
 
 _ACCOUNT = re.compile(r"\d{12}", re.ASCII)
 _IAM_ARN = re.compile(
@@ -35,8 +36,8 @@ _KEY = re.compile(r"[A-Za-z0-9-]+:[^\s:][^\s]*", re.ASCII)
 T = TypeVar("T")
 
 
-class PolicyError(ValueError):
-    """A document that is no policy; `str` names the place and the reason.
+class PolicyError(SendbackError, ValueError):
+    """An invalid policy; `str(error)` is the element and the reason.
 
     Both may repeat parts of the document: they are cut.
     """
@@ -70,7 +71,7 @@ class Principal:
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """One statement. Of each pair, the one that was written; `sid` or its number names it."""
+    """One statement. Of a pair such as `actions` and `not_actions`, one is empty."""
 
     number: int
     sid: str
@@ -90,7 +91,7 @@ class Statement:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """A policy. `name` is the one that it is attached under."""
+    """A policy. `name` is the name under which it is attached."""
 
     version: str
     statements: tuple[Statement, ...]
@@ -103,7 +104,7 @@ class Policy:
 
 
 def parse_policy(text: str, kind: PolicyKind, name: str = "") -> Policy:
-    """Raises `PolicyError`."""
+    """Return the policy in a JSON document. Raise `PolicyError`."""
     content = _parse_json(text)
     _expect_elements("", content, {"Version", "Id", "Statement"}, {"Statement"})
     version = content.get("Version", VERSIONS[0])
@@ -125,12 +126,12 @@ def _check_sids(statements: Sequence[Statement]) -> None:
 
 
 def compact(text: str) -> str:
-    """The document without insignificant white space (RFC 8259 §2). The text must be JSON."""
+    """Return a JSON document without insignificant white space (RFC 8259 §2)."""
     return _SPACE_OR_STRING.sub(lambda match: match[1] or "", text)
 
 
 def check_identity_policy(policy: Policy, arn: str) -> None:
-    """Holds a sending-authorization policy against its identity. Raises `PolicyError`."""
+    """Raise `PolicyError` unless an identity's policy is for SES and for this identity."""
     for statement in policy.statements:
         place = f"Statement[{statement.number}]"
         for action in (*statement.actions, *statement.not_actions):
@@ -253,7 +254,7 @@ def _conditions(place: str, value: Any) -> tuple[Condition, ...]:
 
 
 def _operator(place: str, name: str) -> tuple[str, str, bool]:
-    """(quantifier, operator, IfExists)."""
+    """Return the quantifier, the operator, and whether IfExists follows."""
     quantifier, colon, rest = name.rpartition(":")
     if colon and quantifier not in QUANTIFIERS:
         raise PolicyError(place, f"{quantifier} is not one of {', '.join(QUANTIFIERS)}")
@@ -275,7 +276,7 @@ def _values(place: str, value: Any, operator: str) -> tuple[str, ...]:
         else:
             raise PolicyError(place, "must be a string, a number, a boolean or a list of them")
     for text in texts:
-        # What a variable will stand for, only the request can tell.
+        # The value of a variable depends on the request.
         fault = None if "${" in text else OPERATORS[operator].wrong(text)
         if fault:
             raise PolicyError(place, fault)
@@ -353,7 +354,7 @@ def _strings(place: str, value: Any) -> tuple[str, ...]:
 
 
 def _as_list(place: str, value: Any) -> list[Any]:
-    """One thing may stand without its brackets."""
+    """Return the list; a single value is a list of one."""
     items = value if isinstance(value, list) else [value]
     if not items:
         raise PolicyError(place, "must not be empty")

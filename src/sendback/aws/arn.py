@@ -18,7 +18,7 @@ class IdentityArn:
 
 
 def parse_identity_arn(text: str) -> IdentityArn:
-    """Raises `ValueError` for what is not the ARN of an SES identity."""
+    """Return the parsed ARN of an SES identity. Raise `ValueError`."""
     pieces = text.split(":", 5)
     kind, _, identity = pieces[-1].partition("/")
     if len(pieces) != 6 or pieces[:3] != ["arn", "aws", "ses"] or kind != "identity":  # noqa: PLR2004
@@ -29,14 +29,14 @@ def parse_identity_arn(text: str) -> IdentityArn:
     return IdentityArn(pieces[3], pieces[4], identity)
 
 
-ROOT_USER = "root"  # an account's own user, which nothing restricts
+ROOT_USER = "root"  # an account's root user, which no policy restricts
 
 
 def root_arn(account_id: str) -> str:
-    """`arn:aws:iam::123456789012:root`: the account itself."""
+    """Return the ARN of an account: `arn:aws:iam::123456789012:root`."""
     return f"arn:aws:iam::{account_id}:root"
 
 
 def user_arn(account_id: str, user: str) -> str:
-    """`arn:aws:iam::123456789012:user/ann`, which error texts name as the caller."""
+    """Return the ARN of a user, such as `arn:aws:iam::123456789012:user/ann`."""
     return f"arn:aws:iam::{account_id}:user/{user}"

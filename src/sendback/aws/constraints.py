@@ -1,8 +1,8 @@
-"""What the live service holds against values and botocore's model does not say.
+"""Constraints that the live SES checks and botocore's model lacks.
 
-Lengths and patterns by shape, the order in which it reports members and writes enums, and the
-parameters whose absence it reports in words of its own. Probed on real SES by others; a table for
-each, so that another observation is another line.
+Lengths and patterns by shape, the order in which SES reports members and enum values, and the
+parameters whose absence has an error text of its own. Observed on the live SES; one table for each
+kind, so that another observation is another line.
 """
 
 import re
@@ -16,7 +16,7 @@ from sendback.aws.errors import violation
 
 @dataclass(frozen=True, slots=True)
 class Constraint:
-    """What a value must do, and whether it does."""
+    """A requirement: its text in violations, and the test of a value."""
 
     text: str
     holds: Callable[[str], bool]
@@ -38,22 +38,23 @@ STRING_CONSTRAINTS: Mapping[str, Sequence[Constraint]] = {
     "ReceiptRuleName": (_NOT_EMPTY, _NAME_PATTERN),
     "ReceiptRuleSetName": (_BLANK_OR_NAME,),
 }
-# Held against each element, reported once, under the list's own path.
+# Checked for each element, reported once, under the list's own path.
 ELEMENT_CONSTRAINTS: Mapping[str, Sequence[Constraint]] = {
     "ReceiptRuleNamesList": (_AT_MOST_100, _NOT_EMPTY, _NAME_PATTERN),
 }
 # SES API: "You must specify at least one …"; the model says it in prose only.
 NONEMPTY_LISTS = frozenset({"BouncedRecipientInfoList"})
 
-# What SES does not document and no real request comes near: names, addresses and ARNs are held
-# against patterns and policies, looked up and repeated in errors, all of which costs their length.
-MAX_STRING = 2048  # if nothing else is said; no limit is lower
+# SES documents no such limits, and real requests are far below them. The cost of matching, looking
+# up and repeating names, addresses and ARNs grows with their length.
+MAX_STRING = 2048  # default; no limit is lower
 MAX_LENGTHS: Mapping[str, int] = {"DiagnosticCode": 4096, "Explanation": 16_384}
 MAX_LIST_LENGTHS: Mapping[str, int] = {"ExtensionFieldList": 100}
-# Bounded by the request alone, or by the operation, in its own words.
+# Bounded only by the size of the request, or by the operation.
 _UNBOUNDED = frozenset({"ExtensionFieldValue", "HeaderValue", "Policy", "TemplateContent"})
 
-# "X is required.", before anything else is looked at; a blank rule set name is none.
+# Reported as "X is required." before all other checks; the value tells whether it counts as
+# missing.
 _REQUIRED_IN_WORDS: Mapping[str, Callable[[str], bool]] = {
     "ReceiptRuleSetName": lambda text: not text.strip(),
     "ReceiptRuleName": lambda _: False,
@@ -73,17 +74,17 @@ _ENUM_ORDER: Mapping[str, Sequence[str]] = {
 
 
 def broken(text: str, constraints: Iterable[Constraint]) -> list[Constraint]:
-    """Those that the text does not satisfy."""
+    """Return the constraints that the text violates."""
     return [constraint for constraint in constraints if not constraint.holds(text)]
 
 
 def max_length(name: str) -> int | None:
-    """The most characters that a string of this shape may have; None: as many as come."""
+    """Return the maximum number of characters of this string shape; None: no limit."""
     return None if name in _UNBOUNDED else MAX_LENGTHS.get(name, MAX_STRING)
 
 
 def missing_parameter(shape: StructureShape, given: Mapping[str, str | None]) -> str | None:
-    """The first required parameter that is missing and reported in words, if any."""
+    """Return the first missing parameter that is reported as "X is required.", or None."""
     for member in shape.required_members:
         is_blank = _REQUIRED_IN_WORDS.get(shape.members[member].name)
         if is_blank and (member not in given or is_blank(given[member] or "")):
@@ -92,7 +93,7 @@ def missing_parameter(shape: StructureShape, given: Mapping[str, str | None]) ->
 
 
 def is_missing(shape: Shape, path: str) -> list[str]:
-    """The violations of a required member that was not sent: a rule's name counts as empty."""
+    """Return the violations for a required member that was not sent."""
     if shape.name == "ReceiptRuleName":
         constraints = STRING_CONSTRAINTS[shape.name]
         return [violation(path, constraint.text) for constraint in constraints]
@@ -100,11 +101,11 @@ def is_missing(shape: Shape, path: str) -> list[str]:
 
 
 def member_order(shape: StructureShape) -> list[tuple[str, Shape]]:
-    """The members in the order in which their violations are reported."""
+    """Return the members in the order in which their violations are reported."""
     names = _MEMBER_ORDER.get(shape.name) or tuple(shape.members)
     return [(name, shape.members[name]) for name in names]
 
 
 def enum_order(name: str, values: Sequence[str]) -> Sequence[str]:
-    """The values in the order in which the violation lists them."""
+    """Return the enum values in the order in which a violation lists them."""
     return _ENUM_ORDER.get(name, values)

@@ -1,24 +1,26 @@
-"""SES errors as types: a wire code, its HTTP status, whose fault it is, and a text.
+"""SES errors: a wire code, its HTTP status, the fault (sender or receiver), and a text.
 
-SES API, "Common Errors"; SES.md of the project records which of them the live service gives. The
-three errors of the HTTP level are those that AWS documents as common to its newer services
-(MalformedHttpRequestException, RequestEntityTooLargeException, RequestTimeoutException), under
-their codes without the suffix, as SES writes all codes. The SDKs repeat a request that timed out.
+Source: SES API, "Common Errors". The three errors of the HTTP level are those that AWS documents as
+common to its newer services (MalformedHttpRequestException, RequestEntityTooLargeException,
+RequestTimeoutException), under their codes without the suffix, as in all SES codes. The SDKs retry
+a request that timed out.
 
-What a request sent is written into an error by `shown`, so that no answer grows with its request.
+Values from a request are inserted into errors by `shown`, so that no response grows with its
+request.
 """
 
 from collections.abc import Mapping
 
+from sendback.errors import SendbackError
 from sendback.mail.printable import printable
 
-# Characters of an error's text, and of each of its members, whatever it is made of.
+# Maximum characters of an error's text, and of each of its members.
 MAX_MESSAGE = 1024
-MAX_VALIDATION_MESSAGE = 4096  # it repeats nothing but the names of members
+MAX_VALIDATION_MESSAGE = 4096  # its only variable parts are names of members
 MAX_MEMBER = 512
 _MAX_VIOLATIONS = 20
 
-# code: HTTP status; everything below 500 is the sender's fault.
+# HTTP status by code; below 500 the fault is the sender's.
 COMMON_ERRORS: dict[str, int] = {
     "AccessDenied": 403,
     "ExpiredToken": 403,
@@ -46,8 +48,8 @@ COMMON_ERRORS: dict[str, int] = {
 }
 
 
-class SesError(Exception):
-    """An error that the caller gets. `members` are the model's extra ones beside Code, Message."""
+class SesError(SendbackError):
+    """An error for the caller. `members` are the model's members other than Code and Message."""
 
     def __init__(
         self,
@@ -57,9 +59,9 @@ class SesError(Exception):
         *,
         http_status: int | None = None,
     ) -> None:
-        """Cut the texts to the characters that they may have.
+        """Cut the texts to their maximum length.
 
-        `http_status` is for an error whose status is not the one that its code usually has.
+        `http_status` replaces the usual status of the code.
         """
         limit = MAX_VALIDATION_MESSAGE if code == "ValidationError" else MAX_MESSAGE
         self.code = code
@@ -73,7 +75,7 @@ class SesError(Exception):
 
     @property
     def http_status(self) -> int:
-        """Of a common error as listed; an operation's own errors are 400."""
+        """The status of a common error as listed; 400 for an operation's own errors."""
         return self._http_status or COMMON_ERRORS.get(self.code, 400)
 
     @property
@@ -87,12 +89,12 @@ def _cut(text: str, limit: int) -> str:
 
 
 def shown(text: str) -> str:
-    """Return what a request sent as an error may repeat it: visible, at most 200 characters."""
+    """Return a text from a request for use in an error: escaped, at most 200 characters."""
     return printable(text)
 
 
 def identities_failed(identity: str, region: str) -> str:
-    """The live service's words for a sender that is not verified."""
+    """Return the live service's text for an unverified sender."""
     return (
         "Email address is not verified. The following identities failed the check in region "
         f"{region.upper()}: {shown(identity)}"
@@ -100,42 +102,42 @@ def identities_failed(identity: str, region: str) -> str:
 
 
 def message_rejected(text: str) -> SesError:
-    """SES API: MessageRejected. The action failed and the message could not be sent."""
+    """Return MessageRejected: the message could not be sent (SES API)."""
     return SesError("MessageRejected", text)
 
 
 def invalid_value(member: str, reason: str) -> SesError:
-    """A value that is well-formed for the model and wrong all the same; names the member.
+    """Return InvalidParameterValue for a member with an invalid value.
 
-    `reason` may repeat the value: it is cut.
+    `reason` may repeat the value: it is cut to 300 characters.
     """
     return SesError("InvalidParameterValue", f"{shown(member)}: {printable(reason, 300)}")
 
 
 def service_unavailable() -> SesError:
-    """The server cannot do it at the moment; the SDKs repeat the call by themselves."""
+    """Return ServiceUnavailable, after which the SDKs retry the call."""
     return SesError(
         "ServiceUnavailable", "The request has failed due to a temporary failure of the server."
     )
 
 
 def malformed_http(text: str, http_status: int = 400) -> SesError:
-    """A request that is wrong at the level of HTTP."""
+    """Return MalformedHttpRequest, for an invalid HTTP request."""
     return SesError("MalformedHttpRequest", text, http_status=http_status)
 
 
 def request_too_large(limit: int) -> SesError:
-    """A body of more than `limit` octets."""
+    """Return RequestEntityTooLarge, for a body of more than `limit` octets."""
     return SesError("RequestEntityTooLarge", f"The request body is larger than {limit} bytes.")
 
 
 def request_timeout() -> SesError:
-    """A request that did not arrive in time."""
+    """Return RequestTimeout, for a request that did not arrive in time."""
     return SesError("RequestTimeout", "The request was not received in time.")
 
 
 def validation_error(violations: list[str]) -> SesError:
-    """All constraint violations in one, in AWS's wording; of very many, the first 20."""
+    """Return ValidationError with the first 20 violations, in AWS's wording."""
     noun = "error" if len(violations) == 1 else "errors"
     listed = violations[:_MAX_VIOLATIONS]
     more = ["…"] if len(violations) > len(listed) else []
@@ -144,5 +146,5 @@ def validation_error(violations: list[str]) -> SesError:
 
 
 def violation(path: str, constraint: str) -> str:
-    """One of them: `Value at 'rule.name' failed to satisfy constraint: Member must …`."""
+    """Return one violation: `Value at 'rule.name' failed to satisfy constraint: Member must …`."""
     return f"Value at '{path}' failed to satisfy constraint: Member must {constraint}"

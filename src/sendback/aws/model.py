@@ -13,17 +13,17 @@ API_VERSION = "2010-12-01"
 
 @cache
 def service_model() -> ServiceModel:
-    """The service model, with shapes resolved as they are asked for."""
+    """Return the service model; its shapes are resolved lazily."""
     return ServiceModel(Loader().load_service_model("ses", "service-2", API_VERSION), "ses")
 
 
 @cache
 def operation_names() -> frozenset[str]:
-    """The names of all operations of the model."""
+    """Return the names of all operations of the model."""
     return frozenset(service_model().operation_names)
 
 
 @cache
 def operation_model(name: str) -> OperationModel:
-    """One operation; `name` must be in `operation_names()`."""
+    """Return the model of an operation; `name` must be in `operation_names()`."""
     return service_model().operation_model(name)

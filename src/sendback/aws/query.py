@@ -1,17 +1,17 @@
-"""The Query protocol, inward: form pairs to values, by the model's shapes.
+"""Decode Query parameters to values, by the model's shapes.
 
-Theory of operation. Names such as `BouncedRecipientInfoList.member.1.Recipient` are cut at the
-dots into a tree; the tree is then read along the operation's input shape. What the shape does
-not know is ignored, as AWS does. What contradicts it (a scalar for a structure, a list index
-that is no number) is `InvalidQueryParameter`; a missing member or an enum violation is collected
+Theory of operation. Names such as `BouncedRecipientInfoList.member.1.Recipient` are split at the
+dots into a tree; the tree is then decoded by the operation's input shape. Unknown members are
+ignored, as by AWS. What contradicts the shape (a scalar for a structure, a list index
+that is not a number) is `InvalidQueryParameter`; a missing member or an enum violation is collected
 into one `ValidationError`.
 
 botocore checks no enum, length or pattern in the client, and its model has no lengths or patterns
-for most shapes; what the live service was seen to hold against a value is in `aws.constraints`.
+for most shapes; the constraints observed on the live service are in `aws.constraints`.
 
 Cost: linear in the octets of the pairs. A name has at most `MAX_NAME` characters and `MAX_DEPTH`
 parts, which is more than any name of the model; a list has at most `MAX_INDEX` members, and an
-index has one spelling. Names that begin with no member of the operation are not cut at all.
+index has one spelling. Names that do not begin with a member of the operation are not split.
 """
 
 import base64
@@ -54,7 +54,7 @@ Value = Any  # str, int, float, bool, bytes, datetime, list[Value] or dict[str, 
 
 @dataclass(slots=True)
 class _Node:
-    """One name's value, its parts below it, or both."""
+    """The value of a name, its child nodes, or both."""
 
     text: str | None = None
     parts: dict[str, "_Node"] = field(default_factory=dict)
@@ -62,15 +62,15 @@ class _Node:
 
 @dataclass(slots=True)
 class _Reader:
-    """Reads one request and collects the violations on the way."""
+    """The violations found in one request so far."""
 
     violations: list[str] = field(default_factory=list)
 
 
 def decode(operation: OperationModel, pairs: Iterable[tuple[str, str]]) -> dict[str, Value]:
-    """The operation's input as the model types it; members that were not sent are absent.
+    """Return the operation's input with the model's types; members that were not sent are absent.
 
-    Raises `SesError`.
+    Raise `SesError`.
     """
     shape = operation.input_shape
     if shape is None:
@@ -148,7 +148,7 @@ def _value(shape: Shape, node: _Node, name: str, path: str, reader: _Reader) -> 
 
 
 def _list(shape: ListShape, node: _Node, name: str, path: str, reader: _Reader) -> list[Value]:
-    """`Name.member.1`, `Name.member.2`, …; `Name=` is how the SDKs write an empty list."""
+    """Return the list in `Name.member.1`, …; `Name=` is the SDKs' form of an empty list."""
     members = node.parts.get("member", _Node())
     if node.text or members.text or node.parts.keys() - {"member"}:
         raise SesError("InvalidQueryParameter", f"{name} is a list: write {name}.member.1, ….")
@@ -186,7 +186,7 @@ def _names(
     constraints: Sequence[Constraint],
     reader: _Reader,
 ) -> list[Value]:
-    """A list whose elements are held against constraints together: one violation, no index."""
+    """Return a list whose invalid elements are reported as one violation without an index."""
     values = [item.text or "" for _, item in sorted(items.items())]
     if any(len(value) > MAX_STRING or broken(value, constraints) for value in values):
         texts = ", ".join(f"Member must {constraint.text}" for constraint in constraints)
@@ -223,7 +223,7 @@ def _scalar(shape: Shape, text: str, name: str) -> Value:
 
 
 def _timestamp(text: str, name: str) -> datetime:
-    """ISO 8601 with optional fraction as the SDKs send it, RFC 822 as the documentation says."""
+    """Return a timestamp in ISO 8601 (sent by the SDKs) or RFC 822 (documented)."""
     try:
         moment = datetime.fromisoformat(text.strip())
     except ValueError:

@@ -1,4 +1,4 @@
-"""The Query protocol, outward: values to XML, by the model's shapes."""
+"""Encode results and errors of the Query protocol as XML, by the model's shapes. Pure."""
 
 import base64
 import re
@@ -18,12 +18,12 @@ _ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;",
 
 
 def escape(text: str) -> str:
-    """Text as element content; what XML cannot hold becomes U+FFFD."""
+    """Return text as element content; characters that XML forbids become U+FFFD."""
     return _NOT_XML.sub("\ufffd", text).translate(_ESCAPES)
 
 
 def encode_success(operation: OperationModel, output: Mapping[str, Any], request_id: str) -> bytes:
-    """`<XResponse><XResult>…</XResult><ResponseMetadata>…`; no result element without a shape."""
+    """Return `<XResponse><XResult>…</XResult><ResponseMetadata>…`; no XResult without a shape."""
     shape = operation.output_shape
     result = ""
     if shape is not None:
@@ -37,7 +37,7 @@ def encode_success(operation: OperationModel, output: Mapping[str, Any], request
 
 
 def encode_error(error: SesError, request_id: str) -> bytes:
-    """`<ErrorResponse><Error><Type>…`; extra members stand beside Code and Message."""
+    """Return `<ErrorResponse><Error><Type>…`; extra members follow Code and Message."""
     extra = "".join(f"<{key}>{escape(text)}</{key}>" for key, text in error.members.items())
     return (
         f'<ErrorResponse xmlns="{NAMESPACE}"><Error><Type>{error.fault}</Type>'

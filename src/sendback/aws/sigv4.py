@@ -1,17 +1,17 @@
-"""Signature Version 4: verifying, in header and in presigned form.
+"""Verify Signature Version 4, in the Authorization header or in a presigned URL. Pure.
 
-Theory of operation. `read_credentials` finds out who claims to have signed and what was signed;
-the edge looks the secret up; `verify` recomputes the signature. Nothing is decided before the
-signature is known to be right, apart from refusing what could never be. Source: "Signature
+Theory of operation. `read_credentials` parses the claimed access key and the signed headers; the
+caller looks up the secret; `verify` recomputes the signature. Before the signature is verified,
+only malformed requests are refused. Source: "Signature
 Version 4 for API requests" (AWS IAM User Guide), and SES's 15-minute window.
 
 Rules: no part of a secret or of an expected signature in any error; comparison in constant time;
 `host` and every `x-amz-*` header that was sent must be signed; the payload hash is that of the
 body received, whatever a header claims.
 
-Everything here comes from an unauthenticated client. The edge bounds the header section and the
-query; the canonical request is not longer than these, because no header may be signed twice. What
-is looked up or hashed (access key, session token, signature) is printable ASCII.
+All input is from an unauthenticated client. The HTTP layer bounds the header section and the query;
+the canonical request is not longer than these, because no header may be signed twice. Access key,
+session token and signature are checked to be printable ASCII before they are looked up or hashed.
 """
 
 import hashlib
@@ -42,7 +42,7 @@ _STAMP = re.compile(r"(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)Z", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class SignedRequest:
-    """What was received. Header names are lower case; query pairs are decoded, in order."""
+    """A received request. Header names are in lower case; query pairs are decoded, in order."""
 
     method: str
     path: str
@@ -53,7 +53,7 @@ class SignedRequest:
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """The claim that came with a request; nothing in it is to be trusted before `verify`."""
+    """The claimed credentials of a request, not to be trusted before `verify`."""
 
     access_key: str
     scope_date: str
@@ -72,7 +72,11 @@ class Credentials:
 
 
 def read_credentials(request: SignedRequest) -> Credentials:
-    """Raises `SesError`: MissingAuthenticationToken, IncompleteSignature, …Combination."""
+    """Return the claimed credentials of a request.
+
+    Raise `SesError`: MissingAuthenticationToken, IncompleteSignature, InvalidClientTokenId or
+    InvalidParameterCombination.
+    """
     header = request.headers.get("authorization")
     query = dict(request.query)
     presigned = "X-Amz-Signature" in query or "X-Amz-Credential" in query
@@ -91,7 +95,7 @@ def read_credentials(request: SignedRequest) -> Credentials:
 def verify(
     request: SignedRequest, credentials: Credentials, secret: str, region: str, now: datetime
 ) -> None:
-    """Returns when `secret` made the signature, for this region, in time. Raises `SesError`."""
+    """Raise `SesError` unless `secret` made the signature, for this region and in time."""
     _check_scope(credentials, region)
     _check_signed_headers(request, credentials)
     if not _is_signed(request, credentials, secret):
@@ -135,7 +139,7 @@ def _from_header(header: str, headers: Mapping[str, str]) -> Credentials:
 
 
 def _header_parts(text: str) -> dict[str, str]:
-    """Read `Credential=…, SignedHeaders=…, Signature=…`; of what occurs twice, the last."""
+    """Return the parts of `Credential=…, SignedHeaders=…, Signature=…`, the last of each name."""
     pieces = text.split(",", _MAX_HEADER_PARTS)
     if len(pieces) > _MAX_HEADER_PARTS:
         raise _incomplete("The Authorization header has too many parts.")
@@ -192,13 +196,13 @@ def _credentials(
 
 
 def _check_token(text: str, limit: int) -> None:
-    """What no key or token ever was: NUL, a lone surrogate, a blank, too much of it."""
+    """Raise `SesError` for a malformed key or token: too long, or not printable ASCII."""
     if len(text) > limit or not _PRINTABLE.fullmatch(text):
         raise invalid_token()
 
 
 def invalid_token() -> SesError:
-    """SES API, common errors: the access key or session token is unknown."""
+    """Return InvalidClientTokenId: the access key or session token is unknown (SES API)."""
     return SesError(
         "InvalidClientTokenId", "The security token included in the request is invalid."
     )
@@ -266,7 +270,7 @@ def _check_time(credentials: Credentials, now: datetime) -> None:
 
 @lru_cache(maxsize=1024)
 def _signing_key(secret: str, date: str, region: str, service: str) -> bytes:
-    """Four HMACs that are the same all day long for a key: cached, they halve the work."""
+    """Return the signing key, which is constant for a day: caching it halves the work."""
     key = f"AWS4{secret}".encode()
     for part in (date, region, service, "aws4_request"):
         key = hmac.new(key, part.encode(), hashlib.sha256).digest()

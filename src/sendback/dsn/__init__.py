@@ -1,7 +1,7 @@
 """Delivery status notifications: RFC 3464 in the container of RFC 6522.
 
 A library of its own: `compose` writes a bounce as bytes, `parse` reads one, `reasons` knows the
-standard reasons. It does no I/O, asks no clock and makes no IDs; all of that is given to it.
+standard reasons. It must not do I/O, read a clock or make IDs; the caller passes these values.
 
     >>> from datetime import UTC, datetime
     >>> from sendback.dsn import Action, MtaName, RecipientFields, Report, parse_address

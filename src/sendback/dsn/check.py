@@ -1,9 +1,9 @@
-"""Judges a bounce of any producer against the standards: each finding with its section.
+"""Check a bounce from any producer against the standards.
 
-Theory of operation. The message is cut apart by `mime`, and every rule is a function that looks at
-one thing and yields what it finds. Nothing is shared with `compose`: what writes must not judge
-itself. A rule says what a text of a standard asks for; what is merely unusual is no finding.
-`mime` reads leniently; each thing that it overlooks and a standard forbids has a rule here.
+Theory of operation. `mime` splits the message into parts, and each rule is a function that yields
+its findings. No code is shared with `compose`, so that the checks are independent of the writer. A
+rule is a requirement of a standard; what is merely unusual is not a finding. `mime` reads
+leniently; each fault that it tolerates and a standard forbids has a rule here.
 """
 
 import re
@@ -35,7 +35,7 @@ _SHOWN = 60  # characters of a value
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What is wrong: the section that says so, where, and the rule in words."""
+    """A violation: the section of the standard, the place in the message, and the rule."""
 
     section: str
     where: str
@@ -74,10 +74,10 @@ _REGISTERED = {"localized-diagnostic", "localized-description"}
 
 
 def check(message: bytes) -> list[Finding]:
-    """Return what is found, in the order of the message; an empty list is a clean bounce.
+    """Return the findings, in the order of the message; none for a correct bounce.
 
-    Never raises, whatever the octets; work and memory are linear in their size. Of more than
-    `MAX_FINDINGS` findings the first are returned.
+    Never raises, whatever the octets; work and memory are linear in their size. At most
+    `MAX_FINDINGS` findings are returned.
     """
     found = list(islice(_findings(message), MAX_FINDINGS + 1))
     if len(found) > MAX_FINDINGS:
@@ -98,7 +98,7 @@ def _findings(message: bytes) -> Findings:
 
 
 def _report(whole: Part, budget: Budget) -> Findings:
-    """Judge the report that would be read, else the first part that says it is one."""
+    """Check the report that `parse` would read, else the first part with its type."""
     found = find_reports(whole, Budget())
     if found is not None:
         container, reports = found
@@ -175,7 +175,7 @@ def _type_of_container(whole: Part) -> Findings:
 
 
 def _kinds(parts: Sequence[Part]) -> Findings:
-    """RFC 6522 §3: the report is the second part, and nothing else is."""
+    """Check that the report is the second part (RFC 6522 §3)."""
     kinds = [printable(part.media_type, _SHOWN) for part in parts]
     if len(kinds) > 1 and kinds[1] not in _REPORTS:
         yield Finding("RFC 6522 §3", "part 2", f"is {kinds[1] or 'untyped'}, not a delivery status")
@@ -298,7 +298,7 @@ def _date(value: str, where: str) -> Findings:
 
 
 def _exists(match: re.Match[str]) -> bool:
-    """Whether there is such a day, hour (a leap second counts, §3.3) and zone."""
+    """Whether the day, the time (a leap second is valid, §3.3) and the zone exist."""
     months = _MONTHS.split()
     day, month, year, hour, minute, second, _, zone_minute = match.groups("0")
     if month not in months or int(second) > 60 or int(zone_minute) > 59:  # noqa: PLR2004

@@ -1,13 +1,12 @@
-"""Writes a bounce as bytes: RFC 3464 in RFC 6522's multipart/report.
+"""Write a bounce as bytes: RFC 3464 in RFC 6522's multipart/report.
 
 The form is that of recorded Amazon SES bounces (header order, part descriptions, field order),
 because bounce readers are tuned to it; where SES departs from the standard, the standard wins.
 
 Theory of operation. Every header field and DSN field goes through `fields.write_field`, which
-refuses what could become structure. The human part has every character that could end a line
-normalised and is encoded. The returned header section is spliced in octet for octet, or encoded
-as a whole. The boundary is compared with all of it. So no input makes a header, a recipient or a
-part that was not asked for.
+refuses values that could become structure. In the human part line ends are normalised, and it is
+encoded. The returned header section is copied octet for octet, or encoded as a whole. The boundary
+must not occur in any part. So no input can inject a header, a recipient or a part.
 """
 
 import re
@@ -44,11 +43,11 @@ _BOUNDARY = re.compile(r"[A-Za-z0-9=_.-]{1,60}")
 
 
 def compose(bounce: Bounce, boundary: str, texts: Texts = ENGLISH) -> bytes:
-    """The bounce as it goes over the wire, CRLF throughout, not dot-stuffed.
+    """Return the bounce as octets for SMTP, with CRLF line ends, not dot-stuffed.
 
-    `boundary` is a random string of letters and digits that the caller makes; when it occurs in
-    the content (nobody can have known it) it is lengthened until it does not. `texts` writes the
-    human part when the bounce has no explanation. Raises `DsnError`.
+    `boundary` is a random string of letters and digits that the caller makes; it is
+    lengthened until it does not occur in the content. `texts` writes the
+    human part when the bounce has no explanation. Raise `DsnError`.
     """
     if not _BOUNDARY.fullmatch(boundary):
         raise DsnError("boundary", "is 1 to 60 letters, digits and any of = _ . -")
@@ -73,7 +72,7 @@ def compose(bounce: Bounce, boundary: str, texts: Texts = ENGLISH) -> bytes:
 
 
 def _occurs(boundary: bytes, part: bytes) -> bool:
-    """Whether it does. In a large part a missing octet is found thirty times as fast."""
+    """Whether the part contains the boundary. A search for single octets is 30 times as fast."""
     if len(part) > _LARGE and any(part.find(octet) < 0 for octet in set(boundary)):
         return False
     return boundary in part
@@ -99,7 +98,7 @@ def _header(bounce: Bounce, boundary: str) -> Iterator[bytes]:
 
 
 def _to(bounce: Bounce) -> bytes:
-    """The reverse-path alone; raw UTF-8 only where SMTPUTF8 is needed anyway (RFC 6532)."""
+    """Return the To field, with the reverse-path; UTF-8 only for SMTPUTF8 (RFC 6532)."""
     if bounce.to.needs_smtputf8:
         return write_utf8_field("To", str(bounce.to))
     return write_field("To", bounce.to.in_header)
@@ -133,7 +132,7 @@ def _human_part(bounce: Bounce, texts: Texts) -> bytes:
 
 
 def _encoded_text(text: str) -> tuple[str, str, str]:
-    """Charset, transfer encoding and content, ASCII with CR LF, without its last line end."""
+    """Return charset, transfer encoding and ASCII content with CRLF, without the last CRLF."""
     if len(text) <= MAX_LINE and not _UNUSUAL.search(text):  # the generated English, mostly
         return "us-ascii", "7bit", text.replace("\n", "\r\n")
     lines = [_CONTROL.sub("", line) for line in _LINE_END.split(text)]
@@ -144,7 +143,7 @@ def _encoded_text(text: str) -> tuple[str, str, str]:
 
 
 def _quoted_printable(line: bytes) -> bytes:
-    """One line without its end (RFC 2045 §6.7); soft breaks are CRLF as all else."""
+    """Return an encoded line without its end (RFC 2045 §6.7); soft breaks have CRLF."""
     return b2a_qp(line, istext=False).replace(b"=\n", b"=\r\n")
 
 
@@ -173,7 +172,7 @@ def _message_fields(report: Report) -> Iterator[bytes]:
 
 
 def _recipient_fields(recipient: RecipientFields) -> Iterator[bytes]:
-    """In the order of recorded SES bounces; RFC 3464 §2.3 prescribes none."""
+    """Yield the fields in the order of recorded SES bounces; RFC 3464 §2.3 prescribes none."""
     yield write_field("Action", recipient.action.value)
     yield write_field("Final-Recipient", final_recipient(recipient.final_recipient))
     if recipient.original_recipient:  # RFC 3464 §2.3.1
@@ -199,7 +198,7 @@ def _extensions(fields: tuple[ExtensionField, ...]) -> Iterator[bytes]:
 
 
 def _returned_part(returned: Returned) -> tuple[bytes, bytes]:
-    """Its header and its content: apart, because the content may be large."""
+    """Return header and content of the part separately, because the content may be large."""
     if isinstance(returned, ReturnedMessage):
         encoding = "8bit" if returned.needs_8bitmime else "7bit"
         return _returned_header("message/rfc822", encoding), returned.octets
@@ -219,5 +218,5 @@ def _returned_header(media_type: str, encoding: str) -> bytes:
 
 
 def _encode(data: bytes) -> bytes:
-    """Quoted-printable, in which a CR or LF that is no line end is an octet like any other."""
+    """Return quoted-printable octets; a bare CR or LF is encoded."""
     return b"\r\n".join(_quoted_printable(line) for line in data.split(b"\r\n"))

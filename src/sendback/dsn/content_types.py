@@ -1,7 +1,7 @@
-"""Content-Type and its parameters as mail of any producer writes them: linear and bounded.
+"""Parse Content-Type and its parameters from any producer, in linear time and with limits.
 
-Read are comments (RFC 2045 §5.1), quoted strings, parameters in pieces and with a charset
-(RFC 2231), and the usual mistakes: a quote that is not closed, blanks around `=` and `/`, values
+Supported are comments (RFC 2045 §5.1), quoted strings, parameters in pieces and with a charset
+(RFC 2231), and common mistakes: a quote that is not closed, blanks around `=` and `/`, values
 with characters that would need quotes. Octets are read as Latin-1, so that a boundary is compared
 octet for octet.
 """
@@ -40,7 +40,7 @@ class ContentType:
 
 
 def parse_content_type(value: bytes) -> ContentType:
-    """Return what the value of a Content-Type field says; never raises."""
+    """Return the parsed value of a Content-Type field; never raises."""
     text = value[:MAX_OCTETS].decode("latin-1")
     position = _skip_blanks(text, 0)
     main = _TYPE_TOKEN.match(text, position)
@@ -57,8 +57,8 @@ def parse_content_type(value: bytes) -> ContentType:
 def without_comments(text: str) -> str:
     """Return the text without its comments, nested ones too (RFC 5322 §3.2.2), stripped.
 
-    Parentheses in quoted strings are text. A comment that is not closed goes to the end; a quote
-    that is not closed is a character like others.
+    Parentheses in quoted strings are text. An unclosed comment extends to the end; an unclosed
+    quote is an ordinary character.
     """
     kept = []
     position = 0

@@ -1,8 +1,10 @@
-"""What `sendback.dsn` raises."""
+"""The error of values that cannot be in a DSN."""
+
+from sendback.errors import SendbackError
 
 
-class DsnError(ValueError):
-    """A field's value cannot stand in a DSN: `field` names it, `rule` says why."""
+class DsnError(SendbackError, ValueError):
+    """An invalid value in a DSN: `field` names it, `rule` is the reason."""
 
     def __init__(self, field: str, rule: str) -> None:
         super().__init__(f"{field}: {rule}")

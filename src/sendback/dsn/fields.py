@@ -1,6 +1,6 @@
-"""The one writer of header fields and DSN fields. Nothing from outside becomes structure here.
+"""Write header fields and DSN fields. No value from outside can become structure.
 
-A value with a line end, a control character or a non-ASCII character is refused, never mended;
+A value with a line end, a control character or a non-ASCII character is refused;
 a long one is folded at white space (RFC 5322 §2.2.3) and no line passes 998 octets (§2.1.1).
 """
 
@@ -20,8 +20,8 @@ _XTEXT_ESCAPED = re.compile(r"[^!-*,-<>-\[\]-~]")
 
 
 def check_value(name: str, value: str) -> None:
-    """Returns when `write_field` can write the value. Raises `DsnError` that names the field."""
-    # The two methods are the fast half of the rule: they agree to all that it allows but a tab.
+    """Raise `DsnError`, with the field's name, unless `write_field` can write the value."""
+    # The two methods are faster; they accept all valid values without a tab.
     if not (value.isascii() and value.isprintable()) and not _PLAIN.fullmatch(value):
         raise DsnError(name, "line ends, control characters and non-ASCII are not allowed")
     # Stripped before it is folded: `_WORD` would look at trailing blanks once for each of them.
@@ -33,7 +33,7 @@ def check_value(name: str, value: str) -> None:
 
 
 def write_field(name: str, value: str) -> bytes:
-    """`name: value` CRLF, folded. Raises `DsnError` that names the field."""
+    """Return `name: value` and CRLF, folded. Raise `DsnError` with the field's name."""
     check_value(name, value)
     value = value.strip(" \t")
     if len(name) + 2 + len(value) > FOLD_AT:
@@ -42,7 +42,7 @@ def write_field(name: str, value: str) -> bytes:
 
 
 def write_utf8_field(name: str, value: str) -> bytes:
-    """A field of an SMTPUTF8 message (RFC 6532): `value` has been parsed as an address."""
+    """Return a field of an SMTPUTF8 message (RFC 6532); `value` must be a parsed address."""
     return f"{name}: {value}\r\n".encode()
 
 
@@ -63,9 +63,9 @@ def _fold(name: str, value: str) -> str:
 
 
 def final_recipient(address: Address) -> str:
-    """`rfc822; bob@example.com`; `utf-8; …` only for a non-ASCII local part (RFC 6533 §3).
+    """Return `rfc822; bob@example.com`; `utf-8; …` only for a non-ASCII local part (RFC 6533 §3).
 
-    A non-ASCII domain is written in A-labels: the usual readers skip what is not rfc822.
+    A non-ASCII domain is written in A-labels: common readers ignore types other than rfc822.
     """
     if address.needs_smtputf8:
         return "utf-8; " + encode_utf8_xtext(f"{address.local}@{address.ascii_domain}")
@@ -73,14 +73,14 @@ def final_recipient(address: Address) -> str:
 
 
 def original_recipient(original: OriginalRecipient) -> str:
-    """`rfc822; Bob@example.com` as ORCPT gave it (RFC 3464 §2.3.1, RFC 6533 §3)."""
+    """Return `rfc822; Bob@example.com`, from ORCPT (RFC 3464 §2.3.1, RFC 6533 §3)."""
     if original.address_type.lower() == "utf-8":
         return f"{original.address_type}; {encode_utf8_xtext(original.address)}"
     return f"{original.address_type}; {original.address}"
 
 
 def encode_utf8_xtext(text: str) -> str:
-    """RFC 6533 §3: hexadecimal for what is not printable ASCII, for backslash, `+`, `=`, space."""
+    """Return utf-8-addr-xtext, with other characters in hexadecimal (RFC 6533 §3)."""
     return _XTEXT_ESCAPED.sub(lambda match: f"\\x{{{ord(match[0]):02X}}}", text)
 
 

@@ -1,9 +1,9 @@
 """The groups of a delivery status (RFC 3464 §2.1): one about the message, one for each recipient.
 
-`read_blocks` is what empty lines separate, for who judges a report; `read_groups` is what the
-fields mean, however they were separated, for who reads one: the fields about the message may be
-missing, or share a block with the first recipient; recipients may follow each other without an
-empty line; a recipient's fields may be torn apart by one.
+`read_blocks` returns the blocks between empty lines, for `check`; `read_groups` returns the fields
+of the message and of each recipient, however they were separated, for `parse`: the fields about the
+message may be missing, or share a block with the first recipient; recipients may follow each other
+without an empty line; an empty line may split a recipient's fields.
 """
 
 from collections.abc import Iterator, Sequence
@@ -65,7 +65,7 @@ def read_blocks(content: bytes, budget: Budget) -> list[Fields]:
 
 
 def read_groups(blocks: Sequence[Fields]) -> Groups:
-    """Return what the blocks say about the message and about each recipient."""
+    """Return the fields about the message and about each recipient."""
     message: list[tuple[str, str]] = []
     recipients: list[Fields] = []
     for number, block in enumerate(blocks):

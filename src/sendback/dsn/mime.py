@@ -1,11 +1,11 @@
-"""Cutting a message of any producer into its parts: lenient, linear, bounded. For readers of DSNs.
+"""Split a message from any producer into its parts, leniently, in linear time, with limits.
 
 Theory of operation. The line ends are made CRLF once, and a part is a span of the message: its
-octets are copied when a leaf is read, not before. A multipart is cut by its own boundary, then
+octets are copied when a leaf is read, not before. A multipart is split by its own boundary, then
 each of its parts by theirs, so each level of nesting reads the message once; there are at most
-`MAX_DEPTH`. What is inside message/rfc822 belongs to another mail and is not looked at.
+`MAX_DEPTH`. What is inside message/rfc822 belongs to another mail and is not read.
 
-How much of a message is read has limits; past them `TooComplexError` is raised.
+A message that exceeds the limits below raises `TooComplexError`.
 """
 
 import re
@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from sendback.dsn.content_types import ContentType, parse_content_type
+from sendback.errors import SendbackError
 from sendback.mail.charsets import decode_charset
 
 MAX_DEPTH = 20
@@ -31,12 +32,12 @@ _NOT_BASE64 = bytes(
 Fields = tuple[tuple[str, str], ...]
 
 
-class TooComplexError(ValueError):
-    """The message has more parts or fields than are read; `str` says of what and how many."""
+class TooComplexError(SendbackError, ValueError):
+    """The message has too many parts or fields; `str(error)` names the limit."""
 
 
 class Budget:
-    """How much may still be read of one message."""
+    """The numbers of fields and parts that may still be read of one message."""
 
     def __init__(self) -> None:
         self._fields = MAX_FIELDS
@@ -128,13 +129,13 @@ def with_crlf(octets: bytes) -> bytes:
 
 
 def all_values(fields: Fields, name: str) -> list[str]:
-    """The values of every field of that name, in any case."""
+    """Return the values of every field of that name, case-insensitively."""
     wanted = name.lower()
     return [value for key, value in fields if key.lower() == wanted]
 
 
 def first_value(fields: Fields, name: str) -> str:
-    """The first of them, or an empty text."""
+    """Return the value of the first field of that name, or ""."""
     wanted = name.lower()
     return next((value for key, value in fields if key.lower() == wanted), "")
 

@@ -1,7 +1,7 @@
 """The model of a bounce: frozen values that `compose` writes.
 
 A value that exists is valid as far as one field goes: each class checks its own members when it
-is made and raises `DsnError`, so that the writer never meets a status that is none.
+is created and raises `DsnError`, so that the writer never gets an invalid status.
 """
 
 import re
@@ -89,7 +89,7 @@ class MtaName:
 
     @classmethod
     def from_text(cls, text: str, field: str) -> "MtaName":
-        """Reads `dns; mx.example.com`. Raises `DsnError` that names `field`."""
+        """Return the name in `dns; mx.example.com`. Raise `DsnError` with `field`."""
         mta_type, semicolon, name = text.partition(";")
         if not semicolon:
             raise DsnError(field, f"{text!r} is not of the form 'mta-name-type; mta-name'")
@@ -149,7 +149,7 @@ class RecipientFields:
 
 
 def _check_diagnostic(text: str) -> None:
-    """RFC 3464 §2.3.6: `type; text`."""
+    """Raise `DsnError` unless the text is `type; text` (RFC 3464 §2.3.6)."""
     check_value("Diagnostic-Code", text)
     diagnostic_type, semicolon, _ = text.partition(";")
     if not semicolon or not _TYPE.fullmatch(diagnostic_type.strip(" \t")):
@@ -181,7 +181,7 @@ class ReturnedHeaders:
 
 @dataclass(frozen=True, slots=True)
 class ReturnedMessage:
-    """The whole original, which goes back octet for octet or not at all.
+    """The whole original, returned octet for octet.
 
     `message/rfc822` is never encoded (RFC 2046 §5.2.1), so a message that mail cannot carry as it
     is (a bare line end, a NUL, a line over 998 octets) is refused with `DsnError`.
@@ -219,11 +219,11 @@ class Bounce:
 
     @property
     def needs_8bitmime(self) -> bool:
-        """Whether the peer must take 8-bit content (RFC 6152)."""
+        """Whether the server must support 8BITMIME (RFC 6152)."""
         whole = self.returned
         return isinstance(whole, ReturnedMessage) and whole.needs_8bitmime
 
     @property
     def needs_smtputf8(self) -> bool:
-        """Whether the peer must take internationalized addresses (RFC 6531)."""
+        """Whether the server must support SMTPUTF8 (RFC 6531)."""
         return self.to.needs_smtputf8

@@ -1,9 +1,9 @@
-"""Reads a DSN of any producer: written apart from `compose`, so that each can judge the other.
+"""Parse a DSN from any producer. Independent of `compose`, so that each can test the other.
 
-It is lenient about form, in what RFC 3464 and RFC 6522 ask of writers: any multipart around the
+It is lenient about form, which RFC 3464 and RFC 6522 prescribe to writers: any multipart around the
 report, any encoding and line ends, groups that are not separated as they should be. It is strict
-about meaning: a report inside the returned mail is about another mail; a report that names no
-recipient is none.
+about meaning: a report inside the returned mail is about another mail; a report without a
+recipient is not a DSN.
 """
 
 import re
@@ -26,6 +26,7 @@ from sendback.dsn.mime import (
     first_value,
     read_message,
 )
+from sendback.errors import SendbackError
 
 _UTF8_XTEXT = re.compile(r"\\x\{([0-9A-Fa-f]{1,6})\}")
 _ADDRESS_TYPE = re.compile(r"[A-Za-z0-9/_-]++\s*+;")
@@ -43,8 +44,8 @@ _RETURNED = frozenset(
 )
 
 
-class NotADsnError(ValueError):
-    """The message has no delivery status that reports on a recipient; `str` says what is missing.
+class NotADsnError(SendbackError, ValueError):
+    """The message has no delivery status that reports on a recipient; `str(error)` is the reason.
 
     Also a message with more parts or fields than are read.
     """
@@ -99,7 +100,7 @@ class ParsedDsn:
 
 
 def parse(message: bytes) -> ParsedDsn:
-    """Read one DSN. Raises `NotADsnError`, and nothing else for any octets.
+    """Return the parsed DSN. Raise `NotADsnError`, and nothing else for any octets.
 
     Work and memory are linear in the size of the message.
     """
@@ -187,7 +188,7 @@ def _explanation(whole: Part, container: Part, position: int) -> str:
 
 
 def _rank(leaf: Part) -> int | None:
-    """Return how good a text for people it is, 0 the best; None: it is none."""
+    """Return the rank of a part as the text for people, 0 the best; None: unsuitable."""
     kind = leaf.media_type
     if kind in {"text/plain", ""} or "/" not in kind:  # RFC 2045 §5.2: the default
         return 0
@@ -195,11 +196,11 @@ def _rank(leaf: Part) -> int | None:
         return None
     if kind.startswith("text/"):
         return 1
-    return 2 if is_report(leaf) else None  # a report on nobody: some put their text there
+    return 2 if is_report(leaf) else None  # without a recipient: some put their text there
 
 
 def _returned(container: Part, position: int) -> Part | None:
-    """Return what goes back of the mail: behind the reports, by its type if possible."""
+    """Return the returned mail: after the reports, by its type if possible."""
     behind = container.children[position + 1 :]
     likely = [part for part in behind if part.media_type in _RETURNED]
     anywhere = [part for part in container.children if part.media_type in _RETURNED]

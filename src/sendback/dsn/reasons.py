@@ -1,4 +1,4 @@
-"""The reasons that SES knows by name (SES API: BounceType), as reply, status and text."""
+"""The reasons that SES has by name (SES API: BounceType), as reply, status and text."""
 
 from dataclasses import dataclass
 

@@ -1,10 +1,10 @@
-"""What enhanced status codes mean: RFC 3463 and the IANA registry that it began."""
+"""The texts of enhanced status codes: RFC 3463 and its IANA registry."""
 
 import re
 
 _STATUS = re.compile(r"[245]\.(\d{1,3}\.\d{1,3})")
 
-# By subject and detail; the class (2, 4, 5) says how lasting it is.
+# By subject and detail; the class (2, 4, 5) is the permanence.
 STATUS_TEXTS: dict[str, str] = {
     "0.0": "Other undefined Status",
     "1.0": "Other address status",
@@ -90,6 +90,6 @@ STATUS_TEXTS: dict[str, str] = {
 
 
 def status_text(status: str) -> str:
-    """`5.2.2` is `Mailbox full`; what is not registered, or no status, is an empty text."""
+    """Return the registered text of a status, such as `Mailbox full` for `5.2.2`, or ""."""
     match = _STATUS.match(status)
     return STATUS_TEXTS.get(match[1], "") if match else ""

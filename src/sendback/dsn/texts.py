@@ -1,15 +1,14 @@
 """The human part of a bounce: which address, what happened, why, what to do, the details.
 
 Theory of operation. A language is a TOML file of short texts. `first_line` opens the message; for
-each recipient `happened` says what became of it; `why` and `what_to_do` are chosen by the status
-(RFC 3463), the most exact entry winning: `2.2` for x.2.2, then `2` for any x.2.x, then `default`.
+each recipient `happened` is the result; `why` and `what_to_do` are chosen by the status
+(RFC 3463), by the most specific entry: `2.2` for x.2.2, then `2` for any x.2.x, then `default`.
 Texts may hold placeholders, the same everywhere:
 
     {reporting_mta}  {arrival_date}
     {recipient}  {status}  {diagnostic}  {remote_mta}      not in first_line, report_line, details
 
-Whatever a placeholder brings in comes from outside; it is put in as text, once, and is never looked
-at for placeholders itself.
+The values of placeholders are untrusted; placeholders in them are not replaced.
 """
 
 import re
@@ -20,6 +19,7 @@ from functools import cache
 from importlib.resources import files
 
 from sendback.dsn.model import Action, RecipientFields, Report
+from sendback.errors import SendbackError
 from sendback.mail.dates import format_date
 
 MESSAGE_PLACEHOLDERS = ("reporting_mta", "arrival_date")
@@ -34,8 +34,8 @@ _MAX_TAG = 35
 _DIGITS = re.compile(r"[245]\.(\d+)\.(\d+)")
 
 
-class TextsError(ValueError):
-    """A file of texts that cannot be used; says which entry and why."""
+class TextsError(SendbackError, ValueError):
+    """An invalid file of texts; `str(error)` names the entry and the reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class Texts:
     what_to_do: Mapping[str, str]
 
     def explain(self, report: Report) -> str:
-        """The whole text, lines ended by LF."""
+        """Return the whole text, with LF line ends."""
         failed = any(recipient.action is Action.FAILED for recipient in report.recipients)
         general = _message_values(report)
         lines = [_fill(self.first_line if failed else self.report_line, general)]
@@ -102,7 +102,7 @@ def _fill(text: str, values: Mapping[str, str]) -> str:
 
 
 def parse_texts(language: str, toml: str) -> Texts:
-    """Reads a language file. Raises `TextsError`."""
+    """Return the texts in a language file. Raise `TextsError`."""
     if not _LANGUAGE.fullmatch(language):
         raise TextsError(f"{language!r} is not a language tag such as de or pt-br")
     try:
@@ -154,7 +154,7 @@ def _text(language: str, name: str, value: object, allowed: tuple[str, ...] = PL
 
 @cache
 def builtin_texts() -> dict[str, Texts]:
-    """The languages that ship: package data, read once."""
+    """Return the built-in languages, from package data, read once."""
     folder = files("sendback.dsn") / "languages"
     return {
         (language := entry.name.removesuffix(".toml")): parse_texts(
@@ -171,9 +171,9 @@ ENGLISH = parse_texts("en", (files("sendback.dsn") / "languages" / "en.toml").re
 def choose_texts(languages: Mapping[str, Texts], wanted: str) -> Texts | None:
     """Return the best for an Accept-Language or Content-Language value, or None.
 
-    `de-AT, de;q=0.8` finds `de-at`, then `de` (RFC 4647 §3.4). Of a value that anybody may have
-    written, the first 20 languages in its first 1,000 characters count, and no tag of more than 35
-    characters (RFC 5646 §4.4.1). Source: RFC 9110 §12.5.4, RFC 3282.
+    `de-AT, de;q=0.8` finds `de-at`, then `de` (RFC 4647 §3.4). Of an untrusted value the first 20
+    languages in its first 1,000 characters count, and no tag of more than 35 characters (RFC 5646
+    §4.4.1). Source: RFC 9110 §12.5.4, RFC 3282.
     """
     ranked = []
     for position, entry in enumerate(wanted[:_MAX_WANTED].lower().split(",")[:_MAX_LANGUAGES]):

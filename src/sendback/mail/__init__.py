@@ -1,5 +1,5 @@
-"""The words of RFC 5321 and RFC 5322: addresses, envelopes, header fields, dates.
+"""Parsers and formatters for RFC 5321 and RFC 5322: addresses, envelopes, header fields, dates.
 
-Pure: no I/O, no framework, no clock. Everything here is given bytes or text and answers with
-frozen values or raises an error that says what is wrong with them.
+Pure: no I/O, no framework, no clock. Functions take bytes or text and return frozen values, or
+raise an error that describes the fault.
 """

@@ -1,13 +1,13 @@
 """Mail addresses as RFC 5321 §4.1.2 (`Mailbox`) and RFC 6531 §3.3 write them. Pure.
 
-`parse_address` reads one bare address, `parse_mailbox` what may be in a `From:` field. An `Address`
-keeps the spelling that it was given; `Address.key` is the one spelling that all spellings of an
-address share, and the only thing that addresses are compared by: the local part without quotes that
-it does not need and in NFC, its case kept, and the domain in lower-case A-labels.
+`parse_address` reads one bare address, `parse_mailbox` an address with an optional display name. An
+`Address` keeps the spelling that it was given. `Address.key` is its canonical spelling, and the
+only value by which addresses are compared: the local part in NFC, with its case and without
+unnecessary quotes, and the domain in lower-case A-labels.
 
-On request, one thing is read that the standards forbid: dots at the ends of a local part, or
-several in a row. Such mailboxes exist (Japanese mobile providers gave them out for years): mail
-from them is received, and bounces go back to them.
+On request, `parse_address` accepts dots at the ends of a local part, or several in a row, which the
+standards forbid. Such mailboxes exist (Japanese mobile providers assigned them for years): mail
+from them is received, and bounces are sent to them.
 """
 
 import ipaddress
@@ -18,11 +18,12 @@ from unicodedata import normalize
 
 import idna
 
+from sendback.errors import SendbackError
 from sendback.mail.address_lists import read_address_list
 from sendback.mail.encoded_words import decode_words
 
 # RFC 5321 §4.1.2 with the non-ASCII of RFC 6531 §3.3; C1 controls and Unicode line ends are
-# no letters of any mailbox and would be line ends to some readers.
+# excluded: they are in no real mailbox, and some readers take them for line ends.
 _UTF8 = "\u00a1-\u2027\u202f-\u2065\u2070-\ud7ff\uf900-\ufdcf\ufdf0-\uffef\U00010000-\U000dffff"
 _ATEXT = rf"[A-Za-z0-9!#$%&'*+/=?^_`{{|}}~\-{_UTF8}]"
 _DOT_STRING = re.compile(rf"{_ATEXT}+(?:\.{_ATEXT}+)*")
@@ -33,22 +34,22 @@ _MUST_BE_ESCAPED = re.compile(r'(["\\])')
 _LABEL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9])?")
 _PRINTABLE = re.compile(rf"[\t -~{_UTF8}]*")
 
-# RFC 5321 §4.5.3.1 asks for at least 64 and 255 octets and for no needless limit; VERP and SRS
-# local parts pass 64 every day.
+# RFC 5321 §4.5.3.1 requires at least 64 and 255 octets and discourages limits; VERP and SRS
+# local parts often exceed 64.
 MAX_LOCAL_OCTETS = 255
 MAX_DOMAIN_OCTETS = 255
-# Longer than any address with a display name; nothing looks at a text beyond it.
+# Longer than any address with a display name. Longer texts are refused unread.
 _MAX_LENGTH = 4096
 _SHOWN = 100
 
 
-class AddressError(ValueError):
-    """The text is no mail address; `str(error)` says why."""
+class AddressError(SendbackError, ValueError):
+    """The text is not a mail address; `str(error)` is the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """One mailbox: `local` (quotes included, where it has them) and `domain`, as written."""
+    """One mailbox: `local` (with its quotes, if any) and `domain`, as written."""
 
     local: str
     domain: str
@@ -58,18 +59,18 @@ class Address:
 
     @property
     def ascii_domain(self) -> str:
-        """The domain as lower-case A-labels (RFC 5890); an address literal as written."""
+        """The domain in lower-case A-labels (RFC 5890), or the canonical address literal."""
         return canonical_domain(self.domain)
 
     @property
     def with_ascii_domain(self) -> str:
-        """As written, but for a non-ASCII domain, which is in A-labels: how SMTP carries it."""
+        """The address for SMTP: as written, with a non-ASCII domain in A-labels."""
         domain = self.domain if self.domain.isascii() else self.ascii_domain
         return f"{self.local}@{domain}"
 
     @property
     def in_header(self) -> str:
-        """As `with_ascii_domain`, the local part quoted where RFC 5322 §3.4.1 asks for it."""
+        """The address for a header field: quoted where RFC 5322 §3.4.1 requires it."""
         local = self.local
         if local[0] != '"' and _has_odd_dots(local):
             local = f'"{local}"'
@@ -77,12 +78,12 @@ class Address:
 
     @property
     def key(self) -> str:
-        """The spelling that all spellings of this address share. Compare addresses by it."""
+        """The canonical spelling, equal for all spellings of this address."""
         return f"{canonical_local(self.local)}@{self.ascii_domain}"
 
     @property
     def untagged(self) -> "Address":
-        """Without `+tag`; itself where there is none."""
+        """The address without its `+tag`; the same object when it has none."""
         if "+" not in self.local:
             return self
         local, _, _ = canonical_local(self.local).partition("+")
@@ -90,20 +91,20 @@ class Address:
 
     @property
     def needs_smtputf8(self) -> bool:
-        """Whether the local part is non-ASCII: a non-ASCII domain has A-labels to go by."""
+        """Whether the local part is non-ASCII. A non-ASCII domain is sent in A-labels."""
         return not self.local.isascii()
 
 
 @dataclass(frozen=True, slots=True)
 class Mailbox:
-    """An address with the display name that may stand before it (RFC 5322 §3.4)."""
+    """An address and its display name, which may be empty (RFC 5322 §3.4)."""
 
     display_name: str
     address: Address
 
 
 def canonical_local(local: str) -> str:
-    """Return the one spelling of a valid local part: unquoted where it can be, in NFC.
+    """Return the canonical spelling of a valid local part: in NFC, quoted only if necessary.
 
     RFC 5321 §4.1.2: "ann", with or without quotes, is the same mailbox.
     """
@@ -123,7 +124,7 @@ def _has_odd_dots(local: str) -> bool:
 
 @lru_cache(maxsize=4096)
 def canonical_domain(domain: str) -> str:
-    """Return `domain` in lower-case A-labels. Raise `AddressError` for what is no domain."""
+    """Return `domain` in lower-case A-labels. Raise `AddressError` if it is not a domain."""
     if len(domain) > MAX_DOMAIN_OCTETS:  # in A-labels it would be longer still
         raise AddressError(f"the domain is longer than {MAX_DOMAIN_OCTETS} octets")
     if domain.startswith("["):
@@ -140,7 +141,7 @@ def canonical_domain(domain: str) -> str:
 
 
 def _canonical_literal(literal: str) -> str:
-    """RFC 5321 §4.1.3: `[192.0.2.1]` or `[IPv6:2001:db8::1]`; the IPv6 address in one spelling."""
+    """Return the canonical `[192.0.2.1]` or `[ipv6:2001:db8::1]` (RFC 5321 §4.1.3)."""
     inner = literal[1:-1]
     try:
         if not literal.endswith("]"):
@@ -154,9 +155,9 @@ def _canonical_literal(literal: str) -> str:
 
 @lru_cache(maxsize=4096)
 def parse_address(text: str, *, any_dots: bool = False) -> Address:
-    """Read `local@domain`, nothing around it. Raise `AddressError`.
+    """Return the address in `text`, which must be `local@domain` alone. Raise `AddressError`.
 
-    `any_dots`: dots at the ends of the local part, or several in a row, are read too.
+    With `any_dots`, the local part may begin or end with dots, or have several in a row.
     """
     if len(text) > _MAX_LENGTH:
         raise AddressError(f"{_shown(text)} is too long for an address")
@@ -180,7 +181,10 @@ def parse_domain(text: str) -> str:
 
 
 def identity_name(text: str) -> str:
-    """Return the spelling under which an identity is kept; the text itself if it is neither."""
+    """Return the name under which an identity is stored: an address key or a canonical domain.
+
+    A text that is neither is returned unchanged.
+    """
     try:
         return parse_address(text).key if "@" in text else parse_domain(text)
     except AddressError:
@@ -188,11 +192,11 @@ def identity_name(text: str) -> str:
 
 
 def parse_mailbox(text: str) -> Mailbox:
-    """Read `ann@example.com` or `Ann Example <ann@example.com>`. Raise `AddressError`.
+    """Return the mailbox in `ann@example.com` or `Ann Example <ann@example.com>`.
 
     The display name is returned without quotes and with its encoded words decoded (RFC 2047), so
-    that what people will read is what policies are held against. Lists, groups and comments are
-    refused: exactly one address may be in the `From:` of a bounce.
+    that policies check what people will read. Raise `AddressError`, also for lists, groups and
+    comments: the `From:` of a bounce has exactly one address.
     """
     if len(text) > _MAX_LENGTH:
         raise AddressError(f"{_shown(text)} is too long for an address")
@@ -212,7 +216,7 @@ _PHRASE = re.compile(r'(?:[^\s"()<>\[\]:;@\\,]+|"(?:[^"\\]|\\.)*"|\s+)*+')
 
 
 def _display_name(text: str) -> str:
-    """RFC 5322 §3.2.5: words and quoted strings; a dot too (§4.1, obs-phrase)."""
+    """Return a phrase unquoted (RFC 5322 §3.2.5; dots are allowed, §4.1, obs-phrase)."""
     if not _PHRASE.fullmatch(text):
         raise AddressError(f"{_shown(text)} is not a display name")
     (entry,) = read_address_list(f"{text} <x@y>")

@@ -1,35 +1,35 @@
-"""Read lists of addresses that may hold anything: From, To, Cc (RFC 5322 §3.4, §4.4). Pure.
+"""Read address fields of untrusted mail: From, To, Cc (RFC 5322 §3.4, §4.4). Pure.
 
-Theory of operation. One pass over the text, without recursion and without going back; the standard
+Theory of operation. One pass over the text, without recursion or backtracking. The standard
 library's reader recurses at each `(` and `:`, needs quadratic time for runs of `@`, and reads lists
-differently from Python 3.12.6 on. The reader is as lenient as mail clients are, and errs on the
-side of finding an address:
+differently from Python 3.12.6 on. This reader is as lenient as mail clients are, and in doubt
+reports an address:
 
 - a quote, a parenthesis or a square bracket that is never closed is an ordinary character;
-- comments nest and are left out; one stands in for a display name that is missing;
-- what stands in angle brackets is the address, whatever the display name looks like;
-- without angle brackets each word with an `@` is an address, blanks around the `@` not counting;
-- a group (`name: a, b;`) is its members; a source route (`<@a,@b:c@d>`) is its last address.
+- comments nest and are removed; the first one replaces a missing display name;
+- the text in angle brackets is the address, whatever the display name is;
+- without angle brackets each word with an `@` is an address; blanks around the `@` are ignored;
+- a group (`name: a, b;`) is read as its members, a source route (`<@a,@b:c@d>`) as its address.
 
-Encoded words are left as they stand: `encoded_words` decodes them, behind this reader, so that no
-encoded comma or bracket becomes structure (RFC 2047 §5).
+Encoded words are not decoded here. `encoded_words` decodes them afterwards, so that no encoded
+comma or bracket becomes structure (RFC 2047 §5).
 """
 
 import re
 from dataclasses import dataclass, field, replace
 
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
-# Characters that mean something outside quotes and comments, or blanks.
+# A run of characters without a special meaning.
 _PLAIN = re.compile(r'[^\s"(<>,;:\[\\@]+')
 
 
 @dataclass(frozen=True, slots=True)
 class ListedAddress:
-    """One entry: the display name, unquoted, and the address as written, both perhaps empty.
+    """One entry: the unquoted display name and the address as written; either may be empty.
 
-    The address has no comments and no blanks around its `@`. It may be anything: only
-    `mail.address.parse_address` knows whether it is valid. `rest` is what stood behind an address
-    without angle brackets and belongs to nothing: other readers may take it for a part of it.
+    The address has no comments and no blanks around its `@`. It is not validated: use
+    `mail.address.parse_address`. `rest` is the text that follows an address without angle brackets;
+    other readers may take it for a part of the address.
     """
 
     name: str
@@ -44,7 +44,10 @@ def read_address_list(text: str) -> list[ListedAddress]:
 
 @dataclass(slots=True)
 class _Word:
-    """A run without blanks: as written, and without quotes; whether an unquoted `@` is in it."""
+    """A run without blanks, as written (`raw`) and without quotes (`plain`).
+
+    `has_at`: it has an unquoted `@`.
+    """
 
     raw: list[str] = field(default_factory=list)
     plain: list[str] = field(default_factory=list)
@@ -55,9 +58,9 @@ class _Word:
         self.plain.append(plain)
 
     def belongs_to(self, before: "_Word") -> bool:
-        """Whether only blanks or comments that mean nothing stand between the two.
+        """Whether the blanks or comments between the two words are insignificant.
 
-        RFC 5322 §4.4: around the `@` of an address and the dots of its domain.
+        They are around the `@` of an address and the dots of its domain (RFC 5322 §4.4).
         """
         if before.raw[-1] == "@" or self.raw[0] == "@":
             return True
@@ -71,11 +74,11 @@ class _Word:
 
 @dataclass(slots=True)
 class _Words:
-    """The words of a phrase or of what stands in angle brackets."""
+    """The words of a phrase or of an angle bracket."""
 
     words: list[_Word] = field(default_factory=list)
     has_at: bool = False
-    is_open: bool = False  # whether what comes next belongs to the last word
+    is_open: bool = False  # the next piece continues the last word
 
     def add(self, raw: str, plain: str) -> None:
         if not self.is_open:
@@ -106,12 +109,12 @@ class _Words:
 
 
 class _Reader:
-    """Reads one text. `_read_…` methods are given a position and return the next one."""
+    """Reads one text. `_read_…` methods take a position and return the next one."""
 
     def __init__(self, text: str) -> None:
         self._text = text
         self._found: list[ListedAddress] = []
-        # Once a closing character is not found, it will not be found further on either.
+        # If a closing character is missing, later searches for it would fail too.
         self._quotes_close = True
         self._brackets_close = True
         self._comment_ends: dict[int, int] | None = None
@@ -191,7 +194,7 @@ class _Reader:
         return end + 1
 
     def _read_literal(self, position: int) -> int:
-        """An address literal is one piece, colons included (RFC 5321 §4.1.3)."""
+        """Read an address literal as one piece, colons included (RFC 5321 §4.1.3)."""
         is_literal = self._current.ends_with_at
         end = self._text.find("]", position) if is_literal and self._brackets_close else -1
         if end < 0:
@@ -202,14 +205,14 @@ class _Reader:
         return end + 1
 
     def _read_opening(self, position: int) -> int:
-        """Behind an address in angle brackets, closed or not, another entry begins."""
+        """Begin an angle bracket; if this entry already has an address, begin a new entry."""
         if self._angle is not None and self._angle.has_at:
             self._end_entry()
         self._angle, self._in_angle = _Words(), True
         return position + 1
 
     def _read_closing(self, position: int) -> int:
-        """One that closes nothing means nothing."""
+        """End the angle bracket; without one, ignore the character."""
         self._in_angle = False
         return position + 1
 
@@ -220,7 +223,7 @@ class _Reader:
         return position + 1
 
     def _read_semicolon(self, position: int) -> int:
-        """Ends a group, and for some clients an address; in a display name it is a character."""
+        """End a group or an address; in a display name the character is ordinary."""
         if self._phrase.words and self._angle is None and not self._phrase.has_at:
             return self._read_ordinary(position)
         self._end_entry()
@@ -233,12 +236,12 @@ class _Reader:
                 return position + 1
             return self._read_ordinary(position)
         if self._angle is None and not self._phrase.has_at:
-            self._begin()  # what came before is the name of a group
+            self._begin()  # the phrase was the name of a group
             return position + 1
         return self._read_ordinary(position)
 
     def _is_route(self) -> bool:
-        """Whether the angle bracket holds a source route so far (RFC 5321 appendix C)."""
+        """Whether the angle bracket begins with a source route (RFC 5321 appendix C)."""
         return self._angle is not None and self._angle.begins_with_at
 
     def _end_entry(self) -> None:
@@ -292,7 +295,7 @@ def _text(words: list[_Word]) -> str:
 
 
 def _backslashes_before(text: str, position: int, start: int) -> int:
-    """How many backslashes stand directly before the position, not counting those before start."""
+    """Return how many backslashes directly precede `position`, from `start` on."""
     first = position
     while first > start and text[first - 1] == "\\":
         first -= 1
@@ -300,7 +303,7 @@ def _backslashes_before(text: str, position: int, start: int) -> int:
 
 
 def _comment_ends(text: str, start: int) -> dict[int, int]:
-    """Where each comment that begins at or behind `start` ends; comments nest (RFC 5322 §3.2.2)."""
+    """Return the end of each comment that begins at or after `start` (nested, RFC 5322 §3.2.2)."""
     ends: dict[int, int] = {}
     opened: list[int] = []
     position = start

@@ -2,17 +2,17 @@
 
 import re
 
-# Possessive repeats: one pass, and no going back.
+# Possessive repeats: one pass, no backtracking.
 _TOKEN = re.compile(r"[^\s;()\"/]++")
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*+)"')
 _ESCAPED = re.compile(r"\\(.)")
 
 
 def authserv_id(value: str) -> str | None:
-    """Return which server an unfolded field claims to come from; None when it cannot be read.
+    """Return the server that an unfolded field names as its author; None if it is malformed.
 
-    Comments, blanks, quotes and the version behind the name mean nothing (RFC 8601 §2.2). A field
-    that cannot be read may be read as anybody's by somebody else.
+    Comments, blanks, quotes and the version are ignored (RFC 8601 §2.2). Other readers may
+    attribute a malformed field to any server.
     """
     position = _after_comments(value)
     if position is None:
@@ -25,7 +25,7 @@ def authserv_id(value: str) -> str | None:
 
 
 def _after_comments(value: str) -> int | None:
-    """Return where the text begins behind blanks and comments; None for an unclosed comment."""
+    """Return the position after leading blanks and comments; None for an unclosed comment."""
     position, depth = 0, 0
     while position < len(value):
         character = value[position]

@@ -1,9 +1,9 @@
-"""Who a message says that it is from: the domains in `From:`, whatever the spelling. Pure.
+"""The domains of the authors in `From:`, for DMARC. Pure.
 
 DMARC protects the domain that people see, so this reader finds a domain wherever a mail client
-could find one (RFC 7489 §6.6.1). An address of the usual form names one domain. Of any other, mail
-clients make different things: each `@` in it may name a domain, with or without what stands behind
-it, and the author counts as one that cannot be read, beside those domains.
+could find one (RFC 7489 §6.6.1). An address of the usual form has one domain. Mail clients read
+other forms differently: there, each `@` may begin a domain, with or without the text that follows,
+and the author is reported as unreadable in addition to these domains.
 """
 
 import re
@@ -19,9 +19,9 @@ from sendback.mail.headers import field_values
 
 # Of all From fields together; one author takes some fifty octets.
 MAX_OCTETS = 32 * 1024
-# Longer than any domain name; nothing looks at what is beyond.
+# Longer than any domain name; only this many of the last characters are read.
 _MAX_DOMAIN = 2 * MAX_DOMAIN_OCTETS
-# The usual form, but for dots, which may stand where none are allowed, and quotes around it.
+# The usual form; dots may be where the standards forbid them, and a quote may enclose it.
 _USUAL = re.compile(
     r"""[ ]* (?: "(?:[^"\\\x00-\x1f]|\\[\x20-\x7e])*" | [^\s"(),:;<>@\[\\\]]+ ) @
     (?: (?P<literal> \[ (?: [0-9.]+ | IPv6:[0-9a-f:.]+ ) \] )
@@ -32,12 +32,12 @@ _USUAL = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Authors:
-    """What the From fields of a message say.
+    """The authors in the From fields of a message.
 
-    `has_field`: there is such a field. `domains`: each author's domain in lower-case A-labels, in
-    order, each once; one may be no valid host name (`_x.bank.example`). `has_literal`: an author's
-    address has an address literal for a domain. `has_unreadable`: an author's address may be read
-    in several ways, or in none. A field that names nobody leaves all of them empty.
+    `has_field`: there is a From field. `domains`: each author's domain in lower-case A-labels, in
+    order, each once; one may be an invalid host name (`_x.bank.example`). `has_literal`: an
+    author's address has an address literal for a domain. `has_unreadable`: an author's address is
+    ambiguous or malformed. A field without an address leaves all of them empty.
     """
 
     has_field: bool
@@ -47,13 +47,13 @@ class Authors:
 
     @property
     def is_one(self) -> bool:
-        """Whether there is one author, who can be read."""
+        """Whether there is exactly one author, with a readable address."""
         return not self.has_unreadable and len(self.domains) + self.has_literal == 1
 
 
 @dataclass(frozen=True, slots=True)
 class _Author:
-    """What one entry of a field says."""
+    """The author in one entry of a field."""
 
     domains: tuple[str, ...] = ()
     is_literal: bool = False
@@ -61,7 +61,7 @@ class _Author:
 
 
 def read_authors(header: bytes) -> Authors:
-    """Read the From fields of a well-formed header section (RFC 5322 §3.6.2)."""
+    """Return the authors in the From fields of a well-formed header section (RFC 5322 §3.6.2)."""
     values = field_values(header, "From")
     if not values:
         return Authors(has_field=False)
@@ -88,10 +88,10 @@ def _authors(entries: Sequence[ListedAddress]) -> Iterator[_Author]:
 
 
 def _may_be_address(entry: ListedAddress, *, is_behind_address: bool) -> bool:
-    """Whether some client may see an address in an entry without an `@`.
+    """Whether some mail client may find an address in an entry without an `@`.
 
-    Encoded words may hide one, and what looks like a domain may belong to the address before it.
-    A name with a comma (`Doe, John <john@a.example>`) is common and hides nothing.
+    Encoded words may contain one, and a text like a domain may continue the preceding address.
+    A name with a comma (`Doe, John <john@a.example>`) is common and harmless.
     """
     text = f"{entry.name} {entry.address}"
     if "@" in decode_words(text):
@@ -111,15 +111,15 @@ def _author(entry: ListedAddress) -> _Author:
 
 
 def _first_word(text: str) -> str:
-    """The domain name that the text begins with."""
+    """Return the domain name at the beginning of the text."""
     text = text.lstrip(" \t\"'.")
     end = next((n for n, character in enumerate(text) if not _is_of_name(character)), len(text))
     return text[:end]
 
 
 def _domain(text: str) -> str:
-    """Return what of the text can be in a domain name, or an empty text."""
-    # The end of a name says whose it is.
+    """Return the characters of the text that a domain name can have; "" for none."""
+    # The end of a name identifies its owner.
     name = "".join(filter(_is_of_name, text))[-_MAX_DOMAIN:]
     return ".".join(label for label in _ascii(name).split(".") if label)
 
@@ -131,7 +131,7 @@ def _is_of_name(character: str) -> bool:
 
 
 def _ascii(text: str) -> str:
-    """In lower-case A-labels; empty when the text has none (RFC 5891, UTS 46)."""
+    """Return the text in lower-case A-labels; "" when it has none (RFC 5891, UTS 46)."""
     if text.isascii():
         return text.lower()
     try:

@@ -1,7 +1,7 @@
-"""Decode text whose charset a mail names. Pure.
+"""Decode text in the charset that a mail names. Pure.
 
-Only charsets of the table below are decoded. Python's own registry must never be asked with a
-label from a mail: it also holds codecs that are no charsets (`unicode_escape`, `zlib`, `rot13`) or
+Only charsets of the table below are decoded. Never look up a label from a mail in Python's own
+registry: it also has codecs that are not charsets (`unicode_escape`, `zlib`, `rot13`) or
 that need quadratic time (`punycode`).
 """
 
@@ -15,12 +15,12 @@ def _family(prefix: str, codec: str, *numbers: int) -> dict[str, str]:
 _DOS = (437, 720, 737, 775, 850, 852, 855, 857, 858, 860, 861, 862, 863, 864, 865, 866, 869, 1125)
 
 # By label: its letters and digits in lower case, without a leading `x` or `cs`. Values are Python
-# codecs; where a superset is what senders really write, it stands in (GB18030 for GB 2312).
+# codecs; the superset where senders commonly use it (GB18030 for GB 2312).
 _CODECS: dict[str, str] = {
     "utf8": "utf-8",
     "unicode11utf8": "utf-8",
     "cp65001": "utf-8",
-    # What calls itself ASCII and is not, is UTF-8 more often than anything else.
+    # Non-ASCII text that is labelled ASCII is most often UTF-8.
     **dict.fromkeys(("ascii", "usascii", "us", "iso646us", "ansix341968", "646"), "utf-8"),
     **dict.fromkeys(("utf7", "unicode11utf7"), "utf-7"),
     "utf16": "utf-16",
@@ -91,15 +91,15 @@ _CODECS: dict[str, str] = {
     "johab": "johab",
 }
 _PUNCTUATION = re.compile(r"[^a-z0-9]+")
-# What JSON, SQS and XML cannot carry: U+FFFE, U+FFFF and lone surrogates.
-_NOT_CARRIED = re.compile("[\ud800-\udfff\ufffe\uffff]")
+# Lone surrogates, U+FFFE and U+FFFF: UTF-8, XML and SQS do not allow them all.
+NOT_INTERCHANGEABLE = re.compile("[\ud800-\udfff\ufffe\uffff]")
 
 
 def decode_charset(octets: bytes, charset: str) -> str | None:
     """Return the text of `octets`, or None for a charset that is not in the table.
 
-    Octets that mean nothing in the charset become U+FFFD, and so does what JSON and XML cannot
-    carry. The label may have a language (`utf-8*de`, RFC 2231 §5) or a comment behind it.
+    Octets that are invalid in the charset and `NOT_INTERCHANGEABLE` characters become U+FFFD. A
+    language (`utf-8*de`, RFC 2231 §5) or a comment may follow the label.
     """
     codec = find_codec(charset)
     return None if codec is None else decode_known(octets, codec)
@@ -114,4 +114,4 @@ def find_codec(charset: str) -> str | None:
 
 def decode_known(octets: bytes, codec: str) -> str:
     """Return the text of `octets` in a codec that `find_codec` returned."""
-    return _NOT_CARRIED.sub("\ufffd", octets.decode(codec, "replace"))
+    return NOT_INTERCHANGEABLE.sub("\ufffd", octets.decode(codec, "replace"))

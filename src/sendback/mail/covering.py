@@ -4,9 +4,9 @@ from sendback.mail.address import Address
 
 
 def covering_names(address: Address) -> tuple[str, ...]:
-    """The identity names that cover it, the closest first.
+    """Return the identity names that cover the address, the most specific first.
 
-    The address itself, without its `+tag`, its domain, and each domain above that one.
+    These are the address, the address without its `+tag`, its domain, and each parent domain.
     """
     names = [address.key, address.untagged.key]
     domain = address.ascii_domain

@@ -1,7 +1,7 @@
-"""Signing mail with DKIM (RFC 6376; RFC 8463 for Ed25519), relaxed/relaxed. Pure.
+"""Sign mail with DKIM (RFC 6376; RFC 8463 for Ed25519), relaxed/relaxed. Pure.
 
-Every field that says something to a reader is signed once more than it occurs, so that none can be
-added behind the signature (§8.15: oversigning). The body is hashed once, however many keys sign.
+Each field in `SIGNED` is signed once more than it occurs, so that nobody can add another one later
+(§8.15: oversigning). The body is hashed once for all keys.
 """
 
 import base64
@@ -13,7 +13,7 @@ from datetime import datetime
 from sendback.mail.dkim_canonicalization import relaxed_body, relaxed_field
 from sendback.mail.headers import header_fields, header_section
 
-# §5.4.1, and what a report has beside it.
+# §5.4.1, and the fields that a DSN has in addition.
 SIGNED = (
     "From", "Reply-To", "To", "Cc", "Subject", "Date", "Message-ID", "In-Reply-To", "References",
     "MIME-Version", "Content-Type", "Content-Transfer-Encoding", "Auto-Submitted", "Sender",
@@ -23,9 +23,10 @@ _LINE = 72
 
 @dataclass(frozen=True, slots=True)
 class SigningKey:
-    """A domain's key: `algorithm` is the a= tag, `sign` makes the signature of what it is given.
+    """A domain's key. `algorithm` is the a= tag; `sign` returns the signature of its argument.
 
-    `rsa-sha256` is given the octets to hash and sign, `ed25519-sha256` the hash (RFC 8463 §3).
+    The argument is the octets to sign for `rsa-sha256`, their hash for `ed25519-sha256` (RFC 8463
+    §3).
     """
 
     domain: str
@@ -35,7 +36,7 @@ class SigningKey:
 
 
 def sign(content: bytes, keys: Sequence[SigningKey], at: datetime) -> bytes:
-    """The DKIM-Signature fields for the message, one for each key, to be put before it."""
+    """Return the DKIM-Signature fields for the message, one for each key, to put before it."""
     header = header_section(content)
     body_hash = _base64(hashlib.sha256(relaxed_body(_body(content, header))).digest())
     fields = _last_first(header)
@@ -49,7 +50,7 @@ def _body(content: bytes, header: bytes) -> bytes:
 
 
 def _last_first(header: bytes) -> dict[str, list[bytes]]:
-    """The canonical fields by name: of several the last one is signed first (§5.4.2)."""
+    """Return the canonical fields by name, the last of each name first (§5.4.2)."""
     found: dict[str, list[bytes]] = {}
     for name, field in header_fields(header):
         found.setdefault(name.decode("ascii").lower(), []).insert(0, relaxed_field(name, field))
@@ -67,7 +68,7 @@ def _signature(
         "b=",
     )
     field = ("DKIM-Signature: " + "\r\n\t".join(tags)).encode("ascii")
-    # §3.7: the signature's own field, without its last CRLF, ends what is signed.
+    # §3.7: the signature's own field, without its last CRLF, is the end of the signed octets.
     octets = signed + relaxed_field(b"DKIM-Signature", field)[:-2]
     if key.algorithm == "ed25519-sha256":
         octets = hashlib.sha256(octets).digest()

@@ -1,7 +1,7 @@
 """The canonical forms of DKIM (RFC 6376 §3.4), for signing and for verifying. Pure.
 
-A body is canonicalized piece by piece: it need not be in memory, and the work is linear in its
-size whatever it consists of. Runs of blanks and of empty lines are counted, not kept.
+A body is canonicalized in pieces: it need not be in memory, and the work is linear in its size for
+any content. Runs of blanks are reduced and empty lines are counted, so neither is buffered.
 """
 
 import re
@@ -17,7 +17,7 @@ _LINE_ENDS = _CRLF * 8192
 def relaxed_field(name: bytes, field: bytes) -> bytes:
     """Return the relaxed form of a header field, with its CRLF (RFC 6376 §3.4.2).
 
-    `field` has the name, the colon and the value, folded as it came.
+    `field` has the name, the colon and the value, folded as received.
     """
     value = field[field.index(b":") + 1 :].replace(_CRLF, b"")
     return name.lower() + b":" + _WSP.sub(b" ", value).strip(b" \t") + _CRLF
@@ -26,7 +26,7 @@ def relaxed_field(name: bytes, field: bytes) -> bytes:
 class SimpleBody:
     """The simple form of a body (RFC 6376 §3.4.3): one CRLF at the end, nothing else changed."""
 
-    # What the end of a piece may be a part of: a line end, or white space that is left out.
+    # Ends of a piece that the next piece may complete to a line end or removable white space.
     _open_ends: tuple[bytes, ...] = (b"\r",)
 
     def __init__(self) -> None:
@@ -35,15 +35,15 @@ class SimpleBody:
         self._has_text = False
 
     def feed(self, chunk: bytes) -> Iterator[bytes]:
-        """Take the next octets of the body and return those of the canonical form that are known.
+        """Yield the octets of the canonical form that the next octets of the body complete.
 
-        The iterator must be used up before the next call.
+        Exhaust the iterator before the next call.
         """
         for start in range(0, len(chunk), _PIECE_OCTETS):
             yield from self._feed(chunk[start : start + _PIECE_OCTETS])
 
     def finish(self) -> Iterator[bytes]:
-        """Return the rest of the canonical form."""
+        """Yield the rest of the canonical form."""
         rest = self._held.removesuffix(b" ")
         if rest:
             yield from self._take(rest)
@@ -56,7 +56,7 @@ class SimpleBody:
         yield from self._take(text[: len(text) - len(self._held)])
 
     def _take(self, text: bytes) -> Iterator[bytes]:
-        """Hold the line ends at the end of the text back: they may be the end of the body."""
+        """Yield the text without its final line ends, which may be the end of the body."""
         line_ends = _count_line_ends(text)
         if len(text) == 2 * line_ends:
             self._empty_lines += line_ends
@@ -73,7 +73,7 @@ class SimpleBody:
         return text
 
     def _has_final_line(self) -> bool:
-        """Whether the form of an empty body is a line end."""
+        """Whether the canonical form of an empty body is a line end."""
         return True
 
 

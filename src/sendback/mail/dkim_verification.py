@@ -1,13 +1,13 @@
-"""Verifying DKIM signatures (RFC 6376, RFC 8301, RFC 8463). Pure.
+"""Verify DKIM signatures (RFC 6376, RFC 8301, RFC 8463). Pure.
 
 Theory of operation. `DkimMail` reads the signatures of a header section; each is either a
-`Signature`, which says what is to be hashed, or an `UnusableSignature` with the reason.
+`Signature`, which names the hashed fields, or an `UnusableSignature` with the reason.
 `hash_bodies` hashes the body once for each canonical form, however many signatures there are.
 `read_key` reads the key records that the caller found at `Signature.key_name`, and
-`DkimMail.signed_octets` returns what the signature is over. Looking up keys and the cryptography
-are the caller's: this module does no I/O.
+`DkimMail.signed_octets` returns the signed octets. The caller looks up the keys and checks the
+signature: this module must do neither I/O nor cryptography other than hashing.
 
-Everything here comes from outside. The bounds below, and one pass over each octet, keep the work
+All input is untrusted. The limits below, and one pass over each octet, keep the work
 linear in the size of the mail.
 """
 
@@ -19,12 +19,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
 
+from sendback.errors import SendbackError
 from sendback.mail.address import AddressError, canonical_domain
 from sendback.mail.dkim_canonicalization import RelaxedBody, SimpleBody, relaxed_field
 from sendback.mail.headers import header_fields
 
-MAX_SIGNATURES = 5  # of one mail that are looked at: each costs a look-up
-MAX_FIELD_OCTETS = 16 * 1024  # of a DKIM-Signature field; z= can be long
+MAX_SIGNATURES = 5  # per mail: each costs a DNS query
+MAX_FIELD_OCTETS = 16 * 1024  # of a DKIM-Signature field; z= may be long
 MAX_NAMES = 200  # in h=
 MAX_KEY_RECORDS = 10  # at one name
 MAX_KEY_RECORD_OCTETS = 4096  # an RSA key of 4096 bits takes 800
@@ -33,7 +34,7 @@ MIN_RSA_BITS = 1024  # RFC 8301 §3.2
 _MAX_NAME_OCTETS = 253  # RFC 1035 §2.3.4, as text
 _MAX_SHOWN = 255
 
-# What the clocks of senders are off by: OpenDKIM's default.
+# Tolerance for the clocks of senders: OpenDKIM's default.
 _CLOCK_DRIFT = timedelta(minutes=5)
 
 _FWS = " \t\r\n"
@@ -48,13 +49,13 @@ _KEY_TYPES = {"rsa-sha256": "rsa", "ed25519-sha256": "ed25519"}
 _FORMS = {"simple": False, "relaxed": True}
 
 
-class UnusableError(ValueError):
-    """A signature or a key record cannot be used; `str(error)` says why."""
+class UnusableError(SendbackError, ValueError):
+    """A signature or a key record cannot be used; `str(error)` is the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class BodyForm:
-    """What is hashed of a body: its canonical form, or the first `length` octets of that (l=)."""
+    """The hashed part of a body: its canonical form, or the first `length` octets of it (l=)."""
 
     relaxed: bool
     length: int | None = None
@@ -104,7 +105,7 @@ class KeyRecord:
 
 
 class DkimMail:
-    """The header fields of one mail, as DKIM sees them."""
+    """The header fields of one mail, and its DKIM signatures."""
 
     def __init__(self, header: bytes) -> None:
         """`header` is the header section with its last CRLF."""
@@ -112,14 +113,14 @@ class DkimMail:
         self._relaxed: dict[int, bytes] = {}
 
     def signatures(self, at: datetime) -> list[Signature | UnusableSignature]:
-        """Return the first five signatures. `at` is when the mail was received (§3.5, x=)."""
+        """Return the first `MAX_SIGNATURES`. `at` is when the mail was received (§3.5, x=)."""
         indexes = self._indexes.get(_SIGNATURE_NAME, ())[:MAX_SIGNATURES]
         return [_read_signature(self._fields[index][1], index, at) for index in indexes]
 
     def signed_octets(self, signature: Signature) -> bytes:
-        """Return what the signature is over (§3.7).
+        """Return the signed octets (§3.7).
 
-        Raises `UnusableError` if a From field is not signed: mail programs show any of several
+        Raise `UnusableError` if a From field is not signed: mail clients may show any of several
         (§8.15).
         """
         left = {name: len(found) for name, found in self._indexes.items()}
@@ -136,7 +137,7 @@ class DkimMail:
         return b"".join(selected) + own
 
     def _take_last(self, name: bytes, left: dict[bytes, int], own: int) -> int | None:
-        """Return the lowest field of that name that is not taken yet (§5.4.2), never `own`."""
+        """Return the index of the last field of that name not yet taken, except `own` (§5.4.2)."""
         while left.get(name):
             left[name] -= 1
             index = self._indexes[name][left[name]]
@@ -152,7 +153,7 @@ class DkimMail:
         return indexes
 
     def _canonical(self, index: int, *, relaxed: bool) -> bytes:
-        """Return the field's canonical form; each is made once, however many signatures."""
+        """Return the field's canonical form, computed once for all signatures."""
         name, field = self._fields[index]
         if not relaxed:
             return field
@@ -162,9 +163,9 @@ class DkimMail:
 
 
 def hash_bodies(forms: Collection[BodyForm], chunks: Iterable[bytes]) -> dict[BodyForm, bytes]:
-    """Return the SHA-256 of each form of the body that `chunks` has.
+    """Return the SHA-256 of each form of the body in `chunks`.
 
-    A form is missing from the result when the body is shorter than its `length`.
+    The result lacks a form whose `length` is more than the body has.
     """
     hashes = [
         _BodyHash(relaxed, {form.length for form in forms if form.relaxed is relaxed})
@@ -182,7 +183,7 @@ def hash_bodies(forms: Collection[BodyForm], chunks: Iterable[bytes]) -> dict[Bo
 
 
 class _BodyHash:
-    """The hash of one canonical form at some lengths; one pass gives all of them."""
+    """The hashes of one canonical form at several lengths, computed in one pass."""
 
     def __init__(self, relaxed: bool, lengths: Collection[int | None]) -> None:  # noqa: FBT001 - a form
         self.relaxed = relaxed
@@ -217,9 +218,8 @@ class _BodyHash:
 def read_key(records: Sequence[bytes], signature: Signature) -> KeyRecord:
     """Return the key for the signature from the TXT records at its key name.
 
-    Raises `UnusableError`. Several key records at one name are an error: the result would depend
-    on the order of a DNS answer (RFC 6376 §3.6.2.2: undefined). Records of other kinds at the
-    name are ignored.
+    Raise `UnusableError`, also for several key records at one name: the result would depend on the
+    order of a DNS response (RFC 6376 §3.6.2.2: undefined). Other records at the name are ignored.
     """
     if len(records) > MAX_KEY_RECORDS:
         raise UnusableError(f"more than {MAX_KEY_RECORDS} TXT records at {signature.key_name}")
@@ -250,7 +250,7 @@ def _key_tags(record: bytes) -> dict[str, str] | None:
 
 
 def _check_use(tags: Mapping[str, str], signature: Signature) -> None:
-    """Raises `UnusableError` when the key is for other uses."""
+    """Raise `UnusableError` when the key is not for this signature."""
     if tags.get("k", "rsa") != signature.key_type:
         raise UnusableError(f"the key is for k={tags.get('k', 'rsa')}")
     if "h" in tags and "sha256" not in _list(tags["h"]):
@@ -278,7 +278,7 @@ def _read_signature(field: bytes, index: int, at: datetime) -> Signature | Unusa
 
 
 def _read_tags(text: str) -> dict[str, str]:
-    """RFC 6376 §3.2. Raises `UnusableError`."""
+    """Return the tags of a tag list (RFC 6376 §3.2). Raise `UnusableError`."""
     parts = text.split(";")
     if not parts[-1].strip(_FWS):
         parts.pop()
@@ -295,7 +295,7 @@ def _read_tags(text: str) -> dict[str, str]:
 
 
 def _check_tags(tags: Mapping[str, str]) -> None:
-    """RFC 6376 §3.5, §6.1.1. Raises `UnusableError`."""
+    """Raise `UnusableError` for missing or invalid tags (RFC 6376 §3.5, §6.1.1)."""
     for tag in ("v", "a", "b", "bh", "d", "h", "s"):
         if tag not in tags:
             raise UnusableError(f"there is no {tag}=")
@@ -312,7 +312,7 @@ def _check_tags(tags: Mapping[str, str]) -> None:
 
 
 def _check_times(tags: Mapping[str, str], at: datetime) -> None:
-    """Raises `UnusableError`."""
+    """Raise `UnusableError` for a signature from the future or past its expiry."""
     for tag in "tx":
         if tag in tags and not _TIME.fullmatch(tags[tag]):
             raise UnusableError(f"{tag}= is not a time")
@@ -350,7 +350,7 @@ def _key_name(selector: str, domain: str) -> str:
 
 
 def _canonicalization(text: str) -> tuple[bool, bool]:
-    """Whether the header's and the body's form are relaxed (§3.5, c=)."""
+    """Return whether the forms of header and body are relaxed (§3.5, c=)."""
     header, slash, body = text.partition("/")
     try:
         return _FORMS[header], _FORMS[body if slash else "simple"]
@@ -359,7 +359,7 @@ def _canonicalization(text: str) -> tuple[bool, bool]:
 
 
 def _domain(text: str, tag: str) -> str:
-    """A domain name in A-labels: nothing else can be looked up. Raises `UnusableError`."""
+    """Return a domain name in A-labels. Raise `UnusableError`."""
     try:
         if not text.startswith("[") and len(text) <= _MAX_NAME_OCTETS:
             return canonical_domain(text)
@@ -369,14 +369,14 @@ def _domain(text: str, tag: str) -> str:
 
 
 def _selector(text: str) -> str:
-    """As a domain name, but for underscores at the ends of labels, which exist."""
+    """Return a selector. Unlike in a domain name, labels may begin or end with underscores."""
     if text.isascii() and all(_LABEL.fullmatch(label) for label in text.split(".")):
         return text.lower()
     return _domain(text, "s")
 
 
 def _identity_domain(text: str | None, domain: str) -> str:
-    """The domain of i=, which is d= or below it (§3.5). Its local part is free."""
+    """Return the domain of i=, which is d= or a subdomain of it (§3.5)."""
     if text is None:
         return domain
     _, at, name = text.rpartition("@")
@@ -398,12 +398,12 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 def _list(text: str) -> list[str]:
-    """The values between colons, without the white space around each."""
+    """Return the values between colons, stripped."""
     return [item.strip(_FWS) for item in text.split(":")]
 
 
 def _decoded(text: str, tag: str) -> bytes:
-    """Base64 with white space anywhere. Raises `UnusableError`."""
+    """Return the octets of base64 with any white space. Raise `UnusableError`."""
     try:
         found = base64.b64decode(text.translate(_NO_FWS).encode("ascii"), validate=True)
     except ValueError:
@@ -414,7 +414,7 @@ def _decoded(text: str, tag: str) -> bytes:
 
 
 def _without_signature(field: bytes) -> bytes:
-    """The signature's own field with an empty b=, and without its last CRLF (§3.7)."""
+    """Return the signature's own field with an empty b= and without its last CRLF (§3.7)."""
     start = field.index(b":") + 1
     for part in field[start:].removesuffix(b"\r\n").split(b";"):
         name, _, value = part.partition(b"=")

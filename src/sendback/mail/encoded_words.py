@@ -1,9 +1,9 @@
 """Decode encoded words (RFC 2047, RFC 2231 §5). Pure.
 
-Theory of operation. `decode_words` walks over the text once. Neighbouring words of one charset are
-joined as octets before they are decoded, because many senders cut a character in two (RFC 2047 §5
-forbids it, and every mail client copes). White space between two words is dropped (§6.2). A word
-that cannot be decoded stays as it is.
+Theory of operation. `decode_words` reads the text once. Adjacent words of one charset are joined as
+octets before they are decoded, because many senders split a character between words (RFC 2047 §5
+forbids it, and mail clients accept it). White space between two words is removed (§6.2). A word
+that cannot be decoded is left unchanged.
 """
 
 import re
@@ -14,8 +14,7 @@ from dataclasses import dataclass
 
 from sendback.mail.charsets import decode_known, find_codec
 
-# Neither part can hold `?`, so no start of a word is scanned past the next one: one pass. Blanks
-# inside a word are illegal and common.
+# No part can contain `?`, so matching takes one pass. Blanks inside a word are illegal but common.
 _WORD = re.compile(r"=\?([!->@-~]+)\?([bBqQ])\?([\t !->@-~]*)\?=")
 
 
@@ -41,7 +40,7 @@ def decode_words(text: str) -> str:
 
 
 def _runs(text: str) -> Iterator[list[_Word]]:
-    """Yield the words that can be decoded, those together that only white space separates."""
+    """Yield runs of decodable words with only white space between them."""
     run: list[_Word] = []
     for match in _WORD.finditer(text):
         word = _read(match)

@@ -1,7 +1,7 @@
-"""The envelope (RFC 5321 §2.3.1): who sends, to whom, from where, and with which parameters.
+"""The envelope (RFC 5321 §2.3.1): client, reverse-path, recipients and their parameters.
 
-It is kept with the message for as long as the message is kept, and everything that a bounce
-says about the sender's wishes comes from here, never from the header.
+It is stored with the message. What a bounce reports about the sender's requests (ENVID, ORCPT,
+NOTIFY, RET) comes from the envelope, never from the header.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from sendback.mail.address import Address
 
 
 class Notify(StrEnum):
-    """When the sender wants a DSN for a recipient (RFC 3461 §4.1)."""
+    """The conditions on which the sender requests a DSN for a recipient (RFC 3461 §4.1)."""
 
     NEVER = "NEVER"
     SUCCESS = "SUCCESS"
@@ -20,7 +20,7 @@ class Notify(StrEnum):
 
 
 class Ret(StrEnum):
-    """How much of the mail the sender wants back (RFC 3461 §4.3)."""
+    """How much of the mail the sender wants returned (RFC 3461 §4.3)."""
 
     FULL = "FULL"
     HDRS = "HDRS"
@@ -28,7 +28,7 @@ class Ret(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class OriginalRecipient:
-    """ORCPT (RFC 3461 §4.2): the recipient as the sender first wrote it, decoded."""
+    """ORCPT (RFC 3461 §4.2): the recipient as the original sender wrote it, decoded."""
 
     address_type: str
     address: str
@@ -36,7 +36,7 @@ class OriginalRecipient:
 
 @dataclass(frozen=True, slots=True)
 class Recipient:
-    """One accepted RCPT TO; `notify` is empty when the sender asked for nothing."""
+    """One accepted RCPT TO; `notify` is empty without a NOTIFY parameter."""
 
     address: Address
     notify: frozenset[Notify] = frozenset()
@@ -45,7 +45,7 @@ class Recipient:
 
 @dataclass(frozen=True, slots=True)
 class ReversePath:
-    """MAIL FROM; `address` is None for the null reverse-path, however it was written."""
+    """MAIL FROM; `address` is None for the null reverse-path."""
 
     address: Address | None
 
@@ -55,7 +55,7 @@ class ReversePath:
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """The SMTP client: its IP address, what it called itself, and its TLS version if any."""
+    """The SMTP client: its IP address, its HELO name, and its TLS version or None."""
 
     ip: str
     helo: str
@@ -64,7 +64,7 @@ class Client:
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """One transaction: what MAIL and RCPT said. `envelope_id` is ENVID, xtext decoded."""
+    """The parameters of one mail transaction. `envelope_id` is ENVID, xtext decoded."""
 
     client: Client
     reverse_path: ReversePath

@@ -1,18 +1,19 @@
-"""Read the header section of mail that may be anything.
+"""Read the header section of untrusted mail. Pure.
 
-One reading for everybody. `read_header` reads the header section once, when a message is received,
-and makes it well-formed: fields and their continuations, nothing else. What is stored is that
-section, so that events, verdicts, rules, bounces and every reader of a stored object see the same
-fields. Common readers differ on three things, and none of them is left:
+Theory of operation. `read_header` reads the header section once, when a message is received, and
+makes it well-formed: fields and their continuations, nothing else. This section is stored, so that
+events, verdicts, rules, bounces and every reader of a stored object see the same fields. Common
+readers disagree about three things, which are removed:
 
-- A line that is no field and no continuation of one. Some readers end the header there, some read
-  on. If another field stands behind it before the empty line, it is kept as the value of a field
-  `X-Malformed-Line`; else it is the first line of the body, and an empty line is put before it.
-- A first line that begins with a blank. It would continue whatever field is put before it, such as
+- A line that is neither a field nor a continuation. Some readers end the header there, some read
+  on. If another field follows before the empty line, it becomes the value of a field
+  `X-Malformed-Line`; else it is the first line of the body, and an empty line is inserted before
+  it.
+- A first line that begins with a blank. It would continue the field that is put before it, such as
   this server's own trace. It becomes an `X-Malformed-Line` too.
 - Blanks before the colon (RFC 5322 §4.5, obsolete). They are removed.
 
-All other octets are kept. The functions below `read_header` expect a section that it has read.
+All other octets are kept. The other functions expect a section that `read_header` returned.
 """
 
 import re
@@ -23,8 +24,8 @@ from datetime import datetime
 from sendback.mail.dates import format_date
 from sendback.mail.envelope import Envelope
 
-# RFC 5322 §2.2: a name is printable ASCII but the colon; obsolete white space before the colon is
-# seen too. Possessive repeats: hostile headers cost one pass and no backtracking.
+# RFC 5322 §2.2: a name is printable ASCII without the colon; obsolete white space before the colon
+# is accepted. Possessive repeats: hostile headers cost one pass and no backtracking.
 _NAME = rb"[!-9;-~]+[ \t]*:"
 _VALUE = rb"[^\r\n]*(?:\r\n[ \t][^\r\n]*)*+"
 _FIELDS = re.compile(rb"(?:[!-9;-~]+:" + _VALUE + rb"\r\n)*+")
@@ -40,11 +41,11 @@ MALFORMED = b"X-Malformed-Line"
 
 @dataclass(frozen=True, slots=True)
 class HeaderReading:
-    """A header section as it was read.
+    """The header section that `read_header` found.
 
-    `header` is well-formed, each field ended by CRLF. It was made of the first `octets` octets of
-    the mail. `gap` is what has to be put between it and the rest of the mail: nothing, or the empty
-    line that the mail lacks.
+    `header` is well-formed; each field ends in CRLF. It replaces the first `octets` octets of the
+    mail. `gap` must be inserted between it and the rest of the mail: nothing, or the missing empty
+    line.
     """
 
     header: bytes
@@ -53,9 +54,9 @@ class HeaderReading:
 
 
 def read_header(beginning: bytes, *, is_whole: bool) -> HeaderReading | None:
-    """Read the header section of a mail that begins with these octets, lines ended by CRLF.
+    """Return the header section of a mail that begins with these octets, with CRLF line ends.
 
-    `is_whole`: there is nothing behind them. Return None when the section does not end within them.
+    `is_whole`: these are all octets of the mail. Return None when the section does not end in them.
     """
     match = _FIELDS.match(beginning)
     end = match.end() if match else 0
@@ -77,9 +78,9 @@ def _read_malformed(beginning: bytes, *, is_whole: bool) -> HeaderReading | None
 
 
 def _header_lines(beginning: bytes, *, is_whole: bool) -> tuple[list[bytes], bool]:
-    """Return the lines before the first empty one, each with its CRLF, and whether they are all.
+    """Return the lines before the first empty one, with CRLF, and whether the header ends there.
 
-    A last line without CRLF may go on behind `beginning`: it is left out unless that is whole.
+    A last line without CRLF may be incomplete: it is omitted unless `beginning` is whole.
     """
     if beginning.startswith(b"\r\n"):
         return [], True
@@ -91,7 +92,7 @@ def _header_lines(beginning: bytes, *, is_whole: bool) -> tuple[list[bytes], boo
 
 
 def _next_stray(lines: Sequence[bytes], start: int) -> int | None:
-    """Return the number of the first line from `start` on that continues nothing."""
+    """Return the index of the first line from `start` on that is not a continuation."""
     numbers = range(start, len(lines))
     return next((n for n in numbers if n == 0 or lines[n][:1] not in _BLANKS), None)
 
@@ -117,10 +118,10 @@ def header_section(content: bytes) -> bytes:
 
 
 def _values(head: bytes, name: str) -> Iterator[bytes]:
-    """Yield what stands behind the colon of every field called `name`, folds included.
+    """Yield the folded value of every field called `name`.
 
-    A pattern that ignores case looks at each octet; `lower` and `find` take a tenth of the time for
-    a header section that is large.
+    For a large header section `lower` and `find` take a tenth of the time of a pattern that ignores
+    case.
     """
     lowered, wanted = head.lower(), name.lower().encode("ascii")
     position = 0 if lowered.startswith(wanted) else _next_line(lowered, wanted, 0)
@@ -132,7 +133,7 @@ def _values(head: bytes, name: str) -> Iterator[bytes]:
 
 
 def _next_line(lowered: bytes, beginning: bytes, position: int) -> int:
-    """Return where the next line starts that begins so; -1: there is none."""
+    """Return the position of the next line with this beginning, or -1."""
     found = lowered.find(b"\r\n" + beginning, position)
     return found + 2 if found >= 0 else -1
 
@@ -148,20 +149,20 @@ def count_fields(head: bytes, name: str) -> int:
 
 
 def unfolded(value: bytes) -> bytes:
-    """A field's value without folds and the white space around it (RFC 5322 §2.2.3)."""
+    """Return a field's value unfolded and stripped (RFC 5322 §2.2.3)."""
     return _FOLD.sub(b"", value).strip()
 
 
 def header_fields(head: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Each field of a header section: its name, and all its octets with the last CRLF."""
+    """Yield the name and all octets, with the last CRLF, of each field of a header section."""
     for match in _FIELD.finditer(head):
         yield match[1][:-1].rstrip(b" \t"), match[0]
 
 
 def message_id(head: bytes) -> str | None:
-    """The Message-ID when there is exactly one and it is `<left@right>`, else None.
+    """Return the Message-ID if there is exactly one of the form `<left@right>`, else None.
 
-    It comes from outside and goes into headers of ours: anything else is an injection path.
+    The value is untrusted and is copied into header fields: other forms could inject fields.
     """
     values = field_values(head, "Message-ID")
     if len(values) == 1 and _MESSAGE_ID.fullmatch(values[0]):
@@ -170,10 +171,10 @@ def message_id(head: bytes) -> str | None:
 
 
 def trace_fields(envelope: Envelope, message_id: str, hostname: str, now: datetime) -> bytes:
-    """`Return-Path` and `Received`, which go on top of what is kept (RFC 5321 §4.4).
+    """Return the `Return-Path` and `Received` fields of a received message (RFC 5321 §4.4).
 
-    In the form of recorded SES mail. A HELO name that is no host name is left out: it is text
-    of a stranger's choosing in a header of ours.
+    They have the form of recorded SES mail. A HELO name that is not a host name is replaced with
+    `unknown`, because an unauthenticated client chose it.
     """
     client = envelope.client
     helo = client.helo if _HELO.fullmatch(client.helo) else "unknown"
@@ -191,7 +192,7 @@ def trace_fields(envelope: Envelope, message_id: str, hostname: str, now: dateti
 
 
 def split_trace(kept: bytes) -> tuple[bytes, bytes]:
-    """The two fields of `trace_fields` at the top of what is kept, and what the mail came with."""
+    """Return the two fields of `trace_fields` that `kept` begins with, and the rest."""
     fields = _FIELD.finditer(kept)
     next(fields)
     end = next(fields).end()

@@ -1,6 +1,6 @@
-"""Mail that should not be answered by itself: RFC 3834 §2, RFC 5321 §6.3.
+"""Detect mail to which no automatic response must be sent (RFC 3834 §2, RFC 5321 §6.3). Pure.
 
-Whoever answers by a rule keeps silent then; whoever was asked by hand answers, and says so.
+A rule's bounce is suppressed for such mail. An explicit SendBounce is sent and logged.
 """
 
 import re
@@ -11,7 +11,7 @@ MAX_RECEIVED = 100  # RFC 5321 §6.3: "at least 100"
 
 
 def reason_for_silence(header: bytes) -> str | None:
-    """Why a mail with this header section is not answered automatically; None: it may be."""
+    """Return why a mail with this header gets no automatic response; None if it may get one."""
     for value in field_values(header, "Auto-Submitted"):
         if _keyword(value) != b"no":
             return "it is automatic itself (Auto-Submitted)"
@@ -25,5 +25,5 @@ def reason_for_silence(header: bytes) -> str | None:
 
 
 def _keyword(value: bytes) -> bytes:
-    """What comes before parameters and comments, in lower case."""
+    """Return the value without parameters and comments, in lower case."""
     return re.split(rb"[;(\s]", value, maxsplit=1)[0].lower()

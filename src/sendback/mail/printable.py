@@ -1,17 +1,17 @@
-"""Text from outside as one line of visible characters: for terminals, logs, errors and JSON.
+"""Escape untrusted text to one line of visible characters, for terminals, logs, errors and JSON.
 
 A reply, a DNS record or a header field can hold terminal escape sequences (ESC, and the C1 controls
 that 8-bit terminals obey), line ends that forge a log line, and bidirectional controls that show
-text in another order than it is stored (CVE-2021-42574). There are letters and marks that show
-nothing at all: two addresses that look alike would differ by them. All of these become visible
-escapes.
+text in another order than it is stored (CVE-2021-42574). Some letters and marks are invisible:
+two different addresses could look the same. All of these become visible escapes.
 """
 
 import re
 
-# Of Unicode's Default_Ignorable_Code_Point (DerivedCoreProperties.txt), what `str.isprintable` lets
-# through: joiners and fillers of scripts, variation selectors; and the Braille pattern of no dots.
-_SHOWS_NOTHING = re.compile(
+# Of Unicode's Default_Ignorable_Code_Point (DerivedCoreProperties.txt), those that
+# `str.isprintable` accepts: joiners and fillers of scripts, variation selectors; and the Braille
+# pattern of no dots.
+_INVISIBLE = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0"
     "\U000e0100-\U000e01ef]"
 )
@@ -21,14 +21,13 @@ _LAST_OF_BMP = 0xFFFF
 
 
 def printable(text: str, limit: int | None = 200) -> str:
-    r"""Return the text with everything that is not visible written as an escape.
+    r"""Return the text with every invisible character escaped.
 
-    What `str.isprintable` refuses becomes `\xNN`, `\uNNNN` or `\UNNNNNNNN`: controls, line ends,
-    white space other than U+0020, format characters (the bidirectional ones are of these),
-    surrogates, unassigned and private characters. So does what shows nothing, such as U+3164. The
-    result has at most `limit` characters, of which the last is `…` when something is missing; an
-    escape is never cut. None: no limit. The work depends on the limit, not on the length of the
-    text.
+    Characters that are not `str.isprintable` become `\xNN`, `\uNNNN` or `\UNNNNNNNN`: controls,
+    line ends, white space other than U+0020, format characters (which include the bidirectional
+    ones), surrogates, unassigned and private characters. So do invisible letters, such as U+3164.
+    The result has at most `limit` characters (None: no limit) and ends in `…` when it was cut; an
+    escape is never cut. The work depends on the limit, not on the length of the text.
 
         >>> printable("550 \x1b[31mno\u202e")
         '550 \\x1b[31mno\\u202e'
@@ -45,8 +44,8 @@ def printable(text: str, limit: int | None = 200) -> str:
 
 
 def is_visible(text: str) -> bool:
-    """Whether each of the characters can be seen, or is U+0020."""
-    return text.isprintable() and (text.isascii() or not _SHOWS_NOTHING.search(text))
+    """Whether every character is visible or U+0020."""
+    return text.isprintable() and (text.isascii() or not _INVISIBLE.search(text))
 
 
 def escaped(character: str) -> str:

@@ -1,6 +1,7 @@
-"""Receiving as SES does it: what rules say, which apply, what is to be done. Pure.
+"""SES email receiving: rules, their matching and execution, IP filters, verdicts. Pure.
 
-`model` has the words, `shapes` reads and writes them as the API does, `constraints` says what a
-rule may hold, `matching` finds the rules of a recipient, `plan` is the engine, `filters` judges
-IP addresses, `verdicts`, `published` and `events` make what actions hand on.
+`model` has the rules and actions, `shapes` converts them from and to the API's form, `constraints`
+validates them, `matching` finds the rules of a recipient, `plan` determines the next step,
+`filters` checks IP addresses, `dmarc` and `verdicts` have the results of checks, `published` and
+`events` build the content and the notifications of actions.
 """

@@ -1,4 +1,4 @@
-"""What rules and their names may hold, with SES's own texts (probed on the live service).
+"""Validation of rules and their names, with the error texts of the live SES.
 
 Violations of the model's constraints come from `aws.query`; these are the ones that the service
 itself reports, one at a time, in the order in which it looks.
@@ -39,12 +39,15 @@ _STATUS_CODE = re.compile(r"[45]\.\d{1,3}\.\d{1,3}")
 
 
 def invalid(text: str) -> SesError:
-    """InvalidParameterValue, in the service's own words."""
+    """Return InvalidParameterValue with a text of the live service."""
     return SesError("InvalidParameterValue", text)
 
 
 def check_name(name: str, kind: str) -> None:
-    """`kind` is `ruleSetName`, `ruleName` or `filterName`; the characters were checked before."""
+    """Raise `SesError` for an invalid name; its characters were checked before.
+
+    `kind` is `ruleSetName`, `ruleName` or `filterName`.
+    """
     if len(name) > _MAX_NAME or not (_alphanumeric(name[:1]) and _alphanumeric(name[-1:])):
         raise invalid(f"Not a valid {kind}: {shown(name)}")
 
@@ -54,7 +57,7 @@ def _alphanumeric(character: str) -> bool:
 
 
 def check_rule(rule: Rule) -> None:
-    """Everything that can be said without asking anybody else. Raises `SesError`."""
+    """Raise `SesError` for a rule that is invalid in itself, without lookups."""
     if len(rule.actions) > MAX_ACTIONS:
         raise SesError("LimitExceeded", "Too many actions")
     if len(rule.recipients) > MAX_RECIPIENTS:
@@ -68,7 +71,7 @@ def check_rule(rule: Rule) -> None:
 
 
 def _check_recipient(text: str) -> None:
-    """`user@example.com`, `example.com` or `.example.com`."""
+    """Raise `SesError` unless it is `user@example.com`, `example.com` or `.example.com`."""
     try:
         if "@" in text:
             parse_address(text, any_dots=True)
@@ -79,7 +82,7 @@ def _check_recipient(text: str) -> None:
 
 
 def check_action(action: Action) -> None:
-    """One action's own members, the topic first. Raises `SesError`."""
+    """Raise `SesError` for an action with an invalid member."""
     if isinstance(action, AddHeaderAction):
         _check_header(action)
     topic = action.topic_arn
@@ -136,7 +139,7 @@ def _check_bounce(action: BounceAction) -> None:
 
 
 def check_order(existing: Sequence[str], wanted: Sequence[str]) -> None:
-    """ReorderReceiptRuleSet: an exact permutation, checked in SES's order. Raises `SesError`."""
+    """Raise `SesError` unless `wanted` is a permutation of `existing` (ReorderReceiptRuleSet)."""
     positions = Counter(wanted)
     for name in wanted:
         if positions[name] > 1:
@@ -151,16 +154,16 @@ def check_order(existing: Sequence[str], wanted: Sequence[str]) -> None:
 
 
 def rule_set_does_not_exist(name: str) -> SesError:
-    """SES API: RuleSetDoesNotExistException."""
+    """Return RuleSetDoesNotExist (SES API)."""
     text = f"Rule set does not exist: {shown(name)}"
     return SesError("RuleSetDoesNotExist", text, {"Name": name})
 
 
 def rule_does_not_exist(name: str) -> SesError:
-    """SES API: RuleDoesNotExistException."""
+    """Return RuleDoesNotExist (SES API)."""
     return SesError("RuleDoesNotExist", f"Rule does not exist: {shown(name)}", {"Name": name})
 
 
 def already_exists(kind: str, name: str) -> SesError:
-    """`kind` is `Rule set`, `Rule` or `Filter`."""
+    """Return AlreadyExists (SES API); `kind` is `Rule set`, `Rule` or `Filter`."""
     return SesError("AlreadyExists", f"{kind} already exists: {shown(name)}", {"Name": name})

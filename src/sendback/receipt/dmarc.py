@@ -1,6 +1,6 @@
 """DMARC (RFC 7489): records, their discovery, alignment, and the result. Pure.
 
-The look-ups are the caller's. The author's domain comes from `mail.authors`.
+The caller does the DNS queries. The author's domain comes from `mail.authors`.
 """
 
 from collections.abc import Callable, Collection, Sequence
@@ -11,7 +11,7 @@ from sendback.receipt.verdicts import DkimResult, DmarcResult, SpfResult
 
 _POLICIES = ("none", "quarantine", "reject")  # from the mildest to the strictest
 
-# The organizational domain of a domain (RFC 7489 §3.2): the public suffix list's business.
+# The organizational domain of a domain (RFC 7489 §3.2), by the public suffix list.
 Organization = Callable[[str], str]
 
 
@@ -26,7 +26,7 @@ class DmarcRecord:
 
 
 def parse_record(text: str) -> DmarcRecord | None:
-    """Read a `_dmarc` TXT record. Return None for what is no record, or has no usable policy."""
+    """Read a `_dmarc` TXT record. Return None for other texts and without a usable policy."""
     tags = _tags(text)
     if tags is None:
         return None
@@ -86,17 +86,17 @@ def evaluate(
             return False
         return other == domain or (not strict and organization(other) == organization(domain))
 
-    # Only identifiers that are aligned count: what is known of others, or is not, changes nothing.
+    # Only aligned identifiers count; other results are irrelevant.
     results = {s.result for s in dkim if aligned(s.domain, strict=record.strict_dkim)}
     if aligned(spf.domain, strict=record.strict_spf):
         results.add(spf.result)
-    # An aligned one that could not be checked may be the one that passes.
+    # An aligned identifier with a temporary error might have passed.
     result = next((name for name in ("pass", "temperror") if name in results), "fail")
     return DmarcResult(result, domain, requested_policy(record, is_own=record_is_own))
 
 
 def requested_policy(record: DmarcRecord, *, is_own: bool) -> str:
-    """Return what the domain's owner asks for: `none`, `quarantine` or `reject` (RFC 7489 §6.3)."""
+    """Return the requested policy: `none`, `quarantine` or `reject` (RFC 7489 §6.3)."""
     return record.policy if is_own else record.subdomain_policy
 
 

@@ -1,9 +1,8 @@
 """Notifications and function events. SES developer guide, "Notification contents", "Lambda event".
 
-An event is made of every mail, whatever is in it: a step that cannot make its event would let mail
-pass that a function was to stop. So nothing here raises for what a header holds. Header octets that
-are no UTF-8 become U+FFFD, what JSON or its carriers cannot hold is escaped, and only so much of a
-field is read as people write.
+Every mail must have an event: otherwise mail could bypass the function that should stop it. So
+nothing here raises for the content of a header. Invalid UTF-8 in a header becomes U+FFFD,
+characters that are not interchangeable are escaped, and a limited part of each field is read.
 """
 
 import base64
@@ -15,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sendback.mail.address_lists import ListedAddress, read_address_list
+from sendback.mail.charsets import NOT_INTERCHANGEABLE
 from sendback.mail.encoded_words import decode_words
 from sendback.mail.headers import field_values, header_fields, unfolded
 from sendback.receipt.model import (
@@ -35,11 +35,9 @@ SUBJECT = "Amazon SES Email Receipt Notification"
 MAX_HEADER_OCTETS = 10 * 1024  # of headers in a notification
 MAX_CONTENT_OCTETS = 150 * 1024  # of content in a notification
 
-# Of all fields of one name in commonHeaders: a thousand addresses fit. The rest is left out there.
+# Of all fields of one name in commonHeaders, enough for a thousand addresses; the rest is omitted.
 MAX_COMMON_OCTETS = 64 * 1024
 
-# JSON allows them, UTF-8, XML and SQS do not: lone surrogates, U+FFFE, U+FFFF.
-_NOT_CARRIED = re.compile("[\ud800-\udfff\ufffe\uffff]")
 # RFC 5322 §3.2.3: in a display name these need quotes.
 _SPECIAL = re.compile(r'[][\\()<>@,:;".]')
 _ESCAPED_IN_QUOTES = re.compile(r'(["\\])')
@@ -60,7 +58,7 @@ class MailView:
 
 @dataclass(frozen=True, slots=True)
 class ReceiptView:
-    """How it was received, for one action: `recipients` are those that the rule matched."""
+    """The processing of a message by one action: `recipients` are those that the rule matched."""
 
     processed_at: datetime
     recipients: tuple[str, ...]
@@ -71,7 +69,7 @@ class ReceiptView:
 
 
 def notification(mail: MailView, receipt: ReceiptView, content: bytes | None = None) -> str:
-    """The JSON that a topic gets; with `content` for an SNS action."""
+    """Return the JSON for a topic; `content` is given for an SNS action."""
     value: dict[str, Any] = {
         "notificationType": "Received",
         "mail": _mail(mail),
@@ -83,7 +81,7 @@ def notification(mail: MailView, receipt: ReceiptView, content: bytes | None = N
 
 
 def function_event(mail: MailView, receipt: ReceiptView) -> str:
-    """The JSON that a function gets."""
+    """Return the JSON for a function."""
     ses = {"mail": _mail(mail), "receipt": _receipt(mail, receipt)}
     record = {"eventSource": "aws:ses", "eventVersion": "1.0", "ses": ses}
     return _json({"Records": [record]})
@@ -91,11 +89,11 @@ def function_event(mail: MailView, receipt: ReceiptView) -> str:
 
 def _json(value: Any) -> str:
     text = json.dumps(value, ensure_ascii=False)
-    return _NOT_CARRIED.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+    return NOT_INTERCHANGEABLE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def object_key(action: S3Action, message_id: str) -> str:
-    """The prefix and the message ID, a `/` between them unless the prefix ends in one."""
+    """Return prefix and message ID, with a `/` between them unless the prefix ends in one."""
     prefix = action.object_key_prefix
     if not prefix:
         return message_id
@@ -135,7 +133,7 @@ def _headers(header: bytes) -> tuple[list[dict[str, str]], bool]:
 
 
 def _common(mail: MailView) -> dict[str, Any]:
-    """Fields that are there and say something; encoded words (RFC 2047) are decoded."""
+    """Return the present, non-empty fields, with encoded words (RFC 2047) decoded."""
     common: dict[str, Any] = {"returnPath": mail.source}
     for key, name in _LISTS.items():
         values = _bounded(field_values(mail.header, name))
@@ -160,8 +158,7 @@ def _bounded(values: Sequence[bytes]) -> Iterator[bytes]:
 def _addresses(value: bytes) -> list[str]:
     """Return each address of a field as one text.
 
-    A field without any address is returned as it stands (`undisclosed-recipients:;`), unless there
-    is nothing in it.
+    A field without an address (`undisclosed-recipients:;`) is returned unchanged, unless empty.
     """
     text = _text(value)
     entries = read_address_list(text)
@@ -230,7 +227,7 @@ _MEMBERS: dict[type[Action], dict[str, str]] = {
 
 
 def _timestamp(moment: datetime) -> str:
-    """ISO 8601 with milliseconds."""
+    """Return a time in ISO 8601 with milliseconds."""
     return f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03}Z"
 
 

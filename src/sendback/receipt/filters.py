@@ -16,7 +16,7 @@ from sendback.receipt.constraints import check_name, invalid
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-# Plain ASCII spelling only: no brackets, zones, IPv4-mapped forms, full-width digits (probed).
+# Observed on the live SES: no brackets, zones, IPv4-mapped forms or full-width digits.
 _CIDR = re.compile(
     r"([0-9]{1,3}(?:\.[0-9]{1,3}){3}|[0-9A-Fa-f]{0,4}:[0-9A-Fa-f:]{1,40})(?:/([0-9]{1,3}))?"
 )
@@ -43,7 +43,7 @@ class IpFilter:
 
 
 def parse_cidr(text: str) -> Network:
-    """One address or a block. Raises `SesError`: InvalidParameterValue, "Invalid CIDR block"."""
+    """Return the network of an address or block. Raise `SesError`: InvalidParameterValue."""
     match = _CIDR.fullmatch(text)
     try:
         if match is None:
@@ -54,7 +54,7 @@ def parse_cidr(text: str) -> Network:
 
 
 def check_filter(wanted: IpFilter) -> None:
-    """Raises `SesError`."""
+    """Raise `SesError` for an invalid filter."""
     if not wanted.name:
         raise invalid("filterName must not be empty")
     if not re.fullmatch(r"[a-zA-Z0-9_.-]+", wanted.name):
@@ -64,7 +64,7 @@ def check_filter(wanted: IpFilter) -> None:
 
 
 def is_admitted(client_ip: str, filters: Sequence[IpFilter]) -> bool:
-    """Whether a client with this address (`IPv6:` before it or not) may send here."""
+    """Whether a client with this address (with or without `IPv6:`) may send mail."""
     if not filters:
         return True
     try:

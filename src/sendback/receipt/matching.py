@@ -1,9 +1,9 @@
-"""Which rules apply to which recipients.
+"""Find the rules that apply to a recipient.
 
 Theory of operation. A rule set is compiled once into an index from condition to rule numbers:
-`user@example.com`, `example.com`, `.example.com`, and the rules without conditions. A recipient
-has only as many conditions that could name it as its domain has labels, so a look-up costs the
-same for two rules and for two hundred. Rules that are not enabled are not in the index.
+`user@example.com`, `example.com`, `.example.com`, and the rules without conditions. The
+number of conditions that can match a recipient depends on the labels of its domain, not on the
+number of rules. Disabled rules are not in the index.
 """
 
 from collections.abc import Iterator
@@ -22,14 +22,14 @@ class CompiledRules:
     for_all: tuple[int, ...]
 
     def matching(self, recipient: Address) -> list[int]:
-        """The numbers of the enabled rules that match the recipient, in order."""
+        """Return the numbers of the enabled rules that match the recipient, in order."""
         numbers = set(self.for_all)
         for condition in conditions_of(recipient):
             numbers.update(self.index.get(condition, ()))
         return sorted(numbers)
 
     def requires_tls(self, recipient: Address) -> bool:
-        """Whether a rule that matches the recipient refuses mail that comes in clear."""
+        """Whether a rule that matches the recipient requires TLS."""
         return any(
             self.rules[number].tls_policy is TlsPolicy.REQUIRE
             for number in self.matching(recipient)
@@ -37,7 +37,7 @@ class CompiledRules:
 
 
 def compile_rules(rules: Rules) -> CompiledRules:
-    """`rules` have been checked."""
+    """Return the index of validated rules."""
     index: dict[str, list[int]] = {}
     for_all: list[int] = []
     for number, rule in enumerate(rules):
@@ -51,7 +51,7 @@ def compile_rules(rules: Rules) -> CompiledRules:
 
 
 def conditions_of(recipient: Address) -> Iterator[str]:
-    """Every condition that matches the recipient, in canonical spelling.
+    """Yield every condition that matches the recipient, in canonical spelling.
 
     The address, the address without its `+tag`, its domain, and `.parent` for each domain above:
     `.example.com` means the subdomains of example.com, not itself.

@@ -1,7 +1,7 @@
 """Rule sets, rules and actions. SES API: ReceiptRuleSet, ReceiptRule, ReceiptAction.
 
-Frozen values without behaviour of their own; an ARN, bucket or address in them is text as the
-user gave it, checked by `constraints` when a rule is written.
+Frozen values without behaviour. ARNs, buckets and addresses are text as given; `constraints`
+validates them when a rule is written.
 """
 
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class InvocationType(StrEnum):
 
 
 class Disposition(StrEnum):
-    """What a synchronous function answers, and what becomes of the mail."""
+    """The result of a synchronous function, and its effect on the mail."""
 
     CONTINUE = "CONTINUE"
     STOP_RULE = "STOP_RULE"
@@ -39,7 +39,7 @@ class Disposition(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class AddHeaderAction:
-    """A header field for the actions that come later."""
+    """Adds a header field for later actions."""
 
     header_name: str
     header_value: str
@@ -48,7 +48,7 @@ class AddHeaderAction:
 
 @dataclass(frozen=True, slots=True)
 class S3Action:
-    """Stores the content. `kms_key_arn` and `iam_role_arn` are kept and handed on, not used."""
+    """Stores the content. `kms_key_arn` and `iam_role_arn` are stored, not used."""
 
     bucket_name: str
     object_key_prefix: str | None = None
@@ -94,7 +94,7 @@ class StopAction:
 
 @dataclass(frozen=True, slots=True)
 class WorkmailAction:
-    """Hands the mail to WorkMail: here, to the SMTP server that the setting names."""
+    """Delivers the mail to the SMTP server that replaces WorkMail (a setting)."""
 
     organization_arn: str
     topic_arn: str | None = None
@@ -102,7 +102,7 @@ class WorkmailAction:
 
 @dataclass(frozen=True, slots=True)
 class ConnectAction:
-    """Hands the mail to Connect: here, to the SMTP server that the setting names."""
+    """Delivers the mail to the SMTP server that replaces Connect (a setting)."""
 
     instance_arn: str
     role_arn: str
@@ -135,7 +135,7 @@ ACTION_TYPES: dict[type[Action], str] = {
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Without `recipients` it matches all mail for the account's identities."""
+    """A rule. Without `recipients` it matches all mail for the account's identities."""
 
     name: str
     enabled: bool = False

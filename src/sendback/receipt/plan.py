@@ -1,24 +1,24 @@
-"""The engine: what is to be done with a message, and what comes next.
+"""The rule engine: the plan of a message's steps, and its next step.
 
-Theory of operation. `make_plan` holds the recipients against the rules once; its answer never
+Theory of operation. `make_plan` matches the recipients with the rules once; the plan never
 changes. Each planned rule has tasks: its actions in order, and behind an action with a topic the
-notice to that topic. A step is one task of one planned rule. What has become of steps is a mapping
-from step to `StepState`; `progress` walks the plan along it and says which step comes next. It
-knows no time and does nothing itself, so that a worker that takes a message over from a dead one
-goes on exactly where the record ends.
+notice to that topic. A step is one task of one planned rule. The record of steps is a mapping
+from step to `StepState`; `progress` follows the plan by this record and returns the next step. It
+has no clock and no side effects, so that a worker that takes over a message resumes exactly where
+the record ends.
 
 The table of effects:
 
 | the step's task | its state | effect on the walk |
 | --- | --- | --- |
-| any | not begun | it is the next one |
-| a function called for its disposition | to be tried again | everything behind it waits |
-| any other | to be tried again | go on; its notice waits |
-| a function that answered STOP_RULE | done | after its notice, the next rule |
-| a stop action, or a function that answered STOP_RULE_SET | done | after its notice, the end |
-| any other | done | go on |
-| a function called for its disposition | failed, expired | as `disposition_given_up` says |
-| any other | failed, expired, skipped | go on; no notice |
+| any | not begun | it is the next step |
+| a function called for its disposition | retry | all later steps wait |
+| any other | retry | continue; its notice waits |
+| a function that returned STOP_RULE | done | after its notice, the next rule |
+| a stop action, or a function that returned STOP_RULE_SET | done | after its notice, the end |
+| any other | done | continue |
+| a function called for its disposition | failed, expired | as `disposition_given_up` returns |
+| any other | failed, expired, skipped | continue; no notice |
 
 A step's record has the disposition that it counts with. A function that cannot be called counts as
 CONTINUE, as in SES, or with the setting `function_failure` as STOP_RULE_SET.
@@ -46,7 +46,7 @@ Step = tuple[int, int]  # (number of the rule in its set, number of the task in 
 
 
 class StepOutcome(StrEnum):
-    """What has become of a step; `retry` is the only one that is not final."""
+    """The outcome of a step; only `retry` is not final."""
 
     DONE = "done"
     RETRY = "retry"
@@ -57,7 +57,7 @@ class StepOutcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class StepState:
-    """A step's outcome so far, and the disposition that it answered, if any."""
+    """A step's outcome so far, and the disposition that counts for it."""
 
     outcome: StepOutcome
     disposition: Disposition = Disposition.CONTINUE
@@ -65,7 +65,7 @@ class StepState:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """Tells the topic of an action that the action was carried out."""
+    """The notification to an action's topic that the action was executed."""
 
     action: Action
     topic_arn: str
@@ -92,18 +92,14 @@ Plan = tuple[PlannedRule, ...]
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """`next` is the step to be taken now; `retries` are those that are to be tried again."""
+    """`next` is the step to execute now, or None; `retries` are the steps to try again."""
 
     next: Step | None
     retries: tuple[Step, ...]
 
-    @property
-    def is_finished(self) -> bool:
-        return self.next is None and not self.retries
-
 
 def make_plan(rules: CompiledRules, recipients: Sequence[Address]) -> Plan:
-    """The rules that match, in order, each once for all the recipients that it matched."""
+    """Return the matching rules in order, each once with all recipients that it matched."""
     matched: dict[int, list[Address]] = {}
     for recipient in recipients:
         for number in rules.matching(recipient):
@@ -116,7 +112,7 @@ def make_plan(rules: CompiledRules, recipients: Sequence[Address]) -> Plan:
 
 @lru_cache(maxsize=4096)
 def tasks_of(rule: Rule) -> tuple[Task, ...]:
-    """The rule's actions, each with its notice behind it; an SNS action needs none."""
+    """Return the rule's actions, each followed by its notice; an SNS action needs none."""
     tasks: list[Task] = []
     for action in rule.actions:
         tasks.append(action)
@@ -126,19 +122,19 @@ def tasks_of(rule: Rule) -> tuple[Task, ...]:
 
 
 def decides(task: Task) -> bool:
-    """Whether what comes behind the task depends on its answer."""
+    """Whether later steps depend on the result of the task."""
     return (
         isinstance(task, LambdaAction) and task.invocation_type is InvocationType.REQUEST_RESPONSE
     )
 
 
 def disposition_given_up(task: Task, *, fails_closed: bool) -> Disposition:
-    """Return what a task counts as that has failed or expired."""
+    """Return the disposition that counts for a failed or expired task."""
     return Disposition.STOP_RULE_SET if fails_closed and decides(task) else Disposition.CONTINUE
 
 
 def progress(plan: Plan, states: Mapping[Step, StepState]) -> Progress:
-    """Where the message stands."""
+    """Return the next step and the steps to retry."""
     retries: list[Step] = []
     for step, _, state in _walk(plan, states):
         if state is None:
@@ -151,7 +147,7 @@ def progress(plan: Plan, states: Mapping[Step, StepState]) -> Progress:
 def headers_before(
     plan: Plan, states: Mapping[Step, StepState], step: Step
 ) -> list[AddHeaderAction]:
-    """The AddHeader actions that took effect before the step, in order."""
+    """Return the AddHeader actions that took effect before the step, in order."""
     return [
         task
         for earlier, task, state in _walk(plan, states)
@@ -162,7 +158,7 @@ def headers_before(
 def _walk(
     plan: Plan, states: Mapping[Step, StepState]
 ) -> Iterator[tuple[Step, Task, StepState | None]]:
-    """The steps that the record has come to; one that is not begun comes last."""
+    """Yield the steps that the record has reached; a step that is not begun is the last."""
     for planned in plan:
         effect = Disposition.CONTINUE
         for step, task, state in _walk_rule(planned, states):
@@ -178,7 +174,7 @@ def _walk(
 def _walk_rule(
     planned: PlannedRule, states: Mapping[Step, StepState]
 ) -> Iterator[tuple[Step, Task, StepState | None]]:
-    """The rule's steps in order; behind one that ends the rule, only its notice."""
+    """Yield the rule's steps in order; after one that ends the rule, only its notice."""
     action_state: StepState | None = None
     stopped = False
     for number, task in enumerate(planned.tasks):
@@ -200,6 +196,6 @@ def _effect(task: Task, state: StepState) -> Disposition:
 
 
 def step_task(plan: Plan, step: Step) -> tuple[PlannedRule, Task]:
-    """What a step is."""
+    """Return the rule and the task of a step."""
     planned = next(planned for planned in plan if planned.number == step[0])
     return planned, planned.tasks[step[1]]

@@ -26,7 +26,7 @@ _MAX_WORD = 320
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """Where a message came from, as its trace fields say it."""
+    """The origin of a message, as in its trace fields."""
 
     message_id: str
     hostname: str
@@ -43,7 +43,7 @@ def published_header(
     *,
     scanned: bool,
 ) -> bytes:
-    """The header section on top of the body. `kept` is the stored one, trace fields first."""
+    """Return the published header section. `kept` is the stored one, trace fields first."""
     trace, own = split_trace(kept)
     lines = _results(arrival, verdicts, scanned=scanned) if verdicts else []
     token = base64.b64encode(hashlib.sha256(arrival.message_id.encode() + kept).digest())
@@ -85,7 +85,7 @@ def _received_spf(arrival: Arrival, verdicts: Verdicts) -> str:
 
 
 def _authentication_results(arrival: Arrival, verdicts: Verdicts) -> str:
-    """RFC 8601 §2.2."""
+    """Return the Authentication-Results field (RFC 8601 §2.2)."""
     spf = _received_spf(arrival, verdicts).removeprefix("Received-SPF: ")
     dkim = [
         f"dkim={signature.result} header.i=@{_word(signature.domain)};"
@@ -98,12 +98,12 @@ def _authentication_results(arrival: Arrival, verdicts: Verdicts) -> str:
 
 
 def _word(text: str) -> str:
-    """Text of a stranger's choosing, harmless in a header of ours."""
+    """Return untrusted text with characters outside a safe set replaced, and cut."""
     return _WORD.sub("?", text)[:_MAX_WORD]
 
 
 def _added(action: AddHeaderAction) -> str:
-    """A long or non-ASCII value is folded and encoded (RFC 2047)."""
+    """Return an added field; a long or non-ASCII value is folded and encoded (RFC 2047)."""
     value = action.header_value
     if value.isascii() and len(action.header_name) + len(value) < 990:  # noqa: PLR2004 - RFC 5322 §2.1.1
         return f"{action.header_name}: {value}"

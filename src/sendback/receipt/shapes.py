@@ -1,7 +1,7 @@
-"""Rules as the API, the store and a setup file write them, and back.
+"""Convert rules from and to the form of the API, the store and setup files.
 
-One table says which member is which field; the input is what `aws.query.decode` has read along
-botocore's model, or the same from JSON or TOML.
+One table maps members to fields. The input has the structure of botocore's model, from
+`aws.query.decode`, JSON or TOML.
 """
 
 import json
@@ -10,6 +10,7 @@ from dataclasses import fields
 from enum import Enum
 from typing import Any
 
+from sendback.errors import SendbackError
 from sendback.receipt.model import (
     Action,
     AddHeaderAction,
@@ -27,7 +28,7 @@ from sendback.receipt.model import (
     WorkmailAction,
 )
 
-# SES API: ReceiptAction's members, in the order in which answers list them.
+# SES API: ReceiptAction's members, in the order of responses.
 ACTIONS: dict[str, type[Action]] = {
     "S3Action": S3Action,
     "BounceAction": BounceAction,
@@ -60,12 +61,12 @@ _MEMBERS: dict[str, str] = {
 _READ: dict[str, type[Enum]] = {"Encoding": Encoding, "InvocationType": InvocationType}
 
 
-class ActionShapeError(ValueError):
-    """An action that is none of the kinds, or more than one."""
+class ActionShapeError(SendbackError, ValueError):
+    """An action without exactly one type."""
 
 
 def rule_from_shape(shape: Mapping[str, Any]) -> Rule:
-    """A ReceiptRule; omitted members have their defaults. Raises `ActionShapeError`."""
+    """Return a rule from a ReceiptRule, with defaults. Raise `ActionShapeError`."""
     return Rule(
         name=shape["Name"],
         enabled=shape.get("Enabled", False),
@@ -77,7 +78,7 @@ def rule_from_shape(shape: Mapping[str, Any]) -> Rule:
 
 
 def rule_to_shape(rule: Rule) -> dict[str, Any]:
-    """The inverse, as DescribeReceiptRule answers."""
+    """Return the ReceiptRule, as in the response of DescribeReceiptRule."""
     return {
         "Name": rule.name,
         "Enabled": rule.enabled,
@@ -89,7 +90,7 @@ def rule_to_shape(rule: Rule) -> dict[str, Any]:
 
 
 def action_from_shape(shape: Mapping[str, Any]) -> Action:
-    """A ReceiptAction: exactly one member. Raises `ActionShapeError`."""
+    """Return an action from a ReceiptAction. Raise `ActionShapeError`."""
     given = [name for name in ACTIONS if name in shape]
     if len(given) != 1:
         raise ActionShapeError("An action must have exactly one type.")
@@ -104,7 +105,7 @@ def action_from_shape(shape: Mapping[str, Any]) -> Action:
 
 
 def action_to_shape(action: Action) -> dict[str, Any]:
-    """The inverse; a stop action's only scope is named."""
+    """Return the ReceiptAction; a stop action has the scope RuleSet."""
     name = next(name for name, kind in ACTIONS.items() if kind is type(action))
     known = {field.name for field in fields(action)}
     members = {
@@ -118,12 +119,12 @@ def action_to_shape(action: Action) -> dict[str, Any]:
 
 
 def rules_to_json(rules: Rules) -> str:
-    """For the store: the same rules give the same text."""
+    """Return rules as JSON for the store; equal rules have equal texts."""
     shapes = [rule_to_shape(rule) for rule in rules]
     return json.dumps(shapes, separators=(",", ":"), ensure_ascii=False)
 
 
 def rules_from_json(text: str) -> Rules:
-    """The inverse of `rules_to_json`."""
+    """Return the rules in a text from `rules_to_json`."""
     shapes: Sequence[Mapping[str, Any]] = json.loads(text)
     return tuple(rule_from_shape(shape) for shape in shapes)

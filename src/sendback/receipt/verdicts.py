@@ -1,7 +1,7 @@
 """Verdicts on a message. SES developer guide, "Notification contents": spfVerdict and the others.
 
-`Authentication` has the results as the standards name them (RFC 8601); a verdict is what SES
-makes of a result. The tables below say which.
+`SpfResult`, `DkimResult` and `DmarcResult` have the results in the terms of the standards
+(RFC 8601); the tables below map them to the verdicts of SES.
 """
 
 import json
@@ -11,7 +11,7 @@ from typing import Any
 
 
 class Verdict(StrEnum):
-    """SES: the status of a verdict."""
+    """The status of a check, as SES reports it."""
 
     PASS = "PASS"  # noqa: S105 - no password
     FAIL = "FAIL"
@@ -54,7 +54,7 @@ _DKIM_ORDER = ("pass", "temperror", "fail", "permerror", "neutral", "none")
 
 @dataclass(frozen=True, slots=True)
 class SpfResult:
-    """RFC 7208: the result, and the domain that was asked (of MAIL FROM, or HELO)."""
+    """RFC 7208: the result, and the checked domain (of MAIL FROM or HELO)."""
 
     result: str = "none"
     domain: str = ""
@@ -80,7 +80,7 @@ class DmarcResult:
 
 @dataclass(frozen=True, slots=True)
 class Verdicts:
-    """What is known about a message. `spam` and `virus` are for rules that scan."""
+    """All results for a message. `spam` and `virus` are for rules that scan."""
 
     spf: SpfResult = field(default_factory=SpfResult)
     dkim: tuple[DkimResult, ...] = ()
@@ -95,7 +95,7 @@ class Verdicts:
         return next((result for result in _DKIM_ORDER if result in results), "none")
 
     def statuses(self, *, scanned: bool) -> dict[str, Verdict]:
-        """By the names of the notification; `scanned` is the rule's ScanEnabled."""
+        """Return the verdicts by name (notifications); `scanned` is the rule's ScanEnabled."""
         off = self.authentication_disabled
         return {
             "spamVerdict": self.spam if scanned else Verdict.DISABLED,
@@ -110,7 +110,7 @@ class Verdicts:
         return json.dumps(asdict(self), separators=(",", ":"))
 
 
-# What is known of a message whose verdicts could not be found out.
+# The results for a message whose checks failed.
 UNKNOWN = Verdicts(
     spf=SpfResult("temperror"),
     dkim=(DkimResult("temperror"),),
@@ -121,7 +121,7 @@ UNKNOWN = Verdicts(
 
 
 def verdicts_from_json(text: str) -> Verdicts:
-    """The inverse of `Verdicts.to_json`."""
+    """Return the verdicts in a text from `Verdicts.to_json`."""
     value: dict[str, Any] = json.loads(text)
     return Verdicts(
         spf=SpfResult(**value["spf"]),

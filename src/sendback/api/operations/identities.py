@@ -21,7 +21,7 @@ async def verify_email_identity(request: Request, services: Services) -> Mapping
 
 
 async def verify_domain_identity(request: Request, services: Services) -> Mapping[str, Any]:
-    """SES API: VerifyDomainIdentity. The token is what the TXT record is to hold."""
+    """SES API: VerifyDomainIdentity. The token is the required content of the TXT record."""
     identity = await services.identities.verify_domain(
         request.caller.account_id, request.input["Domain"]
     )
@@ -41,7 +41,7 @@ async def list_verified_email_addresses(request: Request, services: Services) ->
 
 
 async def delete_verified_email_address(request: Request, services: Services) -> Mapping[str, Any]:
-    """SES API: DeleteVerifiedEmailAddress. Deleting what is not there succeeds."""
+    """SES API: DeleteVerifiedEmailAddress. Deleting an unknown address succeeds."""
     await services.identities.delete(request.caller.account_id, request.input["EmailAddress"])
     return {}
 
@@ -67,7 +67,7 @@ async def list_identities(request: Request, services: Services) -> Mapping[str, 
 async def get_identity_verification_attributes(
     request: Request, services: Services
 ) -> Mapping[str, Any]:
-    """SES API: GetIdentityVerificationAttributes. Names of nobody's are left out."""
+    """SES API: GetIdentityVerificationAttributes. Unknown identities are omitted."""
     found = await services.identities.find(request.caller.account_id, checked_names(request))
     return {
         "VerificationAttributes": {name: _attributes(identity) for name, identity in found.items()}
@@ -75,18 +75,18 @@ async def get_identity_verification_attributes(
 
 
 async def delete_identity(request: Request, services: Services) -> Mapping[str, Any]:
-    """SES API: DeleteIdentity. Deleting what is not there succeeds."""
+    """SES API: DeleteIdentity. Deleting an unknown identity succeeds."""
     await services.identities.delete(request.caller.account_id, request.input["Identity"])
     return {}
 
 
 def named_identity(request: Request) -> tuple[str, str]:
-    """The caller's account and the identity that the call is about, by name or ARN."""
+    """Return the caller's account and the identity in the request, a name or an ARN."""
     return request.caller.account_id, request.input["Identity"]
 
 
 def checked_names(request: Request) -> Sequence[str]:
-    """The identities that attributes are asked for. Raises `SesError` for too many."""
+    """Return the requested identities. Raise `SesError` for more than 100."""
     names: Sequence[str] = request.input["Identities"]
     if len(names) > _MAX_ATTRIBUTES:
         raise SesError("InvalidParameterValue", f"Identities: at most {_MAX_ATTRIBUTES} at a time.")

@@ -22,7 +22,7 @@ async def put_identity_policy(request: Request, services: Services) -> Output:
 
 
 async def get_identity_policies(request: Request, services: Services) -> Output:
-    """SES API: GetIdentityPolicies. Names that do not exist are left out."""
+    """SES API: GetIdentityPolicies. Unknown names are omitted."""
     wanted = request.input["PolicyNames"]
     if len(wanted) > MAX_POLICIES:
         raise SesError("InvalidParameterValue", f"PolicyNames: at most {MAX_POLICIES} at a time.")
@@ -37,7 +37,7 @@ async def list_identity_policies(request: Request, services: Services) -> Output
 
 
 async def delete_identity_policy(request: Request, services: Services) -> Output:
-    """SES API: DeleteIdentityPolicy. Deleting what is not there succeeds."""
+    """SES API: DeleteIdentityPolicy. Deleting an unknown policy succeeds."""
     await services.identity_policies.delete(*named_identity(request), request.input["PolicyName"])
     return {}
 

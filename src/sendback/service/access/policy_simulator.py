@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from sendback.authz.conditions import moment
-from sendback.authz.evaluate import AccessRequest, Verdict, mismatch
+from sendback.authz.evaluate import AccessRequest, DecisionType, mismatch
 from sendback.authz.policy import PolicyKind
 from sendback.aws.arn import IdentityArn
 from sendback.errors import InvalidInputError
@@ -110,7 +110,7 @@ def _decide(
     decision = authorization.decide_use(access, identity, policies)
     caller = access.caller
     if decision.decided_by:
-        verb = "denies" if decision.verdict is Verdict.DENIED else "allows"
+        verb = "denies" if decision.type is DecisionType.EXPLICIT_DENY else "allows"
         because = f"{decision.decided_by}: {verb}"
     elif decision.is_allowed:
         because = "the account owns the identity, and no policy restricts the user"

@@ -1,4 +1,4 @@
-"""What the API answers with, before it is HTTP."""
+"""Responses of the Query API, independent of the HTTP server."""
 
 from dataclasses import dataclass
 
@@ -9,8 +9,8 @@ _FIELDS_BY_STATUS = {405: (b"allow", b"GET, HEAD, POST"), 503: (b"retry-after", 
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """An HTTP status, an XML body, and the ID that both the body and a header name."""
+class ApiResponse:
+    """An HTTP status, an XML body, and the request ID, which is in the body and in a header."""
 
     status: int
     body: bytes
