@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sendback.smtp.protocol import Limits
+from sendback.smtp.session import Limits
 from tests.smtp.sessions import Session
 
 _WORDS = [
@@ -31,7 +31,7 @@ def test_any_octets_leave_the_machine_standing(pieces, transaction, octet_by_oct
     wire = b"".join(pieces)
     sent = [bytes([octet]) for octet in wire] if octet_by_octet else pieces
     output = session.send(*sent)
-    if session.asked_for_tls and not session.ended:
+    if session.tls_requests and not session.ended:
         session.machine.tls_started("TLSv1.3")
         output += session.send(*pieces)
     assert all(line[:3].isdigit() for line in output.split(b"\r\n") if line)

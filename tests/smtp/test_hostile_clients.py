@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 
-from sendback.smtp.turns import Gate, Turns
+from sendback.smtp.scheduling import ConcurrencyLimit, Scheduler
 from tests.partners.clients import MAIL
 from tests.partners.waiting import wait_for
 
@@ -287,31 +287,31 @@ def test_a_server_that_stops_tells_its_clients(receiver, state):
         stopping.join()
 
 
-# --- turns and gates --------------------------------------------------------------------------
+# --- scheduling and concurrency ---------------------------------------------------------------
 
 
 class Work:
-    """A worker with so many slices of work, which may break."""
+    """A worker with a number of slices of work, which may raise."""
 
-    def __init__(self, turns, slices, log, cost=10, breaks=False):
-        self.turns, self.slices, self.log, self.cost = turns, slices, log, cost
+    def __init__(self, scheduler, slices, log, cost=10, breaks=False):
+        self.scheduler, self.slices, self.log, self.cost = scheduler, slices, log, cost
         self.breaks, self.broken = breaks, None
 
-    def take_turn(self):
+    def run_slice(self):
         if self.breaks:
             raise ValueError("broken")
         self.log.append(self)
         self.slices -= 1
         if self.slices:
-            self.turns.queue(self)
+            self.scheduler.queue(self)
         return self.cost
 
-    def break_off(self, error):
+    def fail(self, error):
         self.broken = error
 
 
 class Timer:
-    """What `loop.call_later` is to the turns; the test lets the time pass."""
+    """Replaces `loop.call_later`; the test lets the time pass."""
 
     def __init__(self):
         self.calls = []
@@ -326,9 +326,9 @@ class Timer:
             call()
 
 
-def played(turns, timer, works):
+def played(scheduler, timer, works):
     for work in works:
-        turns.queue(work)
+        scheduler.queue(work)
     rounds = 0
     while timer.calls:
         timer.pass_once()
@@ -336,51 +336,51 @@ def played(turns, timer, works):
     return rounds
 
 
-def test_work_is_done_in_turn_and_all_of_it():
+def test_workers_run_round_robin_until_all_is_done():
     timer, log = Timer(), []
-    turns = Turns(timer.call_later)
-    works = [Work(turns, slices, log) for slices in (3, 1, 2)]
-    played(turns, timer, works)
+    scheduler = Scheduler(timer.call_later)
+    works = [Work(scheduler, slices, log) for slices in (3, 1, 2)]
+    played(scheduler, timer, works)
     assert log == [works[0], works[1], works[2], works[0], works[2], works[0]]
 
 
-def test_a_round_has_a_bound():
+def test_a_batch_is_bounded():
     timer, log = Timer(), []
-    turns = Turns(timer.call_later)
-    works = [Work(turns, 1, log, cost=50) for _ in range(10)]
-    assert played(turns, timer, works) == 5  # 100 units a round
+    scheduler = Scheduler(timer.call_later)
+    works = [Work(scheduler, 1, log, cost=50) for _ in range(10)]
+    assert played(scheduler, timer, works) == 5  # 100 units a round
     assert log == works
 
 
-def test_one_that_breaks_costs_the_others_nothing():
+def test_a_worker_that_raises_does_not_stop_the_others():
     timer, log = Timer(), []
-    turns = Turns(timer.call_later)
-    works = [Work(turns, 2, log), Work(turns, 2, log, breaks=True), Work(turns, 2, log)]
-    played(turns, timer, works)
+    scheduler = Scheduler(timer.call_later)
+    works = [Work(scheduler, 2, log), Work(scheduler, 2, log, breaks=True), Work(scheduler, 2, log)]
+    played(scheduler, timer, works)
     assert log == [works[0], works[2]] * 2
     assert isinstance(works[1].broken, ValueError)
 
 
-def test_what_is_spent_counts_for_one_round_of_the_loop():
-    turns = Turns(Timer().call_later)
-    assert turns.may_go_first(1.0)
-    turns.spent += 300
-    assert not turns.may_go_first(1.0)
-    assert turns.may_go_first(1.001)
+def test_used_units_count_for_one_round_of_the_loop():
+    scheduler = Scheduler(Timer().call_later)
+    assert scheduler.has_capacity(1.0)
+    scheduler.used += 300
+    assert not scheduler.has_capacity(1.0)
+    assert scheduler.has_capacity(1.001)
 
 
-def test_a_gate_lets_in_as_many_as_it_has_places_in_order():
+def test_the_concurrency_limit_admits_up_to_its_capacity_in_order():
     import asyncio
 
     async def run():
-        gate, order = Gate(2), []
+        limit, order = ConcurrencyLimit(2), []
 
         async def guest(number, stays):
-            if not gate.try_enter():
-                await gate.enter()
+            if not limit.try_acquire():
+                await limit.acquire()
             order.append(number)
             await stays.wait()
-            gate.leave()
+            limit.release()
 
         stays = [asyncio.Event() for _ in range(6)]
         tasks = [asyncio.create_task(guest(n, stays[n])) for n in range(6)]
@@ -389,13 +389,13 @@ def test_a_gate_lets_in_as_many_as_it_has_places_in_order():
         tasks[2].cancel()  # while it waits
         stays[0].set()
         await asyncio.sleep(0)
-        tasks[3].cancel()  # while its place is on the way
+        tasks[3].cancel()  # after it was given a slot
         for event in stays:
             event.set()
         await asyncio.gather(*tasks, return_exceptions=True)
         assert order in ([0, 1, 4, 5], [0, 1, 3, 4, 5])
-        assert gate.try_enter()
-        assert gate.try_enter()
-        assert not gate.try_enter()
+        assert limit.try_acquire()
+        assert limit.try_acquire()
+        assert not limit.try_acquire()
 
     asyncio.run(run())

@@ -5,8 +5,9 @@ import sys
 import pytest
 
 from sendback.smtp.content import ContentReader
-from sendback.smtp.input import InputBuffer
-from sendback.smtp.protocol import Limits
+from sendback.smtp.events import NoEvent
+from sendback.smtp.input_buffer import InputBuffer
+from sendback.smtp.session import Limits
 from tests.smtp.counting import CountedOctets
 from tests.smtp.sessions import Session
 
@@ -101,7 +102,7 @@ def calls_of(work):
     return calls
 
 
-UNLIMITED = Limits(recipients=10**6, errors=10**6, fruitless=10**6)
+UNLIMITED = Limits(recipients=10**6, errors=10**6, overhead_commands=10**6)
 
 
 @pytest.mark.parametrize("unit", COMMANDS.values(), ids=COMMANDS.keys())
@@ -128,7 +129,7 @@ def test_octets_that_wait_for_an_answer_are_not_copied_with_each_packet():
     """A client that pipelines in packets of one octet behind a recipient that is looked up."""
     machine = Session(limits=UNLIMITED).hello().machine
     machine.receive(b"MAIL FROM:<>\r\nRCPT TO:<bob@example.com>\r\n")
-    while machine.next_event() is not None:
+    while not isinstance(machine.next_event(), NoEvent):
         pass
     CountedOctets.reset()
     for _ in range(20_000):

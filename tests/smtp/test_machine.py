@@ -2,8 +2,9 @@ import pytest
 
 from sendback.mail.address import Address
 from sendback.mail.envelope import Client, Notify, OriginalRecipient, Ret
-from sendback.smtp.protocol import Limits
+from sendback.smtp.events import NoEvent
 from sendback.smtp.replies import SHUTTING_DOWN
+from sendback.smtp.session import Limits
 from tests.smtp.sessions import Session
 
 
@@ -228,11 +229,11 @@ def test_replies_keep_the_order_of_pipelined_commands():
 
 
 def test_replies_that_nobody_takes_do_not_pile_up():
-    machine = Session(limits=Limits(fruitless=1_000_000)).machine
+    machine = Session(limits=Limits(overhead_commands=1_000_000)).machine
     machine.receive(b"EHLO x\r\n" * 100_000)
     most = taken = 0
     while machine.buffered:
-        while machine.next_event() is not None:
+        while not isinstance(machine.next_event(), NoEvent):
             pass
         output = machine.take_output()
         most, taken = max(most, len(output)), taken + len(output)
@@ -280,7 +281,7 @@ def test_the_session_can_be_ended_from_this_side():
     session.machine.end(SHUTTING_DOWN)
     assert session.send(b"") == SHUTTING_DOWN.wire
     assert session.ended
-    session.machine.message_kept("late")  # the commit comes after the end: nobody hears of it
+    session.machine.accept_message("late")  # the commit comes after the end: nobody hears of it
     assert session.send(b"NOOP\r\n") == b""
 
 
