@@ -1,4 +1,4 @@
-"""Clients that take places, drip, stall or guess: what they get, and that others are served."""
+"""Clients that use up connections, drip, stall or guess: their replies, and service to others."""
 
 import select
 import smtplib
@@ -54,13 +54,13 @@ class Client:
         self.close()
 
 
-# --- places -----------------------------------------------------------------------------------
+# --- connection limits ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     "state", [b"", b"EHLO x\r\n", b"EHLO x\r\nMAIL FROM:<>\r\n", BEGIN, BEGIN + b"half a mail"]
 )
-def test_the_network_with_the_most_places_gives_one_to_another(receiver, state):
+def test_the_network_with_most_connections_loses_one_to_another_network(receiver, state):
     server = receiver(smtp_max_connections="4", smtp_max_client_connections="4")
     with ExitStack() as stack:
         greedy = [stack.enter_context(Client(server, "127.0.1.1")) for _ in range(4)]
@@ -93,7 +93,7 @@ def test_many_clients_of_one_network_do_not_shut_out_others(receiver):
         assert server.send_mail()
 
 
-def test_a_network_at_its_share_gets_no_place_of_another(receiver):
+def test_a_network_at_its_fair_share_takes_no_connection_from_another(receiver):
     server = receiver(smtp_max_connections="2", smtp_max_client_connections="2")
     with Client(server, "127.0.1.1") as a, Client(server, "127.0.1.2") as b:
         assert a.read().startswith(b"220")
@@ -121,11 +121,11 @@ def drip(client, octets, seconds=10.0):
             continue
         except ConnectionError:
             return b""
-    raise AssertionError("it was never cut off")
+    raise AssertionError("it was never disconnected")
 
 
 @pytest.mark.parametrize("octets", [b"a" * 500, b"NOOP " + b"x" * 500, b"\x00" * 500])
-def test_who_drips_a_command_is_cut_off(receiver, octets):
+def test_a_client_that_drips_a_command_is_disconnected(receiver, octets):
     server = receiver(smtp_idle_timeout="1s")
     with Client(server) as client:
         client.read()
@@ -135,7 +135,7 @@ def test_who_drips_a_command_is_cut_off(receiver, octets):
 
 
 @pytest.mark.parametrize("octets", [b"a" * 500, b"\r\n" * 250, b"X: y\r\n" * 100])
-def test_who_drips_content_is_cut_off_and_nothing_is_kept(receiver, octets):
+def test_a_client_that_drips_content_is_disconnected_and_nothing_is_stored(receiver, octets):
     server = receiver(smtp_idle_timeout="1s")
     with Client(server) as client:
         client.begin_content()
@@ -146,7 +146,7 @@ def test_who_drips_content_is_cut_off_and_nothing_is_kept(receiver, octets):
 
 
 @pytest.mark.parametrize("command", [b"NOOP\r\n", b"RSET\r\n", b"EHLO x\r\n", b"VRFY bob\r\n"])
-def test_commands_that_bring_no_message_nearer_are_counted(receiver, command):
+def test_commands_outside_a_transaction_are_limited(receiver, command):
     server = receiver()
     with Client(server) as client:
         assert client.read().startswith(b"220")
@@ -159,7 +159,7 @@ def test_commands_that_bring_no_message_nearer_are_counted(receiver, command):
         assert not any(reply.startswith(b"421") for reply in replies[:-1])
 
 
-def test_a_message_begins_the_count_anew(receiver):
+def test_a_message_resets_the_command_count(receiver):
     server = receiver()
     with smtplib.SMTP("127.0.0.1", server.smtp_port) as smtp:
         for _ in range(3):
@@ -221,7 +221,7 @@ def test_no_handshake_hangs_while_mail_comes_in(receiver):
     assert sent > 0
 
 
-# --- what is held for a client ----------------------------------------------------------------
+# --- memory for each client -------------------------------------------------------------------
 
 
 @contextmanager
@@ -254,7 +254,7 @@ def test_content_beyond_the_memory_budget_goes_to_files_and_is_kept_whole(receiv
         assert octets == b"\r\n" + body
 
 
-def test_one_who_guesses_addresses_waits_and_others_do_not(receiver):
+def test_a_client_that_guesses_addresses_is_delayed_and_others_are_not(receiver):
     server = receiver()
     guesses = b"".join(b"RCPT TO:<u%d@other.example>\r\n" % n for n in range(14))
     with Client(server) as client:
@@ -273,7 +273,7 @@ def test_one_who_guesses_addresses_waits_and_others_do_not(receiver):
 
 
 @pytest.mark.parametrize("state", [b"", b"EHLO x\r\nMAIL FROM:<>\r\n", BEGIN + b"half a mail"])
-def test_a_server_that_stops_tells_its_clients(receiver, state):
+def test_clients_get_421_when_the_server_stops(receiver, state):
     server = receiver()
     with Client(server) as client:
         assert client.read().startswith(b"220")

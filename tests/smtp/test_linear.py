@@ -1,4 +1,4 @@
-"""What a client sends costs as much as it is long, whatever it is and however it is cut."""
+"""The work is linear in the octets received, whatever they are and however they are cut."""
 
 import sys
 
@@ -87,7 +87,7 @@ def test_octets_of_commands_are_touched_a_fixed_number_of_times(unit, chunk):
 
 
 def calls_of(work):
-    """How many calls of Python and C functions it takes."""
+    """Return the number of calls of Python and C functions."""
     calls = 0
 
     def count(_frame, event, _argument):
@@ -125,7 +125,7 @@ def test_each_recipient_costs_the_same_as_the_first():
     assert calls(2000, 100) < 1.2 * calls(0, 100) + 100
 
 
-def test_octets_that_wait_for_an_answer_are_not_copied_with_each_packet():
+def test_octets_that_wait_for_a_decision_are_not_copied_with_each_packet():
     """A client that pipelines in packets of one octet behind a recipient that is looked up."""
     machine = Session(limits=UNLIMITED).hello().machine
     machine.receive(b"MAIL FROM:<>\r\nRCPT TO:<bob@example.com>\r\n")
