@@ -193,7 +193,7 @@ class SmtpMachine(Generic[Note]):
     def _resume(self, expected: _State, reply: Reply | None) -> None:
         if self._state is _State.ENDED:
             return  # the session ended before the decision
-        if self._state is not expected or expected in {_State.COMMAND, _State.CONTENT}:
+        if self._state is not expected or expected is _State.COMMAND or expected is _State.CONTENT:
             raise RuntimeError(f"no such decision is expected in state {self._state.name}")
         self._state = _State.COMMAND
         self._undecided = None

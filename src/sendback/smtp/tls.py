@@ -2,7 +2,8 @@
 
 The layer does no I/O: the connection passes in what it reads and sends what the layer returns. All
 octets after the STARTTLS command go to the layer, so no octet of an early ClientHello is parsed as
-a command. (`loop.start_tls` swaps the protocol later, and keeps 256 KiB for each connection.) The same code runs on uvloop and on asyncio's own event loop.
+a command. (`loop.start_tls` swaps the protocol later, and keeps 256 KiB for each connection.) The
+same code runs on uvloop and on asyncio's own event loop.
 """
 
 import contextlib
