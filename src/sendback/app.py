@@ -54,9 +54,9 @@ from sendback.service.rules.rule_sets import RuleSets
 from sendback.service.rules.steps import Steps
 from sendback.service.rules.targets import BUCKET, FUNCTION, MAILBOX, TOPIC, Targets
 from sendback.service.rules.worker import ProcessingParts, ProcessingWorker
-from sendback.smtp.protocol import Limits
 from sendback.smtp.server import SmtpServer, SmtpSettings
-from sendback.smtp.timeouts import Timeouts
+from sendback.smtp.session import Limits
+from sendback.smtp.timeouts import TimeoutSettings
 from sendback.smtp.tls import server_context
 from sendback.store.access.installation import Remember
 from sendback.store.engine.store import Store
@@ -367,7 +367,7 @@ def _smtp_settings(settings: Settings) -> SmtpSettings:
         ),
         max_connections=settings.smtp_max_connections,
         max_client_connections=settings.smtp_max_client_connections,
-        timeouts=Timeouts(
+        timeouts=TimeoutSettings(
             idle=settings.smtp_idle_timeout.total_seconds(),
             session=settings.smtp_session_timeout.total_seconds(),
         ),

@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
             "import sendback.store.engine.tables",
             "The SQL of a table is in the store",
         ),
-        ("smtp/protocol.py", "import asyncio", "The SMTP machine is as pure as floor 1"),
+        ("smtp/machine.py", "import asyncio", "The SMTP machine is as pure as floor 1"),
         (
             "service/outbox/statistics.py",
             "import sendback.store.engine.tables",

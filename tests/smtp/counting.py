@@ -1,4 +1,4 @@
-"""Octets that count how often they are looked at or copied."""
+"""Bytes that count how often they are read or copied."""
 
 from typing import Any
 

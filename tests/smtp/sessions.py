@@ -1,27 +1,29 @@
-"""A session with the machine, without sockets: what a client sends, what it is answered."""
+"""A session with the machine, without sockets: what a client sends, and the replies."""
 
 from dataclasses import dataclass, field
 
-from sendback.mail.envelope import Envelope
-from sendback.smtp import protocol
-from sendback.smtp.protocol import Limits, SmtpMachine
+from sendback.mail.envelope import Envelope, Recipient
+from sendback.smtp import events
+from sendback.smtp.events import NoEvent
+from sendback.smtp.machine import SmtpMachine
 from sendback.smtp.replies import NO_SUCH_RECIPIENT
+from sendback.smtp.session import Limits
 
 HERE = "example.com"
 
 
 @dataclass
 class Session:
-    """Receives for example.com; keeps every message."""
+    """Receives for example.com; accepts every message."""
 
     limits: Limits = field(default_factory=Limits)
     offers_tls: bool = True
     messages: list[tuple[Envelope, bytes]] = field(default_factory=list)
-    asked_for_tls: int = 0
+    tls_requests: int = 0
     ended: bool = False
 
     def __post_init__(self) -> None:
-        self.machine = SmtpMachine(
+        self.machine: SmtpMachine[Recipient] = SmtpMachine(
             hostname="mx.example.com",
             client_ip="192.0.2.1",
             limits=self.limits,
@@ -31,18 +33,18 @@ class Session:
         self.banner = self.machine.take_output()
 
     def send(self, *pieces: bytes) -> bytes:
-        """Answers all that the machine replies."""
+        """Return all replies of the machine."""
         output = []
         for piece in pieces:
             self.machine.receive(piece)
-            while (event := self.machine.next_event()) is not None:
+            while not isinstance(event := self.machine.next_event(), NoEvent):
                 self._handle(event)
                 output.append(self.machine.take_output())
             output.append(self.machine.take_output())
         return b"".join(output)
 
     def codes(self, *pieces: bytes) -> list[str]:
-        """The reply codes of the last line of each reply, with the enhanced status."""
+        """Return the code of each reply."""
         lines = self.send(*pieces).decode().splitlines()
         return [line[:3] for line in lines if line[3:4] == " "]
 
@@ -51,27 +53,27 @@ class Session:
         return self
 
     def transaction(self) -> "Session":
-        """Up to the 354."""
+        """Send commands up to DATA."""
         self.hello()
         self.send(b"MAIL FROM:<ann@sender.example>\r\nRCPT TO:<bob@example.com>\r\nDATA\r\n")
         return self
 
-    def _handle(self, event: protocol.Event) -> None:
+    def _handle(self, event: events.Event[Recipient]) -> None:
         match event:
-            case protocol.RecipientAsked():
+            case events.RecipientReceived():
                 if event.recipient.address.ascii_domain == HERE:
                     self.machine.accept_recipient(event.recipient)
                 else:
                     self.machine.refuse(NO_SUCH_RECIPIENT)
-            case protocol.ContentStarted() | protocol.ContentDropped():
+            case events.ContentStarted() | events.ContentRefused():
                 self._content = b""
-            case protocol.ContentReceived():
+            case events.ContentReceived():
                 self._content += event.content
-            case protocol.MessageEnded():
+            case events.MessageReceived():
                 assert len(event.notes) == len(event.envelope.recipients)
                 self.messages.append((event.envelope, self._content + event.content))
-                self.machine.message_kept(f"id{len(self.messages)}")
-            case protocol.TlsAsked():
-                self.asked_for_tls += 1
-            case protocol.ConnectionEnded():
+                self.machine.accept_message(f"id{len(self.messages)}")
+            case events.TlsRequested():
+                self.tls_requests += 1
+            case events.SessionEnded():
                 self.ended = True

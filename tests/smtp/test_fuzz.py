@@ -1,10 +1,10 @@
-"""Any octets, cut anywhere: the machine never raises, and keeps nothing but whole messages."""
+"""Any octets, cut anywhere: the machine never raises, and accepts only whole messages."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sendback.smtp.protocol import Limits
+from sendback.smtp.session import Limits
 from tests.smtp.sessions import Session
 
 _WORDS = [
@@ -24,14 +24,14 @@ _pieces = st.one_of(
 
 @pytest.mark.fuzz
 @given(st.lists(_pieces, max_size=40), st.booleans(), st.booleans())
-def test_any_octets_leave_the_machine_standing(pieces, transaction, octet_by_octet):
+def test_no_octets_make_the_machine_raise(pieces, transaction, octet_by_octet):
     session = Session(limits=Limits(content=1000, recipients=3, errors=20))
     if transaction:
         session.transaction()
     wire = b"".join(pieces)
     sent = [bytes([octet]) for octet in wire] if octet_by_octet else pieces
     output = session.send(*sent)
-    if session.asked_for_tls and not session.ended:
+    if session.tls_requests and not session.ended:
         session.machine.tls_started("TLSv1.3")
         output += session.send(*pieces)
     assert all(line[:3].isdigit() for line in output.split(b"\r\n") if line)
@@ -43,7 +43,7 @@ def test_any_octets_leave_the_machine_standing(pieces, transaction, octet_by_oct
 
 @pytest.mark.fuzz
 @given(st.binary(max_size=200), st.data())
-def test_the_cuts_do_not_matter(wire, data):
+def test_content_survives_stuffing_and_any_cuts(wire, data):
     """Any content, stuffed as a client does, comes out as it went in, however it is cut."""
     body = wire.replace(b"\r", b"").replace(b"\n", b"\r\n") + b"\r\n"
     stuffed = (b"\r\n" + body).replace(b"\r\n.", b"\r\n..")[2:] + b".\r\n"

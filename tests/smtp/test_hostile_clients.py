@@ -1,4 +1,4 @@
-"""Clients that take places, drip, stall or guess: what they get, and that others are served."""
+"""Clients that use up connections, drip, stall or guess: their replies, and service to others."""
 
 import select
 import smtplib
@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 
-from sendback.smtp.turns import Gate, Turns
+from sendback.smtp.scheduling import ConcurrencyLimit, Scheduler
 from tests.partners.clients import MAIL
 from tests.partners.waiting import wait_for
 
@@ -54,13 +54,13 @@ class Client:
         self.close()
 
 
-# --- places -----------------------------------------------------------------------------------
+# --- connection limits ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     "state", [b"", b"EHLO x\r\n", b"EHLO x\r\nMAIL FROM:<>\r\n", BEGIN, BEGIN + b"half a mail"]
 )
-def test_the_network_with_the_most_places_gives_one_to_another(receiver, state):
+def test_the_network_with_most_connections_loses_one_to_another_network(receiver, state):
     server = receiver(smtp_max_connections="4", smtp_max_client_connections="4")
     with ExitStack() as stack:
         greedy = [stack.enter_context(Client(server, "127.0.1.1")) for _ in range(4)]
@@ -93,7 +93,7 @@ def test_many_clients_of_one_network_do_not_shut_out_others(receiver):
         assert server.send_mail()
 
 
-def test_a_network_at_its_share_gets_no_place_of_another(receiver):
+def test_a_network_at_its_fair_share_takes_no_connection_from_another(receiver):
     server = receiver(smtp_max_connections="2", smtp_max_client_connections="2")
     with Client(server, "127.0.1.1") as a, Client(server, "127.0.1.2") as b:
         assert a.read().startswith(b"220")
@@ -121,11 +121,11 @@ def drip(client, octets, seconds=10.0):
             continue
         except ConnectionError:
             return b""
-    raise AssertionError("it was never cut off")
+    raise AssertionError("it was never disconnected")
 
 
 @pytest.mark.parametrize("octets", [b"a" * 500, b"NOOP " + b"x" * 500, b"\x00" * 500])
-def test_who_drips_a_command_is_cut_off(receiver, octets):
+def test_a_client_that_drips_a_command_is_disconnected(receiver, octets):
     server = receiver(smtp_idle_timeout="1s")
     with Client(server) as client:
         client.read()
@@ -135,7 +135,7 @@ def test_who_drips_a_command_is_cut_off(receiver, octets):
 
 
 @pytest.mark.parametrize("octets", [b"a" * 500, b"\r\n" * 250, b"X: y\r\n" * 100])
-def test_who_drips_content_is_cut_off_and_nothing_is_kept(receiver, octets):
+def test_a_client_that_drips_content_is_disconnected_and_nothing_is_stored(receiver, octets):
     server = receiver(smtp_idle_timeout="1s")
     with Client(server) as client:
         client.begin_content()
@@ -146,7 +146,7 @@ def test_who_drips_content_is_cut_off_and_nothing_is_kept(receiver, octets):
 
 
 @pytest.mark.parametrize("command", [b"NOOP\r\n", b"RSET\r\n", b"EHLO x\r\n", b"VRFY bob\r\n"])
-def test_commands_that_bring_no_message_nearer_are_counted(receiver, command):
+def test_commands_outside_a_transaction_are_limited(receiver, command):
     server = receiver()
     with Client(server) as client:
         assert client.read().startswith(b"220")
@@ -159,7 +159,7 @@ def test_commands_that_bring_no_message_nearer_are_counted(receiver, command):
         assert not any(reply.startswith(b"421") for reply in replies[:-1])
 
 
-def test_a_message_begins_the_count_anew(receiver):
+def test_a_message_resets_the_command_count(receiver):
     server = receiver()
     with smtplib.SMTP("127.0.0.1", server.smtp_port) as smtp:
         for _ in range(3):
@@ -221,7 +221,7 @@ def test_no_handshake_hangs_while_mail_comes_in(receiver):
     assert sent > 0
 
 
-# --- what is held for a client ----------------------------------------------------------------
+# --- memory for each client -------------------------------------------------------------------
 
 
 @contextmanager
@@ -254,7 +254,7 @@ def test_content_beyond_the_memory_budget_goes_to_files_and_is_kept_whole(receiv
         assert octets == b"\r\n" + body
 
 
-def test_one_who_guesses_addresses_waits_and_others_do_not(receiver):
+def test_a_client_that_guesses_addresses_is_delayed_and_others_are_not(receiver):
     server = receiver()
     guesses = b"".join(b"RCPT TO:<u%d@other.example>\r\n" % n for n in range(14))
     with Client(server) as client:
@@ -273,7 +273,7 @@ def test_one_who_guesses_addresses_waits_and_others_do_not(receiver):
 
 
 @pytest.mark.parametrize("state", [b"", b"EHLO x\r\nMAIL FROM:<>\r\n", BEGIN + b"half a mail"])
-def test_a_server_that_stops_tells_its_clients(receiver, state):
+def test_clients_get_421_when_the_server_stops(receiver, state):
     server = receiver()
     with Client(server) as client:
         assert client.read().startswith(b"220")
@@ -287,31 +287,31 @@ def test_a_server_that_stops_tells_its_clients(receiver, state):
         stopping.join()
 
 
-# --- turns and gates --------------------------------------------------------------------------
+# --- scheduling and concurrency ---------------------------------------------------------------
 
 
 class Work:
-    """A worker with so many slices of work, which may break."""
+    """A worker with a number of slices of work, which may raise."""
 
-    def __init__(self, turns, slices, log, cost=10, breaks=False):
-        self.turns, self.slices, self.log, self.cost = turns, slices, log, cost
+    def __init__(self, scheduler, slices, log, cost=10, breaks=False):
+        self.scheduler, self.slices, self.log, self.cost = scheduler, slices, log, cost
         self.breaks, self.broken = breaks, None
 
-    def take_turn(self):
+    def run_slice(self):
         if self.breaks:
             raise ValueError("broken")
         self.log.append(self)
         self.slices -= 1
         if self.slices:
-            self.turns.queue(self)
+            self.scheduler.queue(self)
         return self.cost
 
-    def break_off(self, error):
+    def fail(self, error):
         self.broken = error
 
 
 class Timer:
-    """What `loop.call_later` is to the turns; the test lets the time pass."""
+    """Replaces `loop.call_later`; the test lets the time pass."""
 
     def __init__(self):
         self.calls = []
@@ -326,9 +326,9 @@ class Timer:
             call()
 
 
-def played(turns, timer, works):
+def played(scheduler, timer, works):
     for work in works:
-        turns.queue(work)
+        scheduler.queue(work)
     rounds = 0
     while timer.calls:
         timer.pass_once()
@@ -336,51 +336,51 @@ def played(turns, timer, works):
     return rounds
 
 
-def test_work_is_done_in_turn_and_all_of_it():
+def test_workers_run_round_robin_until_all_is_done():
     timer, log = Timer(), []
-    turns = Turns(timer.call_later)
-    works = [Work(turns, slices, log) for slices in (3, 1, 2)]
-    played(turns, timer, works)
+    scheduler = Scheduler(timer.call_later)
+    works = [Work(scheduler, slices, log) for slices in (3, 1, 2)]
+    played(scheduler, timer, works)
     assert log == [works[0], works[1], works[2], works[0], works[2], works[0]]
 
 
-def test_a_round_has_a_bound():
+def test_a_batch_is_bounded():
     timer, log = Timer(), []
-    turns = Turns(timer.call_later)
-    works = [Work(turns, 1, log, cost=50) for _ in range(10)]
-    assert played(turns, timer, works) == 5  # 100 units a round
+    scheduler = Scheduler(timer.call_later)
+    works = [Work(scheduler, 1, log, cost=50) for _ in range(10)]
+    assert played(scheduler, timer, works) == 5  # 100 units a round
     assert log == works
 
 
-def test_one_that_breaks_costs_the_others_nothing():
+def test_a_worker_that_raises_does_not_stop_the_others():
     timer, log = Timer(), []
-    turns = Turns(timer.call_later)
-    works = [Work(turns, 2, log), Work(turns, 2, log, breaks=True), Work(turns, 2, log)]
-    played(turns, timer, works)
+    scheduler = Scheduler(timer.call_later)
+    works = [Work(scheduler, 2, log), Work(scheduler, 2, log, breaks=True), Work(scheduler, 2, log)]
+    played(scheduler, timer, works)
     assert log == [works[0], works[2]] * 2
     assert isinstance(works[1].broken, ValueError)
 
 
-def test_what_is_spent_counts_for_one_round_of_the_loop():
-    turns = Turns(Timer().call_later)
-    assert turns.may_go_first(1.0)
-    turns.spent += 300
-    assert not turns.may_go_first(1.0)
-    assert turns.may_go_first(1.001)
+def test_used_units_count_for_one_round_of_the_loop():
+    scheduler = Scheduler(Timer().call_later)
+    assert scheduler.has_capacity(1.0)
+    scheduler.used += 300
+    assert not scheduler.has_capacity(1.0)
+    assert scheduler.has_capacity(1.001)
 
 
-def test_a_gate_lets_in_as_many_as_it_has_places_in_order():
+def test_the_concurrency_limit_admits_up_to_its_capacity_in_order():
     import asyncio
 
     async def run():
-        gate, order = Gate(2), []
+        limit, order = ConcurrencyLimit(2), []
 
         async def guest(number, stays):
-            if not gate.try_enter():
-                await gate.enter()
+            if not limit.try_acquire():
+                await limit.acquire()
             order.append(number)
             await stays.wait()
-            gate.leave()
+            limit.release()
 
         stays = [asyncio.Event() for _ in range(6)]
         tasks = [asyncio.create_task(guest(n, stays[n])) for n in range(6)]
@@ -389,13 +389,13 @@ def test_a_gate_lets_in_as_many_as_it_has_places_in_order():
         tasks[2].cancel()  # while it waits
         stays[0].set()
         await asyncio.sleep(0)
-        tasks[3].cancel()  # while its place is on the way
+        tasks[3].cancel()  # after it was given a slot
         for event in stays:
             event.set()
         await asyncio.gather(*tasks, return_exceptions=True)
         assert order in ([0, 1, 4, 5], [0, 1, 3, 4, 5])
-        assert gate.try_enter()
-        assert gate.try_enter()
-        assert not gate.try_enter()
+        assert limit.try_acquire()
+        assert limit.try_acquire()
+        assert not limit.try_acquire()
 
     asyncio.run(run())

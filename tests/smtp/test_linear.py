@@ -1,12 +1,13 @@
-"""What a client sends costs as much as it is long, whatever it is and however it is cut."""
+"""The work is linear in the octets received, whatever they are and however they are cut."""
 
 import sys
 
 import pytest
 
 from sendback.smtp.content import ContentReader
-from sendback.smtp.input import InputBuffer
-from sendback.smtp.protocol import Limits
+from sendback.smtp.events import NoEvent
+from sendback.smtp.input_buffer import InputBuffer
+from sendback.smtp.session import Limits
 from tests.smtp.counting import CountedOctets
 from tests.smtp.sessions import Session
 
@@ -86,7 +87,7 @@ def test_octets_of_commands_are_touched_a_fixed_number_of_times(unit, chunk):
 
 
 def calls_of(work):
-    """How many calls of Python and C functions it takes."""
+    """Return the number of calls of Python and C functions."""
     calls = 0
 
     def count(_frame, event, _argument):
@@ -101,7 +102,7 @@ def calls_of(work):
     return calls
 
 
-UNLIMITED = Limits(recipients=10**6, errors=10**6, fruitless=10**6)
+UNLIMITED = Limits(recipients=10**6, errors=10**6, overhead_commands=10**6)
 
 
 @pytest.mark.parametrize("unit", COMMANDS.values(), ids=COMMANDS.keys())
@@ -124,11 +125,11 @@ def test_each_recipient_costs_the_same_as_the_first():
     assert calls(2000, 100) < 1.2 * calls(0, 100) + 100
 
 
-def test_octets_that_wait_for_an_answer_are_not_copied_with_each_packet():
+def test_octets_that_wait_for_a_decision_are_not_copied_with_each_packet():
     """A client that pipelines in packets of one octet behind a recipient that is looked up."""
     machine = Session(limits=UNLIMITED).hello().machine
     machine.receive(b"MAIL FROM:<>\r\nRCPT TO:<bob@example.com>\r\n")
-    while machine.next_event() is not None:
+    while not isinstance(machine.next_event(), NoEvent):
         pass
     CountedOctets.reset()
     for _ in range(20_000):

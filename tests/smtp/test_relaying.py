@@ -61,7 +61,7 @@ LOCAL_PARTS = [
 ]
 
 
-def test_there_are_forty_of_them():
+def test_there_are_at_least_forty_tricks():
     assert len(set(TRICKS)) >= 40
 
 
@@ -78,7 +78,7 @@ def test_no_trick_is_accepted(trick, sender):
     assert "354" not in session.codes(b"DATA\r\n")
 
 
-def test_our_own_recipient_is():
+def test_a_local_recipient_is_accepted():
     session = Session().hello()
     session.send(b"MAIL FROM:<ann@sender.example>\r\n")
     assert session.codes(f"RCPT TO:<bob@{US}>\r\n".encode()) == ["250"]

@@ -36,7 +36,7 @@ def test_no_other_end_of_data_ends_it(variant):
 
 
 @pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS.keys())
-def test_the_same_octet_by_octet(variant):
+def test_no_other_end_of_data_ends_it_octet_by_octet(variant):
     wire = b"From: ann\r\n\r\nhello" + variant + FORGED
     session = Session().transaction()
     session.send(*(bytes([octet]) for octet in wire))

@@ -1,189 +1,169 @@
-"""MAIL and RCPT: paths and extension parameters, parsed exactly. Pure.
+"""The SMTP commands: a table with what each requires, and a function for each. Pure.
 
-RFC 5321 §4.1.2 (paths), RFC 1870 (SIZE), RFC 6152 (BODY), RFC 6531 (SMTPUTF8), RFC 3461 (RET,
-ENVID, NOTIFY, ORCPT). What the sender wrote is kept as it was written: case matters in all of it.
+A handler gets the session's state and the command's argument. It returns the reply, or the event
+that the command causes; the machine knows the reply and the state that go with each event.
 """
 
-import re
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import TypeVar
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, TypeAlias
 
-from sendback.mail.address import Address, AddressError, parse_address
-from sendback.mail.envelope import Notify, OriginalRecipient, Recipient, Ret, ReversePath
-from sendback.smtp.replies import BAD_PARAMETER, NO_RELAYING, SMTPUTF8_NEEDED, Reply, reply
+from sendback.smtp import replies
+from sendback.smtp.arguments import parse_mail, parse_rcpt
+from sendback.smtp.events import ContentStarted, RecipientReceived, TlsRequested
+from sendback.smtp.replies import CommandError, Reply, make_reply
+from sendback.smtp.session import SessionState
 
+# RCPT beyond the limit of recipients is refused one by one (RFC 5321 §4.5.3.1.10), until there are
+# this many times the limit.
+_MAX_RECIPIENT_COMMANDS = 10
+_MAX_HELO = 255
 
-class CommandError(Exception):
-    """The command is refused with this reply."""
-
-    def __init__(self, answer: Reply) -> None:
-        super().__init__(answer.lines[0])
-        self.reply = answer
+Outcome: TypeAlias = Reply | RecipientReceived | ContentStarted | TlsRequested
 
 
 @dataclass(frozen=True, slots=True)
-class MailCommand:
-    """MAIL FROM; `size` is what the client says that the message will have, in octets."""
+class Requirement:
+    """A condition on the session, and the reply when it is not met."""
 
-    reverse_path: ReversePath
-    size: int | None = None
-    body_8bit: bool = False
-    smtputf8: bool = False
-    ret: Ret | None = None
-    envelope_id: str | None = None
+    is_met: Callable[[SessionState[Any]], bool]
+    refusal: Reply
 
 
-_PATH = re.compile(r'<((?:[^<>"]|"(?:[^"\\]|\\.)*")*)>(?: +(.*))?', re.DOTALL)
-_XTEXT = re.compile(r"(?:[!-*,-<>-~]|\+[0-9A-F]{2})*")  # RFC 3461 §4
-_XTEXT_ESCAPE = re.compile(r"\+([0-9A-F]{2})")
-_UTF8_ESCAPE = re.compile(r"\\x\{([0-9A-F]{2,6})\}")  # RFC 6533 §3
-_KEYWORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*")
-_ADDRESS_TYPE = re.compile(r"[A-Za-z0-9-]+")
-_PRINTABLE = re.compile(r"[ -~]+")
-MAX_ENVID = 100  # RFC 3461 §4.4
-MAX_ORCPT = 500  # RFC 3461 §4.2
+@dataclass(frozen=True, slots=True)
+class Command:
+    """What a command requires, in the order of the checks, and its handler.
 
-T = TypeVar("T", MailCommand, Recipient)
+    `is_offered`: whether HELP lists it. `is_overhead`: whether it counts towards
+    `Limits.overhead_commands`.
+    """
 
-
-def parse_mail(argument: str) -> MailCommand:
-    """What follows `MAIL `. Raises `CommandError`."""
-    path, parameters = _split_path(argument, "FROM:")
-    command = MailCommand(ReversePath(_reverse_path(path)))
-    command = _apply(command, parameters, _MAIL_PARAMETERS)
-    address = command.reverse_path.address
-    if address and not str(address).isascii() and not command.smtputf8:
-        raise CommandError(SMTPUTF8_NEEDED)
-    return command
+    handler: Callable[[SessionState[Any], str], Outcome]
+    requires: tuple[Requirement, ...] = ()
+    takes_argument: bool = False
+    is_offered: bool = True
+    is_overhead: bool = False
 
 
-def parse_rcpt(argument: str, hostname: str, *, smtputf8: bool) -> Recipient:
-    """What follows `RCPT `; `<postmaster>` is that of `hostname`. Raises `CommandError`."""
-    path, parameters = _split_path(argument, "TO:")
-    if path.lower() == "postmaster":  # RFC 5321 §4.5.1
-        path = f"{path}@{hostname}"
-    address = _address(path, "5.1.3")
-    # This is the final host: a%b, a!b and "a@b" are plain local parts, which it alone gives a
-    # meaning (RFC 5321 §2.3.11), and nothing is passed on for them.
-    if not str(address).isascii() and not smtputf8:
-        raise CommandError(SMTPUTF8_NEEDED)
-    return _apply(Recipient(address), parameters, _RCPT_PARAMETERS)
+def _helo(session: SessionState[Any], argument: str) -> Reply:
+    _greet(session, argument)
+    return make_reply(250, "", session.hostname)
 
 
-def _split_path(argument: str, keyword: str) -> tuple[str, str]:
-    if argument[: len(keyword)].upper() != keyword:
-        raise CommandError(_syntax(f"Write {keyword}<address>"))
-    match = _PATH.fullmatch(argument[len(keyword) :].lstrip(" "))
-    if not match:
-        raise CommandError(_syntax(f"Write {keyword}<address>"))
-    if match[1].startswith("@"):  # source routes (RFC 5321 appendix C)
-        raise CommandError(NO_RELAYING)
-    return match[1], (match[2] or "").strip(" ")
+def _ehlo(session: SessionState[Any], argument: str) -> Reply:
+    _greet(session, argument)
+    offers_tls = session.offers_tls and session.tls is None
+    return _ehlo_reply(session.hostname, session.limits.content, offers_tls=offers_tls)
 
 
-def _reverse_path(path: str) -> Address | None:
-    return _address(path, "5.1.7") if path else None
+def _greet(session: SessionState[Any], argument: str) -> None:
+    if not 0 < len(argument) <= _MAX_HELO:
+        raise CommandError(replies.BAD_ARGUMENT)
+    session.helo = argument
+    session.reset()
 
 
-def _address(path: str, status: str) -> Address:
-    try:
-        return parse_address(path, any_dots=True)
-    except AddressError:
-        raise CommandError(reply(553, status, "Not a valid mail address")) from None
+@lru_cache(maxsize=16)
+def _ehlo_reply(hostname: str, size: int, *, offers_tls: bool) -> Reply:
+    lines = (
+        f"{hostname} greets you",
+        f"SIZE {size}",
+        "8BITMIME",
+        "PIPELINING",
+        "SMTPUTF8",
+        "ENHANCEDSTATUSCODES",
+        "DSN",
+        "HELP",
+    )
+    return Reply(250, "", (*lines, "STARTTLS") if offers_tls else lines)
 
 
-def _apply(command: T, parameters: str, table: dict[str, Callable[[T, str], T]]) -> T:
-    seen = set()
-    for parameter in filter(None, parameters.split(" ")):
-        name, equals, value = parameter.partition("=")
-        keyword = name.upper()
-        if not _KEYWORD.fullmatch(name) or keyword in seen or (equals and not value):
-            raise CommandError(BAD_PARAMETER)
-        if keyword not in table:
-            raise CommandError(reply(555, "5.5.4", f"Parameter {keyword[:40]} not recognized"))
-        seen.add(keyword)
-        command = table[keyword](command, value)
-    return command
+def _mail(session: SessionState[Any], argument: str) -> Reply:
+    mail = parse_mail(argument)
+    if mail.size is not None and mail.size > session.limits.content:
+        raise CommandError(replies.TOO_LARGE)
+    if (mail.size or 1) > session.space.octets:
+        raise CommandError(replies.NO_STORAGE)
+    session.mail = mail
+    return replies.SENDER_OK
 
 
-def _size(command: MailCommand, value: str) -> MailCommand:
-    if not re.fullmatch(r"[0-9]{1,20}", value):
-        raise CommandError(_syntax("SIZE is a number of octets"))
-    return replace(command, size=int(value))
+def _rcpt(session: SessionState[Any], argument: str) -> Reply | RecipientReceived:
+    smtputf8 = session.mail is not None and session.mail.smtputf8
+    recipient = parse_rcpt(argument, session.hostname, smtputf8=smtputf8)
+    session.recipient_commands += 1
+    limit = session.limits.recipients
+    if session.recipient_commands > _MAX_RECIPIENT_COMMANDS * limit:
+        return replies.TOO_MANY_COMMANDS
+    if len(session.recipients) >= limit:
+        return replies.TOO_MANY_RECIPIENTS
+    return RecipientReceived(recipient)
 
 
-def _body(command: MailCommand, value: str) -> MailCommand:
-    if value.upper() not in {"7BIT", "8BITMIME"}:
-        raise CommandError(_syntax("BODY is 7BIT or 8BITMIME"))
-    return replace(command, body_8bit=value.upper() == "8BITMIME")
+def _data(_session: SessionState[Any], _argument: str) -> ContentStarted:
+    return ContentStarted()
 
 
-def _smtputf8(command: MailCommand, value: str) -> MailCommand:
-    if value:
-        raise CommandError(_syntax("SMTPUTF8 takes no value"))
-    return replace(command, smtputf8=True)
+def _rset(session: SessionState[Any], _argument: str) -> Reply:
+    session.reset()
+    return replies.OK
 
 
-def _ret(command: MailCommand, value: str) -> MailCommand:
-    if value.upper() not in Ret.__members__:
-        raise CommandError(_syntax("RET is FULL or HDRS"))
-    return replace(command, ret=Ret(value.upper()))
+def _noop(_session: SessionState[Any], _argument: str) -> Reply:
+    return replies.OK
 
 
-def _envid(command: MailCommand, value: str) -> MailCommand:
-    if not value or len(value) > MAX_ENVID:
-        raise CommandError(_syntax(f"ENVID has 1 to {MAX_ENVID} characters"))
-    return replace(command, envelope_id=_decode_xtext(value, "ENVID"))
+def _quit(_session: SessionState[Any], _argument: str) -> Reply:
+    return replies.BYE
 
 
-def _notify(command: Recipient, value: str) -> Recipient:
-    words = value.upper().split(",")
-    known = set(words) <= Notify.__members__.keys()
-    if not known or len(set(words)) != len(words) or ("NEVER" in words and len(words) > 1):
-        raise CommandError(_syntax("NOTIFY is NEVER, or some of SUCCESS, FAILURE, DELAY"))
-    return replace(command, notify=frozenset(Notify(word) for word in words))
+def _starttls(_session: SessionState[Any], _argument: str) -> TlsRequested:
+    return TlsRequested()
 
 
-def _orcpt(command: Recipient, value: str) -> Recipient:
-    address_type, semicolon, text = value.partition(";")
-    if not semicolon or not _ADDRESS_TYPE.fullmatch(address_type) or len(value) > MAX_ORCPT:
-        raise CommandError(_syntax("ORCPT is address-type;xtext"))
-    decode = _decode_utf8 if address_type.lower() == "utf-8" else _decode_xtext
-    return replace(command, original=OriginalRecipient(address_type, decode(text, "ORCPT")))
+def _vrfy(_session: SessionState[Any], argument: str) -> Reply:
+    return replies.CANNOT_VERIFY if argument else replies.BAD_ARGUMENT
 
 
-def _decode_xtext(text: str, name: str) -> str:
-    """RFC 3461 §4; what it hides must be printable ASCII, or it could forge a DSN field."""
-    decoded = _XTEXT_ESCAPE.sub(lambda match: chr(int(match[1], 16)), text)
-    if not _XTEXT.fullmatch(text) or not _PRINTABLE.fullmatch(decoded) or not decoded.strip():
-        raise CommandError(_syntax(f"{name} is xtext of printable ASCII (RFC 3461 section 4)"))
-    return decoded
+def _help(_session: SessionState[Any], _argument: str) -> Reply:
+    return _help_reply()
 
 
-def _decode_utf8(text: str, name: str) -> str:
-    """RFC 6533 §3: utf-8-addr-unitext, utf-8-addr-xtext, or the former as xtext."""
-    try:
-        decoded = _UTF8_ESCAPE.sub(lambda match: chr(int(match[1], 16)), text)
-    except (ValueError, OverflowError):
-        decoded = ""
-    if not decoded.strip() or not decoded.isprintable():
-        raise CommandError(_syntax(f"{name} of type utf-8 is utf-8-addr-xtext (RFC 6533)"))
-    return decoded
+@lru_cache(maxsize=1)
+def _help_reply() -> Reply:
+    offered = " ".join(sorted(verb for verb, command in COMMANDS.items() if command.is_offered))
+    return Reply(214, "2.0.0", ("Commands: " + offered, "See RFC 5321"))
 
 
-def _syntax(text: str) -> Reply:
-    return reply(501, "5.5.4", text)
+def _not_implemented(_session: SessionState[Any], _argument: str) -> Reply:
+    return replies.NOT_IMPLEMENTED
 
 
-_MAIL_PARAMETERS: dict[str, Callable[[MailCommand, str], MailCommand]] = {
-    "SIZE": _size,
-    "BODY": _body,
-    "SMTPUTF8": _smtputf8,
-    "RET": _ret,
-    "ENVID": _envid,
-}
-_RCPT_PARAMETERS: dict[str, Callable[[Recipient, str], Recipient]] = {
-    "NOTIFY": _notify,
-    "ORCPT": _orcpt,
+_GREETING = Requirement(lambda session: session.helo is not None, replies.GREETING_REQUIRED)
+_NO_SENDER = Requirement(lambda session: session.mail is None, replies.SENDER_ALREADY_GIVEN)
+_SENDER = Requirement(lambda session: session.mail is not None, replies.MAIL_REQUIRED)
+_RECIPIENT = Requirement(lambda session: bool(session.recipients), replies.NO_RECIPIENTS)
+_CLEAR = Requirement(lambda session: session.tls is None, replies.TLS_ALREADY)
+_TLS_OFFERED = Requirement(lambda session: session.offers_tls, replies.NOT_IMPLEMENTED)
+
+_UNIMPLEMENTED = Command(_not_implemented, takes_argument=True, is_offered=False)
+
+COMMANDS: dict[str, Command] = {
+    "HELO": Command(_helo, takes_argument=True, is_overhead=True),
+    "EHLO": Command(_ehlo, takes_argument=True, is_overhead=True),
+    "MAIL": Command(_mail, requires=(_GREETING, _NO_SENDER), takes_argument=True),
+    "RCPT": Command(_rcpt, requires=(_SENDER,), takes_argument=True),
+    "DATA": Command(_data, requires=(_SENDER, _RECIPIENT)),
+    "RSET": Command(_rset, is_overhead=True),
+    "NOOP": Command(_noop, takes_argument=True, is_overhead=True),
+    "QUIT": Command(_quit),
+    "STARTTLS": Command(_starttls, requires=(_CLEAR, _TLS_OFFERED)),
+    "VRFY": Command(_vrfy, takes_argument=True, is_overhead=True),
+    "HELP": Command(_help, takes_argument=True, is_overhead=True),
+    "EXPN": _UNIMPLEMENTED,
+    "AUTH": _UNIMPLEMENTED,
+    "BDAT": _UNIMPLEMENTED,
+    "ETRN": _UNIMPLEMENTED,
+    "TURN": _UNIMPLEMENTED,
 }

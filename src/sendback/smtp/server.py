@@ -1,58 +1,58 @@
-"""The SMTP server: who may connect, for how long, and what all its connections share."""
+"""The SMTP server: the connection limits, the timeouts, and what all its connections share."""
 
 import asyncio
 import logging
 import ssl
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 
 from sendback.fairness import ConnectionRegister
 from sendback.log_limits import LogLimiter
-from sendback.net.networks import client_network
 from sendback.service.receiving.acceptance import Acceptance
 from sendback.service.receiving.receiving import Receiving
 from sendback.smtp import replies
+from sendback.smtp.client_address import address_literal, network
 from sendback.smtp.connection import SmtpConnection
-from sendback.smtp.protocol import Limits, SmtpMachine
+from sendback.smtp.decisions import Decisions, Receivers
+from sendback.smtp.disk_space import DiskSpace
+from sendback.smtp.machine import SmtpMachine
 from sendback.smtp.replies import Reply
-from sendback.smtp.space import DiskSpace
-from sendback.smtp.timeouts import FULL, Timeouts, waits
-from sendback.smtp.turns import Gate, Turns
+from sendback.smtp.scheduling import Scheduler
+from sendback.smtp.session import Limits
+from sendback.smtp.storing import MessageStorage
+from sendback.smtp.timeouts import HIGH_LOAD, TimeoutSettings, timeouts_for
 
 log = logging.getLogger(__name__)
 
-# What one read takes from a socket at most; all connections read into one buffer.
+# The size of the buffer that all connections read into.
 _READ_OCTETS = 32 * 1024
-# Messages that are being stored at a time: each has up to 256 KiB in memory while it is. Others
-# wait. One commit takes 128 (`store.transactions`).
-_KEPT_AT_ONCE = 128
 _SWEEP_SECONDS = 0.5
 _SWEEP_SLICE = 500
-# A connection that did something more recently is not closed for a newcomer of equal right.
+# A connection that was active more recently is not closed for a new one (`fairness`).
 _MIN_IDLE_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class SmtpSettings:
-    """Connections are counted in this process, those of a client by its network.
+    """The settings of one process's server.
 
-    Of the disk that `directory` is on, `min_free` octets are left free.
+    `max_client_connections` is for the network of a client. Of the disk that `directory` is on,
+    `min_free` octets stay free.
     """
 
     hostname: str
     limits: Limits
     max_connections: int
     max_client_connections: int
-    timeouts: Timeouts
+    timeouts: TimeoutSettings
     directory: Path
     min_free: int
 
 
 class SmtpServer:
-    """Makes a connection's protocol for the event loop, and knows all that are open."""
+    """The factory of connections for the event loop, and the register of the open ones."""
 
     def __init__(
         self,
@@ -62,21 +62,20 @@ class SmtpServer:
         tls: ssl.SSLContext | None,
     ) -> None:
         self.settings = settings
-        self.acceptance = acceptance
-        self.receiving = receiving
         self.tls = tls
         self.loop = asyncio.get_running_loop()
         self.connections: set[SmtpConnection] = set()
         self.register: ConnectionRegister[SmtpConnection] = ConnectionRegister(
             settings.max_connections, settings.max_client_connections, _MIN_IDLE_SECONDS
         )
-        self.turns = Turns(self.loop.call_later)
+        self.scheduler = Scheduler(self.loop.call_later)
         self.read_buffer = memoryview(bytearray(_READ_OCTETS))
-        self.keeping = Gate(_KEPT_AT_ONCE)
-        self.space = DiskSpace(settings.directory, settings.min_free)
-        # How long clients are waited for at this moment.
-        self.allowed = self._waits = waits(settings.timeouts, is_full=False)
-        self._waits_when_full = waits(settings.timeouts, is_full=True)
+        self.decisions = Decisions(acceptance)
+        self._space = DiskSpace(settings.directory, settings.min_free)
+        self.storage = MessageStorage(receiving, self._space, self._warn)
+        self._normal_timeouts = timeouts_for(settings.timeouts, high_load=False)
+        self._high_load_timeouts = timeouts_for(settings.timeouts, high_load=True)
+        self.timeouts = self._normal_timeouts  # those in effect
         self._limiter = LogLimiter()
         self._is_shutting_down = False
         self._is_sweeping = False
@@ -85,9 +84,9 @@ class SmtpServer:
         return SmtpConnection(self)
 
     async def shut_down(self, seconds: float) -> None:
-        """End every session; messages that are being kept get their reply first.
+        """End every session, after the replies to messages that are being stored.
 
-        Whoever connects from now on is turned away. What is open after `seconds` is aborted.
+        New clients are refused. Connections that are open after `seconds` are aborted.
         """
         self._is_shutting_down = True
         self._for_each(self.connections, SmtpConnection.shut_down)
@@ -98,23 +97,23 @@ class SmtpServer:
 
     # --- for the connections --------------------------------------------------------------
 
-    def new_machine(self, client_ip: str) -> SmtpMachine:
-        """The SMTP machine of a new connection."""
+    def new_machine(self, client_ip: str) -> SmtpMachine[Receivers]:
+        """Return the SMTP machine of a new connection."""
         return SmtpMachine(
             hostname=self.settings.hostname,
-            client_ip=_literal(client_ip),
+            client_ip=address_literal(client_ip),
             limits=self.settings.limits,
             offers_tls=self.tls is not None,
-            space=self.space,
+            space=self._space,
         )
 
     def enter(self, connection: SmtpConnection, client_ip: str) -> Reply | None:
-        """Take a connection in, perhaps in the place of another; return a reply that refuses it."""
+        """Register a connection, perhaps closing another one; return a refusal or None."""
         if self._is_shutting_down:
             return replies.SHUTTING_DOWN
-        admission = self.register.admit(connection, _network(client_ip), self.loop.time())
+        admission = self.register.admit(connection, network(client_ip), self.loop.time())
         if admission.close is not None:
-            self._for_each([admission.close], lambda victim: victim.end(replies.MAKING_ROOM))
+            self._for_each([admission.close], lambda other: other.end(replies.CONNECTION_REPLACED))
         if not admission.admitted:
             return replies.TOO_MANY_CONNECTIONS
         self.connections.add(connection)
@@ -124,38 +123,41 @@ class SmtpServer:
         return None
 
     def leave(self, connection: SmtpConnection) -> None:
-        """The connection has ended."""
+        """Remove a connection that has ended."""
         self.register.remove(connection)
         self.connections.discard(connection)
         self._count()
 
     def _count(self) -> None:
-        is_full = len(self.connections) > FULL * self.settings.max_connections
-        self.allowed = self._waits_when_full if is_full else self._waits
+        high_load = len(self.connections) > HIGH_LOAD * self.settings.max_connections
+        self.timeouts = self._high_load_timeouts if high_load else self._normal_timeouts
 
-    def log_client(self, client_ip: str, line: str) -> None:
-        """Log what a client has caused, unless its network has caused much lately."""
-        more = self._limiter.check(_network(client_ip), self.loop.time())
+    # --- the log --------------------------------------------------------------------------
+
+    def log_client(self, event: str, client_ip: str, reason: Reply | Exception) -> None:
+        """Log what a client has caused, at a limited rate for each network."""
+        more = self._limiter.check(network(client_ip), self.loop.time())
         if more is not None:
-            log.info("%s%s", line, more)
+            text = f"{reason.code} {reason.lines[0]}" if isinstance(reason, Reply) else str(reason)
+            log.info("%s client=%s reason=%r%s", event, client_ip, text, more)
 
-    def warn(self, what: str, error: Exception) -> None:
-        """Log a failure that is foreseen, such as a full disk."""
-        more = self._limiter.check(what, self.loop.time())
-        if more is not None:
-            log.warning("%s: %s%s", what, error, more)
-
-    def log_failure(self, what: str, error: BaseException) -> None:
+    def log_failure(self, event: str, error: BaseException) -> None:
         """Log a fault of the program."""
-        more = self._limiter.check(what, self.loop.time())
+        more = self._limiter.check(event, self.loop.time())
         if more is not None:
-            log.error("%s%s", what, more, exc_info=error)
+            log.error("%s%s", event, more, exc_info=error)
+
+    def _warn(self, event: str, error: Exception) -> None:
+        """Log an expected failure, such as a full disk."""
+        more = self._limiter.check(event, self.loop.time())
+        if more is not None:
+            log.warning("%s reason=%r%s", event, str(error), more)
 
     # --- time -----------------------------------------------------------------------------
 
     def _sweep(self) -> None:
-        """Look for clients to cut off; one timer for all connections, while there are any."""
-        self.space.refresh()
+        """Disconnect clients whose deadline has passed; one timer for all connections."""
+        self._space.refresh()
         self._is_sweeping = bool(self.connections)
         if self._is_sweeping:
             self._sweep_some(iter(list(self.connections)))
@@ -170,21 +172,11 @@ class SmtpServer:
             self.loop.call_later(_SWEEP_SECONDS, self._sweep)
 
     def _for_each(
-        self, connections: Iterable[SmtpConnection], do: Callable[[SmtpConnection], None]
+        self, connections: Iterable[SmtpConnection], action: Callable[[SmtpConnection], None]
     ) -> None:
-        """One connection that fails does not keep the others from their turn."""
+        """Call `action` with each connection; one that fails must not stop the others."""
         for connection in list(connections):
             try:
-                do(connection)
-            except Exception as error:  # noqa: BLE001 - whatever it is, it is this connection's
-                connection.break_off(error)
-
-
-@lru_cache(maxsize=4096)
-def _network(client_ip: str) -> str:
-    return client_network(client_ip)
-
-
-def _literal(ip: str) -> str:
-    """As it is written in an address literal (RFC 5321 §4.1.3)."""
-    return f"IPv6:{ip}" if ":" in ip else ip
+                action(connection)
+            except Exception as error:  # noqa: BLE001 - any exception is the connection's to handle
+                connection.fail(error)

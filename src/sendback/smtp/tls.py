@@ -1,9 +1,9 @@
 """TLS for STARTTLS: the certificate, and the layer between the octets and the SMTP machine.
 
-The layer does no I/O: the connection gives it what it reads and writes what it returns. Everything
-that is read behind the STARTTLS command is the layer's, so no octet of a ClientHello can be
-taken for a command, however early it comes. (`loop.start_tls` swaps the protocol later, and keeps
-256 KiB for each connection.) The same code runs on uvloop and on asyncio's own event loop.
+The layer does no I/O: the connection passes in what it reads and sends what the layer returns. All
+octets after the STARTTLS command go to the layer, so no octet of an early ClientHello is parsed as
+a command. (`loop.start_tls` swaps the protocol later, and keeps 256 KiB for each connection.) The
+same code runs on uvloop and on asyncio's own event loop.
 """
 
 import contextlib
@@ -18,10 +18,10 @@ _RECORD_OCTETS = 16 * 1024  # RFC 8446 §5.1
 def server_context(
     certificate: Path | None, key: Path | None, data_dir: Path, hostname: str
 ) -> ssl.SSLContext:
-    """A context for STARTTLS. Without a certificate, a self-signed one is kept in `data_dir`.
+    """Return a context for STARTTLS. Without `certificate`, use a self-signed one in `data_dir`.
 
-    Senders that use TLS when it is offered do not check the name (RFC 7435), so a generated
-    certificate serves them. Raises `ssl.SSLError`, `OSError`.
+    Senders with opportunistic TLS do not verify the certificate (RFC 7435).
+    Raises `ssl.SSLError`, `OSError`.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -42,21 +42,21 @@ class TlsLayer:
     def __init__(self, context: ssl.SSLContext) -> None:
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._object = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
-        # Whether there may be more to work on without new octets.
+        # Whether `read` or `shake_hands` may progress without new octets.
         self.has_input = False
 
     @property
     def pending(self) -> int:
-        """How many octets wait in the layer, in either direction."""
+        """The number of octets buffered in the layer, in both directions."""
         return self._incoming.pending + self._outgoing.pending
 
     def receive(self, data: bytes) -> None:
-        """Take what was read from the client."""
+        """Take encrypted octets from the client."""
         self._incoming.write(data)
         self.has_input = True
 
     def shake_hands(self) -> str | None:
-        """Go on with the handshake; return the TLS version when it is done.
+        """Continue the handshake; return the TLS version when it is done, else None.
 
         Raises `ssl.SSLError`; then `take_output` may have an alert for the client.
         """
@@ -68,7 +68,7 @@ class TlsLayer:
         return self._object.version() or "TLS"
 
     def read(self) -> bytes:
-        """Return the next plain octets, one record at most; nothing when more must be read.
+        """Return the next plain octets, one record at most; none when more must be read.
 
         Raises `ssl.SSLError`, when the client has closed its side too.
         """
@@ -80,14 +80,14 @@ class TlsLayer:
         return data
 
     def write(self, data: bytes) -> None:
-        """Encrypt what is for the client."""
+        """Encrypt octets for the client."""
         self._object.write(data)
 
     def close(self) -> None:
-        """Say that nothing follows (RFC 8446 §6.1). The client's own close is not waited for."""
+        """Send close_notify (RFC 8446 §6.1), without waiting for the client's."""
         with contextlib.suppress(ssl.SSLError):
             self._object.unwrap()
 
     def take_output(self) -> bytes:
-        """Return what is to be written to the client now."""
+        """Return the encrypted octets to send to the client now."""
         return self._outgoing.read()

@@ -1,19 +1,19 @@
-"""How much content the disk still takes. Measured now and then, counted in between."""
+"""How much content the disk can still store: measured at intervals, counted in between."""
 
 import errno
 import os
 from pathlib import Path
 
-from sendback.smtp.protocol import Space
+from sendback.smtp.session import StorageSpace
 
-# A small disk keeps a twentieth of itself free instead of `min_free`.
-_LEAST_SHARE = 20
+# On a small disk, a twentieth of it stays free instead of `min_free`.
+_SMALLEST_RESERVE = 20
 
 
-class DiskSpace(Space):
-    """The free octets of the disk that a directory is on, without those that are left free.
+class DiskSpace(StorageSpace):
+    """The free octets of the disk that a directory is on, less a reserve.
 
-    The database needs room for what has been received: for its steps, and to delete it.
+    The database needs the reserve to process what was received, and to delete it.
     """
 
     def __init__(self, directory: Path, min_free: int) -> None:
@@ -22,12 +22,12 @@ class DiskSpace(Space):
         self._min_free = min_free
 
     def refresh(self) -> None:
-        """Measure. If that fails, what was known stays: writing will fail if it must."""
+        """Measure. On failure the last measurement stays: writing reports a failing disk."""
         try:
             found = os.statvfs(self._directory)
         except OSError:
             return
-        reserve = min(self._min_free, found.f_blocks * found.f_frsize // _LEAST_SHARE)
+        reserve = min(self._min_free, found.f_blocks * found.f_frsize // _SMALLEST_RESERVE)
         self.octets = found.f_bavail * found.f_frsize - reserve
 
     def take(self, octets: int) -> None:

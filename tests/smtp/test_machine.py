@@ -2,12 +2,13 @@ import pytest
 
 from sendback.mail.address import Address
 from sendback.mail.envelope import Client, Notify, OriginalRecipient, Ret
-from sendback.smtp.protocol import Limits
+from sendback.smtp.events import NoEvent
 from sendback.smtp.replies import SHUTTING_DOWN
+from sendback.smtp.session import Limits
 from tests.smtp.sessions import Session
 
 
-def test_a_mail_comes_in():
+def test_a_message_is_received():
     session = Session()
     assert session.banner == b"220 mx.example.com ESMTP Sendback\r\n"
     assert session.send(b"EHLO mx.sender.example\r\n").decode().splitlines() == [
@@ -34,7 +35,7 @@ def test_a_mail_comes_in():
     assert [str(entry.address) for entry in envelope.recipients] == ["bob@example.com"]
 
 
-def test_dsn_parameters_are_kept_exactly_their_case_too():
+def test_dsn_parameters_keep_their_case():
     session = Session().hello()
     assert session.codes(
         b"mail from:<ann@sender.example> ret=full ENVID=QQ+2BCase+3D1 SIZE=100 BODY=8BITMIME\r\n"
@@ -76,7 +77,7 @@ def test_an_orcpt_of_type_utf_8_is_decoded():
     assert recipient.original == OriginalRecipient("utf-8", "büb@example.com")
 
 
-def test_postmaster_without_a_domain_is_this_hosts():
+def test_postmaster_without_a_domain_is_at_this_host():
     session = Session().hello()
     session.send(b"MAIL FROM:<>\r\n")
     assert session.send(b"RCPT TO:<Postmaster>\r\n").startswith(b"550 5.1.1")
@@ -141,7 +142,7 @@ def test_a_recipient_given_twice_is_one():
         (b"VRFY\r\n", "501"),
     ],
 )
-def test_a_client_that_breaks_the_protocol_is_told_so(commands, code):
+def test_protocol_errors_are_refused_with_their_code(commands, code):
     session = Session()
     codes = session.codes(commands)
     assert codes[-1] == code
@@ -192,7 +193,7 @@ def test_too_many_errors_end_the_session():
     assert session.send(b"NOOP\r\n") == b""
 
 
-def test_too_many_recipients_are_to_be_sent_another_time():
+def test_recipients_over_the_limit_get_452():
     session = Session(limits=Limits(recipients=2)).hello()
     session.send(b"MAIL FROM:<>\r\n")
     commands = b"".join(b"RCPT TO:<u%d@example.com>\r\n" % number for number in range(3))
@@ -227,12 +228,12 @@ def test_replies_keep_the_order_of_pipelined_commands():
     assert len(session.messages[0][0].recipients) == 1
 
 
-def test_replies_that_nobody_takes_do_not_pile_up():
-    machine = Session(limits=Limits(fruitless=1_000_000)).machine
+def test_output_that_is_not_taken_stops_the_machine():
+    machine = Session(limits=Limits(overhead_commands=1_000_000)).machine
     machine.receive(b"EHLO x\r\n" * 100_000)
     most = taken = 0
     while machine.buffered:
-        while machine.next_event() is not None:
+        while not isinstance(machine.next_event(), NoEvent):
             pass
         output = machine.take_output()
         most, taken = max(most, len(output)), taken + len(output)
@@ -247,7 +248,7 @@ def test_rset_and_ehlo_forget_the_transaction():
         assert session.codes(command + b"DATA\r\n") == ["250", "503"]
 
 
-def test_after_starttls_the_session_begins_anew():
+def test_after_starttls_the_session_starts_anew():
     session = Session().hello()
     assert session.send(b"STARTTLS\r\n") == b"220 2.0.0 Ready to start TLS\r\n"
     session.machine.tls_started("TLSv1.3")
@@ -280,10 +281,10 @@ def test_the_session_can_be_ended_from_this_side():
     session.machine.end(SHUTTING_DOWN)
     assert session.send(b"") == SHUTTING_DOWN.wire
     assert session.ended
-    session.machine.message_kept("late")  # the commit comes after the end: nobody hears of it
+    session.machine.accept_message("late")  # the commit comes after the end: no reply
     assert session.send(b"NOOP\r\n") == b""
 
 
-def test_an_answer_that_nobody_asked_for_is_a_fault_of_the_program():
+def test_a_decision_that_is_not_expected_raises():
     with pytest.raises(RuntimeError):
         Session().machine.accept_recipient(None)

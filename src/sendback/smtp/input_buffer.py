@@ -1,7 +1,7 @@
-"""The octets that a client has sent and that no command or content has used yet. Pure.
+"""Octets received and not processed. Pure.
 
 Every octet is searched and copied a constant number of times, however the client cuts its octets
-into packets: chunks wait as they came, and a line that comes in pieces is joined once, at its end.
+into packets: chunks are kept as received, and a line in pieces is joined once, at its end.
 """
 
 from collections import deque
@@ -17,7 +17,7 @@ class InputBuffer:
         self._longest_line = longest_line
         self._chunks: deque[bytes] = deque()
         self._position = 0  # in the first chunk
-        self._line: list[bytes] = []  # the pieces of a line whose end has not come
+        self._line: list[bytes] = []  # the pieces of an incomplete line
         self._line_octets = 0
         self.octets = 0
 
@@ -28,16 +28,15 @@ class InputBuffer:
             self.octets += len(data)
 
     def clear(self) -> None:
-        """Drop everything."""
+        """Discard everything."""
         self._chunks.clear()
         self._line.clear()
         self._position = self._line_octets = self.octets = 0
 
     def take_line(self) -> bytes | None:
-        """Return the next line with its LF, or None when its end has not come.
+        """Return the next line with its LF, or None when it is not complete.
 
-        Of a line that is too long, the beginning is returned, one octet longer than the longest.
-        The rest of it is dropped as it comes.
+        A line that is too long is cut to one octet more than the longest; the rest is discarded.
         """
         while self._chunks:
             chunk, start = self._chunks[0], self._position
@@ -55,7 +54,7 @@ class InputBuffer:
         return None
 
     def take_content(self, reader: ContentReader) -> Piece | None:
-        """Give the next chunk to `reader` as far as it belongs to the content; None without one."""
+        """Decode the next chunk up to the end of the content; return None without a chunk."""
         if not self._chunks:
             return None
         chunk = self._chunks[0]
@@ -64,14 +63,14 @@ class InputBuffer:
         return piece
 
     def _keep(self, piece: bytes) -> None:
-        room = self._longest_line + 1 - self._line_octets
-        if room > 0:
-            piece = piece[:room]
+        left = self._longest_line + 1 - self._line_octets
+        if left > 0:
+            piece = piece[:left]
             self._line.append(piece)
             self._line_octets += len(piece)
 
     def _used(self, chunk: bytes, end: int) -> None:
-        """The first chunk is used up to `end`."""
+        """Advance in the first chunk to `end`."""
         self.octets -= end - self._position
         if end == len(chunk):
             self._chunks.popleft()
