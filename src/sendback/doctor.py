@@ -18,15 +18,6 @@ from typing import Any
 import dns.reversename
 
 from sendback.app import App
-from sendback.delivery.connection import Connection, Patience, PeerError
-from sendback.delivery.conversation import (
-    Capabilities,
-    RefusedError,
-    ask_for_tls,
-    greet,
-    hello,
-    quit_session,
-)
 from sendback.delivery.outbound import (
     async_resolver,
     mx_router,
@@ -43,6 +34,15 @@ from sendback.net.resolver import DnsFailedError, Resolver
 from sendback.receipt.dmarc import parse_record
 from sendback.service.identities.dkim_keys import is_published
 from sendback.service.rules.content import Content, MailToCheck
+from sendback.smtp_client.connection import Connection, PeerError, Timeouts
+from sendback.smtp_client.conversation import (
+    Capabilities,
+    RefusedError,
+    greet,
+    hello,
+    quit_session,
+    request_tls,
+)
 from sendback.store.identities.dkim_keys import DkimKeyState, FindDkimKeys
 from sendback.store.identities.identities import IdentityKind, ListIdentities
 from sendback.store.identities.settings import DEFAULTS, FindSettings
@@ -327,17 +327,17 @@ class Doctor:
         """What the server offers, and its TLS version with a certificate that is verified."""
         source = next(iter(self._app.settings.source_address), None)
         connection = await Connection.open(
-            place.addresses[0], place.hop.port, Patience(_SECONDS), local_address=source
+            place.addresses[0], place.hop.port, Timeouts(_SECONDS), local_address=source
         )
         try:
-            capabilities = await connection.hold(greet(self._hostname))
+            capabilities = await connection.run(greet(self._hostname))
             if "STARTTLS" not in capabilities:
                 return capabilities, None
-            await connection.hold(ask_for_tls())
+            await connection.run(request_tls())
             await connection.start_tls(trust_of(self._app.settings), place.hop.host)
-            await connection.hold(hello(self._hostname))
+            await connection.run(hello(self._hostname))
             version = connection.tls.version() if connection.tls else None
-            await connection.hold(quit_session())
+            await connection.run(quit_session())
             return capabilities, version
         finally:
             connection.abort()

@@ -6,7 +6,6 @@ from datetime import timedelta
 
 from sendback.clock import Clock
 from sendback.config import SettingError, Settings
-from sendback.delivery.connection import Patience
 from sendback.delivery.mta_sts import MAX_POLICY_OCTETS, StsPolicies
 from sendback.delivery.mx import MxRouter, MxSettings
 from sendback.delivery.routes import RelayRouter, Router
@@ -18,6 +17,7 @@ from sendback.delivery.worker import DeliveryWorker, Waits
 from sendback.net.connector import Connector
 from sendback.net.resolver import AsyncResolver
 from sendback.service.queues.retry import Backoff
+from sendback.smtp_client.connection import Timeouts
 from sendback.store.engine.store import Store
 
 # A host that failed is left alone for so long while there is another.
@@ -81,7 +81,7 @@ def relay_router(settings: Settings) -> RelayRouter:
 
 def session_settings(settings: Settings, seconds: float) -> SessionSettings:
     """What this side is; a command may take so many seconds, unless the RFC says less."""
-    return SessionSettings(settings.hostname, Patience(seconds), settings.source_address)
+    return SessionSettings(settings.hostname, Timeouts(seconds), settings.source_address)
 
 
 def async_resolver(settings: Settings, seconds: float) -> AsyncResolver:

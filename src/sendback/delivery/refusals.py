@@ -3,8 +3,8 @@
 import re
 from datetime import timedelta
 
-from sendback.delivery.conversation import Answer, Stage
 from sendback.delivery.transports import Fault
+from sendback.smtp_client.conversation import Stage, StageReply
 
 # RFC 3463 §3: about the address, the mailbox, the content: all about this one message.
 _OF_MESSAGE = frozenset({"1", "2", "5", "6"})
@@ -26,7 +26,7 @@ _LONGEST_WAIT = timedelta(minutes=30)
 _PATIENCE = 5
 
 
-def fault_of(answer: Answer) -> Fault:
+def fault_of(answer: StageReply) -> Fault:
     """What the answer says about the domain.
 
     Before the recipient was named, a refusal is nobody's in particular; a policy (X.7.X) or an
@@ -43,7 +43,7 @@ def fault_of(answer: Answer) -> Fault:
     return Fault.MESSAGE if greylist_wait(answer) else Fault.STRIKE
 
 
-def greylist_wait(answer: Answer, attempts: int = 0) -> timedelta | None:
+def greylist_wait(answer: StageReply, attempts: int = 0) -> timedelta | None:
     """When a greylisting server wants to be asked again; None when it is something else.
 
     Such a server takes the mail once a certain time has passed, which most name. From the sixth

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from sendback.clock import Clock
-from sendback.delivery.conversation import Answer, Stage
 from sendback.delivery.refusals import fault_of, greylist_wait
 from sendback.delivery.routes import Hop, Location, Route, Router, UnroutableError
 from sendback.delivery.sessions import (
@@ -26,6 +25,7 @@ from sendback.delivery.sessions import (
 from sendback.delivery.transports import Fault, Result
 from sendback.mail.address import AddressError, parse_address
 from sendback.mail.printable import printable
+from sendback.smtp_client.conversation import Stage, StageReply
 from sendback.store.outbox.rows import OutboxMessage, Outcome
 
 Sign = Callable[[OutboxMessage], Awaitable[OutboxMessage]]
@@ -131,19 +131,19 @@ class SmtpTransport:
     async def _at(self, route: Route, hop: Hop, message: OutboxMessage) -> Result:
         """Return what came of one hop; unsettled and permanent only when it has no address."""
         try:
-            place = await self._router.locate(route, hop)
+            location = await self._router.locate(route, hop)
         except UnroutableError as error:
             return replace(_unroutable(error, hop.peer("")), is_settled=False)
-        if place.key in self._dead:
-            until, failure = self._dead[place.key]
+        if location.key in self._dead:
+            until, failure = self._dead[location.key]
             if until > self._clock.now():
                 return failure
-        async with self._pool(place.key) as pool:
-            result = await self._over_kept(pool, place, message)
-            return result or await self._over_new(pool, place, message)
+        async with self._pool(location.key) as pool:
+            result = await self._over_kept(pool, location, message)
+            return result or await self._over_new(pool, location, message)
 
     async def _over_kept(
-        self, pool: _Pool, place: Location, message: OutboxMessage
+        self, pool: _Pool, location: Location, message: OutboxMessage
     ) -> Result | None:
         while pool.idle:
             session = pool.idle.pop()
@@ -154,37 +154,37 @@ class SmtpTransport:
                 return await self._send(pool, session, message)
             except HostFailedError as error:
                 if error.stage is Stage.CONTENT:  # it may have been taken: RFC 5321 §4.5.3.2.6
-                    return _failed(place, error, session.tls)
+                    return _failed(location, error, session.tls)
                 # It was kept for too long; a new one is asked before judging.
         return None
 
-    async def _over_new(self, pool: _Pool, place: Location, message: OutboxMessage) -> Result:
-        result = Result(Outcome.TEMPORARY, place.hop.peer(""), "4.4.3 there is no address")
-        addresses = list(place.addresses)
+    async def _over_new(self, pool: _Pool, location: Location, message: OutboxMessage) -> Result:
+        result = Result(Outcome.TEMPORARY, location.hop.peer(""), "4.4.3 there is no address")
+        addresses = list(location.addresses)
         while addresses:
-            found = await self._over_one(pool, place, addresses, message)
+            found = await self._over_one(pool, location, addresses, message)
             if isinstance(found, Result):
                 return found
-            result = _failed(place, found, None)
+            result = _failed(location, found, None)
             if result.is_settled:
                 return result
             # Without a connection there, all of them were tried.
             connected = found.stage is not Stage.CONNECT
             addresses = [a for a in addresses if connected and a != found.address]
-        self._remember_dead(place, result)
+        self._remember_dead(location, result)
         return result
 
     async def _over_one(
-        self, pool: _Pool, place: Location, addresses: list[str], message: OutboxMessage
+        self, pool: _Pool, location: Location, addresses: list[str], message: OutboxMessage
     ) -> Result | HostFailedError:
         """With the first of the addresses that answers."""
         session: Session | None = None
         try:
-            session = await open_session(place, addresses, self._settings)
-            self._dead.pop(place.key, None)
+            session = await open_session(location, addresses, self._settings)
+            self._dead.pop(location.key, None)
             return await self._send(pool, session, message)
         except HostFailedError as error:
-            return error if session is None else _failed(place, error, session.tls)
+            return error if session is None else _failed(location, error, session.tls)
         except BaseException:
             if session is not None:
                 session.abort()
@@ -193,7 +193,7 @@ class SmtpTransport:
     async def _send(self, pool: _Pool, session: Session, message: OutboxMessage) -> Result:
         answer = await session.deliver(message)
         self._keep(pool, session)
-        policy = session.place.tls.name
+        policy = session.location.tls.name
         if isinstance(answer, str):
             return Result(Outcome.PERMANENT, session.peer, answer, session.tls, policy)
         return Result(
@@ -207,10 +207,10 @@ class SmtpTransport:
             is_settled=not answer.reply.ends_session,
         )
 
-    def _remember_dead(self, place: Location, result: Result) -> None:
+    def _remember_dead(self, location: Location, result: Result) -> None:
         now = self._clock.now()
         self._dead = {key: entry for key, entry in self._dead.items() if entry[0] > now}
-        self._dead[place.key] = (now + self._limits.dead_for, result)
+        self._dead[location.key] = (now + self._limits.dead_for, result)
 
     # --- sessions ---------------------------------------------------------------------------
 
@@ -239,13 +239,13 @@ class SmtpTransport:
         pool.idle.append(session)
         if len(self._idle) > self._limits.connections // _SHARE_OF_IDLE + 1:
             oldest = next(iter(self._idle))
-            self._expire(self._pools[oldest.place.key], oldest)
+            self._expire(self._pools[oldest.location.key], oldest)
 
     def _expire(self, pool: _Pool, session: Session) -> None:
         self._idle.pop(session).cancel()
         pool.idle.remove(session)
         self._end(session)
-        self._drop_if_empty(session.place.key, pool)
+        self._drop_if_empty(session.location.key, pool)
 
     def _end(self, session: Session) -> None:
         task = asyncio.create_task(session.close())
@@ -271,7 +271,7 @@ def _of_all(told: Result, failures: list[Result]) -> str:
     return "; also ".join([told.reply, *others])[:_REPLY_LENGTH]
 
 
-def _outcome(answer: Answer) -> Outcome:
+def _outcome(answer: StageReply) -> Outcome:
     if answer.reply.is_positive:
         return Outcome.DELIVERED
     return Outcome.PERMANENT if answer.reply.is_permanent else Outcome.TEMPORARY
@@ -284,15 +284,15 @@ def _unroutable(error: UnroutableError, peer: str) -> Result:
     return Result(Outcome.TEMPORARY, peer, str(error), fault=Fault.DOMAIN)
 
 
-def _failed(place: Location, error: HostFailedError, tls: str | None) -> Result:
+def _failed(location: Location, error: HostFailedError, tls: str | None) -> Result:
     """Temporary: another host, another day; a wrong password waits for the operator, too."""
     settled = error.stage is Stage.CONTENT
     return Result(
         Outcome.TEMPORARY,
-        place.hop.peer(error.address),
+        location.hop.peer(error.address),
         error.reply,
         tls,
-        place.tls.name,
+        location.tls.name,
         fault=Fault.STRIKE if settled else Fault.DOMAIN,
         is_settled=settled,
     )
