@@ -6,7 +6,7 @@ import socket
 import ssl
 from functools import cached_property
 
-from sendback.actions.outside import Outside
+from sendback.actions.backends import ActionBackends
 from sendback.api.authentication import Authenticator
 from sendback.api.connections import ConnectionSettings, HttpLimits
 from sendback.api.dispatch import Dispatcher
@@ -136,9 +136,14 @@ class App:
             queued=self.delivery.wake,
             heavy=self.heavy,
         )
-        self.outside = Outside(settings, self.clock, self._public_url, self._for_functions)
+        self.action_backends = ActionBackends(
+            settings, self.clock, self._public_url, self._for_functions
+        )
         self.targets = Targets(
-            self.store, self.outside.ports, _defaults(settings), check_rules=settings.check_targets
+            self.store,
+            self.action_backends.ports,
+            _defaults(settings),
+            check_rules=settings.check_targets,
         )
         self.rule_sets = RuleSets(self.store, self.clock, self.targets)
         self.setup = SetupService(self.store, self.clock, self.identities, self.targets)
@@ -218,7 +223,7 @@ class App:
         """What carries the tasks of rules out."""
         hostname = self.settings.hostname
         return Steps(
-            self.outside.ports,
+            self.action_backends.ports,
             self.targets,
             self.bouncing,
             self.heavy,

@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from cachetools import TTLCache
 
 from sendback.clock import Clock, seconds_of
+from sendback.errors import SendbackError
 from sendback.net.connector import Connector, ConnectorError
 from sendback.net.resolver import AsyncResolver, DnsFailedError, InFlight
 from sendback.store.engine.errors import StoreUnavailableError
@@ -36,7 +37,7 @@ _ID = re.compile(r"[A-Za-z0-9]{1,32}")
 _MODES = frozenset({"enforce", "testing", "none"})
 
 
-class StsPolicyError(ValueError):
+class StsPolicyError(SendbackError, ValueError):
     """The text is no policy; `str` says why."""
 
 

@@ -13,13 +13,14 @@ from time import monotonic
 from typing import Protocol
 
 from sendback.delivery.tls_policies import TlsPolicy, opportunistic, verified
+from sendback.errors import SendbackError
 from sendback.setting_texts import Smarthost
 
 # For which a smarthost's addresses are good: the system tells no TTL.
 _LOCATED_SECONDS = 5.0
 
 
-class UnroutableError(Exception):
+class UnroutableError(SendbackError):
     """There is no way there, or none by this hop: for ever, or only now; `str` says why."""
 
     def __init__(self, reason: str, *, is_permanent: bool) -> None:
