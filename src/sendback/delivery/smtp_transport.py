@@ -1,8 +1,8 @@
-"""Delivery by SMTP along a route, over sessions that are kept.
+"""The SMTP transport: delivers along a route, with reused sessions.
 
-What decides: a reply of 5xx to the message is permanent, 4xx temporary. A host that cannot be
-reached, does not greet, or gives up in the middle is left for the route's next one; when none is
-left, that is temporary, and says something about the whole domain. The reverse-path is always null
+A 5xx reply to the message is permanent, a 4xx temporary. After a host that cannot be reached, does
+not greet or disconnects, the next hop of the route is tried; if all fail, the failure is temporary
+and counts for the whole domain. The reverse-path is always null
 (RFC 3464 §2), and a server that refuses `<>` is never tried with another sender.
 """
 
@@ -30,7 +30,7 @@ from sendback.store.outbox.rows import OutboxMessage, Outcome
 
 Sign = Callable[[OutboxMessage], Awaitable[OutboxMessage]]
 
-# A session that nobody used for so long is closed: the peer counts it against its limits.
+# After this idle time a session is closed: peers limit open sessions.
 _IDLE_SECONDS = 5.0
 # Of the connections, one in so many may be kept while nobody uses it.
 _SHARE_OF_IDLE = 4
@@ -63,7 +63,7 @@ class _Pool:
 
 
 class SmtpTransport:
-    """Delivers through whatever hops the router names."""
+    """Delivers through the hops that the router returns."""
 
     def __init__(
         self, router: Router, settings: SessionSettings, limits: Limits, clock: Clock, sign: Sign
@@ -93,11 +93,11 @@ class SmtpTransport:
         except UnroutableError as error:
             return _visible(_unroutable(error, "none"))
         result = _visible(await self._along(route, await self._sign(message)))
-        # What all domains go through is no domain's fault.
+        # A failing relay must not block a domain: all domains share it.
         return replace(result, fault=Fault.MESSAGE) if route.is_shared else result
 
     async def close(self) -> None:
-        """Says goodbye to all peers."""
+        """Close all sessions with QUIT."""
         for session, timer in self._idle.items():
             timer.cancel()
             self._end(session)
@@ -123,13 +123,13 @@ class SmtpTransport:
         if not failures:
             return Result(Outcome.TEMPORARY, "none", "4.4.4 there is no server to try")
         # A host that is there and fails says more than one that is not there.
-        told = next((f for f in reversed(failures) if f.outcome is Outcome.TEMPORARY), failures[-1])
-        whole = replace(told, reply=_of_all(told, failures))
+        main = next((f for f in reversed(failures) if f.outcome is Outcome.TEMPORARY), failures[-1])
+        whole = replace(main, reply=_of_all(main, failures))
         is_cut = route.is_cut or next(hops, None) is not None
-        return _not_final(whole) if is_cut and told.outcome is Outcome.PERMANENT else whole
+        return _not_final(whole) if is_cut and main.outcome is Outcome.PERMANENT else whole
 
     async def _at(self, route: Route, hop: Hop, message: OutboxMessage) -> Result:
-        """Return what came of one hop; unsettled and permanent only when it has no address."""
+        """Return the result of one hop; unsettled and permanent only when it has no address."""
         try:
             location = await self._router.locate(route, hop)
         except UnroutableError as error:
@@ -155,7 +155,7 @@ class SmtpTransport:
             except HostFailedError as error:
                 if error.stage is Stage.CONTENT:  # it may have been taken: RFC 5321 §4.5.3.2.6
                     return _failed(location, error, session.tls)
-                # It was kept for too long; a new one is asked before judging.
+                # The idle session was probably closed by the server: try a new one.
         return None
 
     async def _over_new(self, pool: _Pool, location: Location, message: OutboxMessage) -> Result:
@@ -177,7 +177,7 @@ class SmtpTransport:
     async def _over_one(
         self, pool: _Pool, location: Location, addresses: list[str], message: OutboxMessage
     ) -> Result | HostFailedError:
-        """With the first of the addresses that answers."""
+        """Deliver to the first address that connects."""
         session: Session | None = None
         try:
             session = await open_session(location, addresses, self._settings)
@@ -265,10 +265,10 @@ def _not_final(result: Result) -> Result:
     return replace(result, outcome=Outcome.TEMPORARY, reply=reply, fault=Fault.DOMAIN)
 
 
-def _of_all(told: Result, failures: list[Result]) -> str:
-    """The reply, and what the other servers of the route had to say."""
-    others = [f"{f.peer}: {f.reply}" for f in failures if f is not told]
-    return "; also ".join([told.reply, *others])[:_REPLY_LENGTH]
+def _of_all(main: Result, failures: list[Result]) -> str:
+    """Return the reply, followed by those of the other servers of the route."""
+    others = [f"{f.peer}: {f.reply}" for f in failures if f is not main]
+    return "; also ".join([main.reply, *others])[:_REPLY_LENGTH]
 
 
 def _outcome(answer: StageReply) -> Outcome:
