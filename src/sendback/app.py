@@ -6,7 +6,7 @@ import socket
 import ssl
 from functools import cached_property
 
-from sendback.actions.outside import Outside
+from sendback.actions.backends import ActionBackends
 from sendback.api.authentication import Authenticator
 from sendback.api.connections import ConnectionSettings, HttpLimits
 from sendback.api.dispatch import Dispatcher
@@ -145,9 +145,14 @@ class App:
                 queued=self.delivery.wake,
             )
         )
-        self.outside = Outside(settings, self.clock, self._public_url, self._for_functions)
+        self.action_backends = ActionBackends(
+            settings, self.clock, self._public_url, self._for_functions
+        )
         self.targets = Targets(
-            self.store, self.outside.ports, _defaults(settings), check_rules=settings.check_targets
+            self.store,
+            self.action_backends.ports,
+            _defaults(settings),
+            check_rules=settings.check_targets,
         )
         self.filters = Filters(self.store)
         self.rule_sets = RuleSets(self.store, self.clock, self.targets)
@@ -229,7 +234,7 @@ class App:
         """Carries out the steps of rules."""
         hostname = self.settings.hostname
         return Steps(
-            self.outside.ports,
+            self.action_backends.ports,
             self.targets,
             self.bouncing,
             self.heavy,

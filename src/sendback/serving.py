@@ -65,7 +65,7 @@ class _HttpServer(uvicorn.Server):
             http_app(
                 app.dispatcher,
                 app.readiness.is_ready,
-                app.outside.signer.certificate_at,
+                app.action_backends.signer.certificate_at,
                 VerificationPages(app.verification, app.settings.hostname),
             ),
             loop="none",
@@ -151,7 +151,7 @@ class _Parts:
         await _end_by(deadline - _HTTP_SECONDS, *self._queues)
         await app.mail_checks.close()
         # Functions in progress may call the API, so HTTP stops after them.
-        await app.outside.close()
+        await app.action_backends.close()
         self._http.should_exit = True
         await _end_by(deadline, self._serving_http, *self._background)
         for task in (self._serving_http, *self._queues, *self._background):

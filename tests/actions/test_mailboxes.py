@@ -8,6 +8,7 @@ import pytest
 from sendback.actions.mailboxes import MailboxServers
 from sendback.service.rules.content import CHUNK_OCTETS, Content, ContentGoneError
 from sendback.service.rules.ports import ActionFailedError, UnknownTargetError
+from tests.partners.authority import Authority
 from tests.partners.awkward import Awkward, endless_reply, flood
 
 HEADER = b"Subject: x\r\n"
@@ -165,3 +166,45 @@ def test_nobody_is_there():
 def test_what_is_no_server(target):
     with pytest.raises(UnknownTargetError, match="is no SMTP server"):
         deliver(target)
+
+
+def test_starttls_is_used_where_it_is_offered(tmp_path, monkeypatch):
+    authority = Authority(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority.file))
+    with Awkward(tls=authority.issue("localhost").context()) as peer:
+        deliver(f"smtp://localhost:{peer.port}")
+        assert peer.commands[:3] == ["EHLO mx.example.com", "STARTTLS", "EHLO mx.example.com"]
+        assert peer.contents == [HEADER + BODY]
+
+
+def test_a_certificate_that_is_not_trusted(tmp_path):
+    with Awkward(tls=Authority(tmp_path).issue("localhost").context()) as peer:
+        error = failure(f"smtp://localhost:{peer.port}")
+        assert "the certificate is not valid" in str(error)
+        assert not error.final
+        assert peer.contents == []
+
+
+def test_content_in_tls_is_sent_in_pieces(tmp_path, monkeypatch):
+    authority = Authority(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority.file))
+    body = b"\r\n" + b".xyz\r\n" * 500_000
+    (tmp_path / "body").write_bytes(body)
+    with Awkward(tls=authority.issue("localhost").context()) as peer:
+        deliver(f"smtp://localhost:{peer.port}", Content(HEADER, tmp_path / "body", len(body)))
+        assert peer.contents == [HEADER + body]
+
+
+def test_cancelling_closes_the_connection_without_a_mail():
+    async def cancelled(peer):
+        servers = MailboxServers("mx.example.com")
+        task = asyncio.create_task(servers.deliver(peer.url, "", ["bob@example.com"], content_of()))
+        await asyncio.sleep(0.3)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    with Awkward("DATA", Awkward.stall) as peer:
+        asyncio.run(cancelled(peer))
+        assert peer.commands[-1] == "DATA"
+        assert peer.contents == []

@@ -4,15 +4,15 @@ from datetime import timedelta
 
 import pytest
 
-from sendback.delivery.conversation import Answer, Stage
 from sendback.delivery.refusals import fault_of, greylist_wait
-from sendback.delivery.replies import Reply
 from sendback.delivery.transports import Fault
+from sendback.smtp_client.conversation import Stage, StageReply
+from sendback.smtp_client.replies import Reply
 
 
 def answer(text, stage=Stage.RCPT):
     code, _, rest = text.partition(" ")
-    return Answer(stage, Reply(int(code), tuple(rest.split("|"))))
+    return StageReply(stage, Reply(int(code), tuple(rest.split("|"))))
 
 
 @pytest.mark.parametrize(

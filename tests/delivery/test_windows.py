@@ -26,7 +26,7 @@ def test_a_domain_begins_with_one_and_doubles():
     assert rooms == [1, 4, 8, 16, 20, 20]  # twice the window: 1, 2, 4, 8, 10, 10
 
 
-def test_a_domain_that_answers_fast_has_more_in_hand():
+def test_more_messages_of_a_fast_domain_are_leased():
     """As much as it answers in half a second, within limits."""
     moment = [1.0]
     windows = Windows(10, lambda: moment[0])
@@ -72,7 +72,7 @@ def test_without_a_limit_there_are_none():
     assert windows.rooms() == {}
 
 
-def test_who_waits_when_the_domain_fails_goes_back():
+def test_waiting_messages_are_requeued_when_the_domain_fails():
     async def story():
         windows = Windows(10)
         for _ in range(3):
@@ -162,7 +162,7 @@ class Play:
     def check(self):
         domain = self.windows._domains.get("d")
         assert (domain.on_wire if domain else 0) == self.on_wire <= 4
-        assert (domain.in_hand if domain else 0) == self.held
+        assert (domain.leased if domain else 0) == self.held
 
 
 @pytest.mark.fuzz

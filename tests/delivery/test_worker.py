@@ -7,7 +7,7 @@ import pytest
 
 from sendback.crypto.sealing import SecretError
 from sendback.delivery.transports import Capture, Result
-from sendback.delivery.worker import DeliveryWorker, Waits
+from sendback.delivery.worker import DeliveryWorker, RetryPolicy
 from sendback.service.queues.retry import Backoff
 from sendback.store.access.accounts import AddAccount
 from sendback.store.engine.errors import StoreUnavailableError
@@ -54,9 +54,9 @@ class Broken(Capture):
 def worker(store, clock, transport, **options):
     values = {
         "owner": "w1",
-        "waits": Waits(BACKOFF, BACKOFF),
+        "retry_policy": RetryPolicy(BACKOFF, BACKOFF),
         "lease": timedelta(seconds=30),
-        "in_hand": 10,
+        "capacity": 10,
         **options,
     }
     return DeliveryWorker(store, clock, transport, **values)
@@ -168,7 +168,7 @@ def test_more_messages_than_it_holds_are_all_delivered_once(store, clock):
         await queue(store, *ids)
         slow = Slow()
         slow.may_end.set()
-        workers = [worker(store, clock, slow, owner=f"w{n}", in_hand=7) for n in range(3)]
+        workers = [worker(store, clock, slow, owner=f"w{n}", capacity=7) for n in range(3)]
         running = [asyncio.create_task(each.run()) for each in workers]
         while len(slow.delivered) < len(ids):
             await asyncio.sleep(0.01)
@@ -196,7 +196,7 @@ def test_what_takes_long_does_not_keep_the_rest_waiting(store, clock):
     async def story():
         await queue(store, *(f"slow{number}" for number in range(7)))
         transport = Partly()
-        first = worker(store, clock, transport, in_hand=8)
+        first = worker(store, clock, transport, capacity=8)
         running = asyncio.create_task(first.run())
         await transport.started.wait()
         await queue(store, *(f"m{number}" for number in range(5)))

@@ -1,1 +1,1 @@
-"""What actions reach: objects, topics, functions, mailboxes; the ports of `service`, built."""
+"""The implementations of the action ports: objects, topics, functions, mailboxes."""

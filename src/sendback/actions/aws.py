@@ -1,7 +1,7 @@
-"""S3, SNS and Lambda by their own API: AWS itself, or an endpoint that speaks like it.
+"""Calls of S3, SNS and Lambda by boto3, to AWS or to a compatible endpoint.
 
-boto3 is synchronous and slow to import: it is imported when the first action needs it, and its
-calls run in threads of their own, so that slow ones hold nothing else up.
+boto3 is synchronous and slow to import: it is imported by the first action that needs it, and its
+calls run in a thread pool of their own, so that slow calls do not block other work.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ _THREADS = 50
 AWS = "aws"
 ENDPOINT = "endpoint:"
 
-# Errors that say: not there, or not for us.
+# The target does not exist or access is denied.
 _UNKNOWN = {"404", "NoSuchBucket", "NotFound", "NotFoundException", "ResourceNotFoundException"}
 _FINAL = {"400", "InvalidParameter", "InvalidParameterValue", "ValidationError"}
 
@@ -27,7 +27,7 @@ def is_aws(target: str) -> bool:
 
 
 class AwsClients:
-    """boto3 clients, one a service, endpoint and region."""
+    """boto3 clients, one for each service, endpoint and region."""
 
     def __init__(self, region: str) -> None:
         self._region = region
@@ -44,19 +44,24 @@ class AwsClients:
         region: str | None = None,
         read: Callable[[Any], Any] | None = None,
     ) -> Any:
-        """Calls, in a thread; `read` works on the answer there. Raises `ActionFailedError`."""
+        """Call a method in a thread and return its response, or what `read` returns for it.
+
+        `read` runs in the same thread. Raises `ActionFailedError`.
+        """
         client = await self._client(service, target, region or self._region)
 
         def run() -> Any:
-            answer = getattr(client, method)(**arguments)
-            return read(answer) if read else answer
+            response = getattr(client, method)(**arguments)
+            return read(response) if read else response
 
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, _told, run, f"{service}:{method}")
+        return await loop.run_in_executor(
+            self._threads, _with_errors_mapped, run, f"{service}:{method}"
+        )
 
     async def _client(self, service: str, target: str, region: str) -> Any:
         key = (service, target, region)
-        async with self._making:  # making one is not safe in two threads at once
+        async with self._making:  # boto3 sessions are not thread-safe
             if key not in self._clients:
                 self._clients[key] = await asyncio.to_thread(_make, *key)
         return self._clients[key]
@@ -70,19 +75,19 @@ def _make(service: str, target: str, region: str) -> Any:
     options: dict[str, Any] = {}
     if target.startswith(ENDPOINT):
         options["endpoint_url"] = target.removeprefix(ENDPOINT)
-        if session.get_credentials() is None:  # an emulator takes any
+        if session.get_credentials() is None:  # emulators accept any
             options |= {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
     config = Config(
         connect_timeout=5,
-        read_timeout=31,  # a function has 30 s
-        retries={"total_max_attempts": 1},  # the step is what is tried again
+        read_timeout=31,  # a function may take 30 s
+        retries={"total_max_attempts": 1},  # the rule step is retried instead
         s3={"addressing_style": "path" if options else "auto"},
         max_pool_connections=_THREADS,
     )
     return session.client(service, region_name=region, config=config, **options)
 
 
-def _told(run: Callable[[], Any], what: str) -> Any:
+def _with_errors_mapped(run: Callable[[], Any], what: str) -> Any:
     from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
 
     try:

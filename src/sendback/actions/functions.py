@@ -1,4 +1,4 @@
-"""What function actions call: Lambda by its API, an HTTP URL, a local Python or Node handler."""
+"""Function actions: Lambda by its API, an HTTP URL, or a local Python or Node handler."""
 
 import asyncio
 import json
@@ -11,9 +11,9 @@ from sendback.net.connector import Connector, ConnectorError
 from sendback.redaction import shown_url, shown_wrong
 from sendback.service.rules.ports import ActionFailedError, UnknownTargetError
 
-# SES developer guide, "Lambda action": RequestResponse has 30 seconds.
+# SES developer guide, "Lambda action": the timeout of RequestResponse.
 SECONDS = 30.0
-_MAX_ANSWER = 6 * 2**20
+_MAX_RESPONSE = 6 * 2**20
 
 
 class FunctionCallers:
@@ -55,7 +55,7 @@ class FunctionCallers:
         }
 
         def read(answer: Any) -> tuple[str | None, bytes]:
-            return answer.get("FunctionError"), answer["Payload"].read(_MAX_ANSWER + 1)
+            return answer.get("FunctionError"), answer["Payload"].read(_MAX_RESPONSE + 1)
 
         region = region_of(function_arn)
         error, payload = await self._clients.call(
@@ -78,10 +78,10 @@ class FunctionCallers:
 
 
 def _read(payload: bytes) -> object:
-    """A function that answers nothing has answered null."""
+    """Return the payload as JSON; an empty payload is null."""
     if not payload.strip():
         return None
-    if len(payload) > _MAX_ANSWER:
+    if len(payload) > _MAX_RESPONSE:
         raise ActionFailedError("the function answered more than 6 MiB")
     try:
         return json.loads(payload)

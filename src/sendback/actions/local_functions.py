@@ -1,9 +1,9 @@
 """Functions in processes of their own: `python:FILE.py:FUNCTION`, `node:FILE.mjs:EXPORT`.
 
-A process is kept warm, as Lambda keeps one, and works on one event at a time. It is given a
-line of JSON on its standard input and answers with a line on a pipe of its own, so that what the
-function prints goes to the log and is no answer. One that takes too long, answers too much or dies
-is killed and forgotten; the next event gets a new one.
+A process is kept warm, as in Lambda, and handles one event at a time. It reads a line of JSON from
+its standard input and writes the result as a line to a separate pipe, so that output that the
+function prints goes to the log. A process that exceeds its timeout, returns too much or dies is
+killed; the next event starts a new one.
 """
 
 import asyncio
@@ -36,19 +36,19 @@ class LocalTarget:
 
     @property
     def command(self) -> list[str]:
-        """What runs it, but for the number of the pipe that it answers on."""
+        """The command, without its last argument: the descriptor of the result pipe."""
         if self.language == "python":
             return [sys.executable, str(_RUNNERS / "run_python.py"), str(self.file), self.handler]
         return ["node", str(_RUNNERS / "run_node.mjs"), str(self.file), self.handler]
 
 
 def is_local(target: str) -> bool:
-    """Whether the target is a handler in a file of this machine."""
+    """Whether the target is a handler in a local file."""
     return target.partition(":")[0] in {"python", "node"}
 
 
 def parse_local(target: str) -> LocalTarget:
-    """Raises `UnknownTargetError`, saying how it is written."""
+    """Return the parts of a target. Raises `UnknownTargetError`, which has the syntax."""
     language, _, rest = target.partition(":")
     file, colon, handler = rest.rpartition(":")
     if not colon or not file or not handler:
@@ -60,7 +60,7 @@ def parse_local(target: str) -> LocalTarget:
 
 @dataclass
 class _Pool:
-    """A function's processes that have nothing to do, and how many more there may be."""
+    """The idle processes of a function, and the limit of its processes."""
 
     places: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_MAX_PROCESSES))
     idle: list["_Process"] = field(default_factory=list)
@@ -72,9 +72,9 @@ class LocalFunctions:
     def __init__(
         self, environment: Callable[[str], Mapping[str, str]], inherited: Sequence[str] = ()
     ) -> None:
-        """`environment` is what the environment of an account's functions has in addition.
+        """`environment` returns the additional variables of an account's functions.
 
-        `inherited` are names of this process's variables that they get beside `_INHERITED`.
+        `inherited` names variables that they inherit in addition to `_INHERITED`.
         """
         self._environment = environment
         self._named = tuple(inherited)
@@ -83,7 +83,7 @@ class LocalFunctions:
         self._ending: set[asyncio.Task[None]] = set()
 
     def check(self, target: str) -> None:
-        """Whether the file is there, and what runs it. Raises `UnknownTargetError`."""
+        """Raise `UnknownTargetError` unless the file exists and its language can be run."""
         local = parse_local(target)
         if not local.file.is_file():
             raise UnknownTargetError(f"there is no file {local.file}")
@@ -91,7 +91,7 @@ class LocalFunctions:
             raise UnknownTargetError("node is not installed")
 
     async def invoke(self, target: str, arn: str, event: str, seconds: float) -> bytes:
-        """The answer as JSON. Raises `ActionFailedError`."""
+        """Run the handler and return its result as JSON. Raises `ActionFailedError`."""
         local = parse_local(target)
         # Functions of two accounts share no process: each has its own account's credentials.
         pool = self._pools.setdefault(f"{_account(arn)} {target}", _Pool())
@@ -114,7 +114,7 @@ class LocalFunctions:
         return json.dumps(answer.get("result")).encode()
 
     async def close(self) -> None:
-        """Ends all processes."""
+        """End all processes."""
         for process in list(self._all):
             self._forget(process)
         await asyncio.gather(*self._ending)
@@ -215,7 +215,7 @@ class _Process:
         return cls(process, answers, transport)
 
     async def call(self, event: str, arn: str, seconds: float) -> dict[str, object]:
-        """One event. Raises `ActionFailedError`."""
+        """Handle one event and return the runner's line. Raises `ActionFailedError`."""
         request = json.dumps({"event": json.loads(event), "arn": arn, "seconds": seconds})
         if self._process.stdin is None:
             raise ActionFailedError("the function has no input")
@@ -233,7 +233,7 @@ class _Process:
         return _answer(line)
 
     async def end(self) -> None:
-        """Kills it and closes what it was spoken to through."""
+        """Kill it and close its pipes."""
         with contextlib.suppress(ProcessLookupError):
             self._process.kill()
         self._pipe.close()

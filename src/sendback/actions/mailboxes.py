@@ -1,39 +1,71 @@
-"""Where WorkMail and Connect actions hand mail over: an SMTP server, `smtp://HOST:PORT`.
+"""Mailbox servers: WorkMail and Connect actions hand mail over by SMTP, to `smtp://HOST:PORT`.
 
-The mail keeps its reverse-path and goes to the rule's recipients: it is passed on, not answered.
-aiosmtplib holds the conversation, but for the content: its own DATA command would take a large
-mail as one string and work on it on the event loop.
+The mail keeps its reverse-path and goes to the rule's recipients. Its content is sent piece by
+piece, so that a large one is never in memory as a whole.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+import contextlib
+import ssl
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
-from typing import cast
+from dataclasses import dataclass
 from urllib.parse import SplitResult
-
-import aiosmtplib
 
 from sendback.mail.printable import printable
 from sendback.redaction import shown_url, shown_wrong, split_url
 from sendback.service.rules.content import Content
 from sendback.service.rules.ports import ActionFailedError, UnknownTargetError
+from sendback.smtp_client.connection import Connection, PeerError, Timeouts
+from sendback.smtp_client.content import dot_stuffed_pieces
+from sendback.smtp_client.conversation import (
+    Capabilities,
+    Conversation,
+    Exchange,
+    RefusedError,
+    Stage,
+    StageReply,
+    expect,
+    greet,
+    hello,
+    quit_session,
+    request_tls,
+)
+from sendback.smtp_client.replies import Reply
 
-_SECONDS = 60.0  # for a reply, and for the server to take any more of the content
-_PERMANENT = 500
-_GO_ON = 354
-_POSITIVE = range(200, 300)
-_UNSENT_OCTETS = 512 * 1024  # of the content that may wait in memory for the server
-_POLL_SECONDS = 0.005
+_TIMEOUT_SECONDS = 60.0  # for a reply, and for the server to accept some more of the content
+_DEFAULT_PORT = 25
+_START_MAIL_INPUT = 354
 _MAX_REPLY = 300
+
+
+@dataclass(frozen=True, slots=True)
+class _Refusal:
+    """A recipient and the reply that refused it."""
+
+    recipient: str
+    reply: Reply
+
+    def __str__(self) -> str:
+        return f"{self.recipient}: {_shown(self.reply)}"
+
+
+class _AllRefusedError(RefusedError):
+    """The server refused all recipients."""
+
+    def __init__(self, refusals: Sequence[_Refusal]) -> None:
+        super().__init__(StageReply(Stage.RCPT, refusals[-1].reply))
+        self.refusals = refusals
 
 
 class MailboxServers:
     """Implements `ports.Mailboxes`."""
 
-    def __init__(self, hostname: str, *, seconds: float = _SECONDS) -> None:
-        """`seconds` is how long the server may take for a reply or a part of the content."""
+    def __init__(self, hostname: str, *, seconds: float = _TIMEOUT_SECONDS) -> None:
+        """`hostname` is the EHLO name, `seconds` the timeout of replies and of sending."""
         self._hostname = hostname
-        self._seconds = seconds
+        self._timeouts = Timeouts(seconds)
+        self._trust: ssl.SSLContext | None = None
 
     async def deliver(
         self, target: str, sender: str, recipients: Sequence[str], content: Content
@@ -41,124 +73,123 @@ class MailboxServers:
         """Hand the mail over; see `ports.Mailboxes`."""
         url = _server(target)
         shown = shown_url(target)
-        client = aiosmtplib.SMTP(
-            hostname=url.hostname,
-            port=url.port or 25,
-            local_hostname=self._hostname,
-            timeout=self._seconds,
-        )
         try:
-            async with client:
-                return await _Handover(client, shown, self._seconds).send(
-                    sender, recipients, content
+            async with self._connection(url) as connection:
+                capabilities = await self._greet(connection, url.hostname or "")
+                parameters = await _parameters(capabilities, [sender, *recipients], content, shown)
+                refusals, reply = await _transact(
+                    connection, sender, recipients, parameters, content, shown
                 )
-        except (aiosmtplib.SMTPException, OSError) as error:
+        except (RefusedError, PeerError, OSError) as error:  # refused before MAIL: never final
             raise ActionFailedError(f"{shown}: {printable(str(error), _MAX_REPLY)}") from error
+        text = f"{shown} answered {_text(reply)}"
+        return f"{text}; refused: {_joined(refusals)}" if refusals else text
 
-
-class _Handover:
-    """One mail to one server."""
-
-    def __init__(self, client: aiosmtplib.SMTP, target: str, seconds: float) -> None:
-        self._client = client
-        self._target = target
-        self._seconds = seconds
-
-    async def send(self, sender: str, recipients: Sequence[str], content: Content) -> str:
-        """Raises `ActionFailedError`, `aiosmtplib.SMTPException`, `OSError`."""
-        options = await self._options([sender, *recipients], content)
-        self._expect(await self._command(b"MAIL", _path("FROM", sender), *options))
-        refused = await self._refused(recipients)
-        reply = await self._command(b"DATA")
-        if reply.code != _GO_ON:
-            raise self._failure(reply)
-        try:
-            await self._send_content(content)
-        except BaseException:
-            self._abort()  # what came so far must not be taken for a whole mail
-            raise
-        reply = await self._command(b".")
-        self._expect(reply)
-        text = f"{self._target} answered {printable(reply.message, _MAX_REPLY)}"
-        return f"{text}; refused: {refused}" if refused else text
-
-    async def _options(self, addresses: Sequence[str], content: Content) -> list[bytes]:
-        """The parameters of MAIL (RFC 1870, RFC 6152, RFC 6531). Raises `ActionFailedError`."""
-        options = []
-        if self._client.supports_extension("size"):
-            options.append(b"SIZE=%d" % content.size)
-        if self._client.supports_extension("8bitmime") and not await _is_ascii(content):
-            options.append(b"BODY=8BITMIME")
-        if not all(map(str.isascii, addresses)):
-            if not self._client.supports_extension("smtputf8"):
-                raise ActionFailedError(f"{self._target} does not support SMTPUTF8", final=True)
-            options.append(b"SMTPUTF8")
-        return options
-
-    async def _refused(self, recipients: Sequence[str]) -> str:
-        """The recipients that are refused while others are not, with the replies.
-
-        Raises `ActionFailedError` when all are.
-        """
-        refusals = []
-        for recipient in recipients:
-            reply = await self._command(b"RCPT", _path("TO", recipient))
-            if reply.code not in _POSITIVE:
-                refusals.append((recipient, reply))
-        text = ", ".join(
-            f"{recipient}: {reply.code} {printable(reply.message, _MAX_REPLY)}"
-            for recipient, reply in refusals
+    @contextlib.asynccontextmanager
+    async def _connection(self, url: SplitResult) -> AsyncIterator[Connection]:
+        """A connection that ends with QUIT, or abruptly after a failure of it or of the content."""
+        connection = await Connection.open(
+            url.hostname or "", url.port or _DEFAULT_PORT, self._timeouts
         )
-        if len(refusals) == len(recipients):
-            final = all(reply.code >= _PERMANENT for _, reply in refusals)
-            raise ActionFailedError(f"{self._target} answered {text}", final=final)
-        return text
+        try:
+            try:
+                yield connection
+            except (ActionFailedError, RefusedError):
+                await _quit(connection)
+                raise
+            await _quit(connection)
+        finally:
+            connection.abort()
 
-    async def _command(self, *words: bytes) -> aiosmtplib.SMTPResponse:
-        return await self._client.execute_command(*words)
+    async def _greet(self, connection: Connection, host: str) -> Capabilities:
+        """Wait for the greeting, send EHLO and, if it is offered, STARTTLS.
 
-    def _expect(self, reply: aiosmtplib.SMTPResponse) -> None:
-        """Raises `ActionFailedError` unless the reply is positive."""
-        if reply.code not in _POSITIVE:
-            raise self._failure(reply)
-
-    def _failure(self, reply: aiosmtplib.SMTPResponse) -> ActionFailedError:
-        text = f"{self._target} answered {reply.code} {printable(reply.message, _MAX_REPLY)}"
-        return ActionFailedError(text, final=reply.code >= _PERMANENT)
-
-    async def _send_content(self, content: Content) -> None:
-        """Raises `OSError` when the server takes nothing for too long."""
-        async with aclosing(_stuffed(content)) as pieces:
-            async for piece in pieces:
-                self._transport().write(piece)
-                await self._sent()
-
-    async def _sent(self) -> None:
-        """Wait until little of the content is in memory."""
-        least, loop = self._transport().get_write_buffer_size(), asyncio.get_running_loop()
-        deadline = loop.time() + self._seconds
-        while (unsent := self._transport().get_write_buffer_size()) > _UNSENT_OCTETS:
-            if unsent < least:
-                least, deadline = unsent, loop.time() + self._seconds
-            if loop.time() > deadline:
-                raise TimeoutError("the server does not take the content")
-            await asyncio.sleep(_POLL_SECONDS)
-
-    def _transport(self) -> asyncio.WriteTransport:
-        """Raises `aiosmtplib.SMTPServerDisconnected`."""
-        transport = self._client.transport
-        if transport is None or transport.is_closing():
-            raise aiosmtplib.SMTPServerDisconnected("the connection was lost")
-        return cast("asyncio.WriteTransport", transport)
-
-    def _abort(self) -> None:
-        if self._client.transport is not None:
-            self._transport().abort()
-        self._client.close()
+        Raises `RefusedError`, `PeerError`, also if the certificate is not valid for the host.
+        """
+        capabilities = await connection.run(greet(self._hostname))
+        if "STARTTLS" not in capabilities:
+            return capabilities
+        await connection.run(request_tls())
+        if self._trust is None:
+            self._trust = await asyncio.to_thread(ssl.create_default_context)
+        await connection.start_tls(self._trust, host)
+        return await connection.run(hello(self._hostname))
 
 
-def _path(name: str, address: str) -> bytes:
-    return f"{name}:<{address}>".encode()
+async def _transact(
+    connection: Connection,
+    sender: str,
+    recipients: Sequence[str],
+    parameters: str,
+    content: Content,
+    shown: str,
+) -> tuple[list[_Refusal], Reply]:
+    """Send the mail; return the refused recipients and the last reply.
+
+    Raises `ActionFailedError`, `PeerError`, `OSError`, `ContentGoneError`.
+    """
+    try:
+        refusals = await connection.run(_envelope(sender, recipients, parameters))
+        async with (
+            aclosing(content.stream()) as chunks,
+            aclosing(dot_stuffed_pieces(chunks)) as pieces,
+        ):
+            await connection.send(pieces, Stage.CONTENT)
+        reply = await connection.run(_end_of_content())
+    except _AllRefusedError as error:
+        final = all(refusal.reply.is_permanent for refusal in error.refusals)
+        text = f"{shown} answered {_joined(error.refusals)}"
+        raise ActionFailedError(text, final=final) from error
+    except RefusedError as error:
+        refused = error.refusal.reply
+        text = f"{shown} answered {_shown(refused)}"
+        raise ActionFailedError(text, final=refused.is_permanent) from error
+    return refusals, reply
+
+
+def _envelope(
+    sender: str, recipients: Sequence[str], parameters: str
+) -> Conversation[list[_Refusal]]:
+    """Send MAIL, RCPT and DATA one by one; return the refused recipients.
+
+    Raises `RefusedError` if the server does not accept MAIL, any recipient or DATA.
+    """
+    (reply,) = yield Exchange(f"MAIL FROM:<{sender}>{parameters}\r\n".encode(), 1, Stage.MAIL)
+    expect(reply, Stage.MAIL)
+    refusals = []
+    for recipient in recipients:
+        (reply,) = yield Exchange(f"RCPT TO:<{recipient}>\r\n".encode(), 1, Stage.RCPT)
+        if not reply.is_completion:
+            refusals.append(_Refusal(recipient, reply))
+    if len(refusals) == len(recipients):
+        raise _AllRefusedError(refusals)
+    (reply,) = yield Exchange(b"DATA\r\n", 1, Stage.DATA)
+    if reply.code != _START_MAIL_INPUT:
+        raise RefusedError(StageReply(Stage.DATA, reply))
+    return refusals
+
+
+def _end_of_content() -> Conversation[Reply]:
+    """Wait for the reply to the content and return it. Raises `RefusedError`."""
+    (reply,) = yield Exchange(b"", 1, Stage.CONTENT)
+    expect(reply, Stage.CONTENT)
+    return reply
+
+
+async def _parameters(
+    capabilities: Capabilities, addresses: Sequence[str], content: Content, shown: str
+) -> str:
+    """Return the parameters of MAIL (RFC 1870, RFC 6152, RFC 6531). Raises `ActionFailedError`."""
+    parameters = ""
+    if "SIZE" in capabilities:
+        parameters += f" SIZE={content.size}"
+    if "8BITMIME" in capabilities and not await _is_ascii(content):
+        parameters += " BODY=8BITMIME"
+    if not all(map(str.isascii, addresses)):
+        if "SMTPUTF8" not in capabilities:
+            raise ActionFailedError(f"{shown} does not support SMTPUTF8", final=True)
+        parameters += " SMTPUTF8"
+    return parameters
 
 
 async def _is_ascii(content: Content) -> bool:
@@ -169,16 +200,21 @@ async def _is_ascii(content: Content) -> bool:
     return True
 
 
-async def _stuffed(content: Content) -> AsyncGenerator[bytes, None]:
-    """The content with its dots doubled and a CRLF at its end (RFC 5321 §4.5.2)."""
-    before = b"\r\n"  # the last octets: a line end may be cut in two
-    async with aclosing(content.stream()) as chunks:
-        async for chunk in chunks:
-            octets = before + chunk
-            yield octets.replace(b"\r\n.", b"\r\n..")[len(before) :]
-            before = octets[-2:]
-    if before != b"\r\n":
-        yield b"\r\n"
+async def _quit(connection: Connection) -> None:
+    with contextlib.suppress(PeerError):
+        await connection.run(quit_session())
+
+
+def _text(reply: Reply) -> str:
+    return printable(reply.beginning(_MAX_REPLY), _MAX_REPLY)
+
+
+def _shown(reply: Reply) -> str:
+    return f"{reply.code} {_text(reply)}"
+
+
+def _joined(refusals: Sequence[_Refusal]) -> str:
+    return ", ".join(map(str, refusals))
 
 
 def _server(target: str) -> SplitResult:

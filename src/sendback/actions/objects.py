@@ -1,4 +1,4 @@
-"""Where S3 actions store: a directory that is the bucket, or S3 by its API."""
+"""Object stores of S3 actions: a directory for a bucket, or S3 by its API."""
 
 import asyncio
 import os
@@ -63,7 +63,7 @@ def _check_directory(folder: Path) -> None:
 
 
 def _inside(folder: Path, key: str) -> Path:
-    """The key's place below the directory; keys are the user's, and must not lead out of it."""
+    """Return the path of the key. Keys are untrusted and must not leave the directory."""
     parts = key.split("/")
     if any(part in {"", ".", ".."} or len(part.encode()) > 200 for part in parts):  # noqa: PLR2004 - and room for the suffix
         raise ActionFailedError(f"the key {key!r} cannot be a path", final=True)
@@ -71,9 +71,9 @@ def _inside(folder: Path, key: str) -> Path:
 
 
 def _write(path: Path, content: Content) -> None:
-    """Whole or not at all, and durable: the message's record says that it is there.
+    """Write the file atomically and durably: the message's record will report it as stored.
 
-    The partial file has a name of its own: another account's rule may store under the same key.
+    The partial file has a unique name: another account's rule may store under the same key.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")

@@ -21,7 +21,7 @@ _SIGNED = ("Message", "MessageId", "Subject", "Timestamp", "TopicArn", "Type")
 
 
 class SnsSigner:
-    """Makes and signs messages with the key in `file`, which is made on first use."""
+    """Creates and signs messages with the key in `file`, which is created on first use."""
 
     def __init__(self, file: Path, hostname: str, public_url: str, version: str) -> None:
         """`version` is the SignatureVersion: 1 (SHA-1) or 2 (SHA-256)."""
@@ -32,12 +32,12 @@ class SnsSigner:
         self.is_prepared = False
 
     def prepare(self) -> None:
-        """Read the key, or make it: that takes up to a second, so it is done in a thread."""
+        """Read or create the key. Blocks for up to a second."""
         self._sign(b"")
         self.is_prepared = bool(self.path)
 
     def message(self, topic_arn: str, subject: str, message: str, now: datetime) -> dict[str, str]:
-        """A Notification, as it is posted."""
+        """Return a signed Notification."""
         moment = now.astimezone(UTC)
         value = {
             "Type": "Notification",
@@ -54,7 +54,7 @@ class SnsSigner:
         return value
 
     def certificate_at(self, path: str) -> bytes | None:
-        """The certificate, if that is its path; none is made for the asking."""
+        """Return the certificate if `path` is its path; do not create one."""
         known = self._file.exists() and path == self.path
         return self.certificate if known else None
 
@@ -99,10 +99,10 @@ class SnsSigner:
 
 
 def signed_text(value: dict[str, str]) -> str:
-    """What the signature is over."""
+    """Return the text that is signed."""
     return "".join(f"{name}\n{value[name]}\n" for name in _SIGNED if name in value)
 
 
 def post_body(value: dict[str, str]) -> bytes:
-    """As SNS posts it: indented JSON."""
+    """Return the body of the POST: indented JSON, as SNS sends it."""
     return json.dumps(value, indent=2, ensure_ascii=False).encode()

@@ -1,4 +1,4 @@
-"""Where notifications are published: a webhook, as SNS posts to one, or SNS by its API."""
+"""Topics: notifications posted to a webhook in SNS's format, or published by SNS's API."""
 
 import asyncio
 from datetime import timedelta
@@ -29,7 +29,7 @@ class TopicPublishers:
         self._preparing = asyncio.Lock()
 
     async def check(self, target: str, topic_arn: str) -> None:
-        """A webhook is asked nothing: it may be down now and up when mail comes."""
+        """Check the topic, but send nothing to a webhook: it may be down now and up later."""
         if is_aws(target):
             arguments = {"TopicArn": topic_arn}
             region = region_of(topic_arn)
@@ -62,7 +62,7 @@ class TopicPublishers:
             answer = await self._connector.post(url, headers, post_body(value), _SECONDS)
         except ConnectorError as error:
             raise ActionFailedError(str(error), final=error.final, waits=_WAITS) from error
-        _judge(url, answer.status)
+        _check_status(url, answer.status)
         return f"{shown_url(url)} answered {answer.status}"
 
     async def _prepare_signer(self) -> None:
@@ -81,8 +81,8 @@ def is_url(target: str) -> bool:
         return False
 
 
-def _judge(url: str, status: int) -> None:
-    """SNS: 2xx is delivered; a client error other than 429 is not tried again."""
+def _check_status(url: str, status: int) -> None:
+    """Raise `ActionFailedError` unless 2xx; as in SNS, 4xx other than 429 are final."""
     if 200 <= status < 300:  # noqa: PLR2004 - RFC 9110 §15
         return
     final = 400 <= status < 500 and status != _TOO_MANY  # noqa: PLR2004

@@ -1,1 +1,1 @@
-"""Delivering what the outbox holds: the worker with its leases, and the ways out."""
+"""Delivery of the outbox: the worker, the transports, routing and TLS policies."""

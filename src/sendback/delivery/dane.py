@@ -11,12 +11,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sendback.errors import SendbackError
+
 _DANE_TA, _DANE_EE = 2, 3
 _MAX_CERTIFICATES = 20
 _HASHES = {1: hashlib.sha256, 2: hashlib.sha512}
 
 
-class DaneError(Exception):
+class DaneError(SendbackError):
     """None of the records lets the certificate through; `str` says why."""
 
 

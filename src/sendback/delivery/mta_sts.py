@@ -1,4 +1,4 @@
-"""MTA-STS (RFC 8461): domains that ask for verified TLS, and say of which servers.
+"""MTA-STS (RFC 8461): domains that require verified TLS, and the servers that they allow.
 
 A domain has a record `_mta-sts.DOMAIN` with an ID, and a policy at an HTTPS address of its own. A
 policy is kept as long as it says, in the store, so that nobody who can forge DNS for a moment can
@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from cachetools import TTLCache
 
 from sendback.clock import Clock, seconds_of
+from sendback.errors import SendbackError
 from sendback.in_flight import InFlight
 from sendback.net.async_resolver import AsyncResolver
 from sendback.net.connector import Connector, ConnectorError
@@ -32,19 +33,19 @@ _FETCH_SECONDS = 30.0
 _AFTER_FAILURE_SECONDS = 300.0
 _REFRESHED = timedelta(days=1)
 _REMEMBERED = 10_000
-_HOLDS_SECONDS = 60.0  # for which nobody is asked again
+_HOLDS_SECONDS = 60.0  # for how long a result is cached
 
 _ID = re.compile(r"[A-Za-z0-9]{1,32}")
 _MODES = frozenset({"enforce", "testing", "none"})
 
 
-class StsPolicyError(ValueError):
-    """The text is no policy; `str` says why."""
+class StsPolicyError(SendbackError, ValueError):
+    """The text is not a valid policy; `str` is the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class StsPolicy:
-    """What a domain asks for: `enforce`, `testing` or `none`; its servers, `*.` for one label."""
+    """A domain's policy: `enforce`, `testing` or `none`; its servers, `*.` for one label."""
 
     mode: str
     servers: tuple[str, ...]
@@ -133,7 +134,7 @@ class StsPolicies:
         self._asking: InFlight[str, _Found] = InFlight()
 
     async def find(self, domain: str) -> StsPolicy | None:
-        """What the domain asks for now, None for nothing. Raises `StoreUnavailableError`."""
+        """Return the domain's current policy, None without one. Raises `StoreUnavailableError`."""
         found: _Found | None = self._found.get(domain)
         if found is None:
             found = await self._asking.share(domain, lambda: self._find(domain))

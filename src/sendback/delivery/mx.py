@@ -1,7 +1,7 @@
-"""Finding a domain's mail servers in DNS (RFC 5321 §5), and how safe the way to them must be.
+"""The router by DNS: a domain's mail servers (RFC 5321 §5) and their TLS policies.
 
 What DNS says for certain is final: no such domain (5.1.2), a null MX (RFC 7505: 5.1.10), servers
-without an address (5.4.4), a loop back to us (5.4.6). What it fails to say is asked again later.
+without an address (5.4.4), a loop back to us (5.4.6). A failed lookup is temporary.
 DNS may be hostile: addresses inside this network are refused (setting `private_targets`), and of a
 long list of servers the first are used. A list that was cut is never why a failure is final.
 """
@@ -42,7 +42,7 @@ class MxSettings:
     tls: Mapping[str, str]
 
     def tls_for(self, domain: str) -> str:
-        """The closest entry's."""
+        """Return the policy of the most specific entry."""
         labels = domain.split(".")
         below = ("." + ".".join(labels[start:]) for start in range(1, len(labels)))
         names = chain((domain,), below, ("*",))
@@ -74,7 +74,7 @@ class _Tlsa:
 
 
 class MxRouter:
-    """Asks DNS for each domain."""
+    """Finds the servers of each domain in DNS."""
 
     def __init__(
         self,
@@ -171,7 +171,7 @@ class MxRouter:
     # --- TLS --------------------------------------------------------------------------------
 
     async def _tls(self, route: MxRoute, hop: Hop, names: Sequence[str]) -> TlsPolicy:
-        """DANE wins (RFC 8461 §2); of all others, whichever asks for most."""
+        """Return the policy: DANE if there is any (RFC 8461 §2), else the strictest."""
         found = await self._tlsa(hop.port, names)
         if found is not None and found.records:
             return _dane(route, found)

@@ -1,4 +1,4 @@
-"""The delivery that the settings ask for: its worker, its way out, its router."""
+"""The delivery worker, its transport and its router, built from the settings."""
 
 import asyncio
 import ssl
@@ -6,7 +6,6 @@ from datetime import timedelta
 
 from sendback.clock import Clock
 from sendback.config.settings import SettingError, Settings
-from sendback.delivery.connection import Patience
 from sendback.delivery.mta_sts import MAX_POLICY_OCTETS, StsPolicies
 from sendback.delivery.mx import MxRouter, MxSettings
 from sendback.delivery.routes import RelayRouter, Router
@@ -14,13 +13,14 @@ from sendback.delivery.sessions import SessionSettings
 from sendback.delivery.smtp_transport import Limits, Sign, SmtpTransport
 from sendback.delivery.tls_policies import trusting
 from sendback.delivery.transports import Capture, Transport
-from sendback.delivery.worker import DeliveryWorker, Waits
+from sendback.delivery.worker import DeliveryWorker, RetryPolicy
 from sendback.net.async_resolver import AsyncResolver
 from sendback.net.connector import Connector
 from sendback.service.queues.retry import Backoff
+from sendback.smtp_client.connection import Timeouts
 from sendback.store.engine.store import Store
 
-# A host that failed is left alone for so long while there is another.
+# For how long a failed host is not tried while there is another.
 _DEAD_FOR = timedelta(seconds=30)
 # A domain that failed is probed at least this often.
 _LONGEST_BLOCK = timedelta(hours=1)
@@ -35,25 +35,25 @@ def delivery_worker(
     owner: str,
     suspects: asyncio.Lock,
 ) -> DeliveryWorker:
-    """Raises `SettingError`."""
+    """Return the worker that delivers the outbox. Raises `SettingError`."""
     longest_block = min(settings.retry_longest, _LONGEST_BLOCK)
     return DeliveryWorker(
         store,
         clock,
         _transport(settings, store, clock, sign),
         owner=owner,
-        waits=Waits(
+        retry_policy=RetryPolicy(
             message=Backoff(settings.retry_first, settings.retry_longest),
             domain=Backoff(settings.retry_first, longest_block),
         ),
         lease=settings.lease,
-        in_hand=_in_hand(settings),
+        capacity=_capacity(settings),
         suspects=suspects,
     )
 
 
 def mx_router(settings: Settings, store: Store, clock: Clock) -> MxRouter:
-    """Finds mail servers as the settings say. Raises `SettingError`."""
+    """Return the router that finds mail servers in DNS. Raises `SettingError`."""
     resolver = async_resolver(settings, settings.dns_budget.total_seconds())
     mx_settings = MxSettings(
         port=settings.mx_port,
@@ -74,24 +74,24 @@ def mx_router(settings: Settings, store: Store, clock: Clock) -> MxRouter:
 
 
 def relay_router(settings: Settings) -> RelayRouter:
-    """Names the relays of the settings. Raises `SettingError`."""
+    """Return the router to the relays of the settings. Raises `SettingError`."""
     verify = settings.relay_tls == "verify"
     return RelayRouter(settings.outbound.smarthosts, verify=verify, trust=trust_of(settings))
 
 
 def session_settings(settings: Settings, seconds: float) -> SessionSettings:
-    """What this side is; a command may take so many seconds, unless the RFC says less."""
-    return SessionSettings(settings.hostname, Patience(seconds), settings.source_address)
+    """Return the settings of sessions; `seconds` bounds the timeouts of RFC 5321."""
+    return SessionSettings(settings.hostname, Timeouts(seconds), settings.source_address)
 
 
 def async_resolver(settings: Settings, seconds: float) -> AsyncResolver:
-    """Asks the DNS servers of the settings; a question may take so many seconds."""
+    """Return a resolver for the DNS servers of the settings; `seconds` is a query's timeout."""
     trusted = None if settings.dnssec == "auto" else settings.dnssec == "true"
     return AsyncResolver(settings.dns_servers, trusted=trusted, seconds=seconds)
 
 
 def trust_of(settings: Settings) -> ssl.SSLContext:
-    """The authorities that certificates of peers are verified with. Raises `SettingError`."""
+    """Return the context with the authorities for peers' certificates. Raises `SettingError`."""
     try:
         return trusting(settings.tls_ca_file)
     except (ssl.SSLError, OSError) as error:
@@ -114,8 +114,8 @@ def _transport(settings: Settings, store: Store, clock: Clock, sign: Sign) -> Tr
     return SmtpTransport(router, session, limits, clock, sign)
 
 
-def _in_hand(settings: Settings) -> int:
-    """Messages taken from the outbox at a time: no connection is to wait for the store."""
+def _capacity(settings: Settings) -> int:
+    """Return how many messages to lease, so that no connection waits for the store."""
     if settings.outbound.by_mx:
         return settings.delivery_connections * 2
     return min(settings.delivery_connections, settings.delivery_host_connections) * 4

@@ -1,10 +1,10 @@
-"""What a refusal means: for the message, for its domain, for when to come back. Pure."""
+"""The classification of refusals: message or domain, and the delay of greylisting. Pure."""
 
 import re
 from datetime import timedelta
 
-from sendback.delivery.conversation import Answer, Stage
 from sendback.delivery.transports import Fault
+from sendback.smtp_client.conversation import Stage, StageReply
 
 # RFC 3463 §3: about the address, the mailbox, the content: all about this one message.
 _OF_MESSAGE = frozenset({"1", "2", "5", "6"})
@@ -23,37 +23,37 @@ _LOOKED_AT = 2000  # characters of a reply's text; servers that greylist say so 
 _USUAL_WAIT = timedelta(minutes=5)  # postgrey's default, and of most of its kind
 _SHORTEST_WAIT = timedelta(seconds=30)
 _LONGEST_WAIT = timedelta(minutes=30)
-_PATIENCE = 5
+_MAX_GREYLISTED_ATTEMPTS = 5
 
 
-def fault_of(answer: Answer) -> Fault:
-    """What the answer says about the domain.
+def fault_of(refusal: StageReply) -> Fault:
+    """Return what the reply says about the domain.
 
-    Before the recipient was named, a refusal is nobody's in particular; a policy (X.7.X) or an
-    unwell system (X.3.X, X.4.X) is not about this message either. One such answer may be chance.
+    A refusal before RCPT is not about a recipient; a policy (X.7.X) or a failing system (X.3.X,
+    X.4.X) is not about this message either. A single such reply may be a coincidence.
     """
-    reply = answer.reply
+    reply = refusal.reply
     if reply.is_positive:
         return Fault.MESSAGE
-    if answer.stage is Stage.MAIL or reply.ends_session:
+    if refusal.stage is Stage.MAIL or reply.ends_session:
         return Fault.STRIKE
     found = _ENHANCED.match(reply.lines[0])
     if found is None or found[1] in _OF_MESSAGE or f"{found[1]}.{found[2]}" == _TOO_BIG:
         return Fault.MESSAGE
-    return Fault.MESSAGE if greylist_wait(answer) else Fault.STRIKE
+    return Fault.MESSAGE if greylist_wait(refusal) else Fault.STRIKE
 
 
-def greylist_wait(answer: Answer, attempts: int = 0) -> timedelta | None:
-    """When a greylisting server wants to be asked again; None when it is something else.
+def greylist_wait(refusal: StageReply, attempts: int = 0) -> timedelta | None:
+    """Return the delay that a greylisting server requires, None for any other reply.
 
-    Such a server takes the mail once a certain time has passed, which most name. From the sixth
-    attempt on, its reply is an ordinary 4xx.
+    Most such servers name the delay. From the sixth attempt on, treat the reply as an ordinary
+    4xx.
     """
-    reply = answer.reply
-    if reply.code // 100 != 4 or answer.stage in {Stage.MAIL, Stage.CONTENT}:  # noqa: PLR2004
+    reply = refusal.reply
+    if reply.code // 100 != 4 or refusal.stage in {Stage.MAIL, Stage.CONTENT}:  # noqa: PLR2004
         return None
     text = reply.beginning(_LOOKED_AT)[:_LOOKED_AT]
-    if attempts >= _PATIENCE or not _GREYLISTED.search(text):
+    if attempts >= _MAX_GREYLISTED_ATTEMPTS or not _GREYLISTED.search(text):
         return None
     named = _NAMED_WAIT.search(text)
     if named is None:

@@ -1,7 +1,7 @@
-"""Where a domain's mail goes: hops in the order in which they are tried, and how safe they must be.
+"""Routes: the hops to a domain in the order in which they are tried, with their TLS policies.
 
-A router answers with a route, and later says of each hop where it is. Here is the router that
-sends everything through smarthosts; the one that asks DNS is in `mx`.
+A router returns a route, and later the location of each hop. `RelayRouter` routes all mail through
+smarthosts; the router that queries DNS is in `mx`.
 """
 
 import asyncio
@@ -14,13 +14,14 @@ from typing import Protocol
 
 from sendback.config.types import Smarthost
 from sendback.delivery.tls_policies import TlsPolicy, opportunistic, verified
+from sendback.errors import SendbackError
 
-# For which a smarthost's addresses are good: the system tells no TTL.
+# For how long a smarthost's addresses are cached: the system resolver reports no TTL.
 _LOCATED_SECONDS = 5.0
 
 
-class UnroutableError(Exception):
-    """There is no way there, or none by this hop: for ever, or only now; `str` says why."""
+class UnroutableError(SendbackError):
+    """There is no route, permanently or temporarily; `str` is the reason."""
 
     def __init__(self, reason: str, *, is_permanent: bool) -> None:
         super().__init__(reason)
@@ -29,7 +30,7 @@ class UnroutableError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """What AUTH is given."""
+    """The credentials for AUTH."""
 
     username: str
     password: str = field(repr=False)
@@ -45,14 +46,14 @@ class Hop:
     login: Login | None = None
 
     def peer(self, address: str) -> str:
-        """How an attempt names it: `mx.example.com[192.0.2.1]:25`."""
+        """Return the name of the peer for attempts: `mx.example.com[192.0.2.1]:25`."""
         bare = address in {self.host, ""}
         return f"{self.host}:{self.port}" if bare else f"{self.host}[{address}]:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """A hop's addresses, the first ones first, and what TLS has to be there."""
+    """A hop's addresses in the order in which they are tried, and its TLS policy."""
 
     hop: Hop
     addresses: tuple[str, ...]
@@ -60,7 +61,7 @@ class Location:
 
     @property
     def key(self) -> str:
-        """Sessions of one key can be used for each other."""
+        """The key of interchangeable sessions."""
         names = ",".join((self.tls.server_name, *self.tls.names))
         return f"{self.hop.host}:{self.hop.port}/{self.tls.name}/{names}"
 
@@ -92,7 +93,7 @@ class Router(Protocol):
 
 
 class RelayRouter:
-    """Everything goes through the smarthosts, in their order."""
+    """Routes all mail through the smarthosts, in their order."""
 
     def __init__(
         self, smarthosts: Sequence[Smarthost], *, verify: bool, trust: ssl.SSLContext
@@ -109,7 +110,7 @@ class RelayRouter:
         return self._route
 
     async def locate(self, route: Route, hop: Hop) -> Location:  # noqa: ARG002
-        """A smarthost's name is the system's to look up; both kinds of addresses, in its order."""
+        """Look the name up with the system resolver; addresses keep its order."""
         until, place = self._located.get(hop, (0.0, None))
         if place is None or until < monotonic():
             place = await self._look_up(hop)
@@ -127,7 +128,7 @@ class RelayRouter:
         return Location(hop, addresses, self._policies[hop])
 
     async def close(self) -> None:
-        """There is nothing open."""
+        """Do nothing."""
 
 
 def _has_secrets(smarthost: Smarthost) -> bool:

@@ -1,6 +1,7 @@
-"""A session with one server: connected, greeted, in TLS, authenticated; then many messages.
+"""An SMTP session with one server: connect, EHLO, STARTTLS, AUTH, then any number of messages.
 
-What a failure means is told apart here: of the host (the next one may do), or of the message.
+A failure of the host is a `HostFailedError` (another host may accept the message); a refusal of the
+message is a reply.
 """
 
 import contextlib
@@ -8,36 +9,38 @@ from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sendback.delivery.connection import (
+from sendback.delivery.dane import DaneError, check_chain
+from sendback.delivery.routes import Location
+from sendback.errors import SendbackError
+from sendback.mail.address import AddressError, parse_address
+from sendback.smtp_client.connection import (
     Connection,
-    Patience,
     PeerError,
+    Timeouts,
     TlsError,
     first_to_connect,
 )
-from sendback.delivery.conversation import (
-    Answer,
+from sendback.smtp_client.conversation import (
     AuthenticationError,
     Capabilities,
     Envelope,
     RefusedError,
     Stage,
-    ask_for_tls,
+    StageReply,
     authenticate,
     greet,
     hello,
     quit_session,
+    request_tls,
     reset,
     transact,
 )
-from sendback.delivery.dane import DaneError, check_chain
-from sendback.delivery.routes import Location
-from sendback.mail.address import AddressError, parse_address
+from sendback.smtp_client.replies import Reply
 from sendback.store.outbox.rows import OutboxMessage
 
 
-class HostFailedError(Exception):
-    """One host did not take it, another one may: where, and in whose words."""
+class HostFailedError(SendbackError):
+    """A host failed at a stage; another one may accept the message."""
 
     def __init__(self, stage: Stage, reply: str, address: str = "") -> None:
         super().__init__(reply)
@@ -48,25 +51,25 @@ class HostFailedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class SessionSettings:
-    """What this side is: its EHLO name, its patience, the addresses that it connects from."""
+    """The client's side: its EHLO name, its timeouts, the addresses that it connects from."""
 
     hostname: str
-    patience: Patience
+    timeouts: Timeouts
     source_addresses: tuple[str, ...] = ()
 
     def source_for(self, address: str) -> str | None:
-        """The one of the same kind; None: the system's choice."""
+        """Return the source address of the same IP version; None for the system's choice."""
         is_ipv6 = ":" in address
         return next((own for own in self.source_addresses if (":" in own) is is_ipv6), None)
 
 
 class Session:
-    """Open one with `open_session`."""
+    """A session. Create it with `open_session`."""
 
     def __init__(
-        self, place: Location, address: str, connection: Connection, capabilities: Capabilities
+        self, location: Location, address: str, connection: Connection, capabilities: Capabilities
     ) -> None:
-        self.place = place
+        self.location = location
         self.address = address
         self.tls = connection.tls.version() if connection.tls else None
         self._connection = connection
@@ -78,12 +81,12 @@ class Session:
 
     @property
     def peer(self) -> str:
-        return self.place.hop.peer(self.address)
+        return self.location.hop.peer(self.address)
 
-    async def deliver(self, message: OutboxMessage) -> Answer | str:
-        """The peer's answer; text when it cannot take this message at all.
+    async def deliver(self, message: OutboxMessage) -> StageReply | str:
+        """Return the server's reply, or text if the server cannot accept this message at all.
 
-        Raises `HostFailedError` when the session ended before there was an answer.
+        Raises `HostFailedError` when the session ended before a reply.
         """
         recipient, smtputf8 = _recipient(message.recipient)
         capabilities = self._capabilities
@@ -96,81 +99,80 @@ class Session:
             return f"5.3.4 the message has {len(content)} octets, more than the server takes"
         envelope = Envelope(recipient, content, smtputf8)
         try:
-            answer = await self._connection.hold(transact(capabilities, envelope))
-            await self._settle(answer)
+            deciding = await self._connection.run(transact(capabilities, envelope))
+            await self._reset_after(deciding.reply)
         except PeerError as error:
             self._connection.abort()
             raise HostFailedError(error.stage, str(error), self.address) from error
-        return answer
+        return deciding
 
     async def close(self) -> None:
-        """Says goodbye, and does not wait long for an answer."""
+        """Send QUIT, wait for its reply and close the connection."""
         if self._connection.is_open:
             with contextlib.suppress(PeerError):
-                await self._connection.hold(quit_session())
+                await self._connection.run(quit_session())
         self._connection.abort()
 
     def abort(self) -> None:
         self._connection.abort()
 
-    async def _settle(self, answer: Answer) -> None:
-        """Behind a refusal the session goes on, unless the peer closes it."""
-        if answer.reply.ends_session:
+    async def _reset_after(self, reply: Reply) -> None:
+        """Make the session ready for another message; close it if that is not possible."""
+        if reply.ends_session:
             self._connection.abort()
-        elif not answer.reply.is_positive:
+        elif not reply.is_positive:
             try:
-                reply = await self._connection.hold(reset())
+                reset_reply = await self._connection.run(reset())
             except PeerError:
                 self._connection.abort()
                 return
-            if not reply.is_positive:
+            if not reset_reply.is_positive:
                 self._connection.abort()
 
 
 async def open_session(
-    place: Location, addresses: Sequence[str], settings: SessionSettings
+    location: Location, addresses: Sequence[str], settings: SessionSettings
 ) -> Session:
-    """With whichever of the addresses answers first. Raises `HostFailedError`."""
+    """Open a session with the first address that connects. Raises `HostFailedError`."""
     try:
         try:
-            return await _open(place, addresses, settings, tls=True)
+            return await _open(location, addresses, settings, tls=True)
         except TlsError:
-            if place.tls.required or place.hop.implicit_tls:
+            if location.tls.required or location.hop.implicit_tls:
                 raise
-            # Opportunistic TLS that fails is worth as much as none (RFC 7435 §3).
-            return await _open(place, addresses, settings, tls=False)
+            # RFC 7435 §3: if opportunistic TLS fails, clear text is used.
+            return await _open(location, addresses, settings, tls=False)
     except PeerError as error:
         raise HostFailedError(error.stage, str(error), error.address) from error
 
 
 async def _open(
-    place: Location, addresses: Sequence[str], settings: SessionSettings, *, tls: bool
+    location: Location, addresses: Sequence[str], settings: SessionSettings, *, tls: bool
 ) -> Session:
-    hop = place.hop
+    hop = location.hop
 
     def connect(address: str) -> Coroutine[Any, Any, Connection]:
         return Connection.open(
             address,
             hop.port,
-            settings.patience,
+            settings.timeouts,
             local_address=settings.source_for(address),
-            tls=place.tls.context if hop.implicit_tls else None,
+            tls=location.tls.context if hop.implicit_tls else None,
             server_name=hop.host,
         )
 
     address, connection = await first_to_connect(addresses, connect)
     try:
-        capabilities = await connection.hold(greet(settings.hostname))
+        capabilities = await connection.run(greet(settings.hostname))
         if tls and not hop.implicit_tls:
-            capabilities = await _protect(connection, capabilities, place, settings)
-        _check_certificate(connection, place)
+            capabilities = await _protect(connection, capabilities, location, settings)
+        _check_certificate(connection, location)
         if hop.login is not None:
             login = authenticate(capabilities, hop.login.username, hop.login.password)
-            await connection.hold(login)
+            await connection.run(login)
     except RefusedError as error:
         connection.abort()
-        answer = error.answer
-        raise HostFailedError(answer.stage, str(answer.reply), address) from error
+        raise HostFailedError(error.refusal.stage, str(error.refusal.reply), address) from error
     except AuthenticationError as error:
         connection.abort()
         raise HostFailedError(Stage.AUTH, str(error), address) from error
@@ -181,38 +183,41 @@ async def _open(
     except BaseException:
         connection.abort()
         raise
-    return Session(place, address, connection, capabilities)
+    return Session(location, address, connection, capabilities)
 
 
 async def _protect(
-    connection: Connection, capabilities: Capabilities, place: Location, settings: SessionSettings
+    connection: Connection,
+    capabilities: Capabilities,
+    location: Location,
+    settings: SessionSettings,
 ) -> Capabilities:
     if "STARTTLS" not in capabilities:
-        if place.tls.required:
-            reason = f"the server does not offer STARTTLS, which {place.tls.name} requires"
+        if location.tls.required:
+            reason = f"the server does not offer STARTTLS, which {location.tls.name} requires"
             raise TlsError(Stage.STARTTLS, reason)
         return capabilities
     try:
-        await connection.hold(ask_for_tls())
+        await connection.run(request_tls())
     except RefusedError as error:
-        raise TlsError(Stage.STARTTLS, str(error.answer.reply)) from error
+        raise TlsError(Stage.STARTTLS, str(error.refusal.reply)) from error
     except PeerError as error:
         raise TlsError(Stage.STARTTLS, error.reason) from error
-    await connection.start_tls(place.tls.context, place.tls.server_name or place.hop.host)
-    return await connection.hold(hello(settings.hostname))
+    await connection.start_tls(location.tls.context, location.tls.server_name or location.hop.host)
+    return await connection.run(hello(settings.hostname))
 
 
-def _check_certificate(connection: Connection, place: Location) -> None:
-    """Against the TLSA records, where there are any."""
-    if place.tls.tlsa:
+def _check_certificate(connection: Connection, location: Location) -> None:
+    """Raise `TlsError` unless the TLSA records, if any, match the server's certificates."""
+    if location.tls.tlsa:
         try:
-            check_chain(place.tls.tlsa, connection.certificates, place.tls.names)
+            check_chain(location.tls.tlsa, connection.certificates, location.tls.names)
         except DaneError as error:
             raise TlsError(Stage.STARTTLS, f"DANE: {error}") from error
 
 
 def _recipient(text: str) -> tuple[str, bool]:
-    """How the recipient is written for a peer, and whether that takes SMTPUTF8."""
+    """Return the recipient as RCPT has it, and whether it requires SMTPUTF8."""
     try:
         address = parse_address(text, any_dots=True)
     except AddressError:

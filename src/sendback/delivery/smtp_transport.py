@@ -1,8 +1,8 @@
-"""Delivery by SMTP along a route, over sessions that are kept.
+"""The SMTP transport: delivers along a route, with reused sessions.
 
-What decides: a reply of 5xx to the message is permanent, 4xx temporary. A host that cannot be
-reached, does not greet, or gives up in the middle is left for the route's next one; when none is
-left, that is temporary, and says something about the whole domain. The reverse-path is always null
+A 5xx reply to the message is permanent, a 4xx temporary. After a host that cannot be reached, does
+not greet or disconnects, the next hop of the route is tried; if all fail, the failure is temporary
+and counts for the whole domain. The reverse-path is always null
 (RFC 3464 §2), and a server that refuses `<>` is never tried with another sender.
 """
 
@@ -14,7 +14,6 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from sendback.clock import Clock
-from sendback.delivery.conversation import Answer, Stage
 from sendback.delivery.refusals import fault_of, greylist_wait
 from sendback.delivery.routes import Hop, Location, Route, Router, UnroutableError
 from sendback.delivery.sessions import (
@@ -26,11 +25,12 @@ from sendback.delivery.sessions import (
 from sendback.delivery.transports import Fault, Result
 from sendback.mail.address import AddressError, parse_address
 from sendback.mail.printable import printable
+from sendback.smtp_client.conversation import Stage, StageReply
 from sendback.store.outbox.rows import OutboxMessage, Outcome
 
 Sign = Callable[[OutboxMessage], Awaitable[OutboxMessage]]
 
-# A session that nobody used for so long is closed: the peer counts it against its limits.
+# After this idle time a session is closed: peers limit open sessions.
 _IDLE_SECONDS = 5.0
 # Of the connections, one in so many may be kept while nobody uses it.
 _SHARE_OF_IDLE = 4
@@ -63,7 +63,7 @@ class _Pool:
 
 
 class SmtpTransport:
-    """Delivers through whatever hops the router names."""
+    """Delivers through the hops that the router returns."""
 
     def __init__(
         self, router: Router, settings: SessionSettings, limits: Limits, clock: Clock, sign: Sign
@@ -93,11 +93,11 @@ class SmtpTransport:
         except UnroutableError as error:
             return _visible(_unroutable(error, "none"))
         result = _visible(await self._along(route, await self._sign(message)))
-        # What all domains go through is no domain's fault.
+        # A failing relay must not block a domain: all domains share it.
         return replace(result, fault=Fault.MESSAGE) if route.is_shared else result
 
     async def close(self) -> None:
-        """Says goodbye to all peers."""
+        """Close all sessions with QUIT."""
         for session, timer in self._idle.items():
             timer.cancel()
             self._end(session)
@@ -123,27 +123,27 @@ class SmtpTransport:
         if not failures:
             return Result(Outcome.TEMPORARY, "none", "4.4.4 there is no server to try")
         # A host that is there and fails says more than one that is not there.
-        told = next((f for f in reversed(failures) if f.outcome is Outcome.TEMPORARY), failures[-1])
-        whole = replace(told, reply=_of_all(told, failures))
+        main = next((f for f in reversed(failures) if f.outcome is Outcome.TEMPORARY), failures[-1])
+        whole = replace(main, reply=_of_all(main, failures))
         is_cut = route.is_cut or next(hops, None) is not None
-        return _not_final(whole) if is_cut and told.outcome is Outcome.PERMANENT else whole
+        return _not_final(whole) if is_cut and main.outcome is Outcome.PERMANENT else whole
 
     async def _at(self, route: Route, hop: Hop, message: OutboxMessage) -> Result:
-        """Return what came of one hop; unsettled and permanent only when it has no address."""
+        """Return the result of one hop; unsettled and permanent only when it has no address."""
         try:
-            place = await self._router.locate(route, hop)
+            location = await self._router.locate(route, hop)
         except UnroutableError as error:
             return replace(_unroutable(error, hop.peer("")), is_settled=False)
-        if place.key in self._dead:
-            until, failure = self._dead[place.key]
+        if location.key in self._dead:
+            until, failure = self._dead[location.key]
             if until > self._clock.now():
                 return failure
-        async with self._pool(place.key) as pool:
-            result = await self._over_kept(pool, place, message)
-            return result or await self._over_new(pool, place, message)
+        async with self._pool(location.key) as pool:
+            result = await self._over_kept(pool, location, message)
+            return result or await self._over_new(pool, location, message)
 
     async def _over_kept(
-        self, pool: _Pool, place: Location, message: OutboxMessage
+        self, pool: _Pool, location: Location, message: OutboxMessage
     ) -> Result | None:
         while pool.idle:
             session = pool.idle.pop()
@@ -154,37 +154,37 @@ class SmtpTransport:
                 return await self._send(pool, session, message)
             except HostFailedError as error:
                 if error.stage is Stage.CONTENT:  # it may have been taken: RFC 5321 §4.5.3.2.6
-                    return _failed(place, error, session.tls)
-                # It was kept for too long; a new one is asked before judging.
+                    return _failed(location, error, session.tls)
+                # The idle session was probably closed by the server: try a new one.
         return None
 
-    async def _over_new(self, pool: _Pool, place: Location, message: OutboxMessage) -> Result:
-        result = Result(Outcome.TEMPORARY, place.hop.peer(""), "4.4.3 there is no address")
-        addresses = list(place.addresses)
+    async def _over_new(self, pool: _Pool, location: Location, message: OutboxMessage) -> Result:
+        result = Result(Outcome.TEMPORARY, location.hop.peer(""), "4.4.3 there is no address")
+        addresses = list(location.addresses)
         while addresses:
-            found = await self._over_one(pool, place, addresses, message)
+            found = await self._over_one(pool, location, addresses, message)
             if isinstance(found, Result):
                 return found
-            result = _failed(place, found, None)
+            result = _failed(location, found, None)
             if result.is_settled:
                 return result
             # Without a connection there, all of them were tried.
             connected = found.stage is not Stage.CONNECT
             addresses = [a for a in addresses if connected and a != found.address]
-        self._remember_dead(place, result)
+        self._remember_dead(location, result)
         return result
 
     async def _over_one(
-        self, pool: _Pool, place: Location, addresses: list[str], message: OutboxMessage
+        self, pool: _Pool, location: Location, addresses: list[str], message: OutboxMessage
     ) -> Result | HostFailedError:
-        """With the first of the addresses that answers."""
+        """Deliver to the first address that connects."""
         session: Session | None = None
         try:
-            session = await open_session(place, addresses, self._settings)
-            self._dead.pop(place.key, None)
+            session = await open_session(location, addresses, self._settings)
+            self._dead.pop(location.key, None)
             return await self._send(pool, session, message)
         except HostFailedError as error:
-            return error if session is None else _failed(place, error, session.tls)
+            return error if session is None else _failed(location, error, session.tls)
         except BaseException:
             if session is not None:
                 session.abort()
@@ -193,7 +193,7 @@ class SmtpTransport:
     async def _send(self, pool: _Pool, session: Session, message: OutboxMessage) -> Result:
         answer = await session.deliver(message)
         self._keep(pool, session)
-        policy = session.place.tls.name
+        policy = session.location.tls.name
         if isinstance(answer, str):
             return Result(Outcome.PERMANENT, session.peer, answer, session.tls, policy)
         return Result(
@@ -207,10 +207,10 @@ class SmtpTransport:
             is_settled=not answer.reply.ends_session,
         )
 
-    def _remember_dead(self, place: Location, result: Result) -> None:
+    def _remember_dead(self, location: Location, result: Result) -> None:
         now = self._clock.now()
         self._dead = {key: entry for key, entry in self._dead.items() if entry[0] > now}
-        self._dead[place.key] = (now + self._limits.dead_for, result)
+        self._dead[location.key] = (now + self._limits.dead_for, result)
 
     # --- sessions ---------------------------------------------------------------------------
 
@@ -239,13 +239,13 @@ class SmtpTransport:
         pool.idle.append(session)
         if len(self._idle) > self._limits.connections // _SHARE_OF_IDLE + 1:
             oldest = next(iter(self._idle))
-            self._expire(self._pools[oldest.place.key], oldest)
+            self._expire(self._pools[oldest.location.key], oldest)
 
     def _expire(self, pool: _Pool, session: Session) -> None:
         self._idle.pop(session).cancel()
         pool.idle.remove(session)
         self._end(session)
-        self._drop_if_empty(session.place.key, pool)
+        self._drop_if_empty(session.location.key, pool)
 
     def _end(self, session: Session) -> None:
         task = asyncio.create_task(session.close())
@@ -265,13 +265,13 @@ def _not_final(result: Result) -> Result:
     return replace(result, outcome=Outcome.TEMPORARY, reply=reply, fault=Fault.DOMAIN)
 
 
-def _of_all(told: Result, failures: list[Result]) -> str:
-    """The reply, and what the other servers of the route had to say."""
-    others = [f"{f.peer}: {f.reply}" for f in failures if f is not told]
-    return "; also ".join([told.reply, *others])[:_REPLY_LENGTH]
+def _of_all(main: Result, failures: list[Result]) -> str:
+    """Return the reply, followed by those of the other servers of the route."""
+    others = [f"{f.peer}: {f.reply}" for f in failures if f is not main]
+    return "; also ".join([main.reply, *others])[:_REPLY_LENGTH]
 
 
-def _outcome(answer: Answer) -> Outcome:
+def _outcome(answer: StageReply) -> Outcome:
     if answer.reply.is_positive:
         return Outcome.DELIVERED
     return Outcome.PERMANENT if answer.reply.is_permanent else Outcome.TEMPORARY
@@ -284,15 +284,15 @@ def _unroutable(error: UnroutableError, peer: str) -> Result:
     return Result(Outcome.TEMPORARY, peer, str(error), fault=Fault.DOMAIN)
 
 
-def _failed(place: Location, error: HostFailedError, tls: str | None) -> Result:
+def _failed(location: Location, error: HostFailedError, tls: str | None) -> Result:
     """Temporary: another host, another day; a wrong password waits for the operator, too."""
     settled = error.stage is Stage.CONTENT
     return Result(
         Outcome.TEMPORARY,
-        place.hop.peer(error.address),
+        location.hop.peer(error.address),
         error.reply,
         tls,
-        place.tls.name,
+        location.tls.name,
         fault=Fault.STRIKE if settled else Fault.DOMAIN,
         is_settled=settled,
     )

@@ -1,4 +1,4 @@
-"""What TLS has to be on the way to a server, and who says so.
+"""TLS policies: which TLS a delivery requires, and the source of that requirement.
 
 From the weakest: opportunistic (RFC 7435: any certificate will do, and clear text too), encrypted
 (any certificate), verified (a certificate that an authority vouches for, with the server's name):
@@ -15,10 +15,10 @@ from sendback.delivery.dane import TlsaRecord
 
 @dataclass(frozen=True, slots=True)
 class TlsPolicy:
-    """`name` is for people; `required`: no delivery in clear; `tlsa`: what DANE lets through.
+    """`name` is for display; `required`: never in clear text; `tlsa`: the records of DANE.
 
     `names` are those of which DANE's certificates must have one, where names count;
-    `server_name` is whom TLS asks for (SNI), where that is not the host's own name.
+    `server_name` is the SNI, if it is not the host's own name.
     """
 
     name: str
@@ -30,7 +30,10 @@ class TlsPolicy:
 
 
 def trusting(ca_file: Path | None) -> ssl.SSLContext:
-    """Trusts the system's authorities, and those in the file. Raises `OSError`, `ssl.SSLError`."""
+    """Return a context with the authorities of the system and of the file.
+
+    Raises `OSError`, `ssl.SSLError`.
+    """
     context = ssl.create_default_context()
     if ca_file:
         context.load_verify_locations(ca_file)

@@ -1,4 +1,4 @@
-"""The ways out: what every one of them offers, and the one that keeps everything here."""
+"""The interface of transports, and the transport that captures all messages."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -9,19 +9,19 @@ from sendback.store.outbox.rows import OutboxMessage, Outcome
 
 
 class Fault(StrEnum):
-    """What an attempt that did not deliver says about the whole domain."""
+    """What a failed attempt says about the whole domain."""
 
-    MESSAGE = "message"  # nothing: the answer was about this message
-    STRIKE = "strike"  # perhaps that it refuses everything
-    DOMAIN = "domain"  # that nothing can be delivered there now
+    MESSAGE = "message"  # nothing: the reply is about this message
+    STRIKE = "strike"  # it may refuse everything
+    DOMAIN = "domain"  # nothing can be delivered there now
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """How an attempt ended: the peer `host[address]:port`, its words, its TLS version if any.
+    """How an attempt ended: the peer `host[address]:port`, its reply, its TLS version if any.
 
-    `retry_after` is when the peer wants to be asked again (greylisting). While not `is_settled`,
-    the next server of the same route may still do.
+    `retry_after` is the delay that the peer requires (greylisting). If not `is_settled`, the next
+    server of the same route is tried.
     """
 
     outcome: Outcome
@@ -35,20 +35,20 @@ class Result:
 
 
 class Transport(Protocol):
-    """A way for a message to leave. `per_domain`: how many at once to one domain, None: any."""
+    """Delivers messages. `per_domain` is the concurrency limit of a domain, None for none."""
 
     @property
     def per_domain(self) -> int | None: ...
 
     async def deliver(self, message: OutboxMessage) -> Result:
-        """One attempt. Whatever the peer does, it ends in a `Result`."""
+        """Make one attempt. Failures of the peer are results, not exceptions."""
 
     async def close(self) -> None:
-        """Closes what is kept open."""
+        """Close idle sessions."""
 
 
 class Capture:
-    """Keeps every message in the outbox, to be looked at; nothing is ever sent."""
+    """Marks every message as captured in the outbox; nothing is sent."""
 
     per_domain: ClassVar[int | None] = None
 
@@ -56,4 +56,4 @@ class Capture:
         return Result(Outcome.CAPTURED, "capture", f"kept for {message.recipient}")
 
     async def close(self) -> None:
-        """There is nothing open."""
+        """Do nothing."""

@@ -1,11 +1,10 @@
-"""How many messages may be on the wire to one domain at once, in this process.
+"""The concurrency limit of each domain: how many messages are on the wire at once, per process.
 
-Theory of operation. A domain begins with one message at a time. Each that is answered doubles its
-window, up to the limit; a failure of the domain closes it. So a domain that does not answer costs
-one connection for one time-out, however much mail waits for it. What is in hand beyond the window
-waits for a place; when the window closes meanwhile, it is told so and goes back to the queue. That
-is as much as the domain answers in half a second: a fast one does not wait for the store, and a
-slow one does not fill the hands that others need.
+Theory of operation. A domain begins with a window of one message. Each reply doubles the window,
+up to the limit; a failure of the domain closes it. So a domain that does not reply costs one
+connection for one timeout, however much mail is queued for it. Messages leased beyond the window
+wait for a slot, and are requeued if the window closes. As many are leased as the domain accepts in
+half a second: a fast domain does not wait for the store, and a slow one leaves capacity to others.
 """
 
 import asyncio
@@ -17,11 +16,11 @@ from time import monotonic
 
 from cachetools import LRUCache
 
-# In hand for each message that may be on the wire: at least, and at most where answers come fast.
+# Leased messages for each slot of the window: the minimum, and the maximum of a fast domain.
 _LEAST_AHEAD, _MOST_AHEAD = 2, 20
 _AHEAD_SECONDS = 0.5
 _COUNTED_SECONDS = 0.05
-# Refusals in a row that are not about one message: then the domain refuses everything.
+# Consecutive refusals that are not about one message, after which the domain is blocked.
 _STRIKES = 5
 _REMEMBERED = 10_000
 _MOST_RESTING = 1000
@@ -30,49 +29,49 @@ _MOST_RESTING = 1000
 @dataclass(slots=True)
 class _Domain:
     window: int = 1
-    in_hand: int = 0
+    leased: int = 0
     on_wire: int = 0
     is_closed: bool = False
-    rate: float = 0.0  # answers a second, lately
+    rate: float = 0.0  # replies a second, recently
     counted: int = 0
     counted_since: float = 0.0
     waiters: "deque[asyncio.Future[None]]" = field(default_factory=deque)
 
 
 class Windows:
-    """The windows of all domains; with `limit` None there are none."""
+    """The windows of all domains; without any limit if `limit` is None."""
 
     def __init__(self, limit: int | None, now: Callable[[], float] = monotonic) -> None:
         self._limit = limit
         self._now = now
-        self._domains: dict[str, _Domain] = {}  # something is in hand of these
-        self._resting: OrderedDict[str, _Domain] = OrderedDict()  # that worked a moment ago
+        self._domains: dict[str, _Domain] = {}  # those with leased messages
+        self._resting: OrderedDict[str, _Domain] = OrderedDict()  # nothing leased now
         self._strikes: LRUCache[str, int] = LRUCache(_REMEMBERED)
 
     @property
     def first_room(self) -> int | None:
-        """How many may be taken of a domain that `rooms` does not know; None: any number."""
+        """How many to lease of a domain that is not in `rooms`; None for no limit."""
         return None if self._limit is None else 1
 
     def rooms(self) -> Mapping[str, int]:
-        """How many more may be taken of each domain that is known."""
+        """Return how many more to lease of each known domain."""
         if self._limit is None:
             return {}
         known = chain(self._domains.items(), self._resting.items())
         return {name: self._room(domain) for name, domain in known}
 
     def take(self, name: str) -> None:
-        """One more of the domain is in hand."""
+        """Count one more leased message of the domain."""
         domain = self._domains.get(name)
         if domain is None:
             domain = self._domains[name] = self._resting.pop(name, _Domain())
-        domain.in_hand += 1
+        domain.leased += 1
 
     def give(self, name: str) -> None:
-        """One of the domain is not in hand any more."""
+        """Count one leased message of the domain less."""
         domain = self._domains[name]
-        domain.in_hand -= 1
-        if domain.in_hand:
+        domain.leased -= 1
+        if domain.leased:
             return
         del self._domains[name]
         if not domain.is_closed:
@@ -81,7 +80,7 @@ class Windows:
                 self._resting.popitem(last=False)
 
     async def enter(self, name: str) -> bool:
-        """Waits for a place on the wire; False when the domain has failed. `leave` it then."""
+        """Wait for a slot; return False if the domain has failed. Call `leave` after True."""
         domain = self._domains[name]
         if self._limit is not None and not domain.is_closed and domain.on_wire >= domain.window:
             waiter = asyncio.get_running_loop().create_future()
@@ -98,13 +97,13 @@ class Windows:
         return True
 
     def leave(self, name: str) -> None:
-        """Its place on the wire is free."""
+        """Free the slot."""
         domain = self._domains[name]
         domain.on_wire -= 1
         self._admit(domain)
 
     def answered(self, name: str) -> None:
-        """A message got through, or was refused for what it is."""
+        """Record a delivery, or a refusal of the message itself: the window doubles."""
         self._strikes.pop(name, None)
         domain = self._domains[name]
         if self._limit is not None:
@@ -112,13 +111,13 @@ class Windows:
             self._count(domain)
 
     def failed(self, name: str) -> None:
-        """The domain does not answer, or refuses everything."""
+        """Close the window: the domain does not reply, or refuses everything."""
         domain = self._domains[name]
         domain.window, domain.is_closed = 1, True
         self._admit(domain)
 
     def strike(self, name: str) -> bool:
-        """A refusal that was not about the message; True when it was one too many."""
+        """Count a refusal that is not about the message; return whether to block the domain."""
         strikes = self._strikes.get(name, 0) + 1
         self._strikes[name] = strikes
         return strikes >= _STRIKES
@@ -130,7 +129,7 @@ class Windows:
         if domain.window > 1:
             ahead = int(domain.rate * _AHEAD_SECONDS)
             allowed = min(max(ahead, domain.window * _LEAST_AHEAD), domain.window * _MOST_AHEAD)
-        free = allowed - domain.in_hand
+        free = allowed - domain.leased
         return free if free * 3 >= allowed else 0  # larger steps, fewer transactions
 
     def _count(self, domain: _Domain) -> None:

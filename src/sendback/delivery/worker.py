@@ -1,6 +1,6 @@
-"""Delivery: what is queued in the outbox goes out through the transport, each attempt recorded.
+"""The delivery worker: sends queued outbox messages by the transport and records each attempt.
 
-How leases are taken and kept: `service.leases`. How much goes to one domain at once: `windows`.
+Leases: `service.queues.worker`. The concurrency of each domain: `windows`.
 """
 
 import asyncio
@@ -37,9 +37,9 @@ log = logging.getLogger(__name__)
 
 _SETTLE_SECONDS = 1.0
 _REASON_LENGTH = 300
-# In seconds. What the time-outs of RFC 5321 §4.5.3.2 allow ten servers is not much more.
+# In seconds. The timeouts of RFC 5321 §4.5.3.2 for ten servers are not much longer.
 _LONGEST_ATTEMPT = 7200.0
-# Of what is in hand, one in so many may be for domains that had failed.
+# One in so many of the leased messages may be for domains that have failed.
 _SHARE_OF_PROBES = 8
 
 _STATES = {
@@ -50,8 +50,8 @@ _STATES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Waits:
-    """How long a message waits after a failure, and how long a domain does."""
+class RetryPolicy:
+    """The delays after a failure: of a message, and of a domain."""
 
     message: Backoff
     domain: Backoff
@@ -66,17 +66,17 @@ class OutboxDelivery:
         clock: Clock,
         transport: Transport,
         *,
-        waits: Waits,
+        retry_policy: RetryPolicy,
         probes: int,
-        chance: Callable[[], float],
+        jitter: Callable[[], float],
     ) -> None:
-        """`probes` is how many messages may be in hand for domains that had failed."""
+        """`probes` is how many leased messages may be for domains that have failed."""
         self._store = store
         self._clock = clock
         self._transport = transport
-        self._waits = waits
+        self._retry_policy = retry_policy
         self._probes = probes
-        self._chance = chance
+        self._jitter = jitter
         self._stopping = False
         self._windows = Windows(transport.per_domain)
         self._held: dict[str, Lease] = {}
@@ -108,7 +108,7 @@ class OutboxDelivery:
         await self._store.write(RenewLeases(term, tuple(keys)))
 
     async def release(self, term: Term, keys: Sequence[str]) -> None:
-        """Give back what could not be finished: a clean shutdown loses no time."""
+        """Requeue what could not be finished, due at once."""
         leases = [self._held[key] for key in keys if key in self._held]
         await asyncio.gather(*(self._store.write(PutBack(lease, term.now)) for lease in leases))
 
@@ -129,7 +129,7 @@ class OutboxDelivery:
         return lease.message.message_id
 
     async def work(self, lease: Lease, /) -> None:
-        """One attempt, unless its domain fails while it waits for its turn."""
+        """Make one attempt, or requeue it if the domain fails while it waits for a slot."""
         domain = lease.message.domain
         try:
             if await self._windows.enter(domain):
@@ -137,7 +137,7 @@ class OutboxDelivery:
             else:
                 await self._store.write(PutBack(lease, self._clock.now()))
         except Exception:
-            del self._held[lease.message.message_id]  # `failed` gives it back
+            del self._held[lease.message.message_id]  # `failed` requeues it
             raise
         else:
             del self._held[lease.message.message_id]
@@ -145,7 +145,7 @@ class OutboxDelivery:
             self._windows.give(domain)
 
     def stop_waiting(self) -> None:
-        """From now on a store that cannot write is not waited for."""
+        """Stop waiting for a store that cannot write."""
         self._stopping = True
 
     async def close(self) -> None:
@@ -166,11 +166,11 @@ class OutboxDelivery:
                 reply=result.reply,
                 tls_policy=result.tls_policy,
             )
-            block = self._judge(lease, result)
+            block = self._domain_block(lease, result)
             if block is None:
                 self._windows.leave(domain)
                 on_wire = False
-            # Who waits for a place goes back to the queue only once the block is written down.
+            # Messages that wait for a slot are requeued only after the block is recorded.
             await self._record(lease, attempt, result, block, is_broken=is_broken)
         finally:
             if on_wire:
@@ -190,15 +190,15 @@ class OutboxDelivery:
         except StoreUnavailableError:
             raise
         except SecretError as error:
-            # It must not leave without the signatures that it is to have.
+            # It must not be sent without its signatures.
             text = f"4.7.5 it cannot be signed: {error}"[:_REASON_LENGTH]
             return Result(Outcome.TEMPORARY, "none", text), False
         except Exception as error:
             log.exception("the delivery of %s failed", message.message_id)
             return Result(Outcome.TEMPORARY, "none", f"internal error: {error!r}"), True
 
-    def _judge(self, lease: Lease, result: Result) -> Block | None:
-        """What the result means for the domain."""
+    def _domain_block(self, lease: Lease, result: Result) -> Block | None:
+        """Return the block of the domain that the result causes, None if there is none."""
         domain = lease.message.domain
         if result.fault is Fault.MESSAGE:
             self._windows.answered(domain)
@@ -207,7 +207,7 @@ class OutboxDelivery:
         if result.fault is Fault.STRIKE and not refuses:
             return None
         failures = lease.failures + 1
-        wait = self._waits.domain.wait(failures, self._chance())
+        wait = self._retry_policy.domain.wait(failures, self._jitter())
         log.warning("%s is left alone for %d s: %s", domain, wait.total_seconds(), result.reply)
         return Block(failures, self._clock.now() + wait, result.reply[:_REASON_LENGTH])
 
@@ -239,12 +239,12 @@ class OutboxDelivery:
         message = lease.message
         if retry_after is not None:
             return now + retry_after if now + retry_after <= message.expires_at else None
-        return self._waits.message.next_try(
-            message.attempts + 1, now, message.expires_at, self._chance()
+        return self._retry_policy.message.next_try(
+            message.attempts + 1, now, message.expires_at, self._jitter()
         )
 
     async def _write_down(self, record: RecordAttempt) -> bool:
-        """Tries for as long as the lease is renewed: what the peer has said must not be lost."""
+        """Retry while the lease is renewed: the server's reply must not be lost."""
         while True:
             try:
                 return await self._store.write(record)
@@ -255,7 +255,7 @@ class OutboxDelivery:
 
 
 class DeliveryWorker:
-    """Delivers from the outbox."""
+    """The worker that delivers the outbox."""
 
     def __init__(  # noqa: PLR0913 - its settings, by keyword
         self,
@@ -264,27 +264,28 @@ class DeliveryWorker:
         transport: Transport,
         *,
         owner: str,
-        waits: Waits,
+        retry_policy: RetryPolicy,
         lease: timedelta,
-        in_hand: int,
+        capacity: int,
         suspects: asyncio.Lock | None = None,
-        chance: Callable[[], float] = random.random,
+        jitter: Callable[[], float] = random.random,
     ) -> None:
-        """`in_hand` is how many messages it holds at most; `chance` spreads the retries.
+        """`capacity` is how many messages it leases at most.
 
-        `suspects`: see `service.leases.LeaseWorker`.
+        `jitter` returns a number from 0 to 1 that spreads the retries.
+        `suspects`: see `service.queues.worker.LeaseWorker`.
         """
-        probes = max(1, in_hand // _SHARE_OF_PROBES)
+        probes = max(1, capacity // _SHARE_OF_PROBES)
         self._outbox = OutboxDelivery(
-            store, clock, transport, waits=waits, probes=probes, chance=chance
+            store, clock, transport, retry_policy=retry_policy, probes=probes, jitter=jitter
         )
         self._worker = LeaseWorker(
-            self._outbox, clock, owner=owner, lease=lease, in_hand=in_hand, suspects=suspects
+            self._outbox, clock, owner=owner, lease=lease, in_hand=capacity, suspects=suspects
         )
         self.wake = self._worker.wake
 
     async def run(self) -> None:
-        """Works until `stop` is called; then finishes what is on the wire."""
+        """Work until `stop` is called, then finish the deliveries in progress."""
         try:
             await self._worker.run()
         finally:

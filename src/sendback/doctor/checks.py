@@ -12,8 +12,6 @@ from typing import Any
 import dns.reversename
 
 from sendback.app import App
-from sendback.delivery.connection import PeerError
-from sendback.delivery.conversation import RefusedError
 from sendback.delivery.outbound import relay_router
 from sendback.delivery.routes import Hop, RelayRouter, Route, UnroutableError
 from sendback.delivery.sessions import HostFailedError
@@ -31,6 +29,10 @@ from sendback.net.networks import is_public
 from sendback.receipt.dmarc import parse_record
 from sendback.service.identities.dkim_keys import is_published
 from sendback.service.rules.content import Content, MailToCheck
+from sendback.smtp_client.connection import PeerError
+from sendback.smtp_client.conversation import (
+    RefusedError,
+)
 from sendback.store.identities.dkim_keys import DkimKeyState, FindDkimKeys
 from sendback.store.identities.identities import IdentityKind, ListIdentities
 from sendback.store.identities.settings import DEFAULTS, FindSettings

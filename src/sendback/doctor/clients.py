@@ -6,14 +6,6 @@ import socket
 
 from sendback.app import App
 from sendback.config.settings import Settings
-from sendback.delivery.connection import Connection, Patience
-from sendback.delivery.conversation import (
-    Capabilities,
-    ask_for_tls,
-    greet,
-    hello,
-    quit_session,
-)
 from sendback.delivery.outbound import async_resolver, mx_router, session_settings, trust_of
 from sendback.delivery.routes import Hop, Location, RelayRouter, Route
 from sendback.delivery.sessions import open_session
@@ -21,6 +13,14 @@ from sendback.mail.printable import printable
 from sendback.net.dns_answers import DnsAnswer
 from sendback.net.resolver import Resolver
 from sendback.service.rules.content import MailToCheck
+from sendback.smtp_client.connection import Connection, Timeouts
+from sendback.smtp_client.conversation import (
+    Capabilities,
+    greet,
+    hello,
+    quit_session,
+    request_tls,
+)
 from sendback.verdicts.look_ups import Budget
 from sendback.verdicts.spf import check_spf
 
@@ -89,17 +89,17 @@ async def greet_mail_server(settings: Settings, place: Location) -> tuple[Capabi
     hostname = settings.hostname.lower()
     source = next(iter(settings.source_address), None)
     connection = await Connection.open(
-        place.addresses[0], place.hop.port, Patience(_TIMEOUT_SECONDS), local_address=source
+        place.addresses[0], place.hop.port, Timeouts(_TIMEOUT_SECONDS), local_address=source
     )
     try:
-        capabilities = await connection.hold(greet(hostname))
+        capabilities = await connection.run(greet(hostname))
         if "STARTTLS" not in capabilities:
             return capabilities, None
-        await connection.hold(ask_for_tls())
+        await connection.run(request_tls())
         await connection.start_tls(trust_of(settings), place.hop.host)
-        await connection.hold(hello(hostname))
+        await connection.run(hello(hostname))
         version = connection.tls.version() if connection.tls else None
-        await connection.hold(quit_session())
+        await connection.run(quit_session())
         return capabilities, version
     finally:
         connection.abort()

@@ -25,7 +25,7 @@ class Scanner(Protocol):
 
 
 class MailChecks:
-    """Implements `processing.MailAuthenticator`."""
+    """Implements `service.rules.worker.MailAuthenticator`."""
 
     def __init__(
         self, authenticator: Authenticator | None, spam: Scanner | None, virus: Scanner | None

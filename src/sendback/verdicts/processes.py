@@ -18,6 +18,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 
+from sendback.errors import SendbackError
 from sendback.mail.printable import printable
 from sendback.receipt.verdicts import Verdicts
 from sendback.service.rules.content import MailToCheck
@@ -49,11 +50,11 @@ _INHERITED = ("PATH", "PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH", "LANG", "LC
 _MAX_NOTE = 300
 
 
-class _LostError(Exception):
+class _LostError(SendbackError):
     """The process that worked on a mail has ended before the mail was finished."""
 
 
-class _StartError(Exception):
+class _StartError(SendbackError):
     """A process could not be started."""
 
 

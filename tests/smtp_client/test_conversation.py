@@ -4,15 +4,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sendback.delivery.conversation import (
+from sendback.smtp_client.content import dot_stuffed
+from sendback.smtp_client.conversation import (
     Capabilities,
     Envelope,
     Stage,
-    dot_stuffed,
     hello,
     transact,
 )
-from sendback.delivery.replies import GarbageReplyError, Reply, ReplyReader
+from sendback.smtp_client.replies import GarbageReplyError, Reply, ReplyReader
 from tests.partners.steps import assert_few_lines
 
 _TEXT = st.text(st.characters(codec="ascii", exclude_categories=("C",)), max_size=20)
@@ -159,7 +159,7 @@ class Searched(bytearray):
 
 
 def test_each_octet_is_searched_once(monkeypatch):
-    monkeypatch.setattr("sendback.delivery.replies.bytearray", Searched, raising=False)
+    monkeypatch.setattr("sendback.smtp_client.replies.bytearray", Searched, raising=False)
     read_in_pieces(b"250-" + b"x" * 4000 + b"\r\n250 y\r\n")
     assert Searched.searched <= 4100
 

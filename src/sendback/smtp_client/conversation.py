@@ -1,38 +1,37 @@
-"""What is said to an SMTP server, and what its answers mean. Pure: no sockets, no clock.
+"""The commands of an SMTP client and the meaning of the replies. Pure: no sockets, no clock.
 
-Theory of operation. A conversation is a generator. It yields an `Exchange` (octets to send, how
-many replies they call for, at which stage) and is sent these replies; what it returns is its
-result. `connection.Connection.hold` carries conversations out. So every order of events can be
-played through in a test without a network.
+Theory of operation. A conversation is a generator. It yields an `Exchange` (octets to send, the
+number of replies to wait for, the stage) and is sent these replies; its return value is its
+result. `connection.Connection.run` runs conversations. Tests can run every order of events without
+a network.
 
-A transaction is one exchange where the peer lets commands be pipelined (RFC 2920): MAIL, RCPT and
-DATA go out together, or with CHUNKING (RFC 3030) MAIL, RCPT and the whole content. Whatever a
-pipelined command was answered, the replies to those behind it are read, so that the session stays
-in step and can be used again.
+If the server supports PIPELINING (RFC 2920), `transact` is one exchange: MAIL, RCPT and DATA are
+sent together, or with CHUNKING (RFC 3030) MAIL, RCPT and the whole content. The replies to all
+pipelined commands are read even if the first is refused, so that the session can be reused.
 """
 
 import base64
 import binascii
 import hashlib
 import hmac
-import re
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeVar
 
-from sendback.delivery.replies import Reply
+from sendback.errors import SendbackError
+from sendback.smtp_client.content import dot_stuffed
+from sendback.smtp_client.replies import Reply
 
 T = TypeVar("T")
 
-# Content that BDAT carries in one go: larger ones wait until the recipient was taken.
+# Larger content is sent with DATA, after the recipient has been accepted.
 MAX_BDAT_OCTETS = 256 * 1024
 _MINUTE = 60.0
-_LEADING_DOT = re.compile(rb"(?m)^\.")
 
 
 class Stage(StrEnum):
-    """Where in a session something happened."""
+    """The stage of a session."""
 
     CONNECT = "connect"
     GREETING = "greeting"
@@ -45,8 +44,8 @@ class Stage(StrEnum):
     CONTENT = "content"
 
 
-# RFC 5321 §4.5.3.2: how long a reply may take.
-SECONDS: Mapping[Stage, float] = {
+# Timeouts for the replies, in seconds (RFC 5321 §4.5.3.2).
+STAGE_TIMEOUTS: Mapping[Stage, float] = {
     Stage.CONNECT: 0.5 * _MINUTE,
     Stage.GREETING: 5 * _MINUTE,
     Stage.EHLO: 5 * _MINUTE,
@@ -61,7 +60,7 @@ SECONDS: Mapping[Stage, float] = {
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """Octets to send, how many replies to wait for, and at which stage that is."""
+    """Octets to send, the number of replies to wait for, and the stage."""
 
     octets: bytes
     replies: int
@@ -82,7 +81,7 @@ class Capabilities:
 
     @property
     def max_size(self) -> int:
-        """RFC 1870: the largest message in octets; 0 is no limit."""
+        """The largest message in octets; 0 means no limit (RFC 1870)."""
         text = self.keywords.get("SIZE", "")
         return int(text) if text.isascii() and text.isdigit() and len(text) < 16 else 0  # noqa: PLR2004
 
@@ -92,28 +91,28 @@ class Capabilities:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """How far it came, and the peer's words there."""
+class StageReply:
+    """The server's reply at a stage."""
 
     stage: Stage
     reply: Reply
 
 
-class RefusedError(Exception):
-    """The session cannot go on: what the peer said, and where."""
+class RefusedError(SendbackError):
+    """The server refused a command and the session cannot continue."""
 
-    def __init__(self, answer: Answer) -> None:
-        super().__init__(f"{answer.stage}: {answer.reply}")
-        self.answer = answer
+    def __init__(self, refusal: StageReply) -> None:
+        super().__init__(f"{refusal.stage}: {refusal.reply}")
+        self.refusal = refusal
 
 
-class AuthenticationError(Exception):
-    """No mechanism that the peer offers can be used; `str` says which it offers."""
+class AuthenticationError(SendbackError):
+    """No AUTH mechanism that the server offers can be used; `str` lists those offered."""
 
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """What a transaction is about: the null reverse-path, one recipient, the content."""
+    """The recipient and the content of a transaction; the reverse-path is null."""
 
     recipient: str
     content: bytes
@@ -121,32 +120,32 @@ class Envelope:
 
 
 def greet(hostname: str) -> Conversation[Capabilities]:
-    """Waits for the greeting and says EHLO. Raises `RefusedError`."""
+    """Wait for the greeting, send EHLO and return the capabilities. Raises `RefusedError`."""
     (greeting,) = yield Exchange(b"", 1, Stage.GREETING)
-    _expect(greeting, Stage.GREETING)
+    expect(greeting, Stage.GREETING)
     return (yield from hello(hostname))
 
 
 def hello(hostname: str) -> Conversation[Capabilities]:
-    """EHLO, or HELO for a server that does not know it. Raises `RefusedError`."""
+    """Send EHLO, or HELO if EHLO is unknown; return the capabilities. Raises `RefusedError`."""
     (reply,) = yield Exchange(f"EHLO {hostname}\r\n".encode("ascii"), 1, Stage.EHLO)
     if reply.is_permanent and reply.code != 521:  # noqa: PLR2004 - RFC 7504: takes no mail
         (reply,) = yield Exchange(f"HELO {hostname}\r\n".encode("ascii"), 1, Stage.EHLO)
-        _expect(reply, Stage.EHLO)
+        expect(reply, Stage.EHLO)
         return Capabilities({})
-    _expect(reply, Stage.EHLO)
+    expect(reply, Stage.EHLO)
     pairs = (line.partition(" ") for line in reply.lines[1:])
     return Capabilities({name.upper(): rest.strip() for name, _, rest in pairs if name})
 
 
-def ask_for_tls() -> Conversation[None]:
-    """STARTTLS up to the 220 (RFC 3207). Raises `RefusedError`."""
+def request_tls() -> Conversation[None]:
+    """Send STARTTLS and wait for the 220 (RFC 3207). Raises `RefusedError`."""
     (reply,) = yield Exchange(b"STARTTLS\r\n", 1, Stage.STARTTLS)
-    _expect(reply, Stage.STARTTLS)
+    expect(reply, Stage.STARTTLS)
 
 
 def authenticate(offered: Capabilities, username: str, password: str) -> Conversation[None]:
-    """AUTH (RFC 4954) by CRAM-MD5, PLAIN or LOGIN, what is offered.
+    """Log in by CRAM-MD5, PLAIN or LOGIN, the first that is offered (RFC 4954).
 
     Raises `RefusedError`, `AuthenticationError`.
     """
@@ -165,82 +164,78 @@ def authenticate(offered: Capabilities, username: str, password: str) -> Convers
         raise AuthenticationError(f"the server offers no usable AUTH mechanism: {names}")
 
 
-def transact(capabilities: Capabilities, envelope: Envelope) -> Conversation[Answer]:
-    """One message. The session can be used for another one after any answer but 421."""
+def transact(capabilities: Capabilities, envelope: Envelope) -> Conversation[StageReply]:
+    """Send one message and return the deciding reply: the first refusal, or the last reply.
+
+    The session can be reused unless that reply is a 421.
+    """
     mail = _mail_command(capabilities, envelope)
     rcpt = f"RCPT TO:<{envelope.recipient}>{_rcpt_options(capabilities)}\r\n".encode()
     if "PIPELINING" not in capabilities:
         return (yield from _step_by_step(mail, rcpt, envelope.content))
     if "CHUNKING" in capabilities and len(envelope.content) <= MAX_BDAT_OCTETS:
-        return (yield from _in_one_go(mail, rcpt, envelope.content))
+        return (yield from _chunked(mail, rcpt, envelope.content))
     return (yield from _pipelined(mail, rcpt, envelope.content))
 
 
 def reset() -> Conversation[Reply]:
-    """RSET: the peer forgets a transaction that was refused."""
+    """Send RSET: the server discards the refused transaction."""
     (reply,) = yield Exchange(b"RSET\r\n", 1, Stage.MAIL)
     return reply
 
 
 def quit_session() -> Conversation[None]:
-    """QUIT; what is answered does not matter any more."""
+    """Send QUIT and ignore the reply."""
     yield Exchange(b"QUIT\r\n", 1, Stage.EHLO)
-
-
-def dot_stuffed(content: bytes) -> bytes:
-    """RFC 5321 §4.5.2: what DATA carries, with its end."""
-    if content.startswith(b".") or b"\n." in content:
-        content = _LEADING_DOT.sub(b"..", content)
-    return content + (b".\r\n" if content.endswith(b"\r\n") else b"\r\n.\r\n")
 
 
 # --- the three ways to make a transaction ---------------------------------------------------------
 
 
-def _in_one_go(mail: bytes, rcpt: bytes, content: bytes) -> Conversation[Answer]:
+def _chunked(mail: bytes, rcpt: bytes, content: bytes) -> Conversation[StageReply]:
     octets = mail + rcpt + b"BDAT %d LAST\r\n" % len(content) + content
-    answers = yield Exchange(octets, 3, Stage.CONTENT)
-    answer = _first_refusal(answers, (Stage.MAIL, Stage.RCPT, Stage.CONTENT))
-    return answer
+    replies = yield Exchange(octets, 3, Stage.CONTENT)
+    return _first_refusal(replies, (Stage.MAIL, Stage.RCPT, Stage.CONTENT))
 
 
-def _pipelined(mail: bytes, rcpt: bytes, content: bytes) -> Conversation[Answer]:
-    answers = yield Exchange(mail + rcpt + b"DATA\r\n", 3, Stage.DATA)
-    answer = _first_refusal(answers, (Stage.MAIL, Stage.RCPT, Stage.DATA))
-    if answers[2].code != 354:  # noqa: PLR2004 - RFC 5321 §4.1.1.4
-        return _unless_positive(answer)
-    if not all(reply.is_positive for reply in answers[:2]):
-        # RFC 2920 §3.1: it waits for content all the same; none is meant for it.
+def _pipelined(mail: bytes, rcpt: bytes, content: bytes) -> Conversation[StageReply]:
+    replies = yield Exchange(mail + rcpt + b"DATA\r\n", 3, Stage.DATA)
+    deciding = _first_refusal(replies, (Stage.MAIL, Stage.RCPT, Stage.DATA))
+    if replies[2].code != 354:  # noqa: PLR2004 - RFC 5321 §4.1.1.4
+        return _never_positive(deciding)
+    if not all(reply.is_positive for reply in replies[:2]):
+        # RFC 2920 §3.1: after a 354 the server waits for content, even without a recipient.
         yield Exchange(b".\r\n", 1, Stage.CONTENT)
-        return answer
+        return deciding
     (reply,) = yield Exchange(dot_stuffed(content), 1, Stage.CONTENT)
-    return Answer(Stage.CONTENT, reply)
+    return StageReply(Stage.CONTENT, reply)
 
 
-def _step_by_step(mail: bytes, rcpt: bytes, content: bytes) -> Conversation[Answer]:
+def _step_by_step(mail: bytes, rcpt: bytes, content: bytes) -> Conversation[StageReply]:
     for command, stage in ((mail, Stage.MAIL), (rcpt, Stage.RCPT)):
         (reply,) = yield Exchange(command, 1, stage)
         if not reply.is_positive:
-            return Answer(stage, reply)
+            return StageReply(stage, reply)
     (reply,) = yield Exchange(b"DATA\r\n", 1, Stage.DATA)
     if reply.code != 354:  # noqa: PLR2004 - RFC 5321 §4.1.1.4
-        return _unless_positive(Answer(Stage.DATA, reply))
+        return _never_positive(StageReply(Stage.DATA, reply))
     (reply,) = yield Exchange(dot_stuffed(content), 1, Stage.CONTENT)
-    return Answer(Stage.CONTENT, reply)
+    return StageReply(Stage.CONTENT, reply)
 
 
-def _first_refusal(replies: list[Reply], stages: tuple[Stage, ...]) -> Answer:
+def _first_refusal(replies: list[Reply], stages: tuple[Stage, ...]) -> StageReply:
     for stage, reply in zip(stages, replies, strict=True):
         if not reply.is_positive:
-            return Answer(stage, reply)
-    return Answer(stages[-1], replies[-1])
+            return StageReply(stage, reply)
+    return StageReply(stages[-1], replies[-1])
 
 
-def _unless_positive(answer: Answer) -> Answer:
-    """A 250 to DATA means nothing: the content was never sent."""
-    if answer.reply.is_positive:
-        return Answer(answer.stage, Reply(451, (f"DATA was answered {answer.reply}",)))
-    return answer
+def _never_positive(deciding: StageReply) -> StageReply:
+    """Return a 451 in place of a positive reply to DATA: no content has been sent."""
+    if deciding.reply.is_positive:
+        text = f"the reply to DATA was {deciding.reply}"
+        return StageReply(deciding.stage, Reply(451, (text,)))
+    return deciding
 
 
 # --- commands -------------------------------------------------------------------------------------
@@ -258,12 +253,12 @@ def _mail_command(capabilities: Capabilities, envelope: Envelope) -> bytes:
 
 
 def _rcpt_options(capabilities: Capabilities) -> str:
-    """RFC 3461 §6.1: nobody is to be told what becomes of a notification."""
+    """Return ` NOTIFY=NEVER`: a notification must not cause another one (RFC 3461 §6.1)."""
     return " NOTIFY=NEVER" if "DSN" in capabilities else ""
 
 
 def _cram_md5(username: str, password: str) -> Conversation[None]:
-    """RFC 2195."""
+    """Log in by CRAM-MD5 (RFC 2195)."""
     challenge = yield from _auth_step(b"AUTH CRAM-MD5", final=False)
     try:
         text = base64.b64decode(challenge, validate=True)
@@ -274,13 +269,14 @@ def _cram_md5(username: str, password: str) -> Conversation[None]:
 
 
 def _auth_step(line: bytes, *, final: bool) -> Conversation[str]:
-    """Answers the challenge of a 334."""
+    """Send a line and return the text of the reply: a 334 challenge, or a 2yz if `final`."""
     (reply,) = yield Exchange(line + b"\r\n", 1, Stage.AUTH)
-    if (reply.code // 100 == 2) if final else (reply.code == 334):  # noqa: PLR2004 - RFC 4954 §4
+    if reply.is_completion if final else reply.code == 334:  # noqa: PLR2004 - RFC 4954 §4
         return reply.lines[0]
-    raise RefusedError(Answer(Stage.AUTH, reply))
+    raise RefusedError(StageReply(Stage.AUTH, reply))
 
 
-def _expect(reply: Reply, stage: Stage) -> None:
-    if reply.code // 100 != 2:  # noqa: PLR2004 - RFC 5321 §4.2.1
-        raise RefusedError(Answer(stage, reply))
+def expect(reply: Reply, stage: Stage) -> None:
+    """Raise `RefusedError` unless the reply is a 2yz."""
+    if not reply.is_completion:
+        raise RefusedError(StageReply(stage, reply))

@@ -1,4 +1,4 @@
-"""All ports of `service.ports`, built from the settings, and what they share."""
+"""The implementations of all ports of `service.rules.ports`, built from the settings."""
 
 from collections.abc import Callable
 
@@ -15,8 +15,8 @@ from sendback.net.connector import Connector
 from sendback.service.rules.targets import Ports
 
 
-class Outside:
-    """The implementations of the ports, and what they share."""
+class ActionBackends:
+    """The implementations of the ports, with the clients and processes that they share."""
 
     def __init__(
         self,
@@ -42,6 +42,6 @@ class Outside:
         )
 
     async def close(self) -> None:
-        """Ends the functions' processes, closes the connections."""
+        """End the functions' processes and close the connections."""
         await self._local.close()
         await self._connector.close()

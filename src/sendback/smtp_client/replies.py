@@ -1,12 +1,13 @@
-"""Reading an SMTP server's replies (RFC 5321 §4.2): octets in, replies out. Pure.
+"""The parser of an SMTP server's replies (RFC 5321 §4.2): octets in, replies out. Pure.
 
-The peer may be hostile: every length is bounded, each octet is looked at once, and what is no reply
-is an error, not a guess. Texts are visible characters only: they go to logs and terminals.
+The server may be hostile: every length is bounded, each octet is read once, and malformed replies
+are errors. Texts have visible characters only: they are written to logs and terminals.
 """
 
 import re
 from dataclasses import dataclass
 
+from sendback.errors import SendbackError
 from sendback.mail.printable import printable
 
 MAX_LINE_OCTETS = 4096  # RFC 5321 §4.5.3.1.5 says 512; some write more
@@ -16,8 +17,8 @@ _SHOWN = 500
 _LINE = re.compile(rb"([2-5]\d\d)(?:([ -])(.*))?", re.DOTALL)
 
 
-class GarbageReplyError(Exception):
-    """What the peer says is no reply; `str` shows its beginning."""
+class GarbageReplyError(SendbackError):
+    """The server sent something other than a reply; `str` shows its beginning."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,7 @@ class Reply:
         return printable(f"{self.code} {self.beginning(_SHOWN)}".strip(), _SHOWN)
 
     def beginning(self, limit: int) -> str:
-        """The text as one line, of which at least `limit` characters if there are so many."""
+        """Return whole lines of the text, joined, up to the one that reaches `limit` characters."""
         lines: list[str] = []
         for line in self.lines:
             lines.append(line)
@@ -42,11 +43,17 @@ class Reply:
 
     @property
     def is_positive(self) -> bool:
-        return self.code < 400  # noqa: PLR2004 - RFC 5321 §4.2.1
+        """Whether it is a 2yz or 3yz (RFC 5321 §4.2.1)."""
+        return self.code < 400  # noqa: PLR2004
+
+    @property
+    def is_completion(self) -> bool:
+        """Whether it is a 2yz: positive completion (RFC 5321 §4.2.1)."""
+        return self.code // 100 == 2  # noqa: PLR2004
 
     @property
     def ends_session(self) -> bool:
-        """RFC 5321 §3.8: the server closes the connection."""
+        """Whether the server closes the connection after it (RFC 5321 §3.8)."""
         return self.code == 421  # noqa: PLR2004
 
     @property
@@ -55,7 +62,7 @@ class Reply:
 
 
 class ReplyReader:
-    """Collects octets until they are replies."""
+    """An incremental parser of replies."""
 
     def __init__(self) -> None:
         self._buffer = bytearray()
@@ -66,11 +73,11 @@ class ReplyReader:
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing waits that has not been a whole reply."""
+        """Whether no part of an incomplete reply is buffered."""
         return not self._buffer and self._code is None
 
     def feed(self, data: bytes) -> list[Reply]:
-        """The replies that are whole now. Raises `GarbageReplyError`."""
+        """Return the replies that are now complete. Raises `GarbageReplyError`."""
         self._buffer += data
         replies = []
         while True:

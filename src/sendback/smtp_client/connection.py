@@ -1,24 +1,28 @@
-"""A connection to an SMTP server: the thin shell that carries conversations out.
+"""A connection to an SMTP server: runs conversations and sends content in pieces.
 
-Everything that goes wrong with the peer, the line or the time is a `PeerError`, which says where.
+Failures of the server, of the connection and timeouts are `PeerError`s, which have the stage.
 """
 
 import asyncio
 import os
+import socket
 import ssl
 from collections import deque
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import AsyncIterable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, Self, TypeVar
 
-from sendback.delivery.conversation import SECONDS, Conversation, Stage
-from sendback.delivery.replies import GarbageReplyError, Reply, ReplyReader
+from sendback.errors import SendbackError
+from sendback.smtp_client.conversation import STAGE_TIMEOUTS, Conversation, Stage
+from sendback.smtp_client.replies import GarbageReplyError, Reply, ReplyReader
 
 T = TypeVar("T")
 
+MAX_UNSENT_OCTETS = 512 * 1024
 
-class PeerError(Exception):
-    """The peer did not do its part: where, and what; at which address, once that is known."""
+
+class PeerError(SendbackError):
+    """The server or the connection failed at a stage; `address` is empty while unknown."""
 
     def __init__(self, stage: Stage, reason: str, address: str = "") -> None:
         super().__init__(f"{stage}: {reason}")
@@ -28,28 +32,30 @@ class PeerError(Exception):
 
 
 class TlsError(PeerError):
-    """TLS could not be made as it was wanted."""
+    """The TLS that is required could not be established."""
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
-    """How long each stage may take: what RFC 5321 §4.5.3.2 says, or `at_most` seconds."""
+class Timeouts:
+    """The timeout of each stage: that of RFC 5321 §4.5.3.2, but at most `at_most` seconds."""
 
     at_most: float
 
     def seconds(self, stage: Stage) -> float:
-        return min(self.at_most, SECONDS[stage])
+        return min(self.at_most, STAGE_TIMEOUTS[stage])
 
 
 class Connection(asyncio.Protocol):
-    """Open one with `open`; close it with `close` or `abort`."""
+    """A connection. Create it with `open`, end it with `abort`."""
 
-    def __init__(self, patience: Patience) -> None:
-        self._patience = patience
+    def __init__(self, timeouts: Timeouts) -> None:
+        self._timeouts = timeouts
         self._reader = ReplyReader()
         self._replies: list[Reply] = []
         self._wanted = 0
         self._waiter: asyncio.Future[None] | None = None
+        self._is_paused = False
+        self._writable: asyncio.Future[None] | None = None
         self._lost: str | None = None
         self._transport: Any = None
 
@@ -58,19 +64,19 @@ class Connection(asyncio.Protocol):
         cls,
         host: str,
         port: int,
-        patience: Patience,
+        timeouts: Timeouts,
         *,
         local_address: str | None = None,
         tls: ssl.SSLContext | None = None,
         server_name: str | None = None,
     ) -> Self:
-        """Connects to an address; with `tls` in TLS from the first octet. Raises `PeerError`."""
+        """Connect to an address or host name, with `tls` by implicit TLS. Raises `PeerError`."""
         loop = asyncio.get_running_loop()
-        connection = cls(patience)
+        connection = cls(timeouts)
         options: dict[str, Any] = {"ssl": tls, "server_hostname": server_name} if tls else {}
         if local_address:
             options["local_addr"] = (local_address, 0)
-        seconds = patience.seconds(Stage.CONNECT)
+        seconds = timeouts.seconds(Stage.CONNECT)
         try:
             async with asyncio.timeout(seconds):
                 await loop.create_connection(lambda: connection, host, port, **options)
@@ -80,8 +86,7 @@ class Connection(asyncio.Protocol):
         except ssl.SSLError as error:
             raise TlsError(Stage.CONNECT, _tls_reason(error), host) from error
         except OSError as error:
-            reason = os.strerror(error.errno) if error.errno else str(error)
-            raise PeerError(Stage.CONNECT, reason, host) from error
+            raise PeerError(Stage.CONNECT, _connect_reason(error), host) from error
         return connection
 
     @property
@@ -90,13 +95,13 @@ class Connection(asyncio.Protocol):
 
     @property
     def tls(self) -> "ssl.SSLObject | None":
-        """What TLS says about itself, where there is any."""
+        """The TLS object of the connection, None without TLS."""
         found = self._transport.get_extra_info("ssl_object") if self._transport else None
         return found if isinstance(found, ssl.SSLObject) else None
 
     @property
     def certificates(self) -> list[bytes]:
-        """What the server sent, DER, its own first; not verified."""
+        """The unverified certificates that the server sent, DER, its own first."""
         tls: Any = self.tls
         if tls is None:
             return []
@@ -104,8 +109,8 @@ class Connection(asyncio.Protocol):
         chain = tls._sslobj.get_unverified_chain() or []  # noqa: SLF001
         return [ssl.PEM_cert_to_DER_cert(certificate.public_bytes()) for certificate in chain]
 
-    async def hold(self, conversation: Conversation[T]) -> T:
-        """Carries a conversation out. Raises `PeerError` and what the conversation raises."""
+    async def run(self, conversation: Conversation[T]) -> T:
+        """Run a conversation and return its result. Raises `PeerError` and what it raises."""
         try:
             exchange = next(conversation)
             while True:
@@ -116,12 +121,12 @@ class Connection(asyncio.Protocol):
             return result
 
     async def start_tls(self, context: ssl.SSLContext, server_name: str) -> None:
-        """Behind the 220 to STARTTLS. Raises `TlsError`."""
+        """Negotiate TLS after the 220 to STARTTLS. Raises `TlsError`."""
         if self._replies or not self._reader.is_empty:
-            # RFC 3207 §6: what was said in clear before is nobody's word.
-            raise TlsError(Stage.STARTTLS, "the server spoke on in clear behind its 220")
+            # RFC 3207 §6: anyone on the network may have inserted it.
+            raise TlsError(Stage.STARTTLS, "the server sent plain text after its 220")
         loop = asyncio.get_running_loop()
-        seconds = self._patience.seconds(Stage.CONNECT)
+        seconds = self._timeouts.seconds(Stage.CONNECT)
         try:
             async with asyncio.timeout(seconds):
                 self._transport = await loop.start_tls(
@@ -137,8 +142,23 @@ class Connection(asyncio.Protocol):
         if self._transport is None:
             raise TlsError(Stage.STARTTLS, "connection closed")
 
+    async def send(self, pieces: AsyncIterable[bytes], stage: Stage) -> None:
+        """Send octets piece by piece; at most one piece and `MAX_UNSENT_OCTETS` are buffered.
+
+        The caller aborts the connection when this raises: `PeerError`, and what `pieces` raises.
+        """
+        if self._lost is None:
+            self._transport.set_write_buffer_limits(MAX_UNSENT_OCTETS)
+        async for piece in pieces:
+            if self._lost is None:
+                self._transport.write(piece)
+                if self._is_paused:
+                    await self._drain(stage)
+            if self._lost is not None:
+                raise PeerError(stage, self._lost)
+
     def abort(self) -> None:
-        """Closes without a word."""
+        """Close at once, without QUIT; unsent octets are discarded."""
         self._lost = self._lost or "closed here"
         if self._transport is not None:
             self._transport.abort()
@@ -154,11 +174,11 @@ class Connection(asyncio.Protocol):
         return replies
 
     async def _wait(self, count: int, stage: Stage) -> None:
-        seconds = self._patience.seconds(stage)
+        seconds = self._timeouts.seconds(stage)
         loop = asyncio.get_running_loop()
         self._wanted = count
         self._waiter = loop.create_future()
-        # A timer of our own: asyncio.timeout costs a tenth of a delivery.
+        # Not asyncio.timeout, which costs a tenth of a delivery.
         timer = loop.call_later(seconds, self._fail, f"no reply within {seconds:g} s")
         try:
             await self._waiter
@@ -167,6 +187,20 @@ class Connection(asyncio.Protocol):
             self._waiter = None
         if len(self._replies) < count:
             raise PeerError(stage, self._lost or "connection closed")
+
+    async def _drain(self, stage: Stage) -> None:
+        """Wait until few octets are buffered. The timeout restarts while some are being sent."""
+        loop, seconds = asyncio.get_running_loop(), self._timeouts.seconds(stage)
+        writable = self._writable = loop.create_future()
+        unsent = self._transport.get_write_buffer_size()
+        try:
+            while not writable.done():
+                await asyncio.wait([writable], timeout=seconds)
+                before, unsent = unsent, self._transport.get_write_buffer_size()
+                if unsent >= before and not writable.done():
+                    self._fail("the server does not take the content")
+        finally:
+            self._writable = None
 
     def _fail(self, reason: str) -> None:
         if self._lost is None:
@@ -177,6 +211,11 @@ class Connection(asyncio.Protocol):
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+        self._wake_writer()
+
+    def _wake_writer(self) -> None:
+        if self._writable is not None and not self._writable.done():
+            self._writable.set_result(None)
 
     # --- asyncio.Protocol -------------------------------------------------------------------
 
@@ -191,25 +230,32 @@ class Connection(asyncio.Protocol):
             return
         if self._waiter is not None and len(self._replies) >= self._wanted:
             self._wake()
-        elif self._waiter is None and len(self._replies) > _UNASKED:
-            self._fail("the server speaks without being asked")
+        elif self._waiter is None and len(self._replies) > _MAX_UNSOLICITED:
+            self._fail("the server sends replies without a command")
+
+    def pause_writing(self) -> None:
+        self._is_paused = True
+
+    def resume_writing(self) -> None:
+        self._is_paused = False
+        self._wake_writer()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._lost = self._lost or (f"connection lost: {exc}" if exc else "connection closed")
         self._wake()
 
 
-_UNASKED = 10
-# RFC 8305 §5: how long an address has before the next one is tried beside it.
-_HEAD_START_SECONDS = 0.5
+_MAX_UNSOLICITED = 10
+# RFC 8305 §5: the Connection Attempt Delay.
+_ATTEMPT_DELAY_SECONDS = 0.5
 
 
 async def first_to_connect(
     addresses: Sequence[str], connect: Callable[[str], Coroutine[Any, Any, Connection]]
 ) -> tuple[str, Connection]:
-    """Tries the addresses in order, each with a head start; the first that connects wins.
+    """Start connecting to the addresses in turn, half a second apart; return the first success.
 
-    Raises `PeerError`, the last one's.
+    Raises the last `PeerError` when all fail.
     """
     waiting = deque(addresses)
     running: dict[asyncio.Task[Connection], str] = {}
@@ -219,7 +265,7 @@ async def first_to_connect(
             if waiting:
                 address = waiting.popleft()
                 running[asyncio.create_task(connect(address))] = address
-            timeout = _HEAD_START_SECONDS if waiting else None
+            timeout = _ATTEMPT_DELAY_SECONDS if waiting else None
             done, _ = await asyncio.wait(
                 running, timeout=timeout, return_when=asyncio.FIRST_COMPLETED
             )
@@ -239,9 +285,15 @@ async def first_to_connect(
 
 
 def _close_late(task: asyncio.Task[Connection]) -> None:
-    """It connected when nobody needed it any more."""
+    """Close a connection that was established after another address had connected."""
     if not task.cancelled() and task.exception() is None:
         task.result().abort()
+
+
+def _connect_reason(error: OSError) -> str:
+    if isinstance(error, socket.gaierror):  # its numbers are not those of `errno`
+        return error.strerror or str(error)
+    return os.strerror(error.errno) if error.errno else str(error)
 
 
 def _tls_reason(error: ssl.SSLError) -> str:
