@@ -1,9 +1,9 @@
-# make demo    the whole way on this machine, told as it happens
+# make demo    receive a mail and bounce it on this machine, with each step printed
 # make serve   run it (SERVE_FLAGS="--outbound smtp://…")
-# make test    everything that must hold; make lint alone for the quick part
-# make bench   side by side with others; prints figures, judges nothing
+# make test    lint and all tests; make lint alone for the quick part
+# make bench   measurements; no pass or fail
 #
-# Needs python3 (3.11 or newer) and make; all else goes into .venv.
+# Needs python3 (3.11 or newer) and make; everything else is installed into .venv.
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -33,6 +33,7 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python tools/plain_words.py src docs README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md
 
 format: setup
 	$(BIN)/ruff format .

@@ -27,7 +27,7 @@ def check_written(file: Path, content: str) -> None:
 
 def test_the_coverage_page_lists_every_operation():
     rows = [
-        f"| {name} | {'built' if name in OPERATIONS else 'not yet: answers `InvalidAction`'} |"
+        f"| {name} | {'built' if name in OPERATIONS else 'not yet: returns `InvalidAction`'} |"
         for name in sorted(operation_names())
     ]
     content = (
