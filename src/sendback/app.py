@@ -51,9 +51,10 @@ from sendback.service.rules.control import ProcessingControl
 from sendback.service.rules.filters import Filters
 from sendback.service.rules.rounds import Rounds
 from sendback.service.rules.rule_sets import RuleSets
+from sendback.service.rules.run import ProcessingParts
 from sendback.service.rules.steps import Steps
 from sendback.service.rules.targets import BUCKET, FUNCTION, MAILBOX, TOPIC, Targets
-from sendback.service.rules.worker import ProcessingParts, ProcessingWorker
+from sendback.service.rules.worker import ProcessingWorker
 from sendback.smtp.server import SmtpServer, SmtpSettings
 from sendback.smtp.session import Limits
 from sendback.smtp.timeouts import TimeoutSettings

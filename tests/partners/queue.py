@@ -6,15 +6,28 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import Connection
+
 from sendback.ids import RandomIds
 from sendback.store.access.accounts import AddAccount
+from sendback.store.engine.errors import LeaseLostError
 from sendback.store.engine.store import Store, prepare_schema
-from sendback.store.outbox.queue import add_to_outbox
+from sendback.store.outbox.queue import RecordAttempt, add_to_outbox
 from sendback.store.outbox.rows import OutboxMessage
+from sendback.store.rules.processing import RecordProgress
 
 ACCOUNT = "000000000000"
 _CONTENT = b"From: mailer-daemon@example.com\r\nSubject: x\r\n\r\n" + (b"x" * 78 + b"\r\n") * 62
 _CHUNK = 1000
+
+
+def is_recorded(unit: RecordAttempt | RecordProgress, connection: Connection) -> bool:
+    """Run the unit; return False when its lease was lost."""
+    try:
+        unit(connection)
+    except LeaseLostError:
+        return False
+    return True
 
 
 def a_bounce(message_id: str, recipient: str, now: datetime, **changes: Any) -> OutboxMessage:

@@ -641,7 +641,7 @@ def test_what_a_function_counts_as_that_cannot_be_called(ruled, clock, failure, 
 def test_a_step_that_never_ends_is_a_failure_of_its_partner(ruled, monkeypatch):
     import asyncio
 
-    monkeypatch.setattr("sendback.service.rules.worker._STEP_SECONDS", 0.1)
+    monkeypatch.setattr("sendback.service.rules.run._STEP_SECONDS", 0.1)
     server = ruled(([], [CALL, BOUNCE]))
     steps = server.app.steps
     take = steps.take

@@ -50,7 +50,7 @@ from sendback.store.rules.processing_control import (
     RetryProcessing,
 )
 from tests.conftest import NOW
-from tests.partners.queue import ACCOUNT, a_bounce
+from tests.partners.queue import ACCOUNT, a_bounce, is_recorded
 
 LEASE = timedelta(seconds=30)
 STEP = timedelta(seconds=10)
@@ -102,7 +102,7 @@ class ProcessingQueue:
     def record(self, lease, due_at, *, done=False):
         state = ProcessingState.DONE if done else ProcessingState.QUEUED
         unit = RecordProgress(lease, OWNER, (), (), None, state, due_at, keep=False)
-        return unit(self.connection)
+        return is_recorded(unit, self.connection)
 
     def show(self, name):
         found = FindProcessing(ACCOUNT, name)(self.connection)[0]
@@ -154,7 +154,7 @@ class OutboxQueue:
     def record(self, lease, due_at, *, done=False):
         state = OutboxState.DELIVERED if done else OutboxState.QUEUED
         attempt = Attempt(NOW, 1, Outcome.TEMPORARY, "peer", None, "words")
-        return RecordAttempt(lease, attempt, state, due_at)(self.connection)
+        return is_recorded(RecordAttempt(lease, attempt, state, due_at), self.connection)
 
     def show(self, name):
         found = FindOutboxMessage(ACCOUNT, name)(self.connection)[0]

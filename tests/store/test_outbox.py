@@ -29,7 +29,7 @@ from sendback.store.outbox.queue import (
 )
 from sendback.store.outbox.rows import IS_TRUSTED, Attempt, OutboxState, Outcome
 from tests.conftest import NOW
-from tests.partners.queue import ACCOUNT, a_bounce
+from tests.partners.queue import ACCOUNT, a_bounce, is_recorded
 
 LEASE = timedelta(seconds=30)
 
@@ -68,7 +68,7 @@ def ids(leases):
 def record(connection, lease, state, due_at=NOW, block=None):
     outcome = Outcome.DELIVERED if state is OutboxState.DELIVERED else Outcome.TEMPORARY
     attempt = Attempt(NOW, 1, outcome, "peer", None, "words")
-    return RecordAttempt(lease, attempt, state, due_at, block)(connection)
+    return is_recorded(RecordAttempt(lease, attempt, state, due_at, block), connection)
 
 
 def test_room_is_for_each_domain(connection):

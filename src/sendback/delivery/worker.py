@@ -17,7 +17,7 @@ from sendback.delivery.transports import Fault, Result, Transport
 from sendback.delivery.windows import Windows
 from sendback.service.queues.retry import Backoff
 from sendback.service.queues.worker import LeaseWorker
-from sendback.store.engine.errors import StoreUnavailableError
+from sendback.store.engine.errors import LeaseLostError, StoreUnavailableError
 from sendback.store.engine.leasing import MOST_TRIES, Term
 from sendback.store.engine.store import Store
 from sendback.store.engine.transactions import Unit
@@ -229,7 +229,9 @@ class OutboxDelivery:
         if is_broken and (lease.tries >= MOST_TRIES or state is OutboxState.EXPIRED):
             state = OutboxState.HELD
         record = RecordAttempt(lease, attempt, state, due_at, block, is_suspect=is_broken)
-        if not await self._write_down(record):
+        try:
+            await self._write_down(record)
+        except LeaseLostError:
             log.warning("the lease of %s had passed to another worker", message.message_id)
         log.info("%s to %s: %s, %s", message.message_id, message.recipient, state, result.reply)
 
@@ -243,11 +245,12 @@ class OutboxDelivery:
             message.attempts + 1, now, message.expires_at, self._jitter()
         )
 
-    async def _write_down(self, record: RecordAttempt) -> bool:
+    async def _write_down(self, record: RecordAttempt) -> None:
         """Retry while the lease is renewed: the server's reply must not be lost."""
         while True:
             try:
-                return await self._store.write(record)
+                await self._store.write(record)
+                return
             except StoreUnavailableError:
                 if self._stopping:
                     raise

@@ -35,8 +35,8 @@ from sendback.receipt.plan import (
 from sendback.receipt.verdicts import Verdict
 from sendback.service.rules.content import Content, MailToCheck
 from sendback.service.rules.ports import UnknownTargetError
+from sendback.service.rules.run import MailAuthenticator
 from sendback.service.rules.targets import Targets, target_of
-from sendback.service.rules.worker import MailAuthenticator
 from sendback.store.engine.store import Store
 from sendback.store.identities.identities import IsVerified
 from sendback.store.rules.filters import ListFilters

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, bindparam, case, delete, func, insert, select
 
 from sendback.clock import from_milliseconds, to_milliseconds
 from sendback.store.engine.column_types import without_nul
+from sendback.store.engine.errors import LeaseLostError, RefusedError
 from sendback.store.engine.leasing import DIED, Claim, Term, read_rows
 from sendback.store.engine.sweeping import Budget, SweepStep, Swept, behind, in_order
 from sendback.store.engine.tables import attempts, outbox, outbox_contents
@@ -212,11 +213,11 @@ class PutBack(BatchUnit[None]):
 
 
 @dataclass(frozen=True, slots=True)
-class RecordAttempt(BatchUnit[bool]):
-    """Writes an attempt down and moves the row on. Answers False when the lease had passed.
+class RecordAttempt(BatchUnit[None]):
+    """Record a delivery attempt and change the row's state. Raises `LeaseLostError`.
 
-    With `block`, its destination has failed; without, one that had failed answers again. An attempt
-    that ended in an error of this program is no result: the row stays `is_suspect`.
+    With `block` the destination has failed; without it a failed destination has recovered. An
+    attempt that ended in an internal error is no result: the row stays `is_suspect`.
     """
 
     lease: Lease
@@ -227,14 +228,19 @@ class RecordAttempt(BatchUnit[bool]):
     is_suspect: bool = False
 
     @classmethod
-    def run_together(cls, connection: Connection, units: Sequence[Self]) -> Sequence[bool]:
+    def run_together(
+        cls, connection: Connection, units: Sequence[Self]
+    ) -> Sequence[RefusedError | None]:
         held = _still_held(connection, [unit.lease for unit in units])
         written = [unit for unit, is_held in zip(units, held, strict=True) if is_held]
         if written:
             connection.execute(_MARK, [unit._mark() for unit in written])  # noqa: SLF001
             connection.execute(insert(attempts), [unit._row() for unit in written])  # noqa: SLF001
         _judge_destinations(connection, written)
-        return held
+        return [
+            None if is_held else LeaseLostError(unit.lease.message.message_id)
+            for unit, is_held in zip(units, held, strict=True)
+        ]
 
     @property
     def domain(self) -> str:

@@ -24,6 +24,7 @@ from sendback.clock import from_milliseconds, to_milliseconds
 from sendback.receipt.model import Disposition
 from sendback.receipt.plan import StepOutcome
 from sendback.store.engine.column_types import without_nul
+from sendback.store.engine.errors import LeaseLostError, RefusedError
 from sendback.store.engine.leasing import DIED, QUEUED, Claim, LeaseQueue, Term, read_rows
 from sendback.store.engine.sweeping import Budget, SweepStep, Swept, behind, in_order
 from sendback.store.engine.tables import processing, steps
@@ -215,8 +216,8 @@ class FailProcessing:
 
 
 @dataclass(frozen=True, slots=True)
-class RecordProgress(BatchUnit[bool]):
-    """Write steps down, with the bounces that they sent. Return False if the lease had passed.
+class RecordProgress(BatchUnit[None]):
+    """Record steps with the bounces that they send. Raises `LeaseLostError`: nothing is recorded.
 
     `keep`: the worker goes on, its lease ending at `due_at`; else the row is given back, due then.
     `tries` is the row's number from now on; `reason` says why it is held.
@@ -234,7 +235,9 @@ class RecordProgress(BatchUnit[bool]):
     reason: str | None = None
 
     @classmethod
-    def run_together(cls, connection: Connection, units: Sequence[Self]) -> Sequence[bool]:
+    def run_together(
+        cls, connection: Connection, units: Sequence[Self]
+    ) -> Sequence[RefusedError | None]:
         marked = [unit._mark(connection) for unit in units]  # noqa: SLF001 - its own class
         written = [unit for unit, ok in zip(units, marked, strict=True) if ok]
         add_to_outbox(connection, [bounce for unit in written for bounce in unit.bounces])
@@ -249,7 +252,10 @@ class RecordProgress(BatchUnit[bool]):
                 where = {"key": key, "rule_at": step.rule_number, "action_at": step.action_number}
                 row = _step_to_row(key, step)
                 connection.execute(update(steps).where(*_KEY).values(row), where)
-        return marked
+        return [
+            None if ok else LeaseLostError(unit.lease.processing.processing_id)
+            for unit, ok in zip(units, marked, strict=True)
+        ]
 
     def _mark(self, connection: Connection) -> bool:
         values = {
