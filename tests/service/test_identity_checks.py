@@ -6,7 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sendback.service.identities.dns_checks import PATIENCE, Answer, Observation, judged
+from sendback.service.identities.dns_status import (
+    VERIFICATION_PERIOD,
+    Observation,
+    Presence,
+    updated,
+)
 from sendback.store.identities.checks import CheckKind, IdentityCheck
 from sendback.store.identities.identities import VerificationStatus
 from tests.partners.dns_server import DnsServer
@@ -15,9 +20,9 @@ NOW = datetime(2026, 3, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 S = VerificationStatus
 FOUND, ABSENT, UNKNOWN = (
-    Observation(Answer.FOUND),
-    Observation(Answer.ABSENT, "gone"),
-    Observation(Answer.UNKNOWN, "no answer"),
+    Observation(Presence.FOUND),
+    Observation(Presence.ABSENT, "gone"),
+    Observation(Presence.UNKNOWN, "no answer"),
 )
 
 
@@ -54,7 +59,7 @@ def check(kind=CheckKind.DKIM, status=S.PENDING, **more):
 def test_the_life_of_a_check(kind, status, away, seen, after, expected, due):
     since = NOW + away * HOUR if away else None
     before = check(CheckKind(kind), status, away_since=since)
-    result = judged(before, seen, NOW + after)
+    result = updated(before, seen, NOW + after)
     assert result.status is expected
     assert result.due_at == (NOW + after + due if due is not None else None)
     assert (result.checked_at, result.reason) == (NOW + after, seen.reason)
@@ -69,12 +74,12 @@ def test_what_was_found_is_good_for_three_days_after_it_was_seen_last(observatio
         if found.due_at is None:
             break
         now += hours * HOUR
-        found = judged(found, seen, now)
+        found = updated(found, seen, now)
         if seen is FOUND:
             last = now
         if found.status is S.FAILED:
-            assert now - (last or NOW) >= PATIENCE
-        if last is not None and now - last < PATIENCE:
+            assert now - (last or NOW) >= VERIFICATION_PERIOD
+        if last is not None and now - last < VERIFICATION_PERIOD:
             assert found.status in {S.SUCCESS, S.TEMPORARY_FAILURE}
 
 
