@@ -335,7 +335,7 @@ def test_a_sender_with_odd_dots_gets_its_bounce(running):
     server.ses().verify_domain_identity(Domain="example.com")
     server.send_bounce(sender="taro..yamada@docomo.example")
     (bounce,) = server.outbox()
-    assert bounce.recipient == "taro..yamada@docomo.example"
+    assert str(bounce.recipient) == "taro..yamada@docomo.example"
     assert bounce.domain == "docomo.example"
     header = header_section(bounce.content)
     assert field_values(header, "To") == [b'"taro..yamada"@docomo.example']

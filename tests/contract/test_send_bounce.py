@@ -44,7 +44,7 @@ def composed(server, answer):
 def test_a_bounce_is_sent_to_the_reverse_path(server):
     answer = send(server, server.send_mail())
     queued = server.bounce(answer["MessageId"])
-    assert (queued.state, queued.recipient) == ("captured", "ann@sender.example")
+    assert (queued.state, str(queued.recipient)) == ("captured", "ann@sender.example")
     dsn = parse(queued.content)
     assert dsn.header_value("Message-ID") == f"<{answer['MessageId']}@mx.example.com>"
     assert dsn.header_value("From") == SENDER

@@ -37,7 +37,7 @@ def proving(running):
 
 
 def mails(server):
-    return [mail.recipient for mail in server.outbox()]
+    return [str(mail.recipient) for mail in server.outbox()]
 
 
 def refused(ses, address):

@@ -125,7 +125,7 @@ def test_sending(ses, server):
     assert "ann@other.example" in ses.list_identities()["Identities"]
     (sent,) = server.outbox()
     assert sent.message_id == found["MessageId"]
-    assert sent.recipient == "ann@other.example"
+    assert str(sent.recipient) == "ann@other.example"
     assert sent.content.isascii()
     mail = message_from_bytes(sent.content, policy=policy.default)
     assert (mail["From"], mail["To"]) == ("Team <team@example.com>", "ann@other.example")

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from sendback.ids import RandomIds
+from sendback.mail.address import parse_address
 from sendback.store.access.accounts import AddAccount
 from sendback.store.engine.errors import LeaseLostError
 from sendback.store.engine.store import Store, prepare_schema
@@ -40,7 +41,9 @@ def a_bounce(message_id: str, recipient: str, now: datetime, **changes: Any) -> 
         "expires_at": now + timedelta(days=5),
         **changes,
     }
-    return OutboxMessage(message_id=message_id, recipient=recipient, **values)
+    return OutboxMessage(
+        message_id=message_id, recipient=parse_address(recipient, any_dots=True), **values
+    )
 
 
 def fill(data_dir: Path, recipients: Sequence[str], sender: str | None = None) -> None:

@@ -317,7 +317,7 @@ def _row(message: "OutboxMessage") -> dict[str, Any]:
         "original_message_id": message.original_message_id,
         "created_at": message.created_at,
         "sender": message.sender,
-        "recipient": message.recipient,
+        "recipient": str(message.recipient),
         "state": message.state.value,
         "attempts": message.attempts,
         "due_at": message.due_at if message.state == "queued" else None,

@@ -12,7 +12,7 @@ from typing import Any
 from sendback.delivery.dane import DaneError, check_chain
 from sendback.delivery.routes import Location
 from sendback.errors import SendbackError
-from sendback.mail.address import AddressError, parse_address
+from sendback.mail.address import Address
 from sendback.smtp_client.connection import (
     Connection,
     PeerError,
@@ -216,12 +216,8 @@ def _check_certificate(connection: Connection, location: Location) -> None:
             raise TlsError(Stage.STARTTLS, f"DANE: {error}") from error
 
 
-def _recipient(text: str) -> tuple[str, bool]:
+def _recipient(address: Address) -> tuple[str, bool]:
     """Return the recipient as RCPT has it, and whether it requires SMTPUTF8."""
-    try:
-        address = parse_address(text, any_dots=True)
-    except AddressError:
-        return text, False
     if address.needs_smtputf8:
         return str(address), True
     return address.with_ascii_domain, False

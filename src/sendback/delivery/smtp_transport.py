@@ -23,7 +23,6 @@ from sendback.delivery.sessions import (
     open_session,
 )
 from sendback.delivery.transports import Fault, Result
-from sendback.mail.address import AddressError, parse_address
 from sendback.mail.printable import printable
 from sendback.smtp_client.conversation import Stage, StageReply
 from sendback.store.outbox.rows import OutboxMessage, Outcome
@@ -85,11 +84,7 @@ class SmtpTransport:
 
     async def deliver(self, message: OutboxMessage) -> Result:
         try:
-            domain = parse_address(message.recipient, any_dots=True).ascii_domain
-        except AddressError as error:
-            return Result(Outcome.PERMANENT, "none", f"5.1.3 {error}")
-        try:
-            route = await self._router.route(domain)
+            route = await self._router.route(message.domain)
         except UnroutableError as error:
             return _visible(_unroutable(error, "none"))
         result = _visible(await self._along(route, await self._sign(message)))

@@ -135,7 +135,7 @@ class BounceComposer:
             message_id=bounce_id,
             account_id=message.account_id,
             original_message_id=message.message_id,
-            recipient=str(to),
+            recipient=to,
             content=content,
             fallback=fallback,
             created_at=now,

@@ -106,7 +106,7 @@ class VerificationMails:
             message_id=message_id,
             account_id=account_id,
             original_message_id="",
-            recipient=to.with_ascii_domain,
+            recipient=to,
             content=message.as_bytes(),
             created_at=now,
             expires_at=now + self._settings.give_up_after,

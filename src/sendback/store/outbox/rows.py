@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, select
 
 from sendback.clock import from_milliseconds, to_milliseconds
-from sendback.mail.address import AddressError, parse_address
+from sendback.mail.address import Address, parse_address
 from sendback.store.engine.leasing import LeaseQueue
 from sendback.store.engine.tables import outbox, outbox_contents
 
@@ -28,17 +28,17 @@ class OutboxState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class OutboxMessage:
-    """A bounce on its way, or at its end. `due_at` is when it is tried next.
+    """A bounce or a verification mail, in any state. `due_at` is when it is tried next.
 
     `fallback` is the same bounce for a peer that does not take 8-bit content, where it differs.
-    `domain` is the recipient's in canonical form: the store fills it in. `sender` is the address
-    in `From:`, and `sender_account_id` whose identity that is, where it is another account's.
+    `sender` is the address in `From:`; `sender_account_id` is the account of that identity if it is
+    another one.
     """
 
     message_id: str
     account_id: str
     original_message_id: str
-    recipient: str
+    recipient: Address
     content: bytes
     created_at: datetime
     expires_at: datetime
@@ -47,9 +47,13 @@ class OutboxMessage:
     attempts: int = 0
     last_reply: str | None = None
     fallback: bytes | None = None
-    domain: str = ""
     sender: str | None = None
     sender_account_id: str | None = None
+
+    @property
+    def domain(self) -> str:
+        """The name of its destination: the recipient's domain in A-labels and lower case."""
+        return self.recipient.ascii_domain
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,28 +106,20 @@ WHOLE = select(outbox, outbox_contents.c.content, outbox_contents.c.fallback).jo
 )
 
 
-def destination_of(recipient: str) -> str:
-    """The recipient's domain in canonical form; empty when it is no address."""
-    try:
-        return parse_address(recipient, any_dots=True).ascii_domain
-    except AddressError:
-        return ""
-
-
 def to_row(message: OutboxMessage) -> dict[str, object]:
     """For `outbox`."""
     return {
         "message_id": message.message_id,
         "account_id": message.account_id,
         "original_message_id": message.original_message_id,
-        "recipient": message.recipient,
+        "recipient": str(message.recipient),
         "created_at": to_milliseconds(message.created_at),
         "expires_at": to_milliseconds(message.expires_at),
         "state": message.state.value,
         "due_at": to_milliseconds(message.due_at or message.created_at),
         "lease_token": 0,
         "attempts": 0,
-        "domain": destination_of(message.recipient),
+        "domain": message.domain,
         "sender": message.sender,
         "sender_account_id": message.sender_account_id,
     }
@@ -145,12 +141,12 @@ def find_whole(connection: Connection, message_ids: Collection[str]) -> dict[str
 
 
 def from_row(row: Any) -> OutboxMessage:
-    """Of a row with its contents."""
+    """Return the message of a row with its contents. Raise `AddressError`, `ValueError`."""
     return OutboxMessage(
         message_id=row.message_id,
         account_id=row.account_id,
         original_message_id=row.original_message_id,
-        recipient=row.recipient,
+        recipient=parse_address(row.recipient, any_dots=True),
         content=row.content,
         created_at=from_milliseconds(row.created_at),
         expires_at=from_milliseconds(row.expires_at),
@@ -159,7 +155,6 @@ def from_row(row: Any) -> OutboxMessage:
         attempts=row.attempts,
         last_reply=row.last_reply,
         fallback=row.fallback,
-        domain=row.domain,
         sender=row.sender,
         sender_account_id=row.sender_account_id,
     )
