@@ -15,6 +15,29 @@ ROOT = Path(__file__).parents[2]
     [
         ("mail/dates.py", "import sendback.store.engine.errors", "Floors only look down"),
         ("store/engine/errors.py", "import sendback.net.networks", "Floors only look down"),
+        ("crypto/sealing.py", "import sendback.service.paging", "Floors only look down"),
+        (
+            "service/bouncing/requests.py",
+            "import sendback.service.rules.steps",
+            "The order within the service",
+        ),
+        (
+            "service/queues/retry.py",
+            "import sendback.service.receiving.spool",
+            "The order within the service",
+        ),
+        (
+            "store/access/users.py",
+            "import sendback.store.outbox.rows",
+            "The order within the store",
+        ),
+        (
+            "smtp_client/replies.py",
+            "import asyncio",
+            "The SMTP client's conversations do no I/O",
+        ),
+        ("doctor/findings.py", "import sendback.doctor.checks", "The order within the doctor"),
+        ("service/access/caller.py", "import sqlalchemy", "Only the store speaks to databases"),
         ("config/types.py", "import sendback.config.settings", "The order within the settings"),
         ("dsn/parse.py", "import socket", "Floor 1 does no I/O"),
         ("receipt/plan.py", "import socket", "Floor 1 does no I/O"),
