@@ -1,9 +1,9 @@
 """MTA-STS (RFC 8461): domains that require verified TLS, and the servers that they allow.
 
 A domain has a record `_mta-sts.DOMAIN` with an ID, and a policy at an HTTPS address of its own. A
-policy is kept as long as it says, in the store, so that nobody who can forge DNS for a moment can
-make us forget it (§5.1): a record that is gone, or a policy that cannot be fetched, changes nothing
-until then.
+policy is cached in the store for its own lifetime, so that an attacker who can forge DNS for a
+moment cannot remove it (§5.1): until then a missing record, or a policy that cannot be fetched,
+changes nothing.
 """
 
 import logging
@@ -63,7 +63,7 @@ class StsPolicy:
 
 
 def policy_id(texts: list[bytes]) -> str | None:
-    """Of the TXT records at `_mta-sts.DOMAIN`; None unless exactly one is of the kind (§3.1)."""
+    """Return the ID in the TXT records at `_mta-sts.DOMAIN`; None unless one is valid (§3.1)."""
     found = [text for text in texts if re.match(rb"v=STSv1\s*(;|$)", text)]
     if len(found) != 1:
         return None
@@ -79,7 +79,7 @@ def parse_policy(text: str) -> StsPolicy:
 
     Raises `StsPolicyError`.
     """
-    if "\0" in text:  # no column of text in PostgreSQL can hold it
+    if "\0" in text:  # PostgreSQL text cannot contain it
         raise StsPolicyError("it has a NUL")
     pairs = [
         (name.strip(), value.strip())
@@ -102,7 +102,7 @@ def parse_policy(text: str) -> StsPolicy:
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """A domain's policy, if it has one; not `is_known`: DNS did not answer, so perhaps another."""
+    """A domain's policy, if any; not `is_known`: DNS failed, so there may be another."""
 
     policy: StsPolicy | None
     is_known: bool = True
@@ -169,7 +169,7 @@ class StsPolicies:
         return _Found(policy)
 
     async def _fetch(self, domain: str) -> str:
-        """By HTTPS (RFC 8461 §3.3). Raises `StsPolicyError`."""
+        """Fetch the policy by HTTPS (RFC 8461 §3.3). Raises `StsPolicyError`."""
         url = f"https://mta-sts.{domain}{self._port}/.well-known/mta-sts.txt"
         try:
             answer = await self._connector.get(url, _FETCH_SECONDS)
@@ -193,5 +193,5 @@ class StsPolicies:
 
 
 def _is_old(kept: KeptStsPolicy, now: datetime) -> bool:
-    """RFC 8461 §5.1: fetched again well before it ends, or it could be made to end."""
+    """RFC 8461 §5.1: refresh well before the end, or an attacker could let it expire."""
     return now - kept.fetched_at > min(_REFRESHED, (kept.expires_at - kept.fetched_at) / 2)

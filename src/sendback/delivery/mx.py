@@ -1,9 +1,9 @@
 """The router by DNS: a domain's mail servers (RFC 5321 §5) and their TLS policies.
 
-What DNS says for certain is final: no such domain (5.1.2), a null MX (RFC 7505: 5.1.10), servers
-without an address (5.4.4), a loop back to us (5.4.6). A failed lookup is temporary.
+A certain result of DNS is permanent: no such domain (5.1.2), a null MX (RFC 7505: 5.1.10), servers
+without an address (5.4.4), a loop to this server (5.4.6). A failed lookup is temporary.
 DNS may be hostile: addresses inside this network are refused (setting `private_targets`), and of a
-long list of servers the first are used. A list that was cut is never why a failure is final.
+long list of servers the first are used. A list that was cut never makes a failure permanent.
 """
 
 import ipaddress
@@ -24,16 +24,16 @@ from sendback.net.dns_answers import DnsAnswer, DnsFailedError
 from sendback.net.networks import PrivateAddressError, permitted
 
 _MAX_SERVERS = 20
-_MAX_NAMES = 200  # whose form is looked at: a DNS message has room for thousands
+_MAX_NAMES = 200  # that are parsed: a DNS message can contain thousands
 _MAX_ADDRESSES = 8
 
 
 @dataclass(frozen=True, slots=True)
 class MxSettings:
-    """Of the operator: the port, this server's names, whether private addresses are allowed.
+    """The operator's settings: port, own names, whether private addresses are allowed.
 
-    `tls` says which domains need `encrypted` or `verified` TLS: by name, `.name` for those below
-    it, `*` for all others.
+    `tls` has the domains that require `encrypted` or `verified` TLS: by name, `.name` for its
+    subdomains, `*` for all others.
     """
 
     port: int
@@ -51,7 +51,7 @@ class MxSettings:
 
 @dataclass(frozen=True, slots=True)
 class MxRoute(Route):
-    """A route with what its domain asks for: MTA-STS; `is_secure`: DNSSEC proves the servers."""
+    """A route with its domain's MTA-STS policy; `is_secure`: DNSSEC authenticates the servers."""
 
     sts: StsPolicy | None = None
     is_secure: bool = False
@@ -59,7 +59,7 @@ class MxRoute(Route):
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """A host's addresses; its names, if DNSSEC proves them: what it is an alias of comes first."""
+    """A host's addresses, and its names if DNSSEC authenticates them, the canonical name first."""
 
     addresses: tuple[str, ...]
     names: tuple[str, ...] = ()
@@ -67,7 +67,7 @@ class _Found:
 
 @dataclass(frozen=True, slots=True)
 class _Tlsa:
-    """The TLSA records of a name that can be used, perhaps none of those there are."""
+    """The usable TLSA records of a name, perhaps none of those that exist."""
 
     name: str
     records: tuple[TlsaRecord, ...]
@@ -142,10 +142,10 @@ class MxRouter:
         return found[:_MAX_SERVERS], is_cut
 
     async def _addresses(self, host: str) -> _Found:
-        """Both kinds in turn, IPv6 first.
+        """Return A and AAAA records alternately, IPv6 first.
 
-        When one kind cannot be found out, the other one will do, and is as secure as it is: or
-        whoever can drop a question could turn DANE off.
+        When the lookup of one kind fails, the other one is used with its DNSSEC state: otherwise an
+        attacker who drops a query could disable DANE.
         """
         if _is_address(host):
             return _Found(self._permitted(host, [host]))
@@ -171,7 +171,7 @@ class MxRouter:
     # --- TLS --------------------------------------------------------------------------------
 
     async def _tls(self, route: MxRoute, hop: Hop, names: Sequence[str]) -> TlsPolicy:
-        """Return the policy: DANE if there is any (RFC 8461 §2), else the strictest."""
+        """Return the policy: DANE if there is one (RFC 8461 §2), else the strictest."""
         found = await self._tlsa(hop.port, names)
         if found is not None and found.records:
             return _dane(route, found)
@@ -187,9 +187,9 @@ class MxRouter:
         return opportunistic() if found is None and wanted == "opportunistic" else encrypted()
 
     async def _tlsa(self, port: int, names: Sequence[str]) -> _Tlsa | None:
-        """At the first of the names that has any; None where none has.
+        """Return the TLSA records of the first name that has any, or None.
 
-        RFC 7672 §2.2: what cannot be found out stops delivery, or it would be no help.
+        RFC 7672 §2.2: a failed lookup stops delivery, or an attacker could disable DANE.
         """
         for name in names:
             answer = await self._ask(f"_{port}._tcp.{name}", "TLSA")
@@ -209,20 +209,20 @@ def _dns_failed(error: DnsFailedError) -> UnroutableError:
 
 
 def _dane(route: MxRoute, found: _Tlsa) -> TlsPolicy:
-    """Only an authority's certificates are looked at for names: else sessions can be shared."""
+    """Names are compared only for certificates of an authority: else sessions can be shared."""
     checks = any(record.checks_names for record in found.records)
     names = dict.fromkeys((found.name, route.domain)) if checks else ()
     return dane(found.records, found.name, tuple(names))
 
 
 def _literal(domain: str) -> str:
-    """The address in `[192.0.2.1]` or `[IPv6:2001:db8::1]` (RFC 5321 §4.1.3)."""
+    """Return the address in `[192.0.2.1]` or `[IPv6:2001:db8::1]` (RFC 5321 §4.1.3)."""
     inner = domain[1:-1]
     return inner[5:] if inner.lower().startswith("ipv6:") else inner
 
 
 def _is_host_name(text: str) -> bool:
-    """DNS lets a name have any octets; a server's has letters, digits, and hyphens."""
+    """Return whether a name has only letters, digits and hyphens; DNS permits any octets."""
     try:
         return bool(text) and parse_domain(text) == text.lower()
     except AddressError:

@@ -31,11 +31,11 @@ Sign = Callable[[OutboxMessage], Awaitable[OutboxMessage]]
 
 # After this idle time a session is closed: peers limit open sessions.
 _IDLE_SECONDS = 5.0
-# Of the connections, one in so many may be kept while nobody uses it.
+# One in so many of the connections may be kept idle.
 _SHARE_OF_IDLE = 4
 _REPLY_LENGTH = 1000
 _PEER_LENGTH = 300
-# Of one domain that are connected to in one attempt.
+# Hosts of one domain that are connected to in one attempt.
 _MAX_HOPS = 10
 
 
@@ -43,7 +43,7 @@ _MAX_HOPS = 10
 class Limits:
     """Connections at most in all, to one host, and for one domain (None: no limit of its own).
 
-    `dead_for` is how long a host that failed is left alone while there is another.
+    `dead_for` is how long a failed host is not tried while there is another.
     """
 
     connections: int
@@ -54,7 +54,7 @@ class Limits:
 
 @dataclass
 class _Pool:
-    """The sessions with one host that nobody uses, the most recent last; how many more may be."""
+    """The idle sessions with one host, the most recent last, and its free connection slots."""
 
     places: asyncio.Semaphore
     idle: deque[Session] = field(default_factory=deque)
@@ -105,7 +105,7 @@ class SmtpTransport:
     # --- attempts ---------------------------------------------------------------------------
 
     async def _along(self, route: Route, message: OutboxMessage) -> Result:
-        """Try the hops in their order. Those without an address cost a look-up and no attempt."""
+        """Try the hops in order. A hop without an address does not count as an attempt."""
         failures: list[Result] = []
         hops = iter(route.hops)
         tried = 0
@@ -117,7 +117,7 @@ class SmtpTransport:
             tried += found.outcome is not Outcome.PERMANENT
         if not failures:
             return Result(Outcome.TEMPORARY, "none", "4.4.4 there is no server to try")
-        # A host that is there and fails says more than one that is not there.
+        # The failure of a host that exists is more useful than that of one that does not.
         main = next((f for f in reversed(failures) if f.outcome is Outcome.TEMPORARY), failures[-1])
         whole = replace(main, reply=_of_all(main, failures))
         is_cut = route.is_cut or next(hops, None) is not None
@@ -148,7 +148,7 @@ class SmtpTransport:
             try:
                 return await self._send(pool, session, message)
             except HostFailedError as error:
-                if error.stage is Stage.CONTENT:  # it may have been taken: RFC 5321 §4.5.3.2.6
+                if error.stage is Stage.CONTENT:  # it may have been accepted: RFC 5321 §4.5.3.2.6
                     return _failed(location, error, session.tls)
                 # The idle session was probably closed by the server: try a new one.
         return None
@@ -249,13 +249,13 @@ class SmtpTransport:
 
 
 def _visible(result: Result) -> Result:
-    """Return the result with what DNS, TLS and the peer said as visible characters, cut."""
+    """Return the result with texts of DNS, TLS and the peer made printable and cut."""
     reply = printable(result.reply, _REPLY_LENGTH)
     return replace(result, reply=reply, peer=printable(result.peer, _PEER_LENGTH))
 
 
 def _not_final(result: Result) -> Result:
-    """None of the servers that were looked at has an address, and there are more."""
+    """Return a temporary result: no server tried has an address, but there are more."""
     reply = f"4.4.4 of the domain's many servers the first have no address: {result.reply}"
     return replace(result, outcome=Outcome.TEMPORARY, reply=reply, fault=Fault.DOMAIN)
 
@@ -273,14 +273,14 @@ def _outcome(answer: StageReply) -> Outcome:
 
 
 def _unroutable(error: UnroutableError, peer: str) -> Result:
-    """What DNS says for ever is about each message; what it says for now holds for all of them."""
+    """A permanent DNS result concerns the message; a temporary one the whole domain."""
     if error.is_permanent:
         return Result(Outcome.PERMANENT, peer, str(error))
     return Result(Outcome.TEMPORARY, peer, str(error), fault=Fault.DOMAIN)
 
 
 def _failed(location: Location, error: HostFailedError, tls: str | None) -> Result:
-    """Temporary: another host, another day; a wrong password waits for the operator, too."""
+    """Return a temporary result, also for a wrong password: the operator can correct it."""
     settled = error.stage is Stage.CONTENT
     return Result(
         Outcome.TEMPORARY,

@@ -1,8 +1,8 @@
 """TLS policies: which TLS a delivery requires, and the source of that requirement.
 
-From the weakest: opportunistic (RFC 7435: any certificate will do, and clear text too), encrypted
-(any certificate), verified (a certificate that an authority vouches for, with the server's name):
-by a setting or by MTA-STS (RFC 8461), and DANE (RFC 7672), where DNS itself names the certificate.
+From the weakest: opportunistic (RFC 7435: any certificate, or plain text), encrypted (any
+certificate), verified (a certificate of a trusted authority for the server's name) by a setting or
+by MTA-STS (RFC 8461), and DANE (RFC 7672), where DNS has the certificate.
 """
 
 import ssl

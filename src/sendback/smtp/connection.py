@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from sendback.smtp.server import SmtpServer
 
 _HANDSHAKE_SECONDS = 30.0  # or the timeout for a command, if that is less
-# The register of connections is told of activity at intervals of this.
+# Interval at which the register of connections is informed of activity.
 _ACTIVE_SECONDS = 1.0
 # Recipients are looked up in the store. A client that guesses addresses is delayed from this many
 # unknown ones on.

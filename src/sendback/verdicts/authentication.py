@@ -1,4 +1,4 @@
-"""DMARC by `receipt.dmarc`. Synchronous: it waits for DNS."""
+"""DMARC by `receipt.dmarc`. Synchronous: it blocks on DNS."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -26,7 +26,7 @@ MAX_LABEL, MAX_NAME = 63, 253  # octets, RFC 1035 §2.3.4
 def check_dmarc(
     header: bytes, spf_result: SpfResult, dkim_results: tuple[DkimResult, ...], budget: Budget
 ) -> DmarcResult:
-    """RFC 7489 §6.6. A From that names nobody must not do better than one that fails (§6.6.1)."""
+    """RFC 7489 §6.6. A From without an author does no better than one that fails (§6.6.1)."""
     authors = read_authors(header)
     if not authors.has_field:
         return DmarcResult("none")
@@ -43,7 +43,7 @@ def check_dmarc(
 
 
 def _policies(domains: Sequence[str], budget: Budget) -> set[str]:
-    """What the owners of these domains ask for, as far as it can be found out."""
+    """Return the published policies of these domains, as far as they can be looked up."""
     found: set[str] = set()
     for domain in domains[:MAX_AUTHORS]:
         with suppress(DnsFailedError):
@@ -63,7 +63,7 @@ def _record(domain: str, budget: Budget) -> tuple[DmarcRecord | None, bool]:
 
 
 def _texts(domain: str, budget: Budget) -> list[str]:
-    """A name that DNS cannot hold has no records."""
+    """Return the TXT records; none for a name that is not valid in DNS."""
     name = f"_dmarc.{domain}"
     if len(name) > MAX_NAME or any(len(label) > MAX_LABEL for label in name.split(".")):
         return []
@@ -71,7 +71,7 @@ def _texts(domain: str, budget: Budget) -> list[str]:
 
 
 def organization(domain: str) -> str:
-    """The organizational domain (RFC 7489 §3.2); the domain itself when it has none above."""
+    """Return the organizational domain (RFC 7489 §3.2), or the domain itself if it has none."""
     return _suffixes().privatesuffix(domain) or domain
 
 

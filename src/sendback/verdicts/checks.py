@@ -11,7 +11,7 @@ log = logging.getLogger(__name__)
 
 
 class Authenticator(Protocol):
-    """Finds the verdicts of SPF, DKIM and DMARC."""
+    """Determines the verdicts of SPF, DKIM and DMARC."""
 
     async def authenticate(self, mail: MailToCheck) -> Verdicts: ...
 
@@ -19,24 +19,24 @@ class Authenticator(Protocol):
 
 
 class Scanner(Protocol):
-    """Looks into mail."""
+    """Scans the content of mail."""
 
     async def scan(self, mail: MailToCheck) -> Verdict: ...
 
 
 class MailChecks:
-    """Implements `service.rules.worker.MailAuthenticator`."""
+    """Implements `service.rules.run.MailAuthenticator`."""
 
     def __init__(
         self, authenticator: Authenticator | None, spam: Scanner | None, virus: Scanner | None
     ) -> None:
-        """The verdicts of one that is None are DISABLED."""
+        """The verdicts of a check that is None are DISABLED."""
         self._authenticator = authenticator
         self._spam = spam
         self._virus = virus
 
     async def authenticate(self, mail: MailToCheck, *, scan: bool) -> Verdicts:
-        """Return all verdicts. Whatever breaks costs only its own verdict."""
+        """Return all verdicts. An exception in one check affects only its own verdict."""
         authentication, spam, virus = await asyncio.gather(
             self._authenticate(mail),
             _scan(self._spam if scan else None, mail),
@@ -52,7 +52,7 @@ class MailChecks:
         )
 
     async def close(self) -> None:
-        """End what was started for it."""
+        """End the processes."""
         if self._authenticator is not None:
             await self._authenticator.close()
 

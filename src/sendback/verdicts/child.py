@@ -1,9 +1,9 @@
 """The process that authenticates mail: `python -m sendback.verdicts.child OPTIONS`.
 
-It is given mails on its standard input and writes results to its standard output (`frames`). Its
-libraries work on hostile text: it holds no secret, listens nowhere, keeps nothing, is limited in
-processor time and memory, and can be killed at any moment. It ends when its input ends, and when
-its parent dies.
+It reads mails from its standard input and writes results to its standard output (`frames`). Its
+libraries parse hostile text: it has no secrets, opens no listening socket, stores nothing, is
+limited in processor time and memory, and can be killed at any moment. It ends when its input ends,
+and when its parent dies.
 """
 
 import contextlib
@@ -37,10 +37,10 @@ _MODULES = ("authentication", "dkim", "spf")
 
 
 class _Worker:
-    """Works on several mails at once."""
+    """Authenticates several mails at once."""
 
     def __init__(self, resolver: Resolver, answers: int) -> None:
-        """`answers` is the descriptor that results are written to."""
+        """`answers` is the file descriptor for results."""
         self._resolver = resolver
         self._answers = answers
         self._writing = threading.Lock()
@@ -69,7 +69,7 @@ def main() -> None:
     options = json.loads(sys.argv[1])
     _end_with(options["parent"])
     _limit()
-    # What a library prints must not be taken for results.
+    # Output of a library must not be read as a result.
     answers = os.dup(1)
     os.dup2(2, 1)
     for module in _MODULES:
@@ -79,11 +79,11 @@ def main() -> None:
     servers = options["servers"]
     resolver = Resolver([(host, port) for host, port in servers] if servers else None)
     _Worker(resolver, answers).run(sys.stdin.buffer)
-    os._exit(0)  # nobody waits for what is in progress
+    os._exit(0)  # the parent has ended: results have no reader
 
 
 def _end_with(parent: int) -> None:
-    """Die with the parent. The end of the input ends an idle process, this one a busy one."""
+    """End with the parent: this signal ends a busy process, the end of the input an idle one."""
     # A terminal's Ctrl-C and a service manager's stop go to the whole group: the parent decides.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
@@ -103,7 +103,7 @@ def _limit() -> None:
 
 
 def _limit_cpu() -> None:
-    """Let the process run for some time more: the second line behind the parent's time-out."""
+    """Extend the limit of processor time; it takes effect if the parent's timeout does not."""
     _, most = resource.getrlimit(resource.RLIMIT_CPU)
     limit = int(time.process_time()) + _CPU_SECONDS
     if most == resource.RLIM_INFINITY or limit < most:

@@ -1,7 +1,7 @@
-"""DKIM: the keys of a mail's signatures are looked up, and the signatures verified with them.
+"""DKIM: look up the keys of a mail's signatures and verify the signatures.
 
-What a signature is over, and the bounds, are in `mail.dkim_verification`. Synchronous: it waits for
-DNS and reads the body.
+The signed octets and the bounds are in `mail.dkim_verification`. Synchronous: it blocks on DNS and
+reads the body.
 """
 
 import hashlib
@@ -53,7 +53,7 @@ def check_dkim(
 ) -> tuple[DkimResult, ...]:
     """Return the result of each signature, up to five, in the steps of RFC 6376 §6.1.
 
-    `note` is called with what explains a result other than `pass`.
+    `note` is called with the reason of a result other than `pass`.
     """
     message = DkimMail(mail.content.header)
     found = message.signatures(mail.received_at)
@@ -71,17 +71,16 @@ def check_dkim(
 
 
 def _organizations(mail: MailToCheck) -> set[str]:
-    """The organizational domains of the authors: their signatures count for DMARC."""
+    """Return the organizational domains of the authors: their signatures count for DMARC."""
     return {organization(domain) for domain in read_authors(mail.content.header).domains}
 
 
 def _find_keys(
     found: Sequence[Signature | UnusableSignature], organizations: set[str], budget: Budget
 ) -> list[_Keyed | _Failure]:
-    """Look the authors' keys up first.
+    """Look up the authors' keys first.
 
-    The other names are the sender's choice: their silence must not use up the time in which an
-    author's domain would have said that there is no such key.
+    The sender chooses the other names: their timeouts must not use the time for an author's domain.
     """
     last = [organization(entry.domain) not in organizations for entry in found]
     order = sorted(range(len(found)), key=lambda index: (last[index], index))
@@ -109,7 +108,7 @@ def _hash_bodies(mail: MailToCheck, keyed: Sequence[_Keyed]) -> Mapping[BodyForm
 
 
 def _body(mail: MailToCheck) -> Iterator[bytes]:
-    """The body's octets, without the empty line before it."""
+    """Yield the octets of the body, without the empty line before it."""
     chunks = mail.content.body_chunks()
     yield next(chunks, b"").removeprefix(b"\r\n")
     yield from chunks
@@ -129,13 +128,13 @@ def _verify(
         return _Failure("temperror", f"internal error: {error!r}")
     if not reason:
         return None
-    if entry.key.is_testing:  # RFC 6376 §3.6.1, t=y: as if it were not signed
+    if entry.key.is_testing:  # RFC 6376 §3.6.1, t=y: treat the mail as unsigned
         return _Failure("neutral", f"{reason}; the domain is testing")
     return _Failure("fail", reason)
 
 
 def _difference(message: DkimMail, entry: _Keyed, body_hashes: Mapping[BodyForm, bytes]) -> str:
-    """Return what was not signed; nothing when the signature verifies.
+    """Return which part differs from the signed one; nothing when the signature verifies.
 
     Raises `UnusableError`.
     """
@@ -150,7 +149,7 @@ def _difference(message: DkimMail, entry: _Keyed, body_hashes: Mapping[BodyForm,
 
 
 def _verifies(key: KeyRecord, signature: bytes, octets: bytes) -> bool:
-    """Whether the key verifies it. Raises `UnusableError` when the key is none."""
+    """Return whether the key verifies it. Raise `UnusableError` for an invalid key."""
     try:
         if key.key_type == "ed25519":  # RFC 8463 §3
             public = ed25519.Ed25519PublicKey.from_public_bytes(key.public)

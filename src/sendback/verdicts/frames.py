@@ -1,8 +1,8 @@
-"""What is said over the pipes between a server and the processes that authenticate mail.
+"""The protocol between a server and the processes that authenticate mail, over pipes.
 
-To a process go frames: two lengths, a JSON object, and the octets of the header section with the
-body if that is in memory. Back come lines of JSON, a method's result each. What a process sends is
-not trusted: it has worked on hostile mail.
+The server sends frames: two lengths, a JSON object, and the octets of the header section with the
+body if that is in memory. A process sends lines of JSON, each with the result of one method. Its
+output is not trusted: it has parsed hostile mail.
 """
 
 import json
@@ -36,9 +36,9 @@ _MAX_TEXT = 1000
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One mail to authenticate. `number` is what the answers to it carry.
+    """One mail to authenticate. `number` is repeated in its results.
 
-    `seconds` is for its look-ups; `known` has the methods whose results are not needed any more.
+    `seconds` is for its lookups; `known` has the methods whose results are known already.
     """
 
     number: int
@@ -112,7 +112,7 @@ def write_answer(answer: Answer) -> bytes:
 
 
 def read_answer(line: bytes) -> Answer:
-    """Read a line of a process. Raises `ValueError` for what no process should say."""
+    """Parse a line of a process. Raise `ValueError` for an invalid line."""
     try:
         value = json.loads(line)
         number, method, notes = value["number"], value["method"], value["notes"]
@@ -141,7 +141,7 @@ def _result(method: Method, value: Any) -> Result:
 
 
 def _fields(kind: type[Any], value: Any, results: Mapping[str, object]) -> dict[str, Any]:
-    """The fields of a result that is one of `results`."""
+    """Return the fields of a result that is one of `results`."""
     if not isinstance(value, dict) or value.keys() != {entry.name for entry in fields(kind)}:
         raise ValueError("not a result")
     if value["result"] not in results:

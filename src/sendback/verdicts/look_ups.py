@@ -1,4 +1,4 @@
-"""The DNS look-ups of one message: within a budget of time, for names that DNS can have."""
+"""The DNS lookups of one message: within a time budget, for valid names only."""
 
 import re
 from time import monotonic
@@ -14,7 +14,7 @@ _MAX_NAME_OCTETS = 253
 
 
 class Budget:
-    """How long the look-ups of one message may still take. Only waiting for them counts."""
+    """The remaining time for the lookups of one message. Only waiting for them counts."""
 
     def __init__(self, resolver: Resolver, seconds: float) -> None:
         self.resolver = resolver
@@ -42,5 +42,5 @@ class Budget:
 
 
 def is_dns_name(name: str) -> bool:
-    """Whether DNS could have the name (without a dot at its end). Nothing else is looked up."""
+    """Return whether the name, without a final dot, is valid in DNS. No other name is looked up."""
     return len(name) <= _MAX_NAME_OCTETS and all(map(_LABEL.fullmatch, name.split(".")))

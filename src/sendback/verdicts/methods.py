@@ -1,8 +1,7 @@
-"""SPF, DKIM and DMARC of one mail, one after the other. Synchronous: it waits for DNS.
+"""SPF, DKIM and DMARC of one mail, one after the other. Synchronous: it blocks on DNS.
 
-Each method has a result of its own whatever becomes of the others. DMARC's look-ups are about the
-author's domain, the others' about names that the sender has chosen: these cannot use up DMARC's
-share of the time.
+Each method has a result of its own, independent of the others. DMARC looks up the author's domain,
+the others look up names that the sender has chosen: these cannot use up DMARC's share of the time.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,11 +16,11 @@ Method = Literal["dkim", "spf", "dmarc"]
 Result = SpfResult | tuple[DkimResult, ...] | DmarcResult
 Results = Mapping[Method, Result]
 
-# In the order in which they are run, with the part of the remaining time that each may use.
+# In the order of execution, with the part of the remaining time that each may use.
 _SHARES: dict[Method, float] = {"dkim": 0.4, "spf": 0.6, "dmarc": 1.0}
 METHODS = tuple(_SHARES)
 
-# Is given a method, its result, and the lines that explain it.
+# Called with a method, its result, and the lines that explain it.
 Report = Callable[[Method, Result, list[str]], None]
 
 
@@ -30,7 +29,7 @@ def authenticate(
 ) -> None:
     """Run the methods that are not known yet, and report each result when it is there.
 
-    `seconds` is for the look-ups of all of them together. Never raises.
+    `seconds` is for the lookups of all of them together. Never raises.
     """
     results = dict(known)
     for method in METHODS:
@@ -48,7 +47,7 @@ def authenticate(
 
 
 def failed(method: Method, mail: MailToCheck) -> Result:
-    """Return a method's result when it could not be found out."""
+    """Return the result of a method that did not complete."""
     match method:
         case "spf":
             return SpfResult("temperror", mail.sender_domain)
@@ -75,7 +74,7 @@ def _run(
     budget: Budget,
     note: Callable[[str], None],
 ) -> Result:
-    # Each method's libraries are imported by itself: one that is broken costs only its own result.
+    # Each method imports its own libraries: a broken one affects only its own result.
     match method:
         case "dkim":
             from sendback.verdicts.dkim import check_dkim  # noqa: PLC0415
@@ -95,6 +94,6 @@ def _check_dmarc(mail: MailToCheck, known: Verdicts, budget: Budget) -> DmarcRes
     found = check_dmarc(mail.content.header, known.spf, known.dkim, budget)
     if found.result != "fail" or known.dkim != UNKNOWN.dkim:
         return found
-    # DKIM was given up: one of the signatures may be the author's.
+    # DKIM was aborted: one of the signatures may be the author's.
     dkim = (DkimResult("temperror", found.domain),)
     return check_dmarc(mail.content.header, known.spf, dkim, budget)

@@ -1,11 +1,11 @@
 """The processes that authenticate mail, and what a server does when one has to be killed.
 
-Theory of operation. A process works on several mails at once, since most of their time is spent
-waiting for DNS: with one mail each, a few mails whose DNS servers are silent would hold up the
+Theory of operation. A process authenticates several mails at once, since most of the time is spent
+waiting for DNS: with one mail each, a few mails whose DNS servers do not respond would delay the
 verdicts of all others. When a mail is not finished in time, or a process dies, the process is
-killed, and nobody knows which of its mails did it. So each of them is tried again, alone in a
-process of its own, with the results that are known already. A method that ends that process too
-is given up: its result is a temporary error, and the other methods go on in the next process.
+killed; which of its mails was the cause is unknown. So each of them is retried alone in a process,
+with the results that are known already. A method that ends that process too is aborted: its result
+is a temporary error, and the other methods continue in the next process.
 """
 
 import asyncio
@@ -36,16 +36,16 @@ log = logging.getLogger(__name__)
 # -P: nothing is imported from the working directory.
 COMMAND = (sys.executable, "-P", "-m", "sendback.verdicts.child")
 
-_CPU_SECONDS = 5.0  # for one mail, beside the time for its look-ups
+_CPU_SECONDS = 5.0  # for one mail, in addition to the time for its lookups
 _OCTETS_A_SECOND = 4 * 2**20  # of a large body: a tenth of what a busy machine manages
 _START_SECONDS = 20.0
 _WAIT_SECONDS = 30.0  # for a process that has capacity
 _IDLE_SECONDS = 60.0  # after which a process is ended
-_BROKEN_SECONDS = 5.0  # for which none is started after one that could not be
-# Another process is started when each of the others works on so many mails.
+_BROKEN_SECONDS = 5.0  # without a new start after one that failed
+# Another process is started when each of the others has so many mails.
 _BUSY = 4
 _LARGE_OCTETS = 2**20
-# All that a process gets of the environment: none of it is secret.
+# The part of the environment that a process gets: nothing in it is secret.
 _INHERITED = ("PATH", "PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TZ")
 _MAX_NOTE = 300
 
@@ -60,7 +60,7 @@ class _StartError(SendbackError):
 
 @dataclass(frozen=True, slots=True)
 class _Progress:
-    """A mail, and what is known of it so far."""
+    """A mail and its results so far."""
 
     mail: MailToCheck
     results: dict[Method, Result] = field(default_factory=dict)
@@ -71,7 +71,7 @@ class _Progress:
 
 
 class VerdictProcesses:
-    """Authenticates mail in other processes, which are started when they are needed."""
+    """Authenticates mail in processes that are started on demand."""
 
     def __init__(
         self,
@@ -103,7 +103,7 @@ class VerdictProcesses:
     async def authenticate(self, mail: MailToCheck) -> Verdicts:
         """Return the verdicts of SPF, DKIM and DMARC.
 
-        What could not be found out within its time is a temporary error.
+        A method that does not complete in time has a temporary error.
         """
         progress = _Progress(mail)
         try:
@@ -113,7 +113,7 @@ class VerdictProcesses:
         return as_verdicts(progress.results, mail)
 
     async def close(self) -> None:
-        """End all processes, whatever they are working on."""
+        """End all processes, also those with mails."""
         running, self._running = self._running, []
         for process in running:
             process.kill("the server stops")
@@ -136,7 +136,7 @@ class VerdictProcesses:
             await self._run(await self._process_with_capacity(), progress)
 
     async def _by_itself(self, progress: _Progress) -> None:
-        """Go on in a process without other mails; give the method up that ends it.
+        """Continue in a process without other mails; abort the method that ends it.
 
         Raises `TimeoutError`, `_StartError`.
         """
@@ -200,12 +200,12 @@ class VerdictProcesses:
 
 
 class _Process:
-    """One process, and the mails that it works on."""
+    """One process and its mails."""
 
     def __init__(
         self, process: asyncio.subprocess.Process, forget: "Callable[[_Process], None]"
     ) -> None:
-        """`forget` is called once, when the process is of no use any more."""
+        """`forget` is called once, when the process can take no more mails."""
         self._process = process
         self._forget = forget
         self._numbers = itertools.count()
@@ -252,7 +252,7 @@ class _Process:
 
     @property
     def load(self) -> int:
-        """How many mails it works on."""
+        """The number of its mails."""
         return len(self._pending)
 
     async def work(self, progress: _Progress, seconds: float) -> None:

@@ -1,6 +1,6 @@
-"""Spam by rspamd (HTTP), viruses by clamd (INSTREAM). Neither is asked unless it is configured.
+"""Spam by rspamd (HTTP), viruses by clamd (INSTREAM). Each is used only if configured.
 
-Mail is streamed to them, and no more of an answer is read than an answer can have.
+Mail is streamed to them, and the size of their responses is bounded.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ _MAX_RSPAMD_ANSWER = 2**20  # every rule that fired is in it
 _MAX_CLAMD_ANSWER = 4096
 _MAX_FIELD = 1000  # characters of the envelope in a header field
 
-# rspamd documentation, "Actions". What it would only delay or mark is neither good nor bad.
+# rspamd documentation, "Actions". Mail that it would only delay or mark is GRAY.
 _ACTIONS = {
     "no action": Verdict.PASS,
     "greylist": Verdict.GRAY,
@@ -36,7 +36,7 @@ _ACTIONS = {
 
 
 class Rspamd:
-    """Asks rspamd's `/checkv2`."""
+    """Scans mail with rspamd's `/checkv2`."""
 
     def __init__(self, url: str, *, seconds: float = _SECONDS) -> None:
         """`seconds` is how long one mail may take."""
@@ -45,7 +45,7 @@ class Rspamd:
         self._pool = httpcore.AsyncConnectionPool(max_connections=20)
 
     async def scan(self, mail: MailToCheck) -> Verdict:
-        """Return the verdict for rspamd's action; PROCESSING_FAILED when it gives none."""
+        """Return the verdict for rspamd's action; PROCESSING_FAILED without one."""
         try:
             async with asyncio.timeout(self._seconds):
                 answer = json.loads(await self._ask(mail))
@@ -83,7 +83,7 @@ class Rspamd:
 
 
 class Clamd:
-    """Asks clamd, `HOST:PORT` or the path of its socket."""
+    """Scans mail with clamd at `HOST:PORT` or the path of its socket."""
 
     def __init__(self, address: str, *, seconds: float = _SECONDS) -> None:
         """`seconds` is how long one mail may take."""
@@ -91,7 +91,7 @@ class Clamd:
         self._address = address
 
     async def scan(self, mail: MailToCheck) -> Verdict:
-        """Return whether clamd finds something; PROCESSING_FAILED when it does not say."""
+        """Return FAIL when clamd finds malware, else PASS; PROCESSING_FAILED without a result."""
         try:
             async with asyncio.timeout(self._seconds):
                 answer = await self._ask(mail)

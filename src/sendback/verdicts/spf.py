@@ -1,9 +1,9 @@
-"""SPF (RFC 7208) by pyspf, with bounded input. Synchronous: it waits for DNS.
+"""SPF (RFC 7208) by pyspf, with bounded input. Synchronous: it blocks on DNS.
 
 pyspf has patterns and loops whose work grows with the square of a record or a term (`RE_TOPLAB`,
-`RE_CHAR`, `expand`), so what it is given is bounded here: the octets and terms of a record, the
+`RE_CHAR`, `expand`), so its input is bounded here: the octets and terms of a record, the
 octets of a term, the records of all answers together. RFC 7208 §4.6.4 bounds the rest: ten terms
-that ask DNS, ten MX and PTR names each, two void look-ups.
+that query DNS, ten MX and PTR names each, two void look-ups.
 """
 
 import threading
@@ -39,14 +39,14 @@ class _Query(spf.query):  # type: ignore[misc]
 
 
 class _LookUps:
-    """The look-ups of one check."""
+    """The lookups of one check."""
 
     def __init__(self, budget: Budget) -> None:
         self._budget = budget
         self._records = 0
 
     def find(self, name: str, kind: str) -> list[Any]:
-        """Return the records of a name as pyspf wants them.
+        """Return the records of a name in the form that pyspf expects.
 
         Raises `spf.TempError`, `spf.PermError`.
         """
@@ -68,7 +68,7 @@ class _LookUps:
 def check_spf(mail: MailToCheck, budget: Budget, note: Callable[[str], None]) -> SpfResult:
     """Return the result for MAIL FROM, or for HELO when that is null.
 
-    `note` is called with what explains a permanent or temporary error. Never raises.
+    `note` is called with the reason of a permanent or temporary error. Never raises.
     """
     domain, helo = mail.sender_domain, mail.client.helo[:_MAX_HELO]
     if not is_dns_name(domain) or "." not in domain or domain.startswith("["):
@@ -91,25 +91,25 @@ def check_spf(mail: MailToCheck, budget: Budget, note: Callable[[str], None]) ->
 
 
 def _look_up(name: str, kind: str, _tcp: bool = True, _timeout: float = 30) -> list[Any]:  # noqa: FBT001 - pyspf's
-    """What pyspf calls: ((name, kind), value) pairs."""
+    """Return ((name, kind), value) pairs; pyspf calls this."""
     look_ups: _LookUps | None = getattr(_current, "look_ups", None)
     if look_ups is None:
         raise spf.TempError("no look-up without a budget")
     return [((name, kind), value) for value in look_ups.find(name, kind)]
 
 
-# pyspf has no other place to say who looks up.
+# pyspf has no other hook for lookups.
 spf.DNSLookup = _look_up
 
 
 def _truncated(name: str) -> str:
-    """Without as many labels on the left as make it too long (RFC 7208 §7.3)."""
+    """Return the name without the labels on the left that make it too long (RFC 7208 §7.3)."""
     excess = len(name) - _MAX_NAME_OCTETS
     return name[name.find(".", excess - 1) + 1 :] if excess > 0 else name
 
 
 def _policies(records: list[Any]) -> list[Any]:
-    """The SPF records among TXT records (RFC 7208 §4.5). Raises `spf.PermError`."""
+    """Return the SPF records among TXT records (RFC 7208 §4.5). Raises `spf.PermError`."""
     found = []
     for record in records:
         text = b"".join(record.strings)
