@@ -1,4 +1,4 @@
-"""DANE for SMTP (RFC 7672): whether a server's certificates are those that its TLSA records name.
+"""DANE for SMTP (RFC 7672): check a server's certificates against its TLSA records.
 
 Usable are the usages DANE-TA(2) and DANE-EE(3) (§3.1.3). With DANE-EE only the key counts: neither
 names nor dates (§3.1.1). With DANE-TA the server sends the authority's certificate along, and the
@@ -19,7 +19,7 @@ _HASHES = {1: hashlib.sha256, 2: hashlib.sha512}
 
 
 class DaneError(SendbackError):
-    """None of the records lets the certificate through; `str` says why."""
+    """None of the records matches the certificate; `str` is the reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ def usable_records(records: Sequence[Any]) -> tuple[TlsaRecord, ...]:
 def check_chain(
     records: Sequence[TlsaRecord], chain: Sequence[bytes], names: Sequence[str]
 ) -> None:
-    """Raise `DaneError` unless one of the records lets the chain through.
+    """Raise `DaneError` unless one of the records matches the chain.
 
     `chain` is DER, the server's own certificate first; one of `names` it must have. Each
     certificate is read once, and the chain is verified once for each authority in it.
@@ -107,7 +107,7 @@ def _key(record: TlsaRecord) -> _Key:
 
 
 def _forms(certificate: Any) -> set[_Key]:
-    """Return all that a record can say of a certificate; of an unknown kind of key, nothing."""
+    """Return the record data that match a certificate; none for an unknown kind of key."""
     from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415 - 8 MB
     from cryptography.hazmat.primitives import serialization  # noqa: PLC0415
 

@@ -35,9 +35,9 @@ Entries = Mapping[str, Recipient]  # by key
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """An address that a bounce uses, and the identity that is named for it, if one is.
+    """An address that a bounce uses, and the identity that the request names for it, if any.
 
-    `member` is where the request names it; `alias` another spelling that the address may have.
+    `member` is the member of the request; `alias` another spelling of the address.
     """
 
     member: str
@@ -46,7 +46,7 @@ class Use:
     alias: Address | None = None
 
     def keys(self, account_id: str) -> list[Key]:
-        """The identities that may be meant, the closest first."""
+        """Return the keys of the identities that cover the address, the closest first."""
         if self.arn is not None:
             return [(self.arn.account_id, identity_name(self.arn.identity))]
         return [(account_id, name) for name in covering_names(self.address)]
@@ -61,7 +61,7 @@ class BounceUses:
     recipients: Sequence[Use]
 
     def to_find(self, account_id: str, call: CallKey | None) -> FindForBounce:
-        """Return the unit that reads what decides about a bounce of this account."""
+        """Return the unit that reads all data for the decision about a bounce of this account."""
         opened = [use for use in self.recipients if use.arn is not None]
         accounts = [account_id, *(key[0] for use in opened for key in use.keys(account_id))]
         identities = self.sender.keys(account_id)
@@ -112,7 +112,7 @@ class BounceAccess:
         """Return the message to bounce, and each recipient with its entry in the envelope.
 
         Raises `SesError`: AccessDenied, and MessageRejected for a sender that is not verified, an
-        unknown message or one that is too old, and what is no recipient of it.
+        unknown or expired message, and an address that is not a recipient of it.
         """
         if not self._may_use(access, uses.sender, found):
             raise self.not_verified(uses.sender.address)
@@ -130,7 +130,7 @@ class BounceAccess:
     def _message(self, access: Access, uses: BounceUses, found: Found) -> ReceivedMessage:
         """Return the caller's own copy, or one of an account whose identity it may use.
 
-        Each identity is decided about once, however many recipients name it.
+        Each identity is checked once, however many recipients name it.
         """
         opened = {use.arn: use for use in uses.recipients if use.arn is not None}
         for arn, use in opened.items():
@@ -153,7 +153,7 @@ class BounceAccess:
             )
 
     def _may_use(self, access: Access, use: Use, found: Found) -> bool:
-        """False when no such identity is verified and it would be the caller's own."""
+        """Return False if the identity would be the caller's own and is not verified."""
         account_id = access.caller.account_id
         key = next((key for key in use.keys(account_id) if key in found.verified), None)
         if key is None:
@@ -188,12 +188,12 @@ def _use(asked: BouncedRecipient, number: int) -> Use:
 
 
 def entries_of(message: ReceivedMessage) -> Entries:
-    """The envelope's entries by the keys of their addresses."""
+    """Return the entries of the envelope by the keys of their addresses."""
     return {entry.address.key: entry for entry in message.envelope.recipients}
 
 
 def entry_of(entries: Entries, use: Use) -> Recipient | None:
-    """The entry for the address or its alias."""
+    """Return the entry of the address or its alias, or None."""
     for address in (use.address, use.alias):
         if address is not None and address.key in entries:
             return entries[address.key]
@@ -217,7 +217,7 @@ def _entry(use: Use, account_id: str, entries: Mapping[str, Entries]) -> Recipie
 
 
 def _covers(arn: IdentityArn, address: Address) -> bool:
-    """As `covering_names` has it, without making all names of a deep domain."""
+    """Return whether the identity covers the address, as `covering_names` defines it."""
     name = identity_name(arn.identity)
     if "@" in name:
         return name in {address.key, address.untagged.key}

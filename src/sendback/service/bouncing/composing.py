@@ -32,10 +32,10 @@ _MAX_WISHES = 5  # fields of one name that name a language
 
 @dataclass(frozen=True, slots=True)
 class HumanPart:
-    """What people get to see: texts in which language, and whether the whole mail goes back.
+    """The settings of the human-readable part, and whether the whole mail is returned.
 
-    `language` is a key of `languages`, or `auto`: the original's own wish (Accept-Language,
-    Content-Language), English where it has none. `return_full` is for senders who gave no RET.
+    `language` is a key of `languages`, or `auto`: the language of the original (Accept-Language,
+    Content-Language), else English. `return_full` is for senders who gave no RET.
     """
 
     languages: Mapping[str, Texts]
@@ -83,7 +83,7 @@ class BounceComposer:
             return headers
         try:
             return ReturnedMessage(message.header + body.inline)
-        except DsnError:  # mail cannot carry it back as it is (RFC 2046 §5.2.1)
+        except DsnError:  # cannot be a message/rfc822 part (RFC 2046 §5.2.1)
             return headers
 
     def compose(

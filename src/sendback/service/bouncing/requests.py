@@ -1,4 +1,4 @@
-"""What a bounce is asked to say, parsed. SES API: SendBounceRequest."""
+"""The parsed request for a bounce. SES API: SendBounceRequest."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -39,5 +39,5 @@ class BounceRequest:
     extension_fields: tuple[ExtensionField, ...] = ()
 
 
-# What is asked for a recipient, and its entry in the envelope of the message.
+# A requested recipient, and its entry in the envelope of the message.
 Pairs = Sequence[tuple[BouncedRecipient, Recipient]]

@@ -1,6 +1,6 @@
 """SES API: SendBounce, and the bounces that receipt rules send.
 
-What the caller asked for arrives parsed (`requests`). `access` checks it against the received
+The request is parsed (`requests`). `access` checks it against the received
 message and the identities, `composing` writes the bounce. The bounce is committed to the outbox in
 one transaction with all that it changes: the account's rate, and the remembered call.
 """
@@ -41,7 +41,7 @@ class SilentError(SendbackError):
 
 @dataclass(frozen=True, slots=True)
 class BouncingParts:
-    """What bouncing works with.
+    """The dependencies and settings of `Bouncing`.
 
     `rate` is in calls per second and account, 0 for no limit; `queued` wakes delivery.
     """
@@ -153,7 +153,7 @@ def _has_many_policies(found: Found) -> bool:
 
 
 def _refuse_unwanted(originals: Sequence[Recipient]) -> None:
-    """RFC 3461 §4.1: NOTIFY=NEVER. SendBounce is asked for by hand, so this is a setting."""
+    """RFC 3461 §4.1: NOTIFY=NEVER. SendBounce is called explicitly, so this is a setting."""
     for original in originals:
         if Notify.NEVER in original.notify:
             raise message_rejected(
@@ -166,7 +166,7 @@ def _unwanted(envelope: Envelope) -> set[str]:
 
 
 def _log_unusual(message: ReceivedMessage, bounce_id: str) -> None:
-    """What a rule would not answer is answered by hand, and logged."""
+    """Log a bounce for mail that a rule would not bounce."""
     if not log.isEnabledFor(logging.INFO):
         return
     reason = reason_for_silence(message.header)

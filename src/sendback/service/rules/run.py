@@ -62,13 +62,13 @@ log = logging.getLogger(__name__)
 _SETTLE_SECONDS = 1.0
 _MAX_RESULT = 500
 _MAX_ERROR = 400
-# For one step. Functions have 30 s, webhooks and services their own time-outs; a large mail takes
+# For one step. Functions have 30 s, webhooks and services their own timeouts; delivery of a large mail takes
 # a slow mailbox server minutes.
 _STEP_SECONDS = 600.0
 
 
 class MailAuthenticator(Protocol):
-    """Finds the verdicts on a message. Never raises: what cannot be found out is a verdict too."""
+    """Determines the verdicts on a message. Never raises: a failed check has a verdict too."""
 
     async def authenticate(self, mail: MailToCheck, *, scan: bool) -> Verdicts: ...
 
@@ -88,10 +88,10 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class ProcessingParts:
-    """What processing puts together.
+    """The dependencies and settings of processing.
 
-    `rounds` lets clients go first. `fails_closed`: a function that decides and cannot be called
-    ends the rule set.
+    `rounds` gives priority to clients. `fails_closed`: a function that is called for its
+    disposition and fails ends the rule set.
     """
 
     store: Store

@@ -1,7 +1,7 @@
-"""What each task of a rule does: one function a kind of task, in a table.
+"""What each task of a rule does: a table with one function for each kind of task.
 
-A task either answers with what it did or raises `ActionFailedError`; trying again, recording and
-the way through the plan are `processing`'s business.
+A task returns its result or raises `ActionFailedError`; `run` retries and records it and chooses
+the next one.
 """
 
 import asyncio
@@ -51,7 +51,7 @@ from sendback.store.messages.messages import ReceivedMessage
 from sendback.store.outbox.rows import OutboxMessage
 
 _MAX_RESULT = 500
-# What is composed of a larger header or content is composed beside the event loop.
+# Events of a larger header or content are composed in a thread.
 _HEAVY_OCTETS = 16 * 1024
 
 T = TypeVar("T")
@@ -59,7 +59,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class StepContext:
-    """A message at one step: what was received, what is known, what was added so far.
+    """A message at one step: its envelope and header, its verdicts, the headers added so far.
 
     `read_content` returns the message as it is stored; it may raise `ContentGoneError`.
     """
@@ -77,7 +77,7 @@ class StepContext:
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """What a task did: an outcome that is final, a line for people, a bounce to be queued."""
+    """The result of a task: its final outcome, a line of text, a bounce to be queued."""
 
     outcome: StepOutcome
     text: str
@@ -86,12 +86,12 @@ class StepResult:
 
 
 def needs_verdicts(task: Task) -> bool:
-    """Whether the task hands something on that has the verdicts in it."""
+    """Return whether the output of the task contains the verdicts."""
     return not isinstance(task, AddHeaderAction | StopAction | BounceAction)
 
 
 class Steps:
-    """Carries tasks out."""
+    """Carries out tasks."""
 
     def __init__(
         self,
@@ -118,7 +118,7 @@ class Steps:
         except ContentGoneError as error:
             raise ActionFailedError(str(error), final=True) from error
 
-    # --- without the outside ----------------------------------------------------------------
+    # --- without an outside effect ----------------------------------------------------------------
 
     async def _add_header(self, task: AddHeaderAction, _: StepContext) -> StepResult:
         return _done(f"{task.header_name}: {task.header_value}")
@@ -197,7 +197,7 @@ class Steps:
             raise ValueError(f"{type(task).__name__} has no target")
         return await self._targets.find(context.message.account_id, *wanted)
 
-    # --- what is handed on ------------------------------------------------------------------
+    # --- output ------------------------------------------------------------------
 
     async def _composed(self, octets: int, compose: Callable[[], T]) -> T:
         await self._rounds.next()
@@ -264,7 +264,7 @@ def _bounce_request(task: BounceAction, context: StepContext) -> BounceRequest:
 
 
 def _too_large(context: StepContext) -> BounceRequest:
-    """An SNS action has no sender of its own: the recipient's domain has."""
+    """Return the bounce of an SNS action, in the name of the recipient's domain."""
     sender = Address("MAILER-DAEMON", context.planned.recipients[0].domain)
     reply = "552 5.3.4 Message too large"
     return _request(context, str(sender), sender, "5.3.4", reply)

@@ -92,7 +92,7 @@ class ProcessingWorker:
     def __init__(
         self, parts: ProcessingParts, *, in_hand: int, suspects: asyncio.Lock | None = None
     ) -> None:
-        """`suspects`: see `leases.LeaseWorker`."""
+        """`suspects`: see `service.queues.worker.LeaseWorker`."""
         self._worker = LeaseWorker(
             Processing(parts),
             parts.clock,
