@@ -62,8 +62,8 @@ log = logging.getLogger(__name__)
 _SETTLE_SECONDS = 1.0
 _MAX_RESULT = 500
 _MAX_ERROR = 400
-# For one step. Functions have 30 s, webhooks and services their own timeouts; delivery of a large mail takes
-# a slow mailbox server minutes.
+# For one step. Functions have 30 s, webhooks and services their own timeouts; a slow mailbox server
+# takes minutes for a large mail.
 _STEP_SECONDS = 600.0
 
 
