@@ -22,7 +22,7 @@ BUSY_TIMEOUT_MILLISECONDS = 5000
 # SQLite's primary result codes for errors of the database, not of the statement
 # (https://sqlite.org/rescode.html), each with its cause or what to do about it.
 _ADVICE = {
-    sqlite3.SQLITE_BUSY: "another process has held its write lock for too long",
+    sqlite3.SQLITE_BUSY: "another process held its write lock for too long",
     sqlite3.SQLITE_LOCKED: "another connection of this process holds its lock",
     sqlite3.SQLITE_PROTOCOL: "another process holds its lock",
     sqlite3.SQLITE_READONLY: "its owner and permissions must let this user write to the file and "
@@ -30,13 +30,13 @@ _ADVICE = {
     sqlite3.SQLITE_CANTOPEN: "it must be a file, in a directory that this user can write to",
     sqlite3.SQLITE_PERM: "its owner and permissions must let this user read and write it",
     sqlite3.SQLITE_AUTH: "its owner and permissions must let this user read and write it",
-    sqlite3.SQLITE_FULL: "the disk is full: make room, and it goes on by itself",
-    sqlite3.SQLITE_IOERR: "the disk fails: look into the system's log",
-    sqlite3.SQLITE_NOLFS: "the file system takes no file of this size",
+    sqlite3.SQLITE_FULL: "the disk is full: free some space, and the server recovers by itself",
+    sqlite3.SQLITE_IOERR: "a read or write of the disk failed: see the system log",
+    sqlite3.SQLITE_NOLFS: "the file system does not support files of this size",
     sqlite3.SQLITE_INTERRUPT: "the statement was interrupted",
     sqlite3.SQLITE_CORRUPT: "the file is damaged: stop all servers and put a copy in its place, or "
     "save what can be read with `sqlite3 FILE .recover | sqlite3 NEW-FILE`",
-    sqlite3.SQLITE_NOTADB: "it is not a database of SQLite's: put a copy in its place, or name "
+    sqlite3.SQLITE_NOTADB: "it is not an SQLite database: put a copy in its place, or name "
     "another file with --database",
 }
 _PRIMARY_CODE = 0xFF  # the other bits of an extended result code give details

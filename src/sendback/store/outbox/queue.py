@@ -1,6 +1,6 @@
-"""The outbox: a durable queue of what is to be delivered.
+"""The outbox: the durable queue of outgoing mail.
 
-How leases work: `leasing`. Which rows are looked at for taking: `destinations`.
+How leases work: `leasing`. Which rows are read for new leases: `destinations`.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -81,7 +81,7 @@ _DOMAINS = select(outbox.c.domain).where(
 
 
 def add_to_outbox(connection: Connection, messages: Sequence[OutboxMessage]) -> None:
-    """Queues new messages, due at once: for the transaction that decides to send them."""
+    """Queue new messages, due at once if they have no due date."""
     if not messages:
         return
     rows = [to_row(message) for message in messages]
@@ -94,10 +94,10 @@ def add_to_outbox(connection: Connection, messages: Sequence[OutboxMessage]) -> 
 
 @dataclass(frozen=True, slots=True)
 class TakeLeases:
-    """Takes up to `limit` due rows for `owner` until `until`, destination by destination.
+    """Lease up to `limit` due rows, destination by destination.
 
-    `rooms` says how many of a domain may be taken at most, `room` for all others; up to `probes`
-    messages go to domains that had failed, one each.
+    `rooms` is the capacity of each domain it names, `room` that of any other domain. Of up to
+    `probes` domains that had failed, one message each is leased.
     """
 
     term: Term
@@ -128,7 +128,7 @@ class TakeLeases:
 
 @dataclass(frozen=True, slots=True)
 class HasSuspects:
-    """Whether `TakeSuspect` has anything to do."""
+    """Return whether `TakeSuspect` has anything to do."""
 
     now: datetime
 
@@ -160,7 +160,7 @@ class TakeSuspect:
 
 @dataclass(frozen=True, slots=True)
 class RenewLeases:
-    """Keep what the owner holds of `message_ids` until the term's end."""
+    """Extend the owner's leases of `message_ids` to the term's end."""
 
     term: Term
     message_ids: tuple[str, ...]
@@ -171,7 +171,7 @@ class RenewLeases:
 
 @dataclass(frozen=True, slots=True)
 class FailDelivery:
-    """The worker failed on the message: it comes back later each time, then is held."""
+    """Requeue a message on which the worker failed, with growing delays; then hold it."""
 
     lease: Lease
     reason: str
@@ -187,7 +187,7 @@ class FailDelivery:
 
 @dataclass(frozen=True, slots=True)
 class PutBack(BatchUnit[None]):
-    """Give back a row that was not tried, due then; `reason` takes the place of the last reply."""
+    """Requeue a row that was not tried, due then. `reason`, if given, replaces the last reply."""
 
     lease: Lease
     due_at: datetime
@@ -213,10 +213,10 @@ class PutBack(BatchUnit[None]):
 
 @dataclass(frozen=True, slots=True)
 class RecordAttempt(BatchUnit[bool]):
-    """Writes an attempt down and moves the row on. Answers False when the lease had passed.
+    """Record an attempt and the row's new state. Return False if the lease was lost.
 
-    With `block`, its destination has failed; without, one that had failed answers again. An attempt
-    that ended in an error of this program is no result: the row stays `is_suspect`.
+    With `block`, the destination failed; without, one that had failed works again. `is_suspect` is
+    for an attempt that ended in an internal error: it does not reset the row's `tries`.
     """
 
     lease: Lease
@@ -266,7 +266,7 @@ class RecordAttempt(BatchUnit[bool]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForgetFinished(SweepStep):
-    """Delete what was finished and is older, with its content and its attempts."""
+    """Delete finished messages created before `before`, with their contents and attempts."""
 
     before: datetime
 
@@ -274,7 +274,7 @@ class ForgetFinished(SweepStep):
         old_ones = select(outbox.c.message_id, outbox.c.created_at, outbox.c.state).where(
             outbox.c.created_at < to_milliseconds(self.before)
         )
-        # What is passed over is passed over in the index, without the content of each.
+        # The rows to skip are skipped in the index, without reading their contents.
         chosen = in_order(old_ones, outbox.c.created_at, self.after).subquery()
         contents = outbox_contents.c
         belongings = select(func.count()).where(attempts.c.message_id == chosen.c.message_id)
@@ -295,10 +295,7 @@ class ForgetFinished(SweepStep):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExpireWaiting(SweepStep):
-    """End what waits for a destination that never came back.
-
-    What a worker holds is judged by the worker.
-    """
+    """Set overdue messages to `expired`, except leased ones: their worker checks the date."""
 
     now: datetime
 
@@ -319,9 +316,9 @@ class ExpireWaiting(SweepStep):
 
 
 def _leases(connection: Connection, failures: Mapping[str, int]) -> Sequence[Lease]:
-    """Of messages that were just leased; one that cannot be read is set aside.
+    """Return the leases of rows that were just leased; set aside a row that cannot be read.
 
-    `failures` is by message ID, of each one's destination.
+    `failures` has the failures of each row's destination, by message ID.
     """
     rows = find_whole(connection, failures) if failures else {}
 
@@ -346,7 +343,7 @@ def _domains_of(connection: Connection, message_ids: Collection[str]) -> set[str
 
 
 def _still_held(connection: Connection, leases: Sequence[Lease]) -> list[bool]:
-    """Whether each lease is still the row's last one: not taken over, held back or cancelled."""
+    """Return whether each lease is still the row's last one, and the row is still queued."""
     query = (
         select(outbox.c.message_id, outbox.c.lease_token)
         .where(outbox.c.message_id.in_([lease.message.message_id for lease in leases]), IS_QUEUED)
@@ -369,7 +366,7 @@ def _judge_destinations(connection: Connection, units: Sequence[RecordAttempt]) 
 
 @dataclass(frozen=True, slots=True)
 class CountSince:
-    """How many messages the account has sent since then."""
+    """Return how many messages the account has queued since `since`."""
 
     account_id: str
     since: datetime
@@ -384,7 +381,10 @@ class CountSince:
 
 @dataclass(frozen=True, slots=True)
 class CountByBucket:
-    """(start of the bucket, messages sent in it, refused for good among them), in order."""
+    """Return (start of the bucket, messages queued in it, how many of them failed), in order.
+
+    A bucket is `milliseconds` long.
+    """
 
     account_id: str
     since: datetime
