@@ -465,7 +465,7 @@ def test_versions_that_are_or_were_lately_named_are_kept(connection):
             ("of a set", OLD),
             ("of a message", OLD),
             ("of today", NOW),
-            ("of nobody", OLD),
+            ("unnamed", OLD),
         )
     ]
     connection.execute(insert(rule_set_versions), rows)
