@@ -213,10 +213,10 @@ class PutBack(BatchUnit[None]):
 
 @dataclass(frozen=True, slots=True)
 class RecordAttempt(BatchUnit[bool]):
-    """Record an attempt and the row's new state. Return False if the lease was lost.
+    """Writes an attempt down and moves the row on. Answers False when the lease had passed.
 
-    With `block`, the destination failed; without, one that had failed works again. `is_suspect` is
-    for an attempt that ended in an internal error: it does not reset the row's `tries`.
+    With `block`, its destination has failed; without, one that had failed answers again. An attempt
+    that ended in an error of this program is no result: the row stays `is_suspect`.
     """
 
     lease: Lease

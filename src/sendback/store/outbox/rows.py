@@ -28,11 +28,11 @@ class OutboxState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class OutboxMessage:
-    """An outgoing message. `due_at` is the date of the next attempt.
+    """A bounce on its way, or at its end. `due_at` is when it is tried next.
 
-    `fallback` is the content for servers without 8BITMIME, where it differs. `domain` is the
-    recipient's in canonical form: the store sets it. `sender` is the address in `From:`, and
-    `sender_account_id` the account that owns its identity, where that is another account.
+    `fallback` is the same bounce for a peer that does not take 8-bit content, where it differs.
+    `domain` is the recipient's in canonical form: the store fills it in. `sender` is the address
+    in `From:`, and `sender_account_id` whose identity that is, where it is another account's.
     """
 
     message_id: str
@@ -103,7 +103,7 @@ WHOLE = select(outbox, outbox_contents.c.content, outbox_contents.c.fallback).jo
 
 
 def destination_of(recipient: str) -> str:
-    """Return the recipient's domain in canonical form, or "" if it is not an address."""
+    """The recipient's domain in canonical form; empty when it is no address."""
     try:
         return parse_address(recipient, any_dots=True).ascii_domain
     except AddressError:
@@ -145,7 +145,7 @@ def find_whole(connection: Connection, message_ids: Collection[str]) -> dict[str
 
 
 def from_row(row: Any) -> OutboxMessage:
-    """Return the message of a row with its contents."""
+    """Of a row with its contents."""
     return OutboxMessage(
         message_id=row.message_id,
         account_id=row.account_id,

@@ -216,7 +216,7 @@ class FailProcessing:
 
 @dataclass(frozen=True, slots=True)
 class RecordProgress(BatchUnit[bool]):
-    """Record steps and queue the bounces that they send. Return False if the lease was lost.
+    """Write steps down, with the bounces that they sent. Return False if the lease had passed.
 
     With `keep`, the worker continues and its lease ends at `due_at`; otherwise the row is released,
     due then. `tries` is the row's new value; `reason` is why it is held.
