@@ -59,7 +59,7 @@ from sendback.smtp.server import SmtpServer, SmtpSettings
 from sendback.smtp.session import Limits
 from sendback.smtp.timeouts import TimeoutSettings
 from sendback.smtp.tls import server_context
-from sendback.store.access.installation import Remember
+from sendback.store.access.installation import GetOrSet
 from sendback.store.engine.store import Store
 from sendback.store.identities.verification_mails import VerificationLimits
 from sendback.verdicts.checks import MailChecks
@@ -333,7 +333,7 @@ async def check_secret(store: Store, sealing: Sealing) -> None:
     Raise `SecretError`, `StoreUnavailableError`.
     """
     fingerprint = sealing.fingerprint
-    if await store.write(Remember("secret", fingerprint)) != fingerprint:
+    if await store.write(GetOrSet("secret", fingerprint)) != fingerprint:
         raise SecretError(
             "the keys in this database are sealed with another secret than "
             f"{sealing.origin}: put the right one in its place"

@@ -10,7 +10,7 @@ import pytest
 
 from sendback.service.housekeeping import Housekeeping
 from sendback.store.access.accounts import AddAccount
-from sendback.store.access.installation import TakeTurn
+from sendback.store.access.installation import AcquireLock
 from sendback.store.engine.store import Store, prepare_schema
 from sendback.store.engine.sweeping import MAX_ROWS
 from sendback.store.outbox.queue import ExpireWaiting, add_to_outbox
@@ -156,26 +156,26 @@ def test_of_several_processes_one_sweeps(store, clock):
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
-        # One write each to ask for the turn; who has it writes a dozen times more.
+        # One write each to acquire the lock; its owner writes a dozen times more.
         assert sorted(len(each.changes) > 1 for each in counting) == [False] * 4 + [True]
 
     asyncio.run(story())
 
 
-def take_turn(store, clock, owner, minutes=10):
+def acquire_lock(store, clock, owner, minutes=10):
     now, longest = clock.now(), timedelta(minutes=10)
-    unit = TakeTurn("sweep", owner, now, now + timedelta(minutes=minutes), longest)
+    unit = AcquireLock("sweep", owner, now, now + timedelta(minutes=minutes), longest)
     return asyncio.run(store.write(unit))
 
 
 def test_a_turn_ends_with_its_time_and_survives_a_clock_that_is_set_back(store, clock):
-    assert take_turn(store, clock, "a")
-    assert take_turn(store, clock, "a", minutes=5)  # it may change its mind
-    assert not take_turn(store, clock, "b")
+    assert acquire_lock(store, clock, "a")
+    assert acquire_lock(store, clock, "a", minutes=5)  # its owner may set another end
+    assert not acquire_lock(store, clock, "b")
     clock.advance(timedelta(minutes=6))
-    assert take_turn(store, clock, "b")
+    assert acquire_lock(store, clock, "b")
     clock.advance(-timedelta(days=2))
-    assert take_turn(store, clock, "c")
+    assert acquire_lock(store, clock, "c")
 
 
 def test_a_sweep_that_fails_on_one_table_sweeps_the_others(store, clock, caplog):

@@ -6,7 +6,7 @@ from sendback.service.receiving.spool import INLINE_OCTETS, MemoryBudget, Spool
 from sendback.store.engine.blobs import Blobs
 
 
-def test_keeps_reads_and_removes(tmp_path):
+def test_blobs_are_written_read_and_removed(tmp_path):
     blobs = Blobs(tmp_path)
     blobs.keep("a", io.BytesIO(b"hello"))
     assert blobs.read("a") == b"hello"
@@ -17,7 +17,7 @@ def test_keeps_reads_and_removes(tmp_path):
         blobs.read("a")
 
 
-def test_what_cannot_be_written_leaves_nothing(tmp_path):
+def test_a_failed_write_leaves_no_file(tmp_path):
     class Broken(io.BytesIO):
         def read(self, size=-1):
             raise OSError("no space left on device")
@@ -29,7 +29,7 @@ def test_what_cannot_be_written_leaves_nothing(tmp_path):
 
 
 @pytest.mark.parametrize("size", [0, 1, INLINE_OCTETS, INLINE_OCTETS + 1, 3 * INLINE_OCTETS])
-def test_a_spool_gives_back_what_was_written(tmp_path, size):
+def test_a_spool_returns_what_was_written(tmp_path, size):
     content = bytes(range(256)) * (size // 256 + 1)
     content = content[:size]
     spool = Spool(tmp_path, MemoryBudget(2**20))

@@ -36,5 +36,5 @@ _envelopes = st.builds(
 
 
 @given(_envelopes)
-def test_an_envelope_comes_back_as_it_was(envelope):
+def test_reading_the_json_of_an_envelope_returns_an_equal_one(envelope):
     assert envelope_from_json(envelope_to_json(envelope)) == envelope

@@ -1,6 +1,6 @@
-"""Rows that break their worker: each lease is counted, suspects go one at a time, then are held.
+"""Rows that break their worker: leases are counted, suspects leased one by one, and then held.
 
-Played on both queues: processing and the outbox.
+Tested with both queues: processing and the outbox.
 """
 
 from dataclasses import dataclass
@@ -20,9 +20,9 @@ from sendback.store.outbox.control import ChangeState, ChooseOutbox, FindOutboxM
 from sendback.store.outbox.queue import (
     FailDelivery,
     HasSuspects,
-    PutBack,
     RecordAttempt,
     RenewLeases,
+    Requeue,
     TakeLeases,
     TakeSuspect,
     add_to_outbox,
@@ -63,7 +63,7 @@ def term(now, owner=OWNER):
 
 @dataclass
 class ProcessingQueue:
-    """The processing of messages, as the tests below use it."""
+    """The queue of processing, with the interface that the tests use."""
 
     connection: object
     table = processing
@@ -115,7 +115,7 @@ class ProcessingQueue:
 
 @dataclass
 class OutboxQueue:
-    """The outbox, with a domain for each message."""
+    """The outbox, with the interface that the tests use and a domain for each message."""
 
     connection: object
     table = outbox
@@ -143,10 +143,10 @@ class OutboxQueue:
 
     def release(self, lease, now, owner=OWNER):
         if owner == OWNER:
-            PutBack(lease, now)(self.connection)
+            Requeue(lease, now)(self.connection)
 
     def give_back(self, lease, due_at):
-        PutBack(lease, due_at)(self.connection)
+        Requeue(lease, due_at)(self.connection)
 
     def fail(self, lease, now, *, final=False):
         FailDelivery(lease, "a bug", term(now), final)(self.connection)
@@ -187,13 +187,13 @@ def due_at(queue, name):
 
 
 def die(queue, name, now):
-    """A worker takes the row, perhaps as a suspect, and dies; returns when it is due again."""
+    """Lease the row, perhaps as a suspect, without a result; return when it is due again."""
     lease = queue.take(now).get(name) or queue.suspect(now)
     assert queue.name(lease) == name
     return now + timedelta(milliseconds=due_at(queue, name) - to_milliseconds(now))
 
 
-def test_each_lease_without_a_result_is_longer_by_a_wait_that_grows(queue):
+def test_the_delay_grows_with_each_lease_without_a_result(queue):
     queue.add("m")
     now, waits = NOW, []
     for _ in range(MOST_TRIES):
@@ -219,7 +219,7 @@ def test_the_fifth_death_sets_the_row_aside(queue):
     assert not queue.has_suspects(now + timedelta(days=1))
 
 
-def test_retrying_by_hand_begins_anew(queue):
+def test_an_operators_retry_resets_the_count(queue):
     queue.add("m")
     now = NOW
     for _ in range(MOST_TRIES):
@@ -256,12 +256,12 @@ def test_a_result_clears_a_suspect(queue):
     lease = queue.suspect(now)
     assert lease.tries == 4
     assert queue.record(lease, now)
-    lease = queue.take(now)["m"]  # with all others again
+    lease = queue.take(now)["m"]  # no longer a suspect
     assert lease.tries == 1
     assert queue.record(lease, now, done=True)
 
 
-def test_giving_back_untouched_does_not_count(queue):
+def test_a_lease_returned_untried_is_not_counted(queue):
     queue.add("m")
     now = NOW
     for _ in range(2 * MOST_TRIES):
@@ -275,7 +275,7 @@ def test_giving_back_untouched_does_not_count(queue):
     assert queue.take(now)["m"].tries == 1
 
 
-def test_renewing_keeps_the_longer_wait(queue):
+def test_renewing_keeps_the_extra_delay(queue):
     queue.add("m")
     now = NOW
     for _ in range(3):
@@ -286,7 +286,7 @@ def test_renewing_keeps_the_longer_wait(queue):
     assert due_at(queue, "m") == to_milliseconds(later + LEASE + penalty(STEP, 3))
 
 
-def test_a_worker_that_fails_waits_longer_each_time_and_then_is_held(queue):
+def test_a_row_whose_worker_fails_is_delayed_longer_each_time_and_then_held(queue):
     queue.add("m")
     now = NOW
     for number in range(1, MOST_TRIES):
@@ -300,14 +300,14 @@ def test_a_worker_that_fails_waits_longer_each_time_and_then_is_held(queue):
     assert queue.show("m") == ("held", "a bug")
 
 
-def test_what_can_never_be_worked_on_is_held_at_once(queue):
+def test_a_final_failure_holds_the_row_at_once(queue):
     queue.add("m")
     queue.fail(queue.take(NOW)["m"], NOW, final=True)
     assert queue.show("m") == ("held", "a bug")
 
 
-def test_a_late_worker_changes_nothing(queue):
-    """Its lease has passed to another: it neither fails the row, nor gives it back."""
+def test_a_worker_whose_lease_was_lost_changes_nothing(queue):
+    """Another worker has leased the row: the first one can neither fail nor requeue it."""
     queue.add("m")
     late = queue.take(NOW)["m"]
     now = NOW + LEASE
@@ -320,7 +320,7 @@ def test_a_late_worker_changes_nothing(queue):
 
 
 def test_a_row_that_cannot_be_read_does_not_stop_its_queue(queue):
-    """Its state comes from a later version, say; the others are taken, and it is shown as held."""
+    """The other rows are leased, and the unreadable one is held."""
     queue.add("a", "m", "z")
     bad = {"outbox": {"created_at": 2**60}, "processing": {"created_at": 2**60}}[queue.table.name]
     where = queue.key == "m"
@@ -372,7 +372,7 @@ def test_suspects_of_paused_and_blocked_destinations_wait():
         assert queue.name(queue.suspect(now)) == "m"
 
 
-def test_dropping_leaves_alone_what_is_being_worked_on():
+def test_dropping_does_not_change_leased_messages():
     def drop(queue, now, *ids):
         unit = DropProcessing(ACCOUNT, ids, now, "by hand")
         return unit(queue.connection)
@@ -385,7 +385,7 @@ def test_dropping_leaves_alone_what_is_being_worked_on():
         assert drop(queue, NOW, "taken", "free", "held") == 2
         assert queue.show("taken")[0] == "queued"
         assert queue.show("free") == queue.show("held") == ("dropped", "by hand")
-        # Its worker is gone: the lease has ended, and a worker that only slept marks nothing.
+        # The lease has ended: the message is dropped, and a late result of its worker is refused.
         assert drop(queue, NOW + LEASE, "taken") == 1
         assert not queue.record(leases["taken"], NOW)
 
@@ -396,11 +396,11 @@ def test_dropping_leaves_alone_what_is_being_worked_on():
     st.lists(st.tuples(st.sampled_from(["crash", "work", "stop"]), st.integers(1, 8)), max_size=30),
     st.integers(0, 3),
 )
-def test_only_the_guilty_are_set_aside(kind, events, guilty):
-    """Workers come and go; the guilty row kills its worker whenever it is worked on.
+def test_only_the_row_that_kills_its_worker_is_set_aside(kind, events, guilty):
+    """The guilty row kills its worker at each try.
 
-    Whatever happens to the workers otherwise, up to two further deaths, no innocent row is held,
-    and in the end the guilty one is, and all others are done.
+    With up to two deaths of workers for other reasons, only the guilty row is held in the end, and
+    all others are done.
     """
     for queue in opened(kind):
         names = [f"r{number}" for number in range(8)]
@@ -421,7 +421,7 @@ def test_only_the_guilty_are_set_aside(kind, events, guilty):
 
 
 class Play:
-    """One process: what it has in progress dies with it."""
+    """One process: when it dies, all its leases end without a result."""
 
     def __init__(self, queue, guilty):
         self.queue, self.guilty, self.now = queue, guilty, NOW
@@ -433,14 +433,14 @@ class Play:
         return leases + ([suspect] if suspect else [])
 
     def work(self, number):
-        """In the order in which they were taken, until the guilty one's turn."""
+        """Record a result of each row in the order of leasing, up to the guilty one."""
         for lease in self._take(number):
             if self.queue.name(lease) == self.guilty:
                 return
             self.queue.record(lease, self.now, done=True)
 
     def crash(self, number):
-        """The process is killed from outside, with all that it has just taken."""
+        """Lease rows and record nothing: the process is killed from outside."""
         self._take(number)
 
     def stop(self, number):

@@ -1,4 +1,4 @@
-"""The outbox: what is taken, in which order, and how destinations hold it back."""
+"""The outbox: which rows are leased, in which order, and how destinations delay them."""
 
 from datetime import timedelta
 
@@ -22,8 +22,8 @@ from sendback.store.outbox.queue import (
     ExpireWaiting,
     ForgetFinished,
     HasSuspects,
-    PutBack,
     RecordAttempt,
+    Requeue,
     TakeLeases,
     add_to_outbox,
 )
@@ -71,15 +71,15 @@ def record(connection, lease, state, due_at=NOW, block=None):
     return is_recorded(RecordAttempt(lease, attempt, state, due_at, block), connection)
 
 
-def test_room_is_for_each_domain(connection):
+def test_each_domain_has_its_own_capacity(connection):
     add(connection, *["a@a.example"] * 5, *["b@b.example"] * 5, "c@c.example")
     found = take(connection, room=2, rooms={"b.example": 0})
     assert sorted(lease.message.domain for lease in found) == ["a.example"] * 2 + ["c.example"]
     assert len(take(connection, room=9, limit=4)) == 4
 
 
-def test_all_domains_get_their_turn(connection):
-    """Also when one has more than can ever be taken, and had it first."""
+def test_domains_are_visited_in_rotation(connection):
+    """Also when one has older mail, and more than the capacity."""
     add(connection, *["a@a.example"] * 50, now=NOW - timedelta(hours=1))
     add(connection, *["b@b.example"] * 5, *["c@c.example"] * 5)
     moments = [NOW + timedelta(seconds=number) for number in (1, 2, 3)]
@@ -87,21 +87,21 @@ def test_all_domains_get_their_turn(connection):
     assert sorted(found) == ["a.example", "b.example", "c.example"]
 
 
-def test_what_is_taken_is_not_taken_again_before_its_lease_ends(connection):
+def test_a_leased_row_is_not_leased_again_before_its_lease_ends(connection):
     add(connection, "a@a.example", "a@a.example")
     assert len(take(connection)) == 2
     assert take(connection, NOW + LEASE - timedelta(seconds=1)) == []
     assert len(take(connection, NOW + LEASE)) == 2
 
 
-def test_a_blocked_domain_is_not_looked_at_and_then_probed(connection):
+def test_a_blocked_domain_is_skipped_until_the_block_ends_and_then_probed(connection):
     add(connection, *["a@a.example"] * 3)
     first, second, third = take(connection)
     until = NOW + timedelta(minutes=1)
     block = Block(1, until, "no answer")
     assert record(connection, first, OutboxState.QUEUED, NOW, block)
     for lease in (second, third):
-        PutBack(lease, NOW)(connection)
+        Requeue(lease, NOW)(connection)
     add(connection, "a@a.example")
     assert take(connection, until - timedelta(seconds=1)) == []
     (probe,) = take(connection, until)
@@ -111,7 +111,7 @@ def test_a_blocked_domain_is_not_looked_at_and_then_probed(connection):
     assert len(take(connection, until)) == 3
 
 
-def test_only_so_many_probes(connection):
+def test_the_number_of_probes_is_limited(connection):
     names = [f"a@d{n}.example" for n in range(5)]
     add(connection, *names)
     for lease in take(connection):
@@ -120,7 +120,7 @@ def test_only_so_many_probes(connection):
     assert take(connection, probes=0) == []
 
 
-def test_failures_do_not_count_down(connection):
+def test_the_count_of_failures_does_not_decrease(connection):
     add(connection, "a@a.example", "a@a.example")
     first, second = take(connection)
     record(connection, first, OutboxState.QUEUED, NOW, Block(3, NOW, "x"))
@@ -129,17 +129,17 @@ def test_failures_do_not_count_down(connection):
     assert (found.failures, found.waiting, found.reason) == (3, 2, "x")
 
 
-def test_a_late_worker_marks_nothing(connection):
+def test_a_worker_whose_lease_was_lost_changes_nothing(connection):
     add(connection, "a@a.example")
     (first,) = take(connection)
     (second,) = take(connection, NOW + LEASE)
     assert not record(connection, first, OutboxState.DELIVERED)
-    PutBack(first, NOW)(connection)
+    Requeue(first, NOW)(connection)
     assert take(connection, NOW + LEASE) == []
     assert record(connection, second, OutboxState.DELIVERED)
 
 
-def test_a_paused_domain_waits_whatever_is_queued_later(connection):
+def test_mail_for_a_paused_domain_waits_also_when_queued_later(connection):
     add(connection, "a@a.example")
     for domain in ("a.example", "b.example"):  # one with mail, one without
         PauseDestination(domain, True, NOW)(connection)
@@ -151,7 +151,7 @@ def test_a_paused_domain_waits_whatever_is_queued_later(connection):
     assert (found.domain, found.waiting) == ("b.example", 1)
 
 
-def steer(connection, state, origin, *, now=NOW, **chosen):
+def change_state(connection, state, origin, *, now=NOW, **chosen):
     found = ChooseOutbox(Selection(ACCOUNT, **chosen), origin)(connection)
     return ChangeState(tuple(found), origin, state, now, now + timedelta(days=5))(connection)
 
@@ -161,12 +161,12 @@ QUEUED, HELD, CANCELLED = OutboxState.QUEUED, OutboxState.HELD, OutboxState.CANC
 
 def test_holding_and_releasing(connection):
     add(connection, "a@a.example", "b@a.example", "c@c.example")
-    assert steer(connection, HELD, (QUEUED,), domain="a.example") == 2
+    assert change_state(connection, HELD, (QUEUED,), domain="a.example") == 2
     assert ids(take(connection)) == ["m2"]
-    assert steer(connection, HELD, (QUEUED,)) == 0  # the third one is being tried
-    assert steer(connection, QUEUED, (HELD,), recipient="b@*") == 1
+    assert change_state(connection, HELD, (QUEUED,)) == 0  # the third one is being tried
+    assert change_state(connection, QUEUED, (HELD,), recipient="b@*") == 1
     assert ids(take(connection)) == ["m1"]
-    assert steer(connection, CANCELLED, (QUEUED, HELD), message_ids=("m0",)) == 1
+    assert change_state(connection, CANCELLED, (QUEUED, HELD), message_ids=("m0",)) == 1
     assert CountStates(ACCOUNT)(connection) == {QUEUED: 2, CANCELLED: 1}
 
 
@@ -176,7 +176,7 @@ def test_retrying_unblocks_the_domain(connection):
     later = NOW + timedelta(hours=1)
     record(connection, lease, QUEUED, later, Block(1, later, "x"))
     assert take(connection) == []
-    assert steer(connection, QUEUED, (QUEUED,)) == 1
+    assert change_state(connection, QUEUED, (QUEUED,)) == 1
     assert ids(take(connection)) == ["m0"]
 
 
@@ -197,7 +197,7 @@ def test_retrying_unblocks_the_domain(connection):
         ({"states": (OutboxState.DELIVERED,)}, {"m0"}),
     ],
 )
-def test_selections(connection, chosen, found):
+def test_a_selection_finds_the_matching_messages(connection, chosen, found):
     add(connection, "a@a.example", "b@b.example", "a_b@c.example")
     leases = take(connection, rooms={"b.example": 0, "c.example": 0})
     record(connection, leases[0], OutboxState.DELIVERED)
@@ -206,7 +206,7 @@ def test_selections(connection, chosen, found):
     assert ListOutbox(Selection("1" * 12, **chosen), 10)(connection) == []
 
 
-def test_what_waits_too_long_expires_and_what_is_old_goes(connection):
+def test_overdue_mail_expires_and_old_mail_is_deleted(connection):
     add(connection, "a@a.example", "a@a.example", lasts=timedelta(hours=1))
     add(connection, "b@b.example")
     (held,) = take(connection, limit=1)
@@ -227,7 +227,7 @@ _STEP = st.tuples(
 
 
 class Play:
-    """Steps of an operator, a worker and time, each a method."""
+    """The steps of an operator, a worker and the clock, each a method."""
 
     def __init__(self, connection):
         self.connection, self.now, self.held = connection, NOW, []
@@ -246,11 +246,11 @@ class Play:
 
     def hold(self, domain, number):
         state, origin = (HELD, QUEUED) if number == 1 else (QUEUED, HELD)
-        steer(self.connection, state, (origin,), now=self.now, domain=domain)
+        change_state(self.connection, state, (origin,), now=self.now, domain=domain)
 
     def back(self, _, __):
         for lease in self._next():
-            PutBack(lease, self.now)(self.connection)
+            Requeue(lease, self.now)(self.connection)
 
     def deliver(self, _, __):
         for lease in self._next():
@@ -274,10 +274,10 @@ class Play:
 @given(st.lists(_STEP, max_size=25))
 @example([("add", "a.example", 1), ("take", "", 1), ("wait", "", 2), ("take", "", 1)])
 @example([("add", "a.example", 1), *[("take", "", 1), ("wait", "", 3)] * 8])
-def test_no_destination_sleeps_over_due_mail(steps):
-    """Whatever happens, its date is never later than its mail's, its block's end, or now.
+def test_no_destination_is_due_later_than_its_mail(steps):
+    """After any steps, its date is at most the latest of its mail's, its block's end, and now.
 
-    Suspects have no part in that date: they are found by their own.
+    Suspects do not count: they are queried by their own date.
     """
     for connection in opened():
         play = Play(connection)

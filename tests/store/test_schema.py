@@ -1,4 +1,4 @@
-"""The schema: what is made for an empty database is what the migrations make."""
+"""The schema: a new database has the tables that the migrations create; upgrades keep the data."""
 
 import sqlite3
 
@@ -29,7 +29,7 @@ def tables(tmp_path, name):
     connection = sqlite3.connect(tmp_path / name)
     rows = connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_master").fetchall()
     connection.close()
-    # An index is compared with its condition; a migrated table's text has grown.
+    # The SQL of indexes is compared, for their conditions; the SQL of a migrated table differs.
     return sorted((kind, name, table, kind == "index" and sql) for kind, name, table, sql in rows)
 
 
@@ -40,7 +40,7 @@ def test_migrations_and_tables_agree(tmp_path):
     assert tables(tmp_path, "made") == tables(tmp_path, "migrated")
 
 
-def test_upgrading_what_is_up_to_date_does_nothing(tmp_path):
+def test_upgrading_a_current_schema_does_nothing(tmp_path):
     prepare_schema(url(tmp_path, "x"))
     assert upgrade_schema(url(tmp_path, "x")) == (SCHEMA_VERSION, SCHEMA_VERSION)
 
@@ -66,7 +66,7 @@ SET_VERSION = "UPDATE alembic_version SET version_num = '{}'"
         (["DROP TABLE alembic_version"], "x is another program's.*--database"),
     ],
 )
-def test_another_schema_is_refused_with_what_to_do(tmp_path, statements, words):
+def test_the_error_for_another_schema_says_what_to_do(tmp_path, statements, words):
     prepare_schema(url(tmp_path, "x"))
     execute(tmp_path, *statements)
     before = tables(tmp_path, "x")
@@ -80,7 +80,7 @@ def test_another_schema_is_refused_with_what_to_do(tmp_path, statements, words):
 
 
 @pytest.mark.parametrize("use", [prepare_schema, upgrade_schema])
-def test_a_file_that_is_no_database_is_named_with_what_to_do(tmp_path, use):
+def test_the_error_for_a_file_that_is_no_database_says_what_to_do(tmp_path, use):
     (tmp_path / "x").write_bytes(b"no database " * 100)
     with pytest.raises(StoreUnavailableError, match=r"/x: .*--database"):
         use(url(tmp_path, "x"))
@@ -92,7 +92,7 @@ def test_a_file_that_is_no_database_is_named_with_what_to_do(tmp_path, use):
 
 
 @pytest.mark.parametrize("use", [prepare_schema, upgrade_schema])
-def test_a_truncated_database_is_named_with_what_to_do(tmp_path, use):
+def test_the_error_for_a_truncated_database_says_what_to_do(tmp_path, use):
     prepare_schema(url(tmp_path, "x"))
     octets = (tmp_path / "x").read_bytes()
     (tmp_path / "x").write_bytes(octets[:9000])
@@ -100,7 +100,7 @@ def test_a_truncated_database_is_named_with_what_to_do(tmp_path, use):
         use(url(tmp_path, "x"))
 
 
-def test_looking_at_the_schema_waits_for_no_writer(tmp_path):
+def test_checking_the_schema_waits_for_no_writer(tmp_path):
     prepare_schema(url(tmp_path, "x"))
     writer = sqlite3.connect(tmp_path / "x", isolation_level=None)
     writer.execute("BEGIN IMMEDIATE")
@@ -108,8 +108,8 @@ def test_looking_at_the_schema_waits_for_no_writer(tmp_path):
     writer.close()
 
 
-def test_an_outbox_from_before_destinations_is_taken_along(tmp_path):
-    """0003 had contents in the queue's rows, and no domains."""
+def test_an_upgrade_adds_domains_and_destinations_to_an_outbox(tmp_path):
+    """In 0003 the contents were in the rows of the queue, which had no domains."""
     database = url(tmp_path, "x")
     upgrade_schema(database, "0003")
     connection = sqlite3.connect(tmp_path / "x")
@@ -141,8 +141,8 @@ def test_an_outbox_from_before_destinations_is_taken_along(tmp_path):
     connection.close()
 
 
-def test_queues_from_before_rows_were_set_aside_are_taken_along(tmp_path):
-    """0004 counted no leases: what waits, is leased or has ended starts with none."""
+def test_an_upgrade_adds_the_count_of_leases_to_queues(tmp_path):
+    """0004 had no count: it is 0 for queued, leased and finished rows."""
     database = url(tmp_path, "x")
     upgrade_schema(database, "0004")
     columns = "message_id, account_id, original_message_id, recipient, created_at, expires_at"
@@ -171,8 +171,8 @@ def test_queues_from_before_rows_were_set_aside_are_taken_along(tmp_path):
     prepare_schema(database)
 
 
-def test_an_outbox_is_taken_along_in_steps(tmp_path):
-    """0004 gave each row its domain: however many there are, a thousand at a time."""
+def test_an_upgrade_sets_domains_in_steps(tmp_path):
+    """Migration 0004 sets the domains of a thousand rows at a time."""
     database = url(tmp_path, "x")
     upgrade_schema(database, "0003")
     row = (

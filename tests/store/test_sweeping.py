@@ -1,4 +1,4 @@
-"""Sweeps go in steps: bounded rows and octets each, behind the last, by an index."""
+"""Sweeps run in steps: each is bounded, continues after the last one, and uses an index."""
 
 import re
 from datetime import timedelta
@@ -45,7 +45,7 @@ from tests.partners.queue import ACCOUNT, a_bounce
 OLD = NOW - timedelta(days=20)
 BEFORE = NOW - timedelta(days=14)
 MANY = 2 * MAX_ROWS + 7
-_SIZE = [MANY]  # of what a test fills in
+_SIZE = [MANY]  # how many rows the `fill_…` functions insert
 
 
 @pytest.fixture
@@ -68,12 +68,12 @@ def count(connection, table, *where):
 
 
 def changes(connection):
-    """All rows that were ever changed on the connection, those that go with others too."""
+    """Return how many rows were ever changed on the connection, including by cascades."""
     return connection.connection.dbapi_connection.total_changes
 
 
 def sweep(connection, first, most=MAX_ROWS):
-    """All steps; returns how many, and the rows that they swept. No step changes too much."""
+    """Run all steps, each with at most `most` changes; return how many steps and swept rows."""
     from dataclasses import replace
 
     step, steps_done, swept_rows = first, 0, 0
@@ -88,7 +88,7 @@ def sweep(connection, first, most=MAX_ROWS):
         step = replace(step, after=swept.after)
 
 
-# --- what each sweep is filled with ---------------------------------------------------------------
+# --- the rows of each sweep -----------------------------------------------------------------------
 
 
 def milliseconds(number, moment=OLD):
@@ -203,7 +203,7 @@ def fill_dkim(connection):
     connection.execute(insert(dkim_keys), rows)
 
 
-# (what fills the table, the first step, the table, rows that go with each, rows that stay)
+# (the function that fills the table, the first step, the table, rows deleted with each, rows kept)
 SWEEPS = {
     "content": (fill_messages, ExpireContent(now=NOW, held_since=BEFORE), messages, 0, MANY),
     "messages": (fill_messages, ForgetMessages(now=NOW, before=BEFORE), messages, 0, 0),
@@ -225,7 +225,7 @@ def test_every_sweep_is_tested():
 
 
 @pytest.mark.parametrize("name", SWEEPS)
-def test_a_sweep_takes_all_in_bounded_steps(connection, name):
+def test_a_sweep_is_complete_in_bounded_steps(connection, name):
     fill, first, table, belongings, stay = SWEEPS[name]
     fill(connection)
     steps_done, swept = sweep(connection, first, MAX_ROWS * (1 + belongings))
@@ -236,8 +236,8 @@ def test_a_sweep_takes_all_in_bounded_steps(connection, name):
 
 
 @pytest.mark.parametrize("name", SWEEPS)
-def test_no_step_looks_through_a_whole_table(connection, name):
-    """SQLite's own plan: each statement finds its rows by an index, also behind a first step."""
+def test_no_step_scans_a_whole_table(connection, name):
+    """By SQLite's query plan, each statement of each step finds its rows by an index."""
     fill, first, _, _, _ = SWEEPS[name]
     fill(connection)
     statements = []
@@ -260,7 +260,7 @@ def test_no_step_looks_through_a_whole_table(connection, name):
 
 
 def work(connection, name, size, *, same_date):
-    """How many thousand instructions SQLite's machine needs for the whole sweep."""
+    """Return how many thousand instructions of SQLite's virtual machine the whole sweep takes."""
     fill, first, table, _, _ = SWEEPS[name]
     _SIZE[0] = size
     try:
@@ -295,7 +295,7 @@ DATES = {
 @pytest.mark.parametrize("same_date", [False, True])
 @pytest.mark.parametrize("name", SWEEPS)
 def test_the_work_of_a_sweep_is_linear(connection, name, same_date):
-    """Also when all rows have one date, as after an hour in which the clock stood still."""
+    """Also when all rows have the same date."""
     once = work(connection, name, 3000, same_date=same_date)
     twice = work(connection, name, 6000, same_date=same_date)
     assert once >= 10
@@ -307,8 +307,8 @@ def test_the_work_of_a_sweep_is_linear(connection, name, same_date):
     st.lists(st.tuples(st.integers(0, 3), st.booleans(), st.integers(0, 3)), max_size=40),
     st.integers(1, 6),
 )
-def test_all_goes_that_is_to_go_and_nothing_else(rows, most):
-    """Whatever dates rows share, whatever stays between them, wherever a step ends."""
+def test_a_sweep_deletes_the_finished_rows_and_no_others(rows, most):
+    """For any shared dates, any rows that stay between others, and any end of a step."""
     with patch.object(sweeping, "MAX_ROWS", most), patch.object(sweeping, "MAX_OCTETS", 4):
         engine = create_engine("sqlite://")
         metadata.create_all(engine)
@@ -330,7 +330,7 @@ def test_all_goes_that_is_to_go_and_nothing_else(rows, most):
 
 @pytest.mark.parametrize("every", [2, 3])
 def test_the_work_is_linear_beside_rows_that_stay(connection, every):
-    """All of one date, and every second or third is held."""
+    """All rows have the same date, and every second or third is held."""
 
     def cost(size):
         _SIZE[0] = size
@@ -354,7 +354,7 @@ def test_the_work_is_linear_beside_rows_that_stay(connection, every):
     assert twice <= 2.3 * once, (once, twice)
 
 
-# --- what stays, what goes with a row -------------------------------------------------------------
+# --- rows that stay, and the size of steps --------------------------------------------------------
 
 
 def states_of_content(connection):
@@ -364,8 +364,8 @@ def states_of_content(connection):
     return [kept for _, kept in connection.execute(query)]
 
 
-def test_content_stays_for_rules_that_work_on_it_or_are_held(connection):
-    """Queued: for as long as it takes. Held: until the history ends, so that retry works."""
+def test_content_is_kept_while_its_processing_is_queued_or_held(connection):
+    """Queued: without limit. Held: until the history ends, so that a retry has the content."""
     recent = NOW - timedelta(days=3)
     moments = [OLD, recent, OLD, recent, OLD, recent]
     found = ["queued", "queued", "held", "held", "done", "dropped"]
@@ -382,7 +382,7 @@ def test_content_stays_for_rules_that_work_on_it_or_are_held(connection):
     assert list(left.scalars()) == ["m000000", "m000001", "m000003", "m000005"]
 
 
-def test_a_body_that_another_account_still_needs_stays(connection):
+def test_a_body_that_another_account_needs_is_kept(connection):
     connection.exec_driver_sql("INSERT INTO accounts VALUES ('111111111111', 0, 0, NULL, NULL)")
     for account in (ACCOUNT, "111111111111"):
         row = a_message(1, blob="big", account_id=account)
@@ -396,8 +396,8 @@ def test_a_body_that_another_account_still_needs_stays(connection):
 
 
 @pytest.mark.parametrize("needed", ["queued", "held"])
-def test_what_stays_is_passed_over_once(connection, needed):
-    """Thousands of held messages must not be looked at again by each step."""
+def test_rows_that_stay_are_read_once(connection, needed):
+    """No step reads again the thousands of held messages that an earlier one has skipped."""
     fill_messages(connection)
     rows = [a_processing(number, needed, NOW - timedelta(days=1)) for number in range(MANY - 7)]
     connection.execute(insert(processing), rows)
@@ -414,7 +414,7 @@ def test_large_bodies_make_small_steps(connection):
     steps_done, swept = sweep(connection, ExpireContent(now=NOW, held_since=BEFORE), most)
     assert swept == 60
     assert steps_done >= 60 // most
-    # The same for records whose content is still there, because the history is short.
+    # Records with content, which a short history deletes: their steps are bounded likewise.
     rows = [a_message(n, body=body, account_id=ACCOUNT) for n in range(100, 160)]
     connection.execute(insert(messages), rows)
     connection.exec_driver_sql("DELETE FROM messages WHERE body IS NULL")
@@ -458,14 +458,14 @@ def test_a_message_with_many_steps_makes_small_steps(connection):
     assert count(connection, steps) == 0
 
 
-def test_versions_that_somebody_names_or_named_today_stay(connection):
+def test_versions_that_are_or_were_lately_named_are_kept(connection):
     rows = [
         {"version": version, "rules": "x", "kept_at": milliseconds(0, moment)}
         for version, moment in (
             ("of a set", OLD),
             ("of a message", OLD),
             ("of today", NOW),
-            ("of nobody", OLD),
+            ("unnamed", OLD),
         )
     ]
     connection.execute(insert(rule_set_versions), rows)
@@ -477,7 +477,7 @@ def test_versions_that_somebody_names_or_named_today_stay(connection):
     assert set(left) == {"of a set", "of a message", "of today"}
 
 
-def test_destinations_that_are_paused_needed_or_lately_blocked_stay(connection):
+def test_destinations_that_are_paused_or_needed_or_failed_lately_are_kept(connection):
     rows = [
         {"domain": "paused.example", "failures": 0, "paused": 1},
         {"domain": "needed.example", "failures": 0, "paused": 0, "due_at": 5},
@@ -495,7 +495,7 @@ def test_destinations_that_are_paused_needed_or_lately_blocked_stay(connection):
     assert set(left) == {"paused.example", "needed.example", "lately.example"}
 
 
-def test_bounces_that_wait_or_are_held_stay(connection):
+def test_queued_and_held_bounces_are_kept(connection):
     add_to_outbox(connection, [a_bounce(f"b-{s.value}", "a@x.example", OLD) for s in OutboxState])
     connection.exec_driver_sql("UPDATE outbox SET state = substr(message_id, 3)")
     sweep(connection, ForgetFinished(before=BEFORE), 10_000)

@@ -1,4 +1,4 @@
-"""NUL, which PostgreSQL's text cannot hold: refused as the unit's own error, or replaced."""
+"""NUL, which PostgreSQL's text cannot hold: refused with an error of the unit, or replaced."""
 
 import asyncio
 from datetime import timedelta
@@ -61,7 +61,7 @@ WRITES = [
 
 
 @pytest.mark.parametrize("number", range(len(READS) + len(WRITES)))
-def test_it_is_the_units_own_error_and_its_neighbours_are_done(store, number):
+def test_a_nul_fails_its_own_unit_and_no_other_of_the_group(store, number):
     bad = [*READS, *WRITES][number]
     run = store.read if number < len(READS) else store.write
 
@@ -75,7 +75,7 @@ def test_it_is_the_units_own_error_and_its_neighbours_are_done(store, number):
     asyncio.run(story())
 
 
-def test_what_a_partner_said_is_recorded_with_its_nul_replaced(store):
+def test_a_servers_reply_is_recorded_with_its_nul_replaced(store):
     async def story():
         await store.write(AddAccount(ACCOUNT, NOW))
         rows = [a_bounce(name, "a@x.example", NOW) for name in ("m1", "m2")]
@@ -102,8 +102,8 @@ def test_what_a_partner_said_is_recorded_with_its_nul_replaced(store):
     asyncio.run(story())
 
 
-# Columns of plain text: what this program makes or has parsed, and the queues' own tables, where
-# `without_nul` sees to what partners say.
+# Tables with unguarded text: what this program makes or has parsed, and the queues' tables, where
+# `without_nul` replaces NUL in the replies of servers.
 _PLAIN = {"messages", "processing", "steps", "outbox", "attempts", "destinations"}
 
 

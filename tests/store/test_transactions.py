@@ -1,4 +1,4 @@
-"""Group commit: units that wait together share a transaction, and fail apart."""
+"""Group commit: units that wait together share a transaction, but not their errors."""
 
 import asyncio
 import sqlite3
@@ -52,7 +52,7 @@ def rows(path) -> list[int]:
         connection.close()
 
 
-def test_units_that_wait_together_are_done_together(thread, path):
+def test_units_that_wait_together_share_a_transaction(thread, path):
     groups.clear()
 
     async def main():
@@ -63,7 +63,7 @@ def test_units_that_wait_together_are_done_together(thread, path):
     assert len(groups) < 50
 
 
-def test_a_unit_that_fails_takes_no_other_with_it(thread, path):
+def test_a_failing_unit_fails_no_other(thread, path):
     async def main():
         await thread.run(Add(7))
         units = [thread.run(Add(number)) for number in range(10)]
@@ -75,7 +75,7 @@ def test_a_unit_that_fails_takes_no_other_with_it(thread, path):
     assert rows(path) == list(range(10))
 
 
-def test_what_a_failed_unit_wrote_is_undone(thread, path):
+def test_the_writes_of_a_failed_unit_are_rolled_back(thread, path):
     def half(connection):
         connection.execute(text("INSERT INTO t VALUES (1)"))
         raise RuntimeError("half way")
@@ -86,7 +86,7 @@ def test_what_a_failed_unit_wrote_is_undone(thread, path):
 
 
 def test_a_full_disk_is_unavailable_and_recovers_by_itself(thread, path):
-    """SQLITE_FULL, for real: the database may not grow by a page."""
+    """A real SQLITE_FULL: the database may not grow by a page."""
 
     def pages(limit):
         def unit(connection):
@@ -102,7 +102,7 @@ def test_a_full_disk_is_unavailable_and_recovers_by_itself(thread, path):
         await thread.run(pages(10))
         with pytest.raises(StoreUnavailableError, match="full"):
             await thread.run(fill)
-        # The connection was given up with the limit that it had: the disk has room again.
+        # The failed connection was closed, and its limit of pages with it.
         await thread.run(fill)
 
     asyncio.run(main())
@@ -131,7 +131,7 @@ def test_a_commit_is_synced(path):
     engine.dispose()
 
 
-# --- whose error it is ---------------------------------------------------------------------------
+# --- errors of a unit and of the database --------------------------------------------------------
 
 
 def refused(sql, *parameters):
@@ -168,8 +168,8 @@ UNIT_ERRORS = {
 
 
 @pytest.mark.parametrize("name", UNIT_ERRORS)
-def test_a_units_own_error_is_not_the_stores(thread, path, name):
-    """It reaches the caller as what it is, its neighbours are done, and the store goes on."""
+def test_an_error_of_a_unit_is_no_error_of_the_store(thread, path, name):
+    """It is raised to its caller; the other units of the group and later ones succeed."""
 
     async def main():
         bad = UNIT_ERRORS[name]
@@ -211,7 +211,7 @@ def test_a_locked_database_is_unavailable(path, monkeypatch):
         (None, r"x\.db.*damaged.*\.recover"),
     ],
 )
-def test_a_damaged_file_is_named_with_what_to_do(path, content, words):
+def test_the_error_for_a_damaged_file_says_what_to_do(path, content, words):
     octets = path.read_bytes()
     path.write_bytes(content or octets[:1000])
     thread = TransactionThread(open_engine(f"sqlite:///{path}", writes=True), "test")
@@ -220,7 +220,7 @@ def test_a_damaged_file_is_named_with_what_to_do(path, content, words):
     thread.close()
 
 
-# --- the end -------------------------------------------------------------------------------------
+# --- closing, cancelled callers, connections -----------------------------------------------------
 
 
 def test_a_closed_store_refuses_at_once(path):
@@ -245,8 +245,8 @@ def test_closing_from_many_threads_at_once(path):
         assert not closer.is_alive()
 
 
-def test_a_caller_that_gave_up_does_not_disturb_the_others(thread, path):
-    """What it asked for is done all the same: it may have been done elsewhere already."""
+def test_a_cancelled_caller_does_not_affect_the_others(thread, path):
+    """Its unit runs too: it may record something that has already happened."""
 
     async def main():
         waiting = [asyncio.ensure_future(thread.run(Add(number))) for number in range(20)]
@@ -260,8 +260,8 @@ def test_a_caller_that_gave_up_does_not_disturb_the_others(thread, path):
     assert rows(path) == list(range(20))
 
 
-def test_a_loop_that_ended_does_not_stop_the_thread(thread, path):
-    """Of two event loops that wait for one group, one closes before the group is done."""
+def test_a_closed_event_loop_does_not_stop_the_thread(thread, path):
+    """The event loop of a caller closes while its unit runs; another loop is served."""
     begun, may_end = threading.Event(), threading.Event()
 
     def slow(connection):
@@ -280,8 +280,8 @@ def test_a_loop_that_ended_does_not_stop_the_thread(thread, path):
     assert rows(path) == [5]
 
 
-def test_a_connection_that_cannot_be_made_fails_its_callers_and_no_more(path):
-    """Whatever is raised while connecting, also what is no `Exception`."""
+def test_a_failing_connect_fails_only_the_units_that_wait(path):
+    """With any error, also one that is no `Exception`."""
     engine = open_engine(f"sqlite:///{path}", writes=True)
     failures = [SystemExit(1), MemoryError(), RuntimeError("x")]
 
@@ -294,7 +294,7 @@ def test_a_connection_that_cannot_be_made_fails_its_callers_and_no_more(path):
 
     async def main():
         for _ in range(3):
-            with pytest.raises(Exception):  # noqa: B017, PT011 - each is another one
+            with pytest.raises(Exception):  # noqa: B017, PT011 - they differ
                 await asyncio.wait_for(thread.run(Add(1)), 5)
         assert await asyncio.wait_for(thread.run(Add(2)), 5) == 2
 

@@ -21,7 +21,7 @@ from sendback.net.connector import Connector, ConnectorError
 from sendback.net.dns_answers import DnsFailedError
 from sendback.store.engine.errors import StoreUnavailableError
 from sendback.store.engine.store import Store
-from sendback.store.outbox.mta_sts import FindStsPolicy, KeepStsPolicy, KeptStsPolicy
+from sendback.store.outbox.mta_sts import CachedStsPolicy, FindStsPolicy, PutStsPolicy
 
 log = logging.getLogger(__name__)
 
@@ -165,7 +165,7 @@ class StsPolicies:
             log.warning("the MTA-STS policy of %s cannot be used: %s", domain, error)
             self._failed[domain, wanted] = True
             return _Found(known)
-        await self._keep(KeptStsPolicy(domain, wanted, text, now, now + policy.max_age))
+        await self._keep(CachedStsPolicy(domain, wanted, text, now, now + policy.max_age))
         return _Found(policy)
 
     async def _fetch(self, domain: str) -> str:
@@ -181,17 +181,17 @@ class StsPolicies:
             raise StsPolicyError(f"{url} is no text/plain")
         return answer.body.decode("utf-8", "replace")
 
-    async def _kept(self, domain: str, now: datetime) -> KeptStsPolicy | None:
+    async def _kept(self, domain: str, now: datetime) -> CachedStsPolicy | None:
         found = await self._store.read(FindStsPolicy(domain))
         return found if found is not None and found.expires_at > now else None
 
-    async def _keep(self, policy: KeptStsPolicy) -> None:
+    async def _keep(self, policy: CachedStsPolicy) -> None:
         try:
-            await self._store.write(KeepStsPolicy(policy))
+            await self._store.write(PutStsPolicy(policy))
         except StoreUnavailableError as error:
             log.warning("the MTA-STS policy of %s cannot be kept: %s", policy.domain, error)
 
 
-def _is_old(kept: KeptStsPolicy, now: datetime) -> bool:
+def _is_old(kept: CachedStsPolicy, now: datetime) -> bool:
     """RFC 8461 §5.1: refresh well before the end, or an attacker could let it expire."""
     return now - kept.fetched_at > min(_REFRESHED, (kept.expires_at - kept.fetched_at) / 2)

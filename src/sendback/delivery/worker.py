@@ -25,9 +25,9 @@ from sendback.store.outbox.destinations import Block
 from sendback.store.outbox.queue import (
     FailDelivery,
     HasSuspects,
-    PutBack,
     RecordAttempt,
     RenewLeases,
+    Requeue,
     TakeLeases,
     TakeSuspect,
 )
@@ -110,13 +110,13 @@ class OutboxDelivery:
     async def release(self, term: Term, keys: Sequence[str]) -> None:
         """Requeue what could not be finished, due at once."""
         leases = [self._held[key] for key in keys if key in self._held]
-        await asyncio.gather(*(self._store.write(PutBack(lease, term.now)) for lease in leases))
+        await asyncio.gather(*(self._store.write(Requeue(lease, term.now)) for lease in leases))
 
     async def failed(self, lease: Lease, error: Exception, term: Term) -> None:
         unit: Unit[None]
         if isinstance(error, StoreUnavailableError):
             reason = f"the store is unavailable: {error}"[:_REASON_LENGTH]
-            unit = PutBack(lease, term.now + term.step, reason)
+            unit = Requeue(lease, term.now + term.step, reason)
         else:
             unit = FailDelivery(lease, f"internal error: {error!r}"[:_REASON_LENGTH], term)
         await self._store.write(unit)
@@ -135,7 +135,7 @@ class OutboxDelivery:
             if await self._windows.enter(domain):
                 await self._try(lease)
             else:
-                await self._store.write(PutBack(lease, self._clock.now()))
+                await self._store.write(Requeue(lease, self._clock.now()))
         except Exception:
             del self._held[lease.message.message_id]  # `failed` requeues it
             raise

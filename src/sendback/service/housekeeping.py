@@ -17,7 +17,7 @@ from datetime import datetime, timedelta
 from itertools import islice
 
 from sendback.clock import Clock
-from sendback.store.access.installation import TakeTurn
+from sendback.store.access.installation import AcquireLock
 from sendback.store.access.keys import ForgetExpiredKeys
 from sendback.store.bouncing.calls import ForgetCalls
 from sendback.store.engine.errors import StoreUnavailableError
@@ -107,7 +107,7 @@ class Housekeeping:
 
     async def _take_turn(self, lasts: timedelta) -> bool:
         now = self._clock.now()
-        return await self._store.write(TakeTurn("sweep", self._owner, now, now + lasts, _TURN))
+        return await self._store.write(AcquireLock("sweep", self._owner, now, now + lasts, _TURN))
 
     async def _remove_orphans(self) -> None:
         """Blobs whose commit never came: old, and named by no row."""

@@ -1,5 +1,6 @@
-"""Everything durable: tables, migrations, transactions, queues, content.
+"""Everything durable: one folder a subject, named as in `service` where both have it.
 
-One module per table, and only that module writes SQL for it. What differs between databases is
-in `dialects`. The floors above speak in units of work (see `transactions`) and frozen values.
+`engine` has what all folders use: tables, migrations, transactions, leases, large bodies. The
+layers above run units of work (see `engine/transactions.py`), which take and return frozen
+dataclasses.
 """

@@ -1,1 +1,1 @@
-"""Accounts, users, access keys, and the installation they belong to."""
+"""Accounts, users, access keys, and values of the whole installation."""

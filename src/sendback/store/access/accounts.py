@@ -1,4 +1,4 @@
-"""Accounts and the turn-taking of SendBounce."""
+"""Accounts, and the rate limit of SendBounce for each."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,14 +12,14 @@ from sendback.store.engine.tables import accounts
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """An account; `name` is for people."""
+    """An account. `name` is its display name."""
 
     account_id: str
     name: str
     created_at: datetime
 
 
-_TAKE_TURN = (
+_ACQUIRE_SLOT = (
     update(accounts)
     .where(
         accounts.c.account_id == bindparam("account"),
@@ -31,7 +31,7 @@ _TAKE_TURN = (
 
 @dataclass(frozen=True, slots=True)
 class AddAccount:
-    """Adds the account unless it exists; answers whether it was added."""
+    """Add the account unless it exists. Return whether it was added."""
 
     account_id: str
     now: datetime
@@ -52,7 +52,7 @@ class AddAccount:
 
 @dataclass(frozen=True, slots=True)
 class ListAccounts:
-    """All accounts, by ID."""
+    """Return all accounts, in order of their IDs."""
 
     def __call__(self, connection: Connection, /) -> Sequence[Account]:
         query = select(accounts).order_by(accounts.c.account_id)
@@ -63,19 +63,22 @@ class ListAccounts:
 
 
 def has_account(connection: Connection, account_id: str) -> bool:
-    """Whether there is such an account."""
+    """Return whether the account exists."""
     known = select(accounts.c.account_id).where(accounts.c.account_id == account_id)
     return connection.execute(known).first() is not None
 
 
-def take_turn(connection: Connection, account_id: str, now: datetime, interval: timedelta) -> bool:
-    """Whether the account's last turn is `interval` ago; if so, this is its turn.
+def acquire_slot(
+    connection: Connection, account_id: str, now: datetime, interval: timedelta
+) -> bool:
+    """Acquire the account's slot of its rate limit; return False if the limit is reached.
 
-    One atomic UPDATE, so it holds across processes and nodes.
+    The limit is one slot in each `interval`. One atomic UPDATE, so it holds across processes and
+    nodes.
     """
     values = {
         "account": account_id,
         "latest": to_milliseconds(now - interval),
         "now": to_milliseconds(now),
     }
-    return connection.execute(_TAKE_TURN, values).rowcount == 1
+    return connection.execute(_ACQUIRE_SLOT, values).rowcount == 1

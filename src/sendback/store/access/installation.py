@@ -1,4 +1,4 @@
-"""What the installation knows about itself."""
+"""Values of the whole installation: its secret's fingerprint, locks, and the readiness checks."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -12,8 +12,8 @@ _LAST_CHECK = "checked_at"
 
 
 @dataclass(frozen=True, slots=True)
-class Remember:
-    """Keeps a value under its name unless there is one; answers the one that is kept."""
+class GetOrSet:
+    """Return the stored value of that name; store this one first if there is none."""
 
     name: str
     value: str
@@ -28,11 +28,11 @@ class Remember:
 
 
 @dataclass(frozen=True, slots=True)
-class TakeTurn:
-    """Take something that one process does at a time, until then; return whether it was free.
+class AcquireLock:
+    """Acquire the lock of that name until `until`; return False if another owner holds it.
 
-    The owner may take it again, which prolongs it. A turn that lasts longer than `longest` from
-    now was taken by a clock that was set back since, and is free.
+    Its owner may acquire it again, which sets a new end. A lock that ends more than `longest` after
+    `now` is free: the clock was set back since it was acquired.
     """
 
     name: str
@@ -59,7 +59,7 @@ class TakeTurn:
 
 @dataclass(frozen=True, slots=True)
 class CheckRead:
-    """Shows that the store can be read."""
+    """Read a row, as a check that the store can be read."""
 
     def __call__(self, connection: Connection, /) -> None:
         query = select(installation.c.value).where(installation.c.name == _LAST_CHECK)
@@ -68,7 +68,7 @@ class CheckRead:
 
 @dataclass(frozen=True, slots=True)
 class CheckWrite:
-    """Shows that the store can be written, by one row that is always the same one."""
+    """Write a row, always the same one, as a check that the store can be written."""
 
     now: datetime
 

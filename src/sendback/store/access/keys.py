@@ -23,9 +23,9 @@ from sendback.store.engine.tables import access_keys
 
 @dataclass(frozen=True, slots=True)
 class AccessKey:
-    """An access key; its secret is sealed with the installation's secret.
+    """An access key. Its secret is sealed with the installation's secret.
 
-    One with `expires_at` is a temporary one, and goes with the session token of that hash.
+    A key with `expires_at` is temporary; `token_hash` is the hash of its session token.
     """
 
     access_key: str
@@ -48,7 +48,7 @@ _TOUCH = (
 
 @dataclass(frozen=True, slots=True)
 class AddKey:
-    """Adds a new key; its account must exist."""
+    """Add a new key. Its account must exist."""
 
     key: AccessKey
 
@@ -68,9 +68,9 @@ class AddKey:
 
 @dataclass(frozen=True, slots=True)
 class AddKeyOfUser:
-    """Add a key; with `may_create` also its account and user where there are none.
+    """Add a key; with `may_create`, also its account and its user if they do not exist.
 
-    Raises `NotFoundError` when there is no such account or user.
+    Without `may_create`, raises `NotFoundError` when there is no such account or user.
     """
 
     key: AccessKey
@@ -95,7 +95,7 @@ def _has_caller(connection: Connection, key: AccessKey) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class DeleteKey:
-    """Deletes a key of the account; answers whether there was one."""
+    """Delete a key of the account. Return whether it existed."""
 
     account_id: str
     access_key: str
@@ -110,7 +110,7 @@ class DeleteKey:
 
 @dataclass(frozen=True, slots=True)
 class SetKeyDisabled:
-    """Disables a key of the account, or enables it (None); answers whether there was one."""
+    """Disable a key of the account, or enable it (None). Return whether it exists."""
 
     account_id: str
     access_key: str
@@ -127,7 +127,7 @@ class SetKeyDisabled:
 
 @dataclass(frozen=True, slots=True)
 class FindKey:
-    """The key and the policies that restrict its user, or None."""
+    """Return the key and the policies that restrict its user, or None."""
 
     access_key: str
 
@@ -143,7 +143,7 @@ class FindKey:
 
 @dataclass(frozen=True, slots=True)
 class RecordUse:
-    """When keys were used last."""
+    """Record when keys were last used."""
 
     used_at: Mapping[str, datetime]
 
@@ -156,7 +156,7 @@ class RecordUse:
 
 @dataclass(frozen=True, slots=True)
 class ListKeys:
-    """The keys of an account, or of all, oldest first."""
+    """Return the keys of an account, or of all accounts (None), oldest first."""
 
     account_id: str | None
 
@@ -169,7 +169,7 @@ class ListKeys:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForgetExpiredKeys(SweepStep):
-    """Delete temporary keys that had expired by then."""
+    """Delete temporary keys that expired before `before`."""
 
     before: datetime
 

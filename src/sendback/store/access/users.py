@@ -13,7 +13,7 @@ from sendback.store.engine.tables import access_keys, user_policies, users
 
 @dataclass(frozen=True, slots=True)
 class NamedPolicy:
-    """A policy document under the name that it is attached with."""
+    """A policy document and the name under which it is attached."""
 
     name: str
     document: str
@@ -21,7 +21,7 @@ class NamedPolicy:
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """A user of an account; `policies` restrict it when it has any."""
+    """A user of an account. `policies`, if it has any, restrict it."""
 
     account_id: str
     name: str
@@ -31,7 +31,7 @@ class User:
 
 @dataclass(frozen=True, slots=True)
 class AddUser:
-    """Adds the user unless it exists; answers whether it was added. Its account must exist."""
+    """Add the user unless it exists. Return whether it was added. Its account must exist."""
 
     account_id: str
     name: str
@@ -51,7 +51,7 @@ class AddUser:
 
 @dataclass(frozen=True, slots=True)
 class ListUsers:
-    """The account's users with their policies, by name."""
+    """Return the account's users with their policies, in order of name."""
 
     account_id: str
 
@@ -72,7 +72,7 @@ class ListUsers:
 
 @dataclass(frozen=True, slots=True)
 class DeleteUser:
-    """Deletes the user, its keys and policies; answers whether there was one."""
+    """Delete the user, its keys and its policies. Return whether the user existed."""
 
     account_id: str
     name: str
@@ -87,7 +87,7 @@ class DeleteUser:
 
 @dataclass(frozen=True, slots=True)
 class PutUserPolicy:
-    """Attach or replace a policy. Raises `NotFoundError` when there is no such user."""
+    """Attach or replace a policy. Raises `NotFoundError` when the user does not exist."""
 
     account_id: str
     user_name: str
@@ -109,7 +109,7 @@ class PutUserPolicy:
 
 @dataclass(frozen=True, slots=True)
 class DeleteUserPolicy:
-    """Answers whether there was one."""
+    """Delete a policy of the user. Return whether it existed."""
 
     account_id: str
     user_name: str
@@ -126,7 +126,7 @@ class DeleteUserPolicy:
 
 @dataclass(frozen=True, slots=True)
 class FindUserPolicies:
-    """The policies that restrict the user, by name."""
+    """Return the policies that restrict the user, in order of name."""
 
     account_id: str
     user_name: str
@@ -138,7 +138,7 @@ class FindUserPolicies:
 def find_user_policies(
     connection: Connection, account_id: str, user_name: str
 ) -> tuple[NamedPolicy, ...]:
-    """For units of other modules."""
+    """Return the policies that restrict the user, in order of name."""
     query = (
         select(user_policies)
         .where(user_policies.c.account_id == account_id, user_policies.c.user_name == user_name)
@@ -149,6 +149,6 @@ def find_user_policies(
 
 
 def has_user(connection: Connection, account_id: str, name: str) -> bool:
-    """Whether the account has a user of that name."""
+    """Return whether the account has a user of that name."""
     where = (users.c.account_id == account_id, users.c.user_name == name)
     return connection.execute(select(users.c.user_name).where(*where)).first() is not None

@@ -1,1 +1,1 @@
-"""SendBounce: the calls that are remembered, and the transaction that queues a bounce."""
+"""SendBounce: what it reads, the transaction that queues a bounce, and the record of calls."""

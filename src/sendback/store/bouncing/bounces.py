@@ -1,7 +1,7 @@
 """SendBounce's two units of work: what it reads, and what it writes.
 
-Calls that come together are read together and queued together: one statement a table serves a
-whole group (see `store/engine/transactions.py`).
+Concurrent calls share their statements: one statement a table serves a whole group (see
+`store/engine/transactions.py`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from typing import Self
 
 from sqlalchemy import Connection
 
-from sendback.store.access.accounts import take_turn
+from sendback.store.access.accounts import acquire_slot
 from sendback.store.access.users import NamedPolicy
 from sendback.store.bouncing.calls import CallKey, find_calls, remember_calls
 from sendback.store.engine.errors import RateLimitedError, RefusedError
@@ -22,15 +22,16 @@ from sendback.store.messages.messages import ReceivedMessage, find_messages
 from sendback.store.outbox.queue import add_to_outbox
 from sendback.store.outbox.rows import OutboxMessage
 
-Key = tuple[str, str]  # account ID and the name of a thing of that account
+Key = tuple[str, str]  # account ID and the name of an identity of that account
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What the store knows about a request, read in one transaction.
+    """What a request needs from the store, read in one transaction.
 
-    `messages` are the copies of the accounts that have one; `verified` and `policies` are of the
-    identities that were asked for.
+    `repeated` is the MessageId of an earlier attempt at the same call. `messages` has the received
+    message by account ID, for the accounts that have it. `verified` has the requested identities
+    that are verified, and `policies` the policies of verified identities.
     """
 
     repeated: str | None
@@ -41,7 +42,7 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class FindForBounce(BatchUnit[Found]):
-    """Reads it; requests that come together are read together."""
+    """Return what a request needs; concurrent requests share the queries."""
 
     message_id: str
     accounts: tuple[str, ...]
@@ -73,10 +74,10 @@ class FindForBounce(BatchUnit[Found]):
 
 @dataclass(frozen=True, slots=True)
 class QueueBounce(BatchUnit[str]):
-    """Queue a bounce with all that it changes; return its MessageId.
+    """Queue a bounce and record its call; return its MessageId.
 
-    For a repeated call, that of the first. Raises `RateLimitedError` when the last bounce of the
-    account is not older than `interval`.
+    For a repeated call, return the MessageId of the first. Raises `RateLimitedError` when the
+    account's last bounce is more recent than `interval`; None is no rate limit.
     """
 
     outgoing: OutboxMessage
@@ -93,7 +94,7 @@ class QueueBounce(BatchUnit[str]):
         for unit in units:
             if unit.call and unit.call in calls:
                 results.append(calls[unit.call])
-            elif unit.interval and not take_turn(
+            elif unit.interval and not acquire_slot(
                 connection, unit.outgoing.account_id, unit.outgoing.created_at, unit.interval
             ):
                 results.append(RateLimitedError(unit.outgoing.account_id))

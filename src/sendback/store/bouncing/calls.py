@@ -1,4 +1,4 @@
-"""Calls that are remembered, so that an SDK's own retry does not bounce twice."""
+"""The record of calls of SendBounce, so that an SDK's retry does not send a second bounce."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from sendback.store.engine.tables import remembered_calls
 
 @dataclass(frozen=True, slots=True)
 class CallKey:
-    """What all attempts at one call share: `amz-sdk-invocation-id`, and who sent which body."""
+    """What all attempts at one call share: `amz-sdk-invocation-id`, access key and body."""
 
     access_key: str
     invocation_id: str
@@ -26,7 +26,7 @@ _FIND = select(remembered_calls).where(
 
 
 def find_calls(connection: Connection, keys: Collection[CallKey]) -> dict[CallKey, str]:
-    """The MessageIds that those of the calls were answered with that are known."""
+    """Return the MessageId of each of the calls that is recorded."""
     if not keys:
         return {}
     values = {"invocation_ids": [key.invocation_id for key in keys]}
@@ -38,7 +38,7 @@ def find_calls(connection: Connection, keys: Collection[CallKey]) -> dict[CallKe
 
 
 def remember_calls(connection: Connection, calls: Mapping[CallKey, str], now: datetime) -> None:
-    """To be called in the transaction that does what the calls asked for."""
+    """Record the MessageId of each call, in the transaction that queues its bounce."""
     rows = [
         {
             "access_key": key.access_key,
@@ -55,7 +55,7 @@ def remember_calls(connection: Connection, calls: Mapping[CallKey, str], now: da
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForgetCalls(SweepStep):
-    """Forget what is older."""
+    """Delete the records of calls before `before`."""
 
     before: datetime
 

@@ -1,1 +1,1 @@
-"""What the tables stand on: connections, transactions, leases, large contents, migrations."""
+"""What all tables use: connections, transactions, leases, large bodies, sweeps, migrations."""

@@ -1,7 +1,7 @@
 """Bodies too large for a row: files in a directory, synced before the commit that names them.
 
-What no row names any more is removed by a sweep, which leaves young files alone: their commit may
-still be on its way.
+A sweep removes the files that no row names. It ignores recent files: the transaction that names
+them may not be committed yet.
 """
 
 import os
@@ -14,10 +14,10 @@ from sendback.store.engine.errors import StoreUnavailableError
 
 
 class Blobs:
-    """The blob store in `directory`."""
+    """The bodies in `directory/blobs`; `directory/spool` has messages while they are received."""
 
     def __init__(self, directory: Path) -> None:
-        """Raises `StoreUnavailableError`."""
+        """Create the directories. Raises `StoreUnavailableError`."""
         self._kept = directory / "blobs"
         self.spool_directory = directory / "spool"
         for folder in (self._kept, self.spool_directory):
@@ -28,7 +28,10 @@ class Blobs:
                 raise StoreUnavailableError(text) from error
 
     def keep(self, name: str, body: IO[bytes], prefix: bytes = b"") -> None:
-        """Write `prefix` and the rest of `body` to `name`, durably. Raise `OSError`."""
+        """Copy `prefix` and the rest of `body` to the blob `name`, and sync it to the disk.
+
+        The copy is renamed to `name` once it is complete. Raises `OSError`; no file is left then.
+        """
         partial = self._kept / f".{name}.partial"
         try:
             with partial.open("wb") as file:
@@ -44,7 +47,7 @@ class Blobs:
         self._sync_directory()
 
     def path(self, name: str) -> Path:
-        """Return the file of a body. It may be gone."""
+        """Return the path of a body. The file need not exist."""
         return self._kept / name
 
     def read(self, name: str) -> bytes:
@@ -52,15 +55,16 @@ class Blobs:
         return self.path(name).read_bytes()
 
     def has(self, name: str) -> bool:
-        """Whether there is a blob of that name."""
+        """Return whether there is a blob of that name."""
         return (self._kept / name).is_file()
 
     def remove(self, names: Iterable[str]) -> None:
+        """Delete these blobs; names without a file are ignored."""
         for name in names:
             (self._kept / name).unlink(missing_ok=True)
 
     def older_than(self, unix_time: float) -> Generator[str, None, None]:
-        """The names of files that were last written before then, also of those left unfinished."""
+        """Yield the names of files last written before then, incomplete ones included."""
         with os.scandir(self._kept) as entries:
             for entry in entries:
                 with suppress(FileNotFoundError):
@@ -68,7 +72,10 @@ class Blobs:
                         yield entry.name
 
     def empty_spool(self, unix_time: float) -> None:
-        """Remove what a crash left in the spool before then: files there have no names for long."""
+        """Delete the spool files that a crash left, of those last written before then.
+
+        A spool file normally has no name: see `tempfile.TemporaryFile`.
+        """
         for path in self.spool_directory.iterdir():
             with suppress(FileNotFoundError):
                 if path.stat().st_mtime < unix_time:

@@ -1,12 +1,11 @@
-"""Text columns that refuse what no other database could hold: the second line behind the edges.
+"""Text columns that refuse NUL: the second check, after the one at the edges.
 
-PostgreSQL's text cannot hold NUL, and an error of the database would fail the whole group of units
-that share a transaction. So the value is refused before it reaches any database, as the unit's own
-error. What a partner has said is different: its record must be written whatever is in it, so there
-NUL is replaced (`without_nul`).
+PostgreSQL's text cannot hold NUL, and a database error would fail all units that share the
+transaction. Refusing the value before it reaches the database fails only its own unit. The reply
+of a remote server must be recorded whatever it contains, so there NUL is replaced (`without_nul`).
 
-Columns that only hold what this program has made or parsed (IDs, JSON, domains) need no guard, and
-the queues' tables, which each mail writes, have none.
+Columns that only hold what this program has made or parsed (IDs, JSON, domains) need no check. The
+tables of the queues, which every mail writes, have none.
 """
 
 from typing import Any
@@ -17,7 +16,7 @@ from sqlalchemy.types import TypeDecorator, TypeEngine
 
 
 class InvalidTextError(DontWrapMixin, ValueError):
-    """A text with NUL in it, which no column takes."""
+    """A text contains NUL, which no column accepts."""
 
 
 class _Guarded(TypeDecorator[str]):
@@ -45,5 +44,5 @@ class GuardedText(_Guarded):
 
 
 def without_nul(text: str) -> str:
-    """Replace NUL by U+FFFD."""
+    """Return the text with each NUL replaced by U+FFFD."""
     return text.replace("\0", "\ufffd")

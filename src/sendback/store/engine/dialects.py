@@ -1,7 +1,7 @@
-"""The one module that knows how databases differ: SQLite now, PostgreSQL next.
+"""What is specific to SQLite, the only supported database: connections, error codes, checks.
 
-Elsewhere stands SQL that both understand, written with SQLAlchemy Core. `with_for_update` and
-the like are left in by the callers; SQLite's compiler omits what it does not need.
+All other SQL is SQLAlchemy Core that PostgreSQL supports too, except the conditions of the partial
+indexes (`tables.py`). SQLAlchemy omits `with_for_update` from SQL for SQLite, which has one writer.
 """
 
 import sqlite3
@@ -19,10 +19,10 @@ from sendback.store.engine.errors import StoreUnavailableError
 
 BUSY_TIMEOUT_MILLISECONDS = 5000
 
-# SQLite's primary result codes that say something about the database and nothing about the
-# statement (https://sqlite.org/rescode.html), each with what to do about it.
+# SQLite's primary result codes for errors of the database, not of the statement
+# (https://sqlite.org/rescode.html), each with its cause or what to do about it.
 _ADVICE = {
-    sqlite3.SQLITE_BUSY: "another process has held its write lock for too long",
+    sqlite3.SQLITE_BUSY: "another process held its write lock for too long",
     sqlite3.SQLITE_LOCKED: "another connection of this process holds its lock",
     sqlite3.SQLITE_PROTOCOL: "another process holds its lock",
     sqlite3.SQLITE_READONLY: "its owner and permissions must let this user write to the file and "
@@ -30,22 +30,22 @@ _ADVICE = {
     sqlite3.SQLITE_CANTOPEN: "it must be a file, in a directory that this user can write to",
     sqlite3.SQLITE_PERM: "its owner and permissions must let this user read and write it",
     sqlite3.SQLITE_AUTH: "its owner and permissions must let this user read and write it",
-    sqlite3.SQLITE_FULL: "the disk is full: make room, and it goes on by itself",
-    sqlite3.SQLITE_IOERR: "the disk fails: look into the system's log",
-    sqlite3.SQLITE_NOLFS: "the file system takes no file of this size",
+    sqlite3.SQLITE_FULL: "the disk is full: free some space, and the server recovers by itself",
+    sqlite3.SQLITE_IOERR: "a read or write of the disk failed: see the system log",
+    sqlite3.SQLITE_NOLFS: "the file system does not support files of this size",
     sqlite3.SQLITE_INTERRUPT: "the statement was interrupted",
     sqlite3.SQLITE_CORRUPT: "the file is damaged: stop all servers and put a copy in its place, or "
     "save what can be read with `sqlite3 FILE .recover | sqlite3 NEW-FILE`",
-    sqlite3.SQLITE_NOTADB: "it is not a database of SQLite's: put a copy in its place, or name "
+    sqlite3.SQLITE_NOTADB: "it is not an SQLite database: put a copy in its place, or name "
     "another file with --database",
 }
-_PRIMARY_CODE = 0xFF  # the rest of an extended result code says more
+_PRIMARY_CODE = 0xFF  # the other bits of an extended result code give details
 
 
 def open_engine(url: str, *, writes: bool) -> Engine:
-    """An engine whose transactions are for writing, or for reading only.
+    """Return an engine whose transactions write, or only read.
 
-    Makes the directory of the database. Raises `StoreUnavailableError`.
+    Creates the directory of the database. Raises `StoreUnavailableError`.
     """
     parsed = make_url(url)
     if parsed.database and parsed.database != ":memory:":
@@ -61,16 +61,16 @@ def open_engine(url: str, *, writes: bool) -> Engine:
 
 
 def reason_unavailable(error: BaseException, url: URL) -> str | None:
-    """Return why the database cannot be used now, and what to do; None if the statement is wrong.
+    """Return why the database is unavailable and what to do, or None for any other error.
 
-    The text names the database's file. `error` is what SQLAlchemy raised.
+    The text has the path of the database. `error` is what SQLAlchemy raised.
     """
     if not isinstance(error, DBAPIError):
         return None
     code = getattr(error.orig, "sqlite_errorcode", None)
     if code is None:
-        # A driver that gives no code, or a connection that was lost. Python's own module gives
-        # none for a wrong number or type of parameters, which are ProgrammingErrors.
+        # Another driver, or a lost connection. Python's `sqlite3` sets no code for a wrong number
+        # or type of parameters, which are errors of the statement (ProgrammingError).
         is_lost = error.connection_invalidated
         is_foreign = not isinstance(error.orig, sqlite3.Error)
         broken = is_lost or (is_foreign and isinstance(error, OperationalError | InterfaceError))
@@ -82,7 +82,7 @@ def reason_unavailable(error: BaseException, url: URL) -> str | None:
 
 
 def integrity_problems(connection: Connection, limit: int) -> list[str]:
-    """Return what the database finds wrong with itself, up to `limit` lines of each kind."""
+    """Return the problems that SQLite's own checks report, up to `limit` lines for each check."""
     lines = _rows(connection, f"PRAGMA integrity_check({limit})", limit)
     problems = [str(line) for (line,) in lines if line != "ok"]
     for table, row_id, parent, _ in _rows(connection, "PRAGMA foreign_key_check", limit):
@@ -91,7 +91,7 @@ def integrity_problems(connection: Connection, limit: int) -> list[str]:
 
 
 def _rows(connection: Connection, pragma: str, limit: int) -> Iterator[Any]:
-    """Yield the rows up to a damaged page, which ends the pragma."""
+    """Yield the rows of the pragma; a damaged page ends it early."""
     with suppress(DatabaseError):
         yield from islice(connection.exec_driver_sql(pragma), limit)
 
@@ -99,7 +99,7 @@ def _rows(connection: Connection, pragma: str, limit: int) -> Iterator[Any]:
 def _configure_sqlite(engine: Engine, begin: str) -> None:
     @event.listens_for(engine, "connect")
     def configure(connection: Any, _: Any) -> None:
-        connection.isolation_level = None  # transactions are begun below, not by the driver
+        connection.isolation_level = None  # `start` below begins transactions, not the driver
         cursor = connection.cursor()
         cursor.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MILLISECONDS}")
         cursor.execute("PRAGMA journal_mode = WAL")
@@ -108,8 +108,8 @@ def _configure_sqlite(engine: Engine, begin: str) -> None:
         cursor.execute("PRAGMA foreign_keys = ON")
         cursor.close()
 
-    # IMMEDIATE: a transaction that will write waits for its turn at the start; one that begins
-    # by reading and then writes would fail at once when another process wrote in between.
+    # IMMEDIATE: a transaction that writes waits for the write lock at its start. One that reads
+    # first and then writes would fail at once if another process wrote in between.
     @event.listens_for(engine, "begin")
     def start(connection: Any) -> None:
         connection.exec_driver_sql(begin)

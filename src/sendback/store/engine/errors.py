@@ -1,6 +1,6 @@
 """The errors of the store.
 
-A unit of work that cannot do what it is asked to do raises a `RefusedError`, and changes nothing.
+A unit of work that refuses its request raises a `RefusedError` and changes nothing.
 """
 
 from sendback.errors import SendbackError
@@ -15,11 +15,11 @@ class StoreUnavailableError(SendbackError):
 
 
 class RefusedError(SendbackError):
-    """Base class of the reasons why a unit of work does nothing."""
+    """Base class of the errors by which a unit of work refuses its request."""
 
 
 class NotFoundError(RefusedError):
-    """There is no such thing: `kind` is its table's noun, `name` its key."""
+    """The object does not exist: `kind` is what it is, `name` its key."""
 
     def __init__(self, kind: str, name: str) -> None:
         super().__init__(f"there is no {kind} {name}")
@@ -28,7 +28,7 @@ class NotFoundError(RefusedError):
 
 
 class AlreadyExistsError(RefusedError):
-    """There is a thing of this name already: `kind` is its table's noun, `name` its key."""
+    """An object of this name exists already: `kind` is what it is, `name` its key."""
 
     def __init__(self, kind: str, name: str) -> None:
         super().__init__(f"there is a {kind} {name} already")
@@ -37,7 +37,7 @@ class AlreadyExistsError(RefusedError):
 
 
 class LimitReachedError(RefusedError):
-    """The account, or the thing that `kind` belongs to, has `limit` of them already."""
+    """The account, or the object that `kind` names, has `limit` of them already."""
 
     def __init__(self, kind: str, limit: int) -> None:
         super().__init__(f"there may be at most {limit} of: {kind}")
@@ -46,12 +46,12 @@ class LimitReachedError(RefusedError):
 
 
 class InUseError(RefusedError):
-    """The thing cannot be deleted while it is in use."""
+    """The object cannot be deleted while it is in use."""
 
 
 class RateLimitedError(RefusedError):
-    """The account has used its rate; the call may be repeated later."""
+    """The account has reached its rate limit; the call may be repeated later."""
 
 
 class LeaseLostError(RefusedError):
-    """The lease had ended, and another worker may have the row: the result is not recorded."""
+    """The lease had ended, so the result is not recorded: another worker may have the row."""

@@ -1,4 +1,4 @@
-"""Whether the store is sound: what SQLite finds in its file, and whether each body is there."""
+"""The check of the store: SQLite's own checks of its file, and whether each body exists."""
 
 from collections.abc import Iterator
 from itertools import islice
@@ -16,9 +16,9 @@ MAX_PROBLEMS = 100
 
 
 def check_store(url: str, data_dir: Path) -> list[str]:
-    """Return up to a hundred problems, each as a line; an empty list when there are none.
+    """Return up to `MAX_PROBLEMS` problems, one line each.
 
-    Reads the whole database, beside running servers. Raises `SchemaError`,
+    Reads the whole database; servers may be running. Raises `SchemaError`,
     `StoreUnavailableError`.
     """
     blobs = Blobs(data_dir)
@@ -32,7 +32,7 @@ def check_store(url: str, data_dir: Path) -> list[str]:
     try:
         transact(url, check, writes=False)
     except StoreUnavailableError:
-        # What was found says more than that a damaged page ended the reading of it.
+        # The problems found so far explain more than the error that a damaged page raised.
         if not problems:
             raise
     return problems[:MAX_PROBLEMS]

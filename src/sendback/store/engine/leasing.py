@@ -1,24 +1,24 @@
 """Durable queues: rows that workers claim for a time.
 
-Theory of operation. A row waits while its state is `queued`; a worker may take it once `due_at`
-has come. Taking it (a lease) moves `due_at` to the lease's end and raises `lease_token`, in one
-atomic UPDATE. Whoever marks a row must name the token that it was given: a worker that wakes after
-its lease has passed to another finds its token stale, and marks nothing. A worker that lives renews
-its leases; one that was killed leaves rows that fall due by themselves.
+Theory of operation. A row waits while its state is `queued`; a worker may lease it once `due_at`
+has come. The lease sets `due_at` to its own end and increments `lease_token`, in one atomic UPDATE.
+A worker updates a row only with the token of its lease: a worker that resumes after another one has
+leased the row has a stale token, and its update changes nothing. A running worker renews its
+leases; the rows of a killed worker become due when their leases end.
 
-`tries` is how often a row was leased since a result was last recorded. Each lease raises it, a
-recorded result sets it to 0, and giving the row back untouched takes the increment back. A row
-whose worker died or failed therefore has a number that grows:
+`tries` is the number of leases since a result was last recorded. Each lease increments it, a
+recorded result sets it to 0, and returning the row untried decrements it. So it grows for a row
+whose worker died or failed:
 
 | `tries` before the lease | what happens |
 | --- | --- |
-| 0, 1 | it is taken with all others |
-| 2 to 4 | it is a suspect: one at a time in each process |
-| 5 | it is set aside: its state is `held`, with the reason, until somebody retries it |
+| 0, 1 | it is leased together with other rows |
+| 2 to 4 | it is a suspect: each process works on one suspect at a time |
+| 5 | it is set aside: its state is `held`, with the reason, until an operator retries it |
 
-One at a time, because the death of a process raises the number of all that was in progress in it:
-an innocent row is cleared by its own result, and only the guilty one dies with its worker again.
-Each failed lease also makes the next one later, by the square of `tries`.
+One at a time, because the death of a process increments `tries` of all rows in progress in it: a
+harmless row is cleared by its own result, and only the row that causes the deaths fails again.
+The delay until the next lease grows with the square of `tries`.
 """
 
 import logging
@@ -37,8 +37,8 @@ log = logging.getLogger(__name__)
 QUEUED = "queued"
 HELD = "held"
 SUSPECT_TRIES = 2  # as in the conditions of the indexes (tables.py)
-# Two leases beside others, because any of them may be guilty, and three alone: a power failure
-# or a deployment that goes wrong three times in a row sets nothing aside.
+# Two leases together with other rows, any of which may be the cause, and three alone: so three
+# power failures or bad deployments in a row set nothing aside.
 MOST_TRIES = 5
 DIED = f"its worker ended without a result {MOST_TRIES} times"
 _SET_ASIDE_AT_ONCE = 100
@@ -48,7 +48,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """A claim: whose it is, and from when until when."""
+    """The owner and the time span of a lease."""
 
     owner: str
     now: datetime
@@ -56,18 +56,18 @@ class Term:
 
     @property
     def step(self) -> timedelta:
-        """The wait after the first failure: a third of the lease, 10 s of the usual 30 s."""
+        """The delay after the first failure: a third of the lease, 10 s of the usual 30 s."""
         return (self.until - self.now) / 3
 
 
 def penalty(step: timedelta, failures: int) -> timedelta:
-    """How much later a row comes back after so many leases without a result."""
+    """Return the extra delay of a row after so many leases without a result."""
     return step * failures**2
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A lease of a row: the number of leases since a result, this one included; its token."""
+    """A lease of a row. `tries` is the number of leases since a result, this one included."""
 
     key: str
     token: int
@@ -77,14 +77,14 @@ class Claim:
 class LeaseQueue:
     """A table with `state`, `due_at`, `lease_owner`, `lease_token`, `tries`, and two more columns.
 
-    `key` identifies a row; `reason` is the text that says why a row came back or was set aside.
+    `key` identifies a row; `reason` is why a row was requeued or set aside.
     """
 
     def __init__(self, table: Table, key: Column[str], reason: Column[str | None]) -> None:
         columns = table.c
         self.table = table
         self.key = key
-        # Written out, not bound: else the partial indexes are not used.
+        # Literals, not parameters: SQLite would not use the partial indexes otherwise.
         self.is_queued = columns.state == literal_column(f"'{QUEUED}'")
         self.is_suspect = self.is_queued & (columns.tries >= literal_column(str(SUSPECT_TRIES)))
         self.is_trusted = self.is_queued & (columns.tries < literal_column(str(SUSPECT_TRIES)))
@@ -124,7 +124,7 @@ class LeaseQueue:
         self._any_suspect = select(key).where(self.is_suspect, is_due).limit(1)
         held = (columns.lease_owner == bindparam("owner"), self.is_queued)
         keys = key.in_(bindparam("keys", expanding=True))
-        # The column counts this lease already.
+        # `tries` already includes this lease.
         before = case((columns.tries > 1, columns.tries - 1), else_=0)
         self._renew = (
             update(table)
@@ -153,7 +153,7 @@ class LeaseQueue:
         )
 
     def taking(self, chosen: Any) -> Any:
-        """The UPDATE that leases the chosen rows and returns them; see `claim_values`."""
+        """Return the UPDATE that leases the chosen rows and returns them; see `claim_values`."""
         keys = chosen.with_for_update(skip_locked=True).scalar_subquery()
         return (
             update(self.table).where(self.key.in_(keys)).values(self._taken).returning(self.table)
@@ -161,7 +161,7 @@ class LeaseQueue:
 
     @staticmethod
     def claim_values(term: Term) -> dict[str, object]:
-        """What `taking` is bound to."""
+        """Return the parameters of the statement that `taking` returns."""
         return {
             "now": to_milliseconds(term.now),
             "until": to_milliseconds(term.until),
@@ -170,54 +170,54 @@ class LeaseQueue:
         }
 
     def take(self, connection: Connection, term: Term, limit: int) -> Sequence[Any]:
-        """Lease up to `limit` due rows, the longest due first; none that are suspects."""
+        """Lease up to `limit` due rows without suspects, the longest due first."""
         values = {**self.claim_values(term), "most": limit}
         return connection.execute(self.take_some, values).all()
 
     def has_suspects(self, connection: Connection, now: datetime) -> bool:
-        """Whether a suspect is due, or a row that has to be set aside."""
+        """Return whether a suspect is due, or a row that has to be set aside."""
         values = {"now": to_milliseconds(now)}
         return connection.execute(self._any_suspect, values).first() is not None
 
     def find_suspect(self, connection: Connection, now: datetime) -> str | None:
-        """The key of the suspect that has been due longest."""
+        """Return the key of the suspect that has been due longest, or None."""
         values = {"now": to_milliseconds(now)}
         found: str | None = connection.execute(self._suspects, values).scalar()
         return found
 
     def take_one(self, connection: Connection, term: Term, key: str) -> Any:
-        """Lease that row and return it, or None when another worker has it."""
+        """Lease that row and return it, or None when another transaction has locked it."""
         values = {**self.claim_values(term), "one": key}
         return connection.execute(self._take_one, values).first()
 
     def find_dead(self, connection: Connection, now: datetime) -> list[str]:
-        """The keys of due rows whose workers have ended too often, some at a time."""
+        """Return the keys of due rows to be set aside: up to `_SET_ASIDE_AT_ONCE`."""
         values = {"now": to_milliseconds(now)}
         return list(connection.execute(self._dead, values).scalars())
 
     def renew(self, connection: Connection, term: Term, keys: Collection[str]) -> None:
-        """Keep what the owner holds of `keys` until the term's end, each with its penalty."""
+        """Extend the owner's leases of `keys` to the term's end, each with its extra delay."""
         values = {**self.claim_values(term), "keys": list(keys)}
         connection.execute(self._renew, values)
 
     def release(
         self, connection: Connection, owner: str, keys: Collection[str], now: datetime
     ) -> None:
-        """Give back what the owner still holds of `keys`, due now, as if it had not been taken."""
+        """End the owner's leases of `keys` without counting them; the rows are due now."""
         values = {"owner": owner, "keys": list(keys), "then": to_milliseconds(now)}
         connection.execute(self._release, values)
 
     def give_back(self, connection: Connection, claim: Claim, due_at: datetime) -> None:
-        """The row was not tried: it is due then, as if it had not been taken."""
+        """Requeue a row that was not tried, due then; the lease is not counted."""
         values = {"one": claim.key, "token": claim.token, "then": to_milliseconds(due_at)}
         connection.execute(self._give_back, values)
 
     def fail(
         self, connection: Connection, claim: Claim, reason: str, term: Term, *, final: bool
     ) -> None:
-        """The worker failed on the row: it comes back later each time, and then is held.
+        """Requeue a row on which the worker failed, with growing delays; then hold it.
 
-        With `final` it is held at once.
+        With `final`, hold it at once.
         """
         values = {
             "one": claim.key,
@@ -230,7 +230,7 @@ class LeaseQueue:
         connection.execute(self._fail, values)
 
     def hold(self, connection: Connection, reasons: Mapping[str, str]) -> None:
-        """Set rows aside, each with its reason."""
+        """Set rows aside, with the reason of each."""
         for key, reason in reasons.items():
             log.error("%s of %s is set aside: %s", key, self.table.name, reason)
             connection.execute(self._hold, {"one": key, "why": without_nul(reason)})
@@ -239,9 +239,9 @@ class LeaseQueue:
 def read_rows(
     rows: Collection[Any], key: Callable[[Any], str], read: Callable[[Any], T]
 ) -> tuple[list[T], dict[str, str]]:
-    """Read each row; return what could be read, and by key why the others could not.
+    """Return what `read` makes of the rows, and by key the errors of those it cannot read.
 
-    One row that cannot be read must not keep its queue from being worked on.
+    One unreadable row must not stop the whole queue.
     """
     found: list[T] = []
     unreadable: dict[str, str] = {}

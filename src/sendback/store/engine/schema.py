@@ -1,4 +1,4 @@
-"""Brings a database to this version's schema, with Alembic."""
+"""The upgrade of a database to this version's schema, with Alembic."""
 
 from pathlib import Path
 

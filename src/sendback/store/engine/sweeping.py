@@ -1,8 +1,8 @@
-"""Sweeping in steps: what all units that delete old rows have in common.
+"""Sweeps in steps: what all units that delete old rows have in common.
 
-A sweep never deletes without bound in one write transaction: other processes could not write
-meanwhile, and their clients would be refused. Each unit deletes some hundred rows, or a few
-megabytes, and says where the next one begins; between them the writer is free.
+The size of each write transaction is bounded: other processes cannot write meanwhile, and in a long
+one their clients would be refused. A step deletes up to `MAX_ROWS` rows or `MAX_OCTETS`, and
+returns where the next one begins; between the steps the writer is free.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,7 +13,7 @@ from sqlalchemy import Column, Connection, Select, Table, delete, select, tuple_
 
 MAX_ROWS = 500
 MAX_OCTETS = 4 * 2**20
-# Of rows that belong to a row and go with it: steps, attempts.
+# Rows that are deleted with the row to which they belong: steps, attempts.
 MAX_BELONGINGS = 2000
 
 Cursor = tuple[Any, ...]
@@ -22,7 +22,7 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, slots=True)
 class Swept:
-    """What a step did: how many rows it changed, and where the next begins (None: nowhere).
+    """The result of a step: how many rows it changed, and where the next begins (None: the end).
 
     `blobs` are names that no row has any more: to be removed once the step is committed.
     """
@@ -34,7 +34,7 @@ class Swept:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SweepStep:
-    """A unit of work that sweeps a part of a table, from where `after` says."""
+    """A unit of work that sweeps a part of a table, from the position `after`."""
 
     after: Cursor = field(default=())
 
@@ -44,14 +44,14 @@ class SweepStep:
 
 @dataclass(slots=True)
 class Budget(Generic[R]):
-    """The rows that fit into one step: a few, at least one, by what they weigh."""
+    """The rows of one step, at least one, within its limits."""
 
     chosen: list[R] = field(default_factory=list)
     octets: int = 0
     belongings: int = 0
 
     def take(self, rows: Sequence[R], weigh: Callable[[R], tuple[int, int]]) -> Self:
-        """Take rows in order for as long as they fit; `weigh` returns octets and belongings."""
+        """Take rows in order until a limit is reached; `weigh` returns octets and belongings."""
         for row in rows:
             octets, belongings = weigh(row)
             self.octets += octets
@@ -64,11 +64,11 @@ class Budget(Generic[R]):
 
 
 def in_order(query: Select[Any], date: Column[int], after: Cursor) -> Select[Any]:
-    """The rows to look at in this step, in order of a date that has an index.
+    """Return the query for the rows of this step, in order of a date that has an index.
 
-    Rows that were swept are gone, so all that has to be passed over are the rows that stay. There
-    is no second column to sort by: many rows may have one date, and they would be sorted anew for
-    each step.
+    The rows that earlier steps swept no longer match, so only rows that stay have to be skipped.
+    There is no second column to sort by: many rows may have the same date, and each step would
+    sort them again.
     """
     if not after:
         return query.order_by(date).limit(MAX_ROWS)
@@ -79,9 +79,10 @@ def in_order(query: Select[Any], date: Column[int], after: Cursor) -> Select[Any
 def behind(
     looked_at: Sequence[Any], found: int, date: str, after: Cursor, stays: Callable[[Any], bool]
 ) -> Cursor | None:
-    """Where the step behind `looked_at` begins, of `found` rows that there were; see `in_order`.
+    """Return where the step after the rows `looked_at` begins, or None when there are no more.
 
-    It is the last date, and how many rows of that date stay. None when there are no more rows.
+    That is the last date, and how many rows of that date stay. `found` is how many rows the query
+    of `in_order` returned.
     """
     if len(looked_at) == found and found < MAX_ROWS:
         return None
@@ -93,7 +94,7 @@ def behind(
 
 
 def behind_key(rows: Sequence[Any], found: int, key: str) -> Cursor | None:
-    """Where the step behind `rows` begins when a table is looked through in order of its key."""
+    """Return where the step after `rows` begins, for a table that is read in order of its key."""
     if not rows or (len(rows) == found and found < MAX_ROWS):
         return None
     return (getattr(rows[-1], key),)
@@ -102,7 +103,7 @@ def behind_key(rows: Sequence[Any], found: int, key: str) -> Cursor | None:
 def delete_some(
     connection: Connection, table: Table, key: Sequence[Column[Any]], *where: Any
 ) -> Swept:
-    """Delete up to `MAX_ROWS` rows for which the conditions hold. They must have an index."""
+    """Delete up to `MAX_ROWS` rows that match the conditions, which must have an index."""
     columns = tuple_(*key)
     chosen = select(*key).where(*where).limit(MAX_ROWS)
     count = connection.execute(delete(table).where(columns.in_(chosen))).rowcount

@@ -1,4 +1,4 @@
-"""The tables. Dates are Unix milliseconds; every row belongs to an account."""
+"""The tables. Dates are Unix milliseconds."""
 
 from typing import Any
 
@@ -23,14 +23,14 @@ metadata = MetaData()
 # The schema that this code is written for: the newest file in migrations/versions.
 SCHEMA_VERSION = "0006"
 
-# Conditions of partial indexes. A query must have them to the letter, or the index is not used.
+# Conditions of partial indexes. SQLite uses the index only for a query with the identical text.
 HAS_CONTENT = "body IS NOT NULL OR blob IS NOT NULL"
 SUSPECT = "state = 'queued' AND tries >= 2"
 SET_ASIDE = "state IN ('held', 'dropped')"
 
 
 def _where(condition: str) -> Any:
-    # To name another dialect here imports it, which costs each start 40 ms.
+    # Naming another dialect here imports it: 40 ms at each start.
     return {"sqlite_where": text(condition)}
 
 
@@ -77,7 +77,7 @@ access_keys = Table(
     Index("access_keys_by_expiry", "expires_at", **_where("expires_at IS NOT NULL")),
 )
 
-# What the installation knows about itself.
+# Values of the whole installation by name, such as the fingerprint of its secret.
 installation = Table(
     "installation",
     metadata,
@@ -97,7 +97,7 @@ identities = Table(
     Index("identities_by_identity", "identity"),
 )
 
-# What DNS has to show for an identity: its domain, its DKIM keys, its MAIL FROM domain.
+# The DNS records to look up for an identity: its domain's, its DKIM keys', its MAIL FROM domain's.
 identity_checks = Table(
     "identity_checks",
     metadata,
@@ -108,9 +108,9 @@ identity_checks = Table(
     Column("asked_at", BigInteger, nullable=False),
     Column("checked_at", BigInteger),
     Column("away_since", BigInteger),
-    Column("due_at", BigInteger),  # None: not looked for any more
+    Column("due_at", BigInteger),  # None: no more lookups
     Column("reason", GuardedText, nullable=False),
-    # How often it was taken since a result was last recorded: see `leasing.py`.
+    # The number of lookups begun since a result was last recorded: see `leasing.py`.
     Column("tries", Integer, nullable=False, server_default="0"),
     Index("identity_checks_due", "due_at"),
 )
@@ -182,7 +182,7 @@ messages = Table(
     Index("messages_by_blob", "blob", **_where("blob IS NOT NULL")),
 )
 
-# Only what waits is looked for by date: what is finished costs these indexes nothing.
+# Only queued rows are selected by date; finished rows are not in these indexes.
 _WHILE_QUEUED = _where("state = 'queued'")
 _WHILE_SUSPECT = _where(SUSPECT)
 
@@ -196,23 +196,23 @@ outbox = Table(
     Column("created_at", BigInteger, nullable=False),
     Column("expires_at", BigInteger, nullable=False),
     Column("state", String(12), nullable=False),
-    # When a worker may take it: a lease only moves this date, so an expired lease is a due row.
+    # When a worker may lease it. A lease only moves this date, so an expired lease is a due row.
     Column("due_at", BigInteger, nullable=False),
     Column("lease_owner", String(64)),
     Column("lease_token", Integer, nullable=False),  # grows with each lease: the fencing token
     Column("attempts", Integer, nullable=False),
     Column("last_reply", Text),
-    # Where it goes: the recipient's domain in canonical form.
+    # The recipient's domain in canonical form.
     Column("domain", String(255), nullable=False, server_default=""),
     Column("sender", Text),  # the address in From
-    Column("sender_account_id", String(12)),  # whose identity that is
+    Column("sender_account_id", String(12)),  # the account that owns the identity of `sender`
     Column("tries", Integer, nullable=False, server_default="0"),
     Index("outbox_due", "domain", "due_at", "tries", **_WHILE_QUEUED),
     Index("outbox_suspects", "due_at", **_WHILE_SUSPECT),
     Index("outbox_by_expiry", "expires_at", **_WHILE_QUEUED),
     Index("outbox_by_account", "account_id", "created_at"),
     Index("outbox_by_age", "created_at"),
-    # Verification mails, which belong to no received message: they are counted for their limits.
+    # Verification mails, which belong to no received message: counted for their rate limits.
     Index(
         "outbox_verifications",
         "created_at",
@@ -222,13 +222,13 @@ outbox = Table(
     ),
 )
 
-# Apart, because a row is written anew with each lease and each attempt.
+# A table of its own: SQLite rewrites the whole row of `outbox` for each lease and each attempt.
 outbox_contents = Table(
     "outbox_contents",
     metadata,
     Column("message_id", ForeignKey("outbox.message_id", ondelete="CASCADE"), primary_key=True),
     Column("content", LargeBinary, nullable=False),
-    Column("fallback", LargeBinary),  # for a peer without 8BITMIME, when the content needs it
+    Column("fallback", LargeBinary),  # for servers without 8BITMIME, when the content needs it
 )
 
 # The domains that mail is queued for: see `destinations.py`.
@@ -236,7 +236,7 @@ destinations = Table(
     "destinations",
     metadata,
     Column("domain", String(255), primary_key=True),
-    Column("due_at", BigInteger),  # when to look for due mail next; None: there is none
+    Column("due_at", BigInteger),  # when to query for due mail next; None: there is none
     Column("failures", Integer, nullable=False),  # in a row
     Column("blocked_until", BigInteger),
     Column("paused", Integer, nullable=False),  # 1: by the operator
@@ -245,7 +245,7 @@ destinations = Table(
     Index("destinations_due", "paused", "due_at"),
 )
 
-# RFC 8461: what domains have asked for.
+# The MTA-STS policies of domains (RFC 8461).
 mta_sts_policies = Table(
     "mta_sts_policies",
     metadata,
@@ -292,13 +292,13 @@ rule_sets = Table(
     Index("rule_sets_by_version", "version"),
 )
 
-# Never changed: a message is processed by the rules as they were when it came.
+# Never changed: a message is processed by the rules that were active when it was received.
 rule_set_versions = Table(
     "rule_set_versions",
     metadata,
     Column("version", GuardedString(64), primary_key=True),  # the hash of the rules
     Column("rules", GuardedText, nullable=False),  # JSON
-    # When a rule set named it last: for a day after that it stays, for mail on its way in.
+    # When a rule set named it last. It is kept for a day more, for mail that is being received.
     Column("kept_at", BigInteger, nullable=False, server_default="0"),
 )
 
@@ -335,7 +335,7 @@ processing = Table(
     Column("lease_owner", String(64)),
     Column("lease_token", Integer, nullable=False),
     Column("tries", Integer, nullable=False, server_default="0"),
-    Column("reason", Text),  # why it is held, dropped, or comes back later
+    Column("reason", Text),  # why it is held, dropped or delayed
     Index("processing_due", "due_at", **_WHILE_QUEUED),
     Index("processing_suspects", "due_at", **_WHILE_SUSPECT),
     Index("processing_ended", "created_at", **_where("state <> 'queued'")),
@@ -363,6 +363,6 @@ steps = Table(
     Column("due_at", BigInteger, nullable=False),  # of the next attempt
     Column("milliseconds", Integer, nullable=False),  # of the last attempt
     Column("result", Text, nullable=False),
-    # How many attempts in a row ended in an error of this program.
+    # How many attempts in a row ended in an internal error.
     Column("broken", Integer, nullable=False, server_default="0"),
 )

@@ -1,17 +1,15 @@
 """Units of work, and the threads that run them together: group commit.
 
-Theory of operation. A unit is a callable that is given a connection inside a transaction and
-answers with a value. Units that wait at the same moment share one transaction and one fsync. When
-the last group has only just ended, more units are on their way: the next group waits for them for
-less than a millisecond, which a commit costs anyway (measured: a fifth more mails a second with
-ten clients). A store at rest waits for nobody. Units of the same `BatchUnit` type in a group are
-run together, so that one statement can serve them all.
+Theory of operation. A unit is a callable that takes a connection inside a transaction and returns
+a value. Units that wait at the same moment form a group: they share one transaction and one fsync.
+If the last group ended less than 5 ms ago, the next one waits 0.7 ms for more units, about what a
+commit costs (measured: a fifth more mails a second with ten clients). An idle store does not wait.
+Units of the same `BatchUnit` type in a group run together: one statement can serve all of them.
 
 When a unit raises, the group's transaction is rolled back and each of its units is run again in
-a transaction of its own: a unit must therefore do nothing but use the connection. What it raises
-is its caller's. When the database itself fails, all units of the group fail with
-`StoreUnavailableError`. Which errors are the database's and which a statement's own is
-`dialects.reason_unavailable`'s business.
+a transaction of its own: a unit must therefore do nothing but use the connection. The exception is
+raised to the unit's caller. When the database itself fails, all units of the group fail with
+`StoreUnavailableError`; `dialects.reason_unavailable` tells the two cases apart.
 
 The thread ends only by `close`: whatever is raised in it, every caller gets a result.
 """
@@ -33,7 +31,7 @@ from sendback.store.engine.errors import RefusedError, StoreUnavailableError
 
 log = logging.getLogger(__name__)
 
-# A unit may name some 130 identities (a domain of 127 labels), and SQLite allows 32,766
+# A unit may have 130 identities as parameters (a domain of 127 labels), and SQLite allows 32,766
 # parameters in a statement.
 MAX_GROUP = 128
 _GATHER_SECONDS = 0.0007
@@ -44,13 +42,13 @@ T_co = TypeVar("T_co", covariant=True)
 
 
 class Unit(Protocol[T_co]):
-    """Work to be done in a transaction. May be run more than once; only one run takes effect."""
+    """Work in a transaction. It may run more than once, but only one run is committed."""
 
     def __call__(self, connection: Connection, /) -> T_co: ...
 
 
 class BatchUnit(Generic[T]):
-    """A unit that is done together with others of its type: one statement serves all of them."""
+    """A unit that runs together with others of its type: one statement serves all of them."""
 
     @classmethod
     def run_together(
@@ -97,8 +95,8 @@ class TransactionThread:
     async def run(self, unit: Unit[T]) -> T:
         """Run the unit and return its result once it is committed.
 
-        Raises `StoreUnavailableError`, and what the unit raises. A caller that is cancelled does
-        not stop the unit: what it records may have been done outside already.
+        Raises `StoreUnavailableError`, and what the unit raises. Cancelling the caller does not
+        stop the unit: it may record something that has already happened.
         """
         loop = asyncio.get_running_loop()
         job = _Job(unit, loop, loop.create_future())
@@ -109,7 +107,7 @@ class TransactionThread:
         return cast("T", await job.future)
 
     def close(self) -> None:
-        """Run what was submitted, then end the thread. May be called again, by any thread."""
+        """Run what was submitted, then end the thread. May be called again, from any thread."""
         with self._submitting:
             if not self._is_closed:
                 self._is_closed = True
@@ -126,7 +124,7 @@ class TransactionThread:
                 self._run_group(jobs)
                 self._last_group = monotonic()
             except BaseException as error:
-                log.critical("the store's thread failed, and goes on", exc_info=True)
+                log.critical("internal error in the store's thread, which continues", exc_info=True)
                 _fail(jobs, error)
             _settle(jobs)
         self._disconnect()
@@ -151,7 +149,7 @@ class TransactionThread:
             return
         try:
             self._transact(jobs)
-        except BaseException as error:  # noqa: BLE001 - whatever a unit raises is its caller's
+        except BaseException as error:  # noqa: BLE001 - raised to the unit's caller
             reason = reason_unavailable(error, self._engine.url)
             if reason is not None:
                 log.warning("the store is unavailable: %s", reason)
@@ -178,7 +176,7 @@ class TransactionThread:
         return self._connection
 
     def _mend_connection(self) -> None:
-        """The next unit must not begin inside what is left of a transaction."""
+        """Disconnect if a transaction is still open: the next unit must not run inside it."""
         connection = self._connection
         if connection is not None and (connection.in_transaction() or connection.invalidated):
             self._disconnect()
@@ -218,10 +216,10 @@ def _batch(kind: type[BatchUnit[Any]], jobs: list[_Job]) -> Callable[[Connection
 
 
 def _fail(jobs: Sequence[_Job], error: BaseException) -> None:
-    """Make the error each job's own that has none.
+    """Set the error of each job that has none.
 
-    What is no `Exception`, or would end the generator that waits for it (PEP 479), must not
-    reach the event loop as it is.
+    An error that is no `Exception`, or is a `StopIteration` (PEP 479), must not reach the event
+    loop, so it becomes a `RuntimeError`.
     """
     if not isinstance(error, Exception) or isinstance(error, StopIteration):
         error = RuntimeError(f"a unit of work raised {error!r}")
@@ -230,14 +228,14 @@ def _fail(jobs: Sequence[_Job], error: BaseException) -> None:
 
 
 def _settle(jobs: Sequence[_Job]) -> None:
-    """Wake each event loop once for the whole group."""
+    """Deliver the results of the group, waking each event loop once."""
     loops: dict[asyncio.AbstractEventLoop, list[_Job]] = defaultdict(list)
     for job in jobs:
         loops[job.loop].append(job)
     for loop, members in loops.items():
         try:
             loop.call_soon_threadsafe(_resolve, members)
-        except RuntimeError:  # the loop was closed: nobody waits any more
+        except RuntimeError:  # the loop is closed, so there are no callers left
             log.debug("%d results came after their event loop had closed", len(members))
 
 

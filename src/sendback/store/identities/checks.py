@@ -1,8 +1,8 @@
-"""What is looked for in DNS: when it is due, and what was found.
+"""The DNS checks of identities: when each is due, and its result.
 
-Taking what is due moves its date, so that only one process looks; one that dies meanwhile leaves
-a row that falls due again. Looking twice would do no harm. What breaks the process that looks is
-set aside after a few times, as in the other queues (`leasing`): it has no date any more.
+Taking a due check moves its date, so that one process does the lookup; if that process dies, the
+check becomes due again. A second lookup does no harm. A check that breaks its process is set aside
+after a few tries, as in the other queues (`leasing`): it has no due date any more.
 """
 
 import logging
@@ -27,7 +27,7 @@ from sendback.store.identities.identities import VerificationStatus
 
 
 class CheckKind(StrEnum):
-    """What DNS has to show: the domain's token, its DKIM keys, the MX of its MAIL FROM domain."""
+    """What is looked up: the domain's token, its DKIM keys, the MX of its MAIL FROM domain."""
 
     DOMAIN = "domain"
     DKIM = "dkim"
@@ -36,10 +36,11 @@ class CheckKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class IdentityCheck:
-    """Something that is looked for in DNS. `away_since`: it was there and is not any more.
+    """A DNS check of an identity.
 
-    `due_at` is when it is looked for next; None: not any more. `reason` is why it was not found.
-    `tries` is how often it was taken since a result was recorded: see `store/engine/leasing.py`.
+    `due_at` is when the next lookup is due; None: there is none. `away_since` is when records that
+    had been found were first missing. `reason` is why they were not found. `tries` is the number of
+    lookups begun since a result was recorded: see `store/engine/leasing.py`.
     """
 
     account_id: str
@@ -63,10 +64,7 @@ _STILL_THERE = {VerificationStatus.SUCCESS.value, VerificationStatus.TEMPORARY_F
 
 @dataclass(frozen=True, slots=True)
 class TakeDueChecks:
-    """Up to `limit` due checks, longest due first; they fall due again at `until`.
-
-    Suspects are left alone.
-    """
+    """Take up to `limit` due checks without suspects, longest due first; due again at `until`."""
 
     now: datetime
     until: datetime
@@ -79,7 +77,7 @@ class TakeDueChecks:
 
 @dataclass(frozen=True, slots=True)
 class TakeSuspectCheck:
-    """The suspect that has been due longest, if any; sets aside what was taken too often."""
+    """Take the suspect that has been due longest, if any; set aside what was taken too often."""
 
     now: datetime
     until: datetime
@@ -96,7 +94,7 @@ class TakeSuspectCheck:
 
 @dataclass(frozen=True, slots=True)
 class FailCheck:
-    """The process failed on the check: it is due later each time, then is set aside."""
+    """Delay a check on which the process failed, longer each time; then set it aside."""
 
     check: IdentityCheck
     reason: str
@@ -117,7 +115,7 @@ class FailCheck:
 
 @dataclass(frozen=True, slots=True)
 class GiveBackCheck:
-    """The check was not made, through no fault of its own: it is due then."""
+    """Requeue a check that was not made, due then; the try is not counted."""
 
     check: IdentityCheck
     due_at: datetime
@@ -133,7 +131,7 @@ class GiveBackCheck:
 
 @dataclass(frozen=True, slots=True)
 class FindChecks:
-    """The checks of the account's identities of these names."""
+    """Return the checks of the account's identities of these names."""
 
     account_id: str
     names: tuple[str, ...]
@@ -144,9 +142,10 @@ class FindChecks:
 
 @dataclass(frozen=True, slots=True)
 class RecordCheck:
-    """Writes down what was found; an identity whose check is gone by now stays as it is.
+    """Record the result of a check, and update the identity's status.
 
-    A domain is verified when its own token or its DKIM keys are there.
+    Returns False and changes nothing if the check was deleted meanwhile. A domain is verified when
+    its token or its DKIM keys are in DNS.
     """
 
     check: IdentityCheck
@@ -161,9 +160,10 @@ class RecordCheck:
 
 
 def ask_check(connection: Connection, check: IdentityCheck) -> None:
-    """Begin to look, or begin anew what was given up; what is under way stays as it is.
+    """Add a check, or restart one that failed; a check in progress is unchanged.
 
-    What was found once and was set aside since keeps its status and is looked for again.
+    A check that was set aside is due again and keeps its status. A new `check` without a due date
+    replaces the existing one.
     """
     found = find_checks(connection, check.account_id, (check.identity,))
     before = next((entry for entry in found if entry.kind is check.kind), None)
@@ -183,7 +183,7 @@ def ask_check(connection: Connection, check: IdentityCheck) -> None:
 
 
 def drop_check(connection: Connection, account_id: str, identity: str, kind: CheckKind) -> None:
-    """Nothing is looked for any more."""
+    """Delete a check, if it exists."""
     where = (
         identity_checks.c.account_id == account_id,
         identity_checks.c.identity == identity,
@@ -195,7 +195,7 @@ def drop_check(connection: Connection, account_id: str, identity: str, kind: Che
 def find_checks(
     connection: Connection, account_id: str, names: Sequence[str]
 ) -> list[IdentityCheck]:
-    """For units of other modules."""
+    """Return the checks of the account's identities of these names."""
     query = (
         select(identity_checks)
         .where(
@@ -208,7 +208,7 @@ def find_checks(
 
 
 def settle_status(connection: Connection, account_id: str, identity: str) -> None:
-    """Makes an identity's status what its checks say."""
+    """Set an identity's status to the result of its checks, if it has any."""
     query = select(identity_checks.c.kind, identity_checks.c.status).where(
         identity_checks.c.account_id == account_id,
         identity_checks.c.identity == identity,
@@ -225,7 +225,7 @@ def settle_status(connection: Connection, account_id: str, identity: str) -> Non
 
 
 def _due(now: datetime) -> Select[Any]:
-    """The due rows, longest due first."""
+    """Return the query for the due rows, longest due first."""
     return (
         select(identity_checks)
         .where(identity_checks.c.due_at <= to_milliseconds(now))
@@ -237,7 +237,7 @@ def _due(now: datetime) -> Select[Any]:
 def _take(
     connection: Connection, query: Select[Any], term: TakeDueChecks | TakeSuspectCheck
 ) -> Sequence[IdentityCheck]:
-    """Claim the rows and return the checks; one that cannot be read is set aside."""
+    """Take the rows and return the checks; a row that cannot be read is set aside."""
     step = (term.until - term.now) / 3
     found: list[IdentityCheck] = []
     for row in connection.execute(query).all():
@@ -255,7 +255,7 @@ def _take(
 
 
 def _set_aside(connection: Connection, row: Any, reason: str) -> None:
-    """Not looked for any more. What was proved stays proved: not knowing proves nothing."""
+    """End the lookups of a check. A successful one keeps its status: no lookup disproved it."""
     log.error("the %s check of %s is set aside: %s", row.kind, row.identity, reason)
     values: dict[str, object] = {
         "due_at": None,

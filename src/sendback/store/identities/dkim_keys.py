@@ -1,4 +1,4 @@
-"""DKIM keys of domains; the private ones are sealed."""
+"""The DKIM keys of domains, with sealed private keys."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ from sendback.store.identities.settings import DEFAULTS, FindSettings
 
 
 class DkimKeyState(StrEnum):
-    """Signs; is published and will sign; signed until a while ago."""
+    """When the key signs: now (active), after the next rotation (standby), no longer (retired)."""
 
     ACTIVE = "active"
     STANDBY = "standby"
@@ -47,13 +47,13 @@ class DkimKey:
 
     @property
     def record_name(self) -> str:
-        """Where its record is (RFC 6376 §3.6.2.1)."""
+        """The name of the key's DNS record (RFC 6376 §3.6.2.1)."""
         return f"{self.selector}._domainkey.{self.domain}"
 
 
 @dataclass(frozen=True, slots=True)
 class FindDkimKeys:
-    """The account's keys of these domains: of each the active, the retired, the standby ones."""
+    """Return the account's keys of these domains: of each the active, retired, standby ones."""
 
     account_id: str
     domains: tuple[str, ...]
@@ -64,7 +64,7 @@ class FindDkimKeys:
 
 @dataclass(frozen=True, slots=True)
 class MarkSeen:
-    """When these selectors of a domain were in DNS."""
+    """Record when these selectors of a domain were seen in DNS."""
 
     account_id: str
     domain: str
@@ -81,7 +81,7 @@ class MarkSeen:
 
 
 def add_dkim_keys(connection: Connection, keys: Sequence[DkimKey]) -> None:
-    """For the transaction that decides to have them."""
+    """Add keys to their domains."""
     rows = [
         {
             "account_id": key.account_id,
@@ -103,7 +103,7 @@ def add_dkim_keys(connection: Connection, keys: Sequence[DkimKey]) -> None:
 def find_dkim_keys(
     connection: Connection, account_id: str, domains: Sequence[str]
 ) -> list[DkimKey]:
-    """For units of other modules."""
+    """Return the account's keys of these domains: of each the active, retired, standby ones."""
     query = (
         select(dkim_keys)
         .where(dkim_keys.c.account_id == account_id, dkim_keys.c.domain.in_(domains))
@@ -117,7 +117,7 @@ def find_dkim_keys(
 def set_dkim_state(
     connection: Connection, key: DkimKey, state: DkimKeyState, now: datetime
 ) -> None:
-    """A retired key forgets its private half."""
+    """Set the state of a key. Retiring it deletes its private key."""
     values: dict[str, object] = {"state": state.value}
     if state is DkimKeyState.RETIRED:
         values |= {"sealed_key": None, "retired_at": to_milliseconds(now)}
@@ -127,7 +127,7 @@ def set_dkim_state(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForgetRetiredKeys(SweepStep):
-    """Delete keys that had retired by then."""
+    """Delete keys that retired before `before`."""
 
     before: datetime
 
@@ -163,10 +163,10 @@ class RotationError(RefusedError):
 
 @dataclass(frozen=True, slots=True)
 class RotateDkimKeys:
-    """Make each standby key sign, retire the active one, and add `reserves` as standby keys.
+    """Activate the standby keys, retire the active ones, and add `reserves` as standby keys.
 
-    Returns the keys as they are then. Raises `RotationError` when `must_be_seen` and a standby
-    key has not been seen in DNS.
+    Returns the domain's keys afterwards. Raises `RotationError` when `must_be_seen` is set and a
+    standby key has not been seen in DNS.
     """
 
     account_id: str
@@ -203,11 +203,11 @@ def _in_state(keys: Sequence[DkimKey], state: DkimKeyState) -> DkimKey | None:
 
 @dataclass(frozen=True, slots=True)
 class FindSigningKeys:
-    """The active keys for an address of an account, perhaps none."""
+    """Return the active keys that sign for an address of an account; empty if none does."""
 
     account_id: str
     address: str
-    names: tuple[str, ...]  # that cover it, the closest first
+    names: tuple[str, ...]  # the identities that cover the address, the most specific first
 
     def __call__(self, connection: Connection, /) -> Sequence[DkimKey]:
         domains = tuple(name for name in self.names if "@" not in name)

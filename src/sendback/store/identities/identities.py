@@ -38,7 +38,7 @@ class VerificationStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """An address or a domain (canonical spelling) that an account has asked to verify."""
+    """An address or a domain (canonical form) whose verification an account has requested."""
 
     account_id: str
     identity: str
@@ -69,9 +69,9 @@ _BELONGINGS = (
 
 @dataclass(frozen=True, slots=True)
 class PutIdentity:
-    """Adds the identity; one that exists keeps its date and token, and stays verified if it is.
+    """Add an identity and return it; an existing one keeps its date, token and verification.
 
-    Raises `LimitReachedError`: an account may have `MAX_IDENTITIES`.
+    Raises `LimitReachedError` when the account has `MAX_IDENTITIES`.
     """
 
     identity: Identity
@@ -92,9 +92,9 @@ class PutIdentity:
 
 @dataclass(frozen=True, slots=True)
 class UseVerificationToken:
-    """Verifies an identity that waits with this token, which then is another one.
+    """Verify the identity that has this token, and replace the token by `next_token`.
 
-    Answers its status before; None when there is no such identity or it has another token.
+    Returns the status before, or None when the identity does not exist or has another token.
     """
 
     account_id: str
@@ -117,7 +117,7 @@ class UseVerificationToken:
 
 @dataclass(frozen=True, slots=True)
 class DeleteIdentity:
-    """Deletes it with all that belongs to it; answers whether there was one."""
+    """Delete an identity with its checks, settings, policies and keys; return if it existed."""
 
     account_id: str
     identity: str
@@ -132,7 +132,7 @@ class DeleteIdentity:
 
 @dataclass(frozen=True, slots=True)
 class ListIdentities:
-    """One page in order of name, after `after`; of one kind, or of both."""
+    """Return up to `limit` identities after the name `after`, in order; of one kind or both."""
 
     account_id: str
     kind: IdentityKind | None
@@ -156,7 +156,7 @@ class ListIdentities:
 
 @dataclass(frozen=True, slots=True)
 class FindIdentities:
-    """Those of the names that the account has, verified or not."""
+    """Return the account's identities of these names, verified or not."""
 
     account_id: str
     names: tuple[str, ...]
@@ -167,7 +167,7 @@ class FindIdentities:
 
 @dataclass(frozen=True, slots=True)
 class IsVerified:
-    """Whether the account has one of the names verified."""
+    """Return whether the account has verified one of the names."""
 
     account_id: str
     names: tuple[str, ...]
@@ -179,7 +179,7 @@ class IsVerified:
 def find_identities(
     connection: Connection, account_id: str, names: Collection[str]
 ) -> list[Identity]:
-    """For units of other modules that need them in their own transaction."""
+    """Return the account's identities of these names, verified or not."""
     query = select(identities).where(
         identities.c.account_id == account_id, identities.c.identity.in_(names)
     )
@@ -189,7 +189,7 @@ def find_identities(
 def find_verified(
     connection: Connection, names: Collection[tuple[str, str]]
 ) -> frozenset[tuple[str, str]]:
-    """Those of the (account ID, identity) pairs that are verified."""
+    """Return those of the (account ID, identity) pairs that are verified."""
     rows = connection.execute(_VERIFIED, {"names": sorted({name for _, name in names})})
     return frozenset((row.account_id, row.identity) for row in rows).intersection(names)
 

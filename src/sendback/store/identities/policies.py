@@ -1,4 +1,4 @@
-"""Sending-authorization policies. They need no identity to be there; deleting it deletes them."""
+"""Sending-authorization policies. The identity need not exist; deleting it deletes them."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -46,7 +46,7 @@ class PutIdentityPolicy:
 
 @dataclass(frozen=True, slots=True)
 class FindIdentityPolicies:
-    """The identity's policies, by name."""
+    """Return the identity's policies, in order of name."""
 
     account_id: str
     identity: str
@@ -58,7 +58,7 @@ class FindIdentityPolicies:
 
 @dataclass(frozen=True, slots=True)
 class PoliciesOfUse:
-    """What decides whether a user may use an identity.
+    """The policies that decide whether a user may use an identity.
 
     `identity` is the (account ID, name) of the verified identity that would be used, or None.
     """
@@ -70,7 +70,7 @@ class PoliciesOfUse:
 
 @dataclass(frozen=True, slots=True)
 class FindPoliciesOfUse:
-    """The user's policies, and those of the first of the owner's `names` that is verified."""
+    """Return the policies of the user and of the first verified one of the owner's `names`."""
 
     account_id: str
     user: str
@@ -90,7 +90,7 @@ class FindPoliciesOfUse:
 
 @dataclass(frozen=True, slots=True)
 class DeleteIdentityPolicy:
-    """Answers whether there was one."""
+    """Delete a policy of an identity. Return whether it existed."""
 
     account_id: str
     identity: str
@@ -108,7 +108,7 @@ class DeleteIdentityPolicy:
 def find_identity_policies(
     connection: Connection, identities: Collection[tuple[str, str]]
 ) -> Mapping[tuple[str, str], tuple[NamedPolicy, ...]]:
-    """The policies of the (account ID, identity) pairs that have any."""
+    """Return the policies of those of the (account ID, identity) pairs that have any."""
     found: dict[tuple[str, str], tuple[NamedPolicy, ...]] = {}
     names = sorted({name for _, name in identities})
     for row in connection.execute(_FIND, {"names": names}):

@@ -1,4 +1,4 @@
-"""What accounts have set for their identities: DKIM, MAIL FROM, notifications."""
+"""The settings of identities: DKIM, MAIL FROM, notifications."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -12,7 +12,7 @@ from sendback.store.identities.checks import CheckKind, IdentityCheck, ask_check
 
 @dataclass(frozen=True, slots=True)
 class IdentitySettings:
-    """What an account has set for an identity; the defaults are SES's.
+    """The settings of an identity, with SES's defaults.
 
     `topics` and `headers` are by SES's NotificationType: Bounce, Complaint, Delivery.
     """
@@ -30,7 +30,7 @@ DEFAULTS = IdentitySettings()
 
 @dataclass(frozen=True, slots=True)
 class FindSettings:
-    """The settings of each of the account's names that has any but the defaults."""
+    """Return by name the settings of those of the account's identities that have any set."""
 
     account_id: str
     names: tuple[str, ...]
@@ -46,7 +46,7 @@ class FindSettings:
 
 @dataclass(frozen=True, slots=True)
 class ChangeSettings:
-    """Replaces an identity's settings by what `change` makes of them; answers these."""
+    """Replace an identity's settings by what `change` returns for them, and return these."""
 
     account_id: str
     identity: str
@@ -67,9 +67,9 @@ class ChangeSettings:
 
 @dataclass(frozen=True, slots=True)
 class SetMailFrom:
-    """Set the MAIL FROM domain and look for its MX, or remove both when `domain` is empty.
+    """Set the MAIL FROM domain and check its MX; remove both when `domain` is empty.
 
-    `behavior` None keeps what is set. SES API: SetIdentityMailFromDomain.
+    `behavior` None keeps the current setting. SES API: SetIdentityMailFromDomain.
     """
 
     account_id: str

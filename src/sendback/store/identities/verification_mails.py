@@ -1,7 +1,7 @@
-"""How many verification mails were queued a short while ago: what their limits are held against.
+"""The rate limits of verification mails, checked by counting the rows of the outbox.
 
 A verification mail is a row of the outbox that belongs to no received message. The outbox keeps
-its rows for the setting `history`, whatever becomes of the mail.
+its rows for the setting `history`, whether the mail was delivered or not.
 """
 
 from dataclasses import dataclass
@@ -16,15 +16,15 @@ from sendback.store.engine.tables import accounts, outbox
 
 _HOUR = timedelta(hours=1)
 _DAY = timedelta(days=1)
-# Written out: with a parameter in its place SQLite would not use the partial index.
+# A literal: SQLite does not use the partial index for a parameter.
 _IS_VERIFICATION = text("original_message_id = ''")
 
 
 @dataclass(frozen=True, slots=True)
 class VerificationLimits:
-    """How many mails at most: of an account in an hour, to an address in a day, in all in an hour.
+    """The limits: of an account in an hour, to an address in a day, of all accounts in an hour.
 
-    0: without limit.
+    0: no limit.
     """
 
     per_account: int = 0
@@ -36,17 +36,17 @@ UNLIMITED = VerificationLimits()
 
 
 class TooManyVerificationMailsError(RefusedError):
-    """A limit is reached; `str` says which."""
+    """A limit is reached; the text says which."""
 
 
 def check_verification_limits(
     connection: Connection, limits: VerificationLimits, account_id: str, to: str, now: datetime
 ) -> None:
-    """Raise `TooManyVerificationMailsError` when one more mail would pass a limit.
+    """Raise `TooManyVerificationMailsError` when one more mail would exceed a limit.
 
-    To be called in the transaction that queues the mail to `to`, before it is queued.
+    Call it in the transaction that queues the mail to `to`, before the mail is queued.
     """
-    # PostgreSQL: two transactions of one account come after each other. SQLite has one writer.
+    # The lock makes concurrent transactions of one account serial; SQLite has one writer anyway.
     own = select(accounts.c.account_id).where(accounts.c.account_id == account_id)
     connection.execute(own.with_for_update()).first()
     if limits.per_account and _count(connection, now - _HOUR, account_id) >= limits.per_account:
@@ -69,7 +69,7 @@ def _count(connection: Connection, since: datetime, account_id: str | None = Non
 
 
 def _count_to(connection: Connection, since: datetime, to: str) -> int:
-    """Of all accounts, and however the address was spelt."""
+    """Return how many mails went to any spelling of the address, of all accounts."""
     wanted = _bucket(to)
     query = select(outbox.c.recipient).where(
         _IS_VERIFICATION,
@@ -80,9 +80,9 @@ def _count_to(connection: Connection, since: datetime, to: str) -> int:
 
 
 def _bucket(text: str) -> str:
-    """Return what the spellings share that usually reach one person.
+    """Return a key that is equal for all spellings of an address that usually reach one mailbox.
 
-    Case, quotes, dots and what follows a plus mean nothing to many mail servers.
+    Many mail servers ignore case, quotes, dots and what follows a plus sign.
     """
     try:
         address = parse_address(text)

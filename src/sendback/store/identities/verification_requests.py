@@ -1,4 +1,4 @@
-"""What is written when an account asks for an identity to be verified."""
+"""The units of work that request the verification of an identity, by mail or by DNS."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,9 +19,9 @@ from sendback.store.outbox.rows import OutboxMessage
 
 @dataclass(frozen=True, slots=True)
 class RequestMailVerification:
-    """Add an address, and queue the mail that `write` makes unless it is verified, or `always`.
+    """Add an address, and queue the mail that `write` returns if it is not verified or `always`.
 
-    Returns the identity as it is then, and the mail if one was queued. Raises `LimitReachedError`,
+    Returns the stored identity, and the mail if one was queued. Raises `LimitReachedError`,
     `TooManyVerificationMailsError`.
     """
 
@@ -45,9 +45,9 @@ class RequestMailVerification:
 
 @dataclass(frozen=True, slots=True)
 class RequestDnsVerification:
-    """Add a domain, and look for its token in DNS, or for the `keys` that are added.
+    """Add a domain with the `keys`, if any, and the DNS check of its token or its keys.
 
-    Returns the identity as it is then. Raises `LimitReachedError`.
+    Returns the stored identity. Raises `LimitReachedError`.
     """
 
     identity: Identity
@@ -57,7 +57,7 @@ class RequestDnsVerification:
     def __call__(self, connection: Connection, /) -> Identity:
         new = self.identity
         PutIdentity(new)(connection)
-        # Two calls at once: the keys of the first one are the domain's.
+        # Of two concurrent calls, the first one's keys are used.
         if self.keys and not find_dkim_keys(connection, new.account_id, (new.identity,)):
             add_dkim_keys(connection, self.keys)
         ask_check(connection, self.check)

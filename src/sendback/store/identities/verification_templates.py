@@ -45,7 +45,7 @@ class AddTemplate:
 
 @dataclass(frozen=True, slots=True)
 class ReplaceTemplate:
-    """The one of the same name is replaced; it must exist."""
+    """Replace the template of the same name, if it exists."""
 
     template: VerificationTemplate
 
@@ -57,7 +57,7 @@ class ReplaceTemplate:
 
 @dataclass(frozen=True, slots=True)
 class FindTemplate:
-    """The account's template of that name, or None."""
+    """Return the account's template of that name, or None."""
 
     account_id: str
     name: str
@@ -68,7 +68,7 @@ class FindTemplate:
 
 @dataclass(frozen=True, slots=True)
 class DeleteTemplate:
-    """Answers whether there was one."""
+    """Delete a template. Return whether it existed."""
 
     account_id: str
     name: str
@@ -80,7 +80,7 @@ class DeleteTemplate:
 
 @dataclass(frozen=True, slots=True)
 class ListTemplates:
-    """One page in order of name, after `after`."""
+    """Return up to `limit` templates after the name `after`, in order of name."""
 
     account_id: str
     after: str
@@ -99,7 +99,7 @@ class ListTemplates:
 def find_template(
     connection: Connection, account_id: str, name: str
 ) -> VerificationTemplate | None:
-    """For units of other modules."""
+    """Return the account's template of that name, or None."""
     query = select(verification_templates).where(*_where(account_id, name))
     row = connection.execute(query).first()
     return _from_row(row) if row else None

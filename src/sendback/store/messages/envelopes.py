@@ -1,4 +1,4 @@
-"""Envelopes as JSON, for the column that keeps them."""
+"""The JSON form of envelopes in the database."""
 
 import json
 from typing import Any
@@ -16,7 +16,7 @@ from sendback.mail.envelope import (
 
 
 def envelope_to_json(envelope: Envelope) -> str:
-    """Compact JSON; what was not given is left out."""
+    """Return the envelope as compact JSON without members for absent parameters."""
     client = envelope.client
     value: dict[str, Any] = {
         "client": [client.ip, client.helo, client.tls],
@@ -35,7 +35,7 @@ def envelope_to_json(envelope: Envelope) -> str:
 
 
 def envelope_from_json(text: str) -> Envelope:
-    """The inverse of `envelope_to_json`."""
+    """Return the envelope of the JSON that `envelope_to_json` returned."""
     value = json.loads(text)
     return Envelope(
         client=Client(*value["client"]),

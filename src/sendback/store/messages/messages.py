@@ -36,7 +36,7 @@ from sendback.store.rules.rule_sets import keep_versions
 
 @dataclass(frozen=True, slots=True)
 class ReceivedMessage:
-    """A received message without its body: `size` is in octets, of header and body."""
+    """A received message without its body. `size` is in octets, of header and body."""
 
     message_id: str
     account_id: str
@@ -49,7 +49,7 @@ class ReceivedMessage:
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """Where a body is: inline, or in the blob store under a name."""
+    """A body in the row, or its name in the blob store."""
 
     inline: bytes | None
     blob: str | None = None
@@ -68,7 +68,7 @@ _FIND = select(*_WITHOUT_BODY).where(messages.c.message_id.in_(bindparam("ids", 
 
 
 _IS_PROCESSING = processing.c.processing_id == key_of(messages.c.message_id, messages.c.account_id)
-# States that few messages are in: looked for by the indexes of processing that have only these.
+# Conditions for states that few messages are in, each with a partial index of `processing`.
 _FEW: dict[ProcessingState, Any] = {
     ProcessingState.QUEUED: QUEUE.is_queued,
     ProcessingState.HELD: text(f"processing.{SET_ASIDE}"),
@@ -78,10 +78,10 @@ _FEW: dict[ProcessingState, Any] = {
 
 @dataclass(frozen=True, slots=True)
 class AddMessages(BatchUnit[None]):
-    """Adds one received message, once for each account that it is for.
+    """Add a received message, one row for each of its accounts.
 
-    `processing` has those accounts' work for their rules, with who holds its lease, if anybody.
-    `versions` are the rules that it names, by version: they are kept, should they be gone by now.
+    `processing` are the rows to queue for the accounts' rules, each with the owner of its lease or
+    None. `versions` are the rules that these name, by version: deleted ones are restored.
     """
 
     messages: tuple[ReceivedMessage, ...]
@@ -102,7 +102,7 @@ class AddMessages(BatchUnit[None]):
 
 @dataclass(frozen=True, slots=True)
 class FindMessage:
-    """The message as this account sees it, or None."""
+    """Return the account's copy of the message, or None."""
 
     account_id: str
     message_id: str
@@ -114,7 +114,7 @@ class FindMessage:
 
 @dataclass(frozen=True, slots=True)
 class FindBody:
-    """Where the message's body is; None when there is no such message or it has expired."""
+    """Return the message's body, or None when the message does not exist or has expired."""
 
     account_id: str
     message_id: str
@@ -131,7 +131,7 @@ class FindBody:
 
 @dataclass(frozen=True, slots=True)
 class ListMessages:
-    """The account's newest messages first, each with the state of its processing, if it has any.
+    """Return the account's messages, newest first, each with the state of its processing or None.
 
     With `state`, only those in that state.
     """
@@ -171,10 +171,11 @@ class ListMessages:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExpireContent(SweepStep):
-    """Take the content of expired messages; the record outlives it.
+    """Delete the content of expired messages, but not their records.
 
-    So a late SendBounce can say when its window closed. What rules still work on keeps its content,
-    however short the retention; what is held keeps it while it was received after `held_since`.
+    The record lets a late SendBounce report when the message expired. A message whose processing is
+    queued keeps its content however short the retention is; one whose processing is held keeps it
+    if it was received after `held_since`.
     """
 
     now: datetime
@@ -200,7 +201,7 @@ class ExpireContent(SweepStep):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForgetMessages(SweepStep):
-    """Delete the records of expired messages received before then, unless rules work on them."""
+    """Delete the records of expired messages received before `before`, unless in processing."""
 
     now: datetime
     before: datetime
@@ -227,7 +228,7 @@ class ForgetMessages(SweepStep):
 
 @dataclass(frozen=True, slots=True)
 class BlobsInUse:
-    """Those of the names that a message still refers to."""
+    """Return those of the names to which a message refers."""
 
     names: tuple[str, ...]
 
@@ -237,7 +238,7 @@ class BlobsInUse:
 
 
 def unused_blobs(connection: Connection, names: Collection[str]) -> tuple[str, ...]:
-    """Those of the names that no row has: accounts share the body of one message."""
+    """Return those of the names that no row has: accounts share the body of one message."""
     if not names:
         return ()
     used = BlobsInUse(tuple(names))(connection)
@@ -247,7 +248,7 @@ def unused_blobs(connection: Connection, names: Collection[str]) -> tuple[str, .
 def find_messages(
     connection: Connection, keys: Collection[tuple[str, str]]
 ) -> dict[tuple[str, str], ReceivedMessage]:
-    """By (account ID, message ID), for units of other modules."""
+    """Return the existing messages by (account ID, message ID)."""
     ids = [message_id for _, message_id in keys]
     found = (_from_row(row) for row in connection.execute(_FIND, {"ids": ids}))
     by_key = {(message.account_id, message.message_id): message for message in found}
@@ -281,12 +282,12 @@ def _key(row: Any) -> dict[str, object]:
 
 
 def _inline_octets(row: Any) -> tuple[int, int]:
-    """For `Budget`: a body in a file costs the database nothing."""
+    """Return what `Budget` counts for a row: a body in a file costs the database nothing."""
     return (0 if row.blob else row.size), 0
 
 
 def _in_state(state: ProcessingState) -> Any:
-    """As a condition: whether the message's processing is in that state."""
+    """Return the SQL condition that the message's processing is in that state."""
     return (
         select(processing.c.processing_id)
         .where(_IS_PROCESSING, processing.c.state == state.value)

@@ -1,1 +1,1 @@
-"""Mail that leaves: the queue, its destinations, and what operators change in it."""
+"""Outgoing mail: the queue, its destinations, the operator's control, and MTA-STS policies."""

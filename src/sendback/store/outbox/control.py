@@ -1,4 +1,4 @@
-"""Looking at the outbox and steering it: what an operator does."""
+"""The operator's view and control of the outbox."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ _CHUNK = 1000
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which of an account's messages are meant: those for which all that is given holds.
+    """A selection of an account's messages: those that match all the fields that are set.
 
     `recipient` is a pattern with `*` and `?`; `reply` is text that the last reply contains.
     """
@@ -33,9 +33,11 @@ class Selection:
 
     @property
     def is_everything(self) -> bool:
+        """Whether no field but `states` is set."""
         return self == Selection(self.account_id, states=self.states)
 
     def where(self) -> list[Any]:
+        """Return the SQL conditions of the selection."""
         columns = outbox.c
         found: list[Any] = [columns.account_id == self.account_id]
         if self.message_ids:
@@ -57,7 +59,7 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class ListOutbox:
-    """The newest first."""
+    """Return up to `limit` selected messages, newest first."""
 
     selection: Selection
     limit: int
@@ -73,7 +75,7 @@ class ListOutbox:
 
 @dataclass(frozen=True, slots=True)
 class FindOutboxMessage:
-    """One message and its attempts in order, or None."""
+    """Return a message and its attempts in order, or None."""
 
     account_id: str
     message_id: str
@@ -95,7 +97,7 @@ class FindOutboxMessage:
 
 @dataclass(frozen=True, slots=True)
 class CountStates:
-    """How many of an account's messages are in each state that any is in."""
+    """Return how many of an account's messages are in each state, without states of none."""
 
     account_id: str
 
@@ -110,9 +112,9 @@ class CountStates:
 
 @dataclass(frozen=True, slots=True)
 class ChooseOutbox:
-    """The IDs of selected messages in one of the states, up to a thousand, behind `after`.
+    """Return the IDs of selected messages in one of the states, after the ID `after`.
 
-    A read of its own, so that however much has to be looked at, no writer waits meanwhile.
+    Up to a thousand, in order. A read transaction, so that no writer waits for a long search.
     """
 
     selection: Selection
@@ -135,11 +137,10 @@ class ChooseOutbox:
 
 @dataclass(frozen=True, slots=True)
 class ChangeState:
-    """Move messages from one of the `origin` states to a state; return how many were moved.
+    """Move messages from one of the `origin` states to `state`; return how many were moved.
 
-    To `queued` makes them due now, with a new date to give them up, and lets their domains be
-    tried; those that are due already do not count. What a worker is trying at this moment is left
-    alone.
+    `queued` makes them due now and unblocks their domains; queued messages that are due already do
+    not count. `expires_at`, if given, is their new end of retries. Leased messages are unchanged.
     """
 
     message_ids: tuple[str, ...]
@@ -152,7 +153,7 @@ class ChangeState:
         rows = connection.execute(self._query()).all()
         if not rows:
             return 0
-        # The token grows: a worker that slept through all this must not mark what it had.
+        # The new token fences off a worker whose lease ended before this change.
         values: dict[str, Any] = {
             "state": self.state.value,
             "lease_owner": None,
@@ -173,7 +174,7 @@ class ChangeState:
     def _query(self) -> Select[Any]:
         columns, now = outbox.c, to_milliseconds(self.now)
         is_waiting = columns.state == OutboxState.QUEUED.value
-        # A lease that has ended is nobody's.
+        # A lease that has ended does not count.
         is_free = ~is_waiting | columns.lease_owner.is_(None) | (columns.due_at <= now)
         query = select(columns.message_id, columns.domain).where(
             columns.message_id.in_(self.message_ids),

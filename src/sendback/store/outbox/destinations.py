@@ -1,13 +1,13 @@
-"""Destinations: the domains that mail is queued for, each with a date to look for due mail next.
+"""Destinations: the domains that mail is queued for, each with the date of its next query.
 
-Theory of operation. A worker asks for destinations that are due, never for messages: what waits for
-a domain that does not answer is not even looked at, so a million such messages cost as little as
-one. `due_at` is never later than the earliest queued message of the domain, or than the end of its
-block; one that was visited has its date moved to that moment, so that all get their turn. Messages
-that are suspects (`leasing`) do not count: they are looked for one by one, by their own date. A
-destination that failed is blocked for a growing time; then one message goes as a probe.
-Whatever moves a message's date tells the destination (`touch`); one that is visited in vain is put
-right by the visit.
+Theory of operation. A worker queries destinations that are due, not messages: messages for a domain
+that does not respond are not read, so a million of them cost as little as one. `due_at` is never
+later than the latest of three dates: the due date of the domain's earliest queued message, the end
+of its block, and its last visit. A visit moves it to the end of the queue, so that all domains are
+visited in rotation. Suspects (`leasing`) are not included: they are queried one by one, by their
+own date. A destination that failed is blocked for a growing time; then one message is sent as a
+probe. Whatever changes a message's date also updates its destination (`touch`); a visit that finds
+no due message corrects the date.
 """
 
 from collections.abc import Collection, Sequence
@@ -26,7 +26,7 @@ from sendback.store.outbox.rows import IS_QUEUED, IS_TRUSTED, QUEUE
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A destination has failed so many times in a row: nothing goes there until then."""
+    """A block of a destination after so many failures in a row: no deliveries before `until`."""
 
     failures: int
     until: datetime
@@ -35,7 +35,7 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """A domain that mail goes to: how much waits, and whether it may go."""
+    """A domain, how many messages wait for it, and its failures, block and pause."""
 
     domain: str
     waiting: int
@@ -79,7 +79,7 @@ _BLOCK = (
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """A destination with something to take: how often it failed in a row, until when it waits."""
+    """A destination that is due, and how often it failed in a row."""
 
     domain: str
     failures: int
@@ -88,7 +88,10 @@ class Due:
 def find_due(
     connection: Connection, now: datetime, limit: int, probes: int, full: Collection[str]
 ) -> list[Due]:
-    """Up to `limit` that work, up to `probes` that had failed; none of `full`."""
+    """Return due destinations: up to `limit` without failures, up to `probes` with, none of `full`.
+
+    Those that have been due longest come first in each group.
+    """
     found: list[Due] = []
     for which, most in ((_columns.failures == 0, limit), (_columns.failures > 0, probes)):
         query = (
@@ -121,9 +124,9 @@ _SUSPECT = (
 
 
 def find_suspect(connection: Connection, now: datetime) -> tuple[str, Due] | None:
-    """The ID of the suspect that has been due longest, and where it goes.
+    """Return the ID of the suspect that has been due longest, and its destination, or None.
 
-    One whose destination is paused or blocked waits like all others.
+    A suspect whose destination is paused or blocked waits like other messages.
     """
     row = connection.execute(_SUSPECT, {"now": to_milliseconds(now)}).first()
     return (row.message_id, Due(row.domain, row.failures)) if row else None
@@ -132,7 +135,7 @@ def find_suspect(connection: Connection, now: datetime) -> tuple[str, Due] | Non
 def touch(
     connection: Connection, domains: Collection[str], visited_at: datetime | None = None
 ) -> None:
-    """Brings their dates up to date. One that was visited goes behind those that were not yet."""
+    """Update `due_at` of the domains, to `visited_at` at the earliest."""
     floor = to_milliseconds(visited_at) if visited_at else 0
     if domains:
         rows = [{"of_domain": domain, "floor": floor} for domain in sorted(domains)]
@@ -140,7 +143,7 @@ def touch(
 
 
 def add_destinations(connection: Connection, domains: Collection[str], due_at: datetime) -> None:
-    """For messages that have just been queued, due then."""
+    """Add or update the destinations of messages that have just been queued, due then."""
     query = select(_columns.domain, _columns.due_at).where(_columns.domain.in_(domains))
     known = {row.domain: row.due_at for row in connection.execute(query)}
     due = to_milliseconds(due_at)
@@ -155,13 +158,13 @@ def add_destinations(connection: Connection, domains: Collection[str], due_at: d
 
 
 def begin_probe(connection: Connection, domain: str, until: datetime) -> None:
-    """No other probe before then."""
+    """Block a destination until then, so that no other probe is sent meanwhile."""
     where, values = _columns.domain == domain, {"blocked_until": to_milliseconds(until)}
     connection.execute(update(destinations).where(where).values(values))
 
 
 def block(connection: Connection, domain: str, block: Block, now: datetime) -> None:
-    """It failed so many times in a row; nothing goes there before the block ends."""
+    """Record a block of a destination; its count of failures never decreases here."""
     values = {
         "of_domain": domain,
         "n": block.failures,
@@ -173,7 +176,7 @@ def block(connection: Connection, domain: str, block: Block, now: datetime) -> N
 
 
 def recover(connection: Connection, domains: Collection[str], now: datetime) -> None:
-    """They answer again."""
+    """Reset the failures and the block of destinations that work again."""
     values: dict[str, Any] = {
         "failures": 0,
         "blocked_until": None,
@@ -184,14 +187,14 @@ def recover(connection: Connection, domains: Collection[str], now: datetime) -> 
 
 
 def unblock(connection: Connection, domains: Collection[str]) -> None:
-    """May be probed now."""
+    """End the blocks of destinations, which may be probed now; their failures stay."""
     where = (_columns.domain.in_(domains), _columns.blocked_until.is_not(None))
     connection.execute(update(destinations).where(*where).values(blocked_until=None))
 
 
 @dataclass(frozen=True, slots=True)
 class PauseDestination:
-    """Stops all delivery to a domain, also of what is queued later, or lets it go on."""
+    """Pause all delivery to a domain, including mail that is queued later, or resume it."""
 
     domain: str
     paused: bool
@@ -212,7 +215,7 @@ class PauseDestination:
 
 @dataclass(frozen=True, slots=True)
 class ListDestinations:
-    """The domains that mail waits for, are blocked or paused, by name; how much waits."""
+    """Return the domains that have queued mail, have failed or are paused, in order of name."""
 
     def __call__(self, connection: Connection, /) -> Sequence[Destination]:
         waiting = (
@@ -232,7 +235,7 @@ class ListDestinations:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForgetDestinations(SweepStep):
-    """Delete destinations without mail that are neither paused nor were blocked since then."""
+    """Delete destinations without queued mail that are not paused and did not fail since then."""
 
     before: datetime
 
@@ -251,7 +254,7 @@ class ForgetDestinations(SweepStep):
         )
         rows = connection.execute(query).all()
         idle = [row.domain for row in rows if self._is_idle(row)]
-        # By the key alone: with more conditions SQLite looks through all that are not due.
+        # By the key alone: with more conditions SQLite scans all destinations that are not due.
         connection.execute(delete(destinations).where(_columns.domain.in_(idle)))
         return Swept(len(idle), behind_key(rows, len(rows), "domain"))
 

@@ -1,4 +1,4 @@
-"""MTA-STS policies that domains have published (RFC 8461), for as long as they say."""
+"""The cache of the MTA-STS policies of domains (RFC 8461)."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,8 +11,8 @@ from sendback.store.engine.tables import mta_sts_policies
 
 
 @dataclass(frozen=True, slots=True)
-class KeptStsPolicy:
-    """A domain's MTA-STS policy as it was fetched (RFC 8461 §3.2), under the ID that it had."""
+class CachedStsPolicy:
+    """A domain's MTA-STS policy as fetched (RFC 8461 §3.2), and the ID in its DNS record (§3.1)."""
 
     domain: str
     policy_id: str
@@ -23,16 +23,16 @@ class KeptStsPolicy:
 
 @dataclass(frozen=True, slots=True)
 class FindStsPolicy:
-    """The domain's policy, perhaps an expired one, or None."""
+    """Return the domain's cached policy, which may have expired, or None."""
 
     domain: str
 
-    def __call__(self, connection: Connection, /) -> KeptStsPolicy | None:
+    def __call__(self, connection: Connection, /) -> CachedStsPolicy | None:
         query = select(mta_sts_policies).where(mta_sts_policies.c.domain == self.domain)
         row = connection.execute(query).first()
         if row is None:
             return None
-        return KeptStsPolicy(
+        return CachedStsPolicy(
             domain=row.domain,
             policy_id=row.policy_id,
             policy=row.policy,
@@ -42,10 +42,10 @@ class FindStsPolicy:
 
 
 @dataclass(frozen=True, slots=True)
-class KeepStsPolicy:
-    """Takes the place of the domain's policy."""
+class PutStsPolicy:
+    """Cache a policy, replacing the domain's cached one."""
 
-    policy: KeptStsPolicy
+    policy: CachedStsPolicy
 
     def __call__(self, connection: Connection, /) -> None:
         of_domain = mta_sts_policies.c.domain == self.policy.domain
@@ -62,7 +62,7 @@ class KeepStsPolicy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForgetStsPolicies(SweepStep):
-    """Delete policies that had expired by then."""
+    """Delete policies that expired before `before`."""
 
     before: datetime
 

@@ -1,6 +1,6 @@
-"""The outbox: a durable queue of what is to be delivered.
+"""The outbox: the durable queue of outgoing mail.
 
-How leases work: `leasing`. Which rows are looked at for taking: `destinations`.
+How leases work: `leasing`. Which rows are read for new leases: `destinations`.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -56,7 +56,7 @@ _MARK = (
         lease_owner=None,
     )
 )
-_PUT_BACK = (
+_REQUEUE = (
     update(outbox)
     .where(outbox.c.message_id == bindparam("message"))
     .values(
@@ -82,7 +82,7 @@ _DOMAINS = select(outbox.c.domain).where(
 
 
 def add_to_outbox(connection: Connection, messages: Sequence[OutboxMessage]) -> None:
-    """Queues new messages, due at once: for the transaction that decides to send them."""
+    """Queue new messages, due at once if they have no due date."""
     if not messages:
         return
     rows = [to_row(message) for message in messages]
@@ -95,10 +95,10 @@ def add_to_outbox(connection: Connection, messages: Sequence[OutboxMessage]) -> 
 
 @dataclass(frozen=True, slots=True)
 class TakeLeases:
-    """Takes up to `limit` due rows for `owner` until `until`, destination by destination.
+    """Lease up to `limit` due rows, destination by destination.
 
-    `rooms` says how many of a domain may be taken at most, `room` for all others; up to `probes`
-    messages go to domains that had failed, one each.
+    `rooms` is the capacity of each domain it names, `room` that of any other domain. Of up to
+    `probes` domains that had failed, one message each is leased.
     """
 
     term: Term
@@ -129,7 +129,7 @@ class TakeLeases:
 
 @dataclass(frozen=True, slots=True)
 class HasSuspects:
-    """Whether `TakeSuspect` has anything to do."""
+    """Return whether `TakeSuspect` has anything to do."""
 
     now: datetime
 
@@ -161,7 +161,7 @@ class TakeSuspect:
 
 @dataclass(frozen=True, slots=True)
 class RenewLeases:
-    """Keep what the owner holds of `message_ids` until the term's end."""
+    """Extend the owner's leases of `message_ids` to the term's end."""
 
     term: Term
     message_ids: tuple[str, ...]
@@ -172,7 +172,7 @@ class RenewLeases:
 
 @dataclass(frozen=True, slots=True)
 class FailDelivery:
-    """The worker failed on the message: it comes back later each time, then is held."""
+    """Requeue a message on which the worker failed, with growing delays; then hold it."""
 
     lease: Lease
     reason: str
@@ -187,8 +187,8 @@ class FailDelivery:
 
 
 @dataclass(frozen=True, slots=True)
-class PutBack(BatchUnit[None]):
-    """Give back a row that was not tried, due then; `reason` takes the place of the last reply."""
+class Requeue(BatchUnit[None]):
+    """Requeue a row that was not tried, due then. `reason`, if given, replaces the last reply."""
 
     lease: Lease
     due_at: datetime
@@ -207,7 +207,7 @@ class PutBack(BatchUnit[None]):
             if is_held
         ]
         if rows:
-            connection.execute(_PUT_BACK, rows)
+            connection.execute(_REQUEUE, rows)
         touch(connection, {unit.lease.message.domain for unit in units})
         return [None] * len(units)
 
@@ -236,7 +236,7 @@ class RecordAttempt(BatchUnit[None]):
         if written:
             connection.execute(_MARK, [unit._mark() for unit in written])  # noqa: SLF001
             connection.execute(insert(attempts), [unit._row() for unit in written])  # noqa: SLF001
-        _judge_destinations(connection, written)
+        _update_destinations(connection, written)
         return [
             None if is_held else LeaseLostError(unit.lease.message.message_id)
             for unit, is_held in zip(units, held, strict=True)
@@ -272,7 +272,7 @@ class RecordAttempt(BatchUnit[None]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForgetFinished(SweepStep):
-    """Delete what was finished and is older, with its content and its attempts."""
+    """Delete finished messages created before `before`, with their contents and attempts."""
 
     before: datetime
 
@@ -280,7 +280,7 @@ class ForgetFinished(SweepStep):
         old_ones = select(outbox.c.message_id, outbox.c.created_at, outbox.c.state).where(
             outbox.c.created_at < to_milliseconds(self.before)
         )
-        # What is passed over is passed over in the index, without the content of each.
+        # The rows to skip are skipped in the index, without reading their contents.
         chosen = in_order(old_ones, outbox.c.created_at, self.after).subquery()
         contents = outbox_contents.c
         belongings = select(func.count()).where(attempts.c.message_id == chosen.c.message_id)
@@ -301,10 +301,7 @@ class ForgetFinished(SweepStep):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExpireWaiting(SweepStep):
-    """End what waits for a destination that never came back.
-
-    What a worker holds is judged by the worker.
-    """
+    """Set overdue messages to `expired`, except leased ones: their worker checks the date."""
 
     now: datetime
 
@@ -325,9 +322,9 @@ class ExpireWaiting(SweepStep):
 
 
 def _leases(connection: Connection, failures: Mapping[str, int]) -> Sequence[Lease]:
-    """Of messages that were just leased; one that cannot be read is set aside.
+    """Return the leases of rows that were just leased; set aside a row that cannot be read.
 
-    `failures` is by message ID, of each one's destination.
+    `failures` has the failures of each row's destination, by message ID.
     """
     rows = find_whole(connection, failures) if failures else {}
 
@@ -352,7 +349,7 @@ def _domains_of(connection: Connection, message_ids: Collection[str]) -> set[str
 
 
 def _still_held(connection: Connection, leases: Sequence[Lease]) -> list[bool]:
-    """Whether each lease is still the row's last one: not taken over, held back or cancelled."""
+    """Return whether each lease is still the row's last one, and the row is still queued."""
     query = (
         select(outbox.c.message_id, outbox.c.lease_token)
         .where(outbox.c.message_id.in_([lease.message.message_id for lease in leases]), IS_QUEUED)
@@ -362,7 +359,7 @@ def _still_held(connection: Connection, leases: Sequence[Lease]) -> list[bool]:
     return [tokens.get(lease.message.message_id) == lease.token for lease in leases]
 
 
-def _judge_destinations(connection: Connection, units: Sequence[RecordAttempt]) -> None:
+def _update_destinations(connection: Connection, units: Sequence[RecordAttempt]) -> None:
     blocks = {unit.domain: (unit.block, unit.attempt.started_at) for unit in units if unit.block}
     for domain, (what, now) in blocks.items():
         block(connection, domain, what, now)
@@ -375,7 +372,7 @@ def _judge_destinations(connection: Connection, units: Sequence[RecordAttempt]) 
 
 @dataclass(frozen=True, slots=True)
 class CountSince:
-    """How many messages the account has sent since then."""
+    """Return how many messages the account has queued since `since`."""
 
     account_id: str
     since: datetime
@@ -390,7 +387,10 @@ class CountSince:
 
 @dataclass(frozen=True, slots=True)
 class CountByBucket:
-    """(start of the bucket, messages sent in it, refused for good among them), in order."""
+    """Return (start of the bucket, messages queued in it, how many of them failed), in order.
+
+    A bucket is `milliseconds` long.
+    """
 
     account_id: str
     since: datetime

@@ -1,4 +1,4 @@
-"""Rows of the outbox, and the messages that they are."""
+"""The rows of the outbox, and the messages that they hold."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from sendback.store.engine.tables import outbox, outbox_contents
 
 
 class OutboxState(StrEnum):
-    """What has become of a message that Sendback wrote."""
+    """The state of an outgoing message."""
 
     QUEUED = "queued"
     HELD = "held"
@@ -61,7 +61,7 @@ class Lease:
     """A worker's time-limited claim on an outbox row; the token fences off a late worker.
 
     `failures` is how many times in a row its destination had failed: if any, this is a probe.
-    `tries` is how often the row was leased since a result was recorded, this time included.
+    `tries` is the number of leases since a result was recorded, this one included.
     """
 
     message: OutboxMessage
@@ -71,7 +71,7 @@ class Lease:
 
 
 class Outcome(StrEnum):
-    """How one attempt at delivery ended."""
+    """The result of one delivery attempt."""
 
     DELIVERED = "delivered"
     CAPTURED = "captured"
@@ -81,9 +81,9 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One attempt: the peer `host[address]:port`, its TLS version if any, and what it answered.
+    """A delivery attempt: the peer `host[address]:port`, the TLS version if any, and its reply.
 
-    `tls_policy` is what TLS had to be there: `opportunistic`, `dane`, ….
+    `tls_policy` is the TLS that was required: `opportunistic`, `dane`, ….
     """
 
     started_at: datetime
@@ -97,17 +97,17 @@ class Attempt:
 
 QUEUE = LeaseQueue(outbox, outbox.c.message_id, outbox.c.last_reply)
 IS_QUEUED = QUEUE.is_queued
-# What is taken together with others: no suspects (`leasing`).
+# Rows that are leased together with others: no suspects (`leasing`).
 IS_TRUSTED = QUEUE.is_trusted
 
-# Rows with their contents.
+# The query for rows with their contents.
 WHOLE = select(outbox, outbox_contents.c.content, outbox_contents.c.fallback).join(
     outbox_contents, outbox_contents.c.message_id == outbox.c.message_id
 )
 
 
 def to_row(message: OutboxMessage) -> dict[str, object]:
-    """For `outbox`."""
+    """Return the message's row of `outbox`."""
     return {
         "message_id": message.message_id,
         "account_id": message.account_id,
@@ -126,7 +126,7 @@ def to_row(message: OutboxMessage) -> dict[str, object]:
 
 
 def to_content_row(message: OutboxMessage) -> dict[str, object]:
-    """For `outbox_contents`."""
+    """Return the message's row of `outbox_contents`."""
     return {
         "message_id": message.message_id,
         "content": message.content,
@@ -135,7 +135,7 @@ def to_content_row(message: OutboxMessage) -> dict[str, object]:
 
 
 def find_whole(connection: Connection, message_ids: Collection[str]) -> dict[str, Any]:
-    """Rows with their contents, by message ID."""
+    """Return rows with their contents, by message ID."""
     query = WHOLE.where(outbox.c.message_id.in_(message_ids))
     return {row.message_id: row for row in connection.execute(query)}
 

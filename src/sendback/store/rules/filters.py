@@ -13,7 +13,7 @@ from sendback.store.engine.tables import accounts, ip_filters
 
 @dataclass(frozen=True, slots=True)
 class AddFilter:
-    """Add a filter. Raises `AlreadyExistsError`, or `LimitReachedError` when there are `limit`."""
+    """Add a filter. Raises `AlreadyExistsError`, or `LimitReachedError` at `limit` filters."""
 
     account_id: str
     entry: IpFilter
@@ -30,7 +30,7 @@ class AddFilter:
 
 @dataclass(frozen=True, slots=True)
 class DeleteFilter:
-    """Deleting what is not there succeeds."""
+    """Delete a filter, if it exists."""
 
     account_id: str
     name: str
@@ -42,7 +42,7 @@ class DeleteFilter:
 
 @dataclass(frozen=True, slots=True)
 class ListFilters:
-    """The account's filters, by name."""
+    """Return the account's filters, in order of name."""
 
     account_id: str
 
@@ -52,7 +52,7 @@ class ListFilters:
 
 @dataclass(frozen=True, slots=True)
 class AllFilters:
-    """Every account's filters; an account without any is there with none."""
+    """Return the filters of every account by its ID, empty for an account without any."""
 
     def __call__(self, connection: Connection, /) -> Mapping[str, tuple[IpFilter, ...]]:
         query = select(accounts.c.account_id, ip_filters).outerjoin(
@@ -69,7 +69,7 @@ class AllFilters:
 def put_filters(
     connection: Connection, account_id: str, wanted: Sequence[IpFilter], *, prune: bool
 ) -> bool:
-    """Add or overwrite filters, and with `prune` delete others; return whether any changed."""
+    """Add or overwrite filters; with `prune`, delete all others. Return whether any changed."""
     existing = {entry.name: entry for entry in list_filters(connection, account_id)}
     given = {entry.name: entry for entry in wanted}
     new = given if prune else {**existing, **given}
@@ -81,7 +81,7 @@ def put_filters(
 
 
 def list_filters(connection: Connection, account_id: str) -> list[IpFilter]:
-    """By name, for units of other modules."""
+    """Return the account's filters, in order of name."""
     query = (
         select(ip_filters).where(ip_filters.c.account_id == account_id).order_by(ip_filters.c.name)
     )

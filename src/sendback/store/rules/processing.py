@@ -1,6 +1,6 @@
-"""The processing of received messages by their rules: a durable queue, and what was done.
+"""The processing of received messages by rules: a durable queue, and the record of its steps.
 
-How leases work: `leasing`. A row is made in the transaction that makes the message durable.
+How leases work: `leasing`. A row is added in the transaction that stores the message.
 """
 
 from collections.abc import Mapping, Sequence
@@ -34,9 +34,9 @@ from sendback.store.outbox.rows import OutboxMessage
 
 
 class ProcessingState(StrEnum):
-    """How far a message's rules have come.
+    """The state of a message's processing.
 
-    `held`: set aside, because they broke their worker; `dropped`: ended by the operator.
+    `held`: set aside, because it broke its worker; `dropped`: ended by the operator.
     """
 
     QUEUED = "queued"
@@ -47,10 +47,10 @@ class ProcessingState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Processing:
-    """A message on its way through the rules as they were when it came.
+    """The processing of a message by the rules that were active when it was received.
 
     `verdicts` is the JSON of `receipt.verdicts.Verdicts` once an action needed them. `reason` is
-    why it is held or dropped, or why a worker failed on it last.
+    why it is held or dropped, or why a worker last failed on it.
     """
 
     processing_id: str
@@ -67,10 +67,10 @@ class Processing:
 
 @dataclass(frozen=True, slots=True)
 class StepRecord:
-    """One action of one rule for one message: what has come of it, in how many attempts.
+    """The result of one action of one rule for one message, and its attempts.
 
-    `milliseconds` are those of the last attempt; `due_at` is when the next one is, if any.
-    `broken` is how many attempts in a row ended in an error of this program.
+    `milliseconds` is the duration of the last attempt; `due_at` is the date of the next one, if
+    any. `broken` is how many attempts in a row ended in an internal error.
     """
 
     rule_number: int
@@ -114,9 +114,9 @@ _KEY = (
 
 @dataclass(frozen=True, slots=True)
 class ProcessingLease:
-    """A worker's claim on a message's processing, and what has been done so far.
+    """A worker's lease of a message's processing, and the steps so far.
 
-    `tries` is how often it was leased since a result was recorded, this time included.
+    `tries` is the number of leases since a result was recorded, this one included.
     """
 
     processing: Processing
@@ -131,7 +131,7 @@ class ProcessingLease:
 
 @dataclass(frozen=True, slots=True)
 class TakeProcessing:
-    """Lease up to `limit` due rows; the longest due come first. Suspects are left alone."""
+    """Lease up to `limit` due rows without suspects, the longest due first."""
 
     term: Term
     limit: int
@@ -142,7 +142,7 @@ class TakeProcessing:
 
 @dataclass(frozen=True, slots=True)
 class HasSuspectProcessing:
-    """Whether `TakeSuspectProcessing` has anything to do."""
+    """Return whether `TakeSuspectProcessing` has anything to do."""
 
     now: datetime
 
@@ -167,7 +167,7 @@ class TakeSuspectProcessing:
 
 @dataclass(frozen=True, slots=True)
 class RenewProcessing:
-    """Keep what the owner holds of `keys` until the term's end."""
+    """Extend the owner's leases of `keys` to the term's end."""
 
     term: Term
     keys: tuple[str, ...]
@@ -178,7 +178,7 @@ class RenewProcessing:
 
 @dataclass(frozen=True, slots=True)
 class ReleaseProcessing:
-    """Give back what `owner` still holds of `keys`: a clean shutdown loses no time."""
+    """Requeue at a clean shutdown what `owner` has leased of `keys`, due now."""
 
     owner: str
     keys: tuple[str, ...]
@@ -190,7 +190,7 @@ class ReleaseProcessing:
 
 @dataclass(frozen=True, slots=True)
 class GiveBackProcessing:
-    """The message was not worked on, through no fault of its own: it is due then."""
+    """Requeue a message that was not processed, due then; the lease is not counted."""
 
     lease: ProcessingLease
     due_at: datetime
@@ -201,9 +201,9 @@ class GiveBackProcessing:
 
 @dataclass(frozen=True, slots=True)
 class FailProcessing:
-    """The worker failed on the message: it comes back later each time, then is held.
+    """Requeue a message on which the worker failed, with growing delays; then hold it.
 
-    With `final` it is held at once.
+    With `final`, hold it at once.
     """
 
     lease: ProcessingLease
@@ -219,8 +219,8 @@ class FailProcessing:
 class RecordProgress(BatchUnit[None]):
     """Record steps with the bounces that they send. Raises `LeaseLostError`: nothing is recorded.
 
-    `keep`: the worker goes on, its lease ending at `due_at`; else the row is given back, due then.
-    `tries` is the row's number from now on; `reason` says why it is held.
+    With `keep`, the worker continues and its lease ends at `due_at`; otherwise the row is released,
+    due then. `tries` is the row's new value; `reason` is why it is held.
     """
 
     lease: ProcessingLease
@@ -273,7 +273,7 @@ class RecordProgress(BatchUnit[None]):
 
 @dataclass(frozen=True, slots=True)
 class FindProcessing:
-    """How the message's processing stands, and its steps in order; None when there is none."""
+    """Return the message's processing and its steps in order, or None when there is none."""
 
     account_id: str
     message_id: str
@@ -289,7 +289,7 @@ class FindProcessing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForgetProcessed(SweepStep):
-    """Delete what has ended, or was held, and was received before then."""
+    """Delete processing that is done, dropped or held, of messages received before `before`."""
 
     before: datetime
 
@@ -315,23 +315,23 @@ class ForgetProcessed(SweepStep):
 
 
 def processing_id(message_id: str, account_id: str) -> str:
-    """The key of a message's processing for one account."""
+    """Return the key of a message's processing for one account."""
     return f"{message_id}/{account_id}"
 
 
 def add_processing(connection: Connection, rows: Sequence[tuple[Processing, str | None]]) -> None:
-    """Queues, in the transaction that keeps the messages; with an owner it is leased already."""
+    """Queue processing, in the transaction that stores the messages; with an owner, leased."""
     if rows:
         connection.execute(insert(processing), [_to_row(*row) for row in rows])
 
 
 def key_of(message_id: Any, account_id: Any) -> Any:
-    """`processing_id` of columns, in SQL."""
+    """Return `processing_id` of two columns as an SQL expression."""
     return message_id + "/" + account_id
 
 
 def _leases(connection: Connection, rows: Sequence[Any]) -> Sequence[ProcessingLease]:
-    """Of rows that were just leased; one that cannot be read is set aside."""
+    """Return the leases of rows that were just leased; set aside a row that cannot be read."""
     done = _step_rows(connection, [row.processing_id for row in rows])
 
     def read(row: Any) -> ProcessingLease:
@@ -344,7 +344,7 @@ def _leases(connection: Connection, rows: Sequence[Any]) -> Sequence[ProcessingL
 
 
 def _step_rows(connection: Connection, keys: Sequence[str]) -> Mapping[str, list[Any]]:
-    """The rows of the steps of each key, in order."""
+    """Return the rows of the steps of each key, in order."""
     if not keys:
         return {}
     query = (

@@ -1,6 +1,6 @@
-"""Steering the processing of messages by their rules: what an operator does.
+"""The operator's control of the processing of messages by rules: retry and drop.
 
-Which messages are meant is found out by a read, so that no writer waits however many there are;
+The messages are selected in a read transaction, so that no writer waits however many there are;
 each write changes up to a thousand.
 """
 
@@ -21,9 +21,9 @@ _CHUNK = 1000
 
 @dataclass(frozen=True, slots=True)
 class ChooseProcessing:
-    """The IDs of messages of an account in one of the states, up to a thousand, behind `after`.
+    """Return the IDs of messages of an account in one of the states, after the ID `after`.
 
-    All of them, or those among `message_ids`.
+    Up to a thousand, in order. With `message_ids`, only those.
     """
 
     account_id: str
@@ -49,7 +49,7 @@ class ChooseProcessing:
 
 @dataclass(frozen=True, slots=True)
 class RetryProcessing:
-    """Queue held messages again, due now, with the whole time for each step; return how many."""
+    """Requeue held messages, due now, with the full retry time of each step; return how many."""
 
     account_id: str
     message_ids: tuple[str, ...]
@@ -69,9 +69,9 @@ class RetryProcessing:
 
 @dataclass(frozen=True, slots=True)
 class DropProcessing:
-    """End the processing of messages that are held, or wait and that nobody works on now.
+    """End the processing of messages that are held, or queued and not leased; return how many.
 
-    Nothing more of their rules is done. Returns how many.
+    The remaining steps of their rules are not run.
     """
 
     account_id: str
@@ -81,7 +81,7 @@ class DropProcessing:
 
     def __call__(self, connection: Connection, /) -> int:
         columns = processing.c
-        # A lease that has ended is nobody's.
+        # A lease that has ended does not count.
         is_free = columns.lease_owner.is_(None) | (columns.due_at <= to_milliseconds(self.now))
         waits = (columns.state == ProcessingState.QUEUED.value) & is_free
         may_go = waits | (columns.state == ProcessingState.HELD.value)
@@ -96,13 +96,13 @@ def _change(
     condition: Any,
     values: dict[str, Any],
 ) -> list[str]:
-    """Change the rows for which the condition holds; return their keys."""
+    """Change the rows that match the condition; return their keys."""
     query = select(processing.c.processing_id).where(
         processing.c.processing_id.in_([processing_id(m, account_id) for m in message_ids]),
         condition,
     )
     keys = list(connection.execute(query).scalars())
-    # The token grows: a worker that slept through all this must not mark what it had.
+    # The new token fences off a worker whose lease ended before this change.
     fenced = {**values, "lease_owner": None, "lease_token": processing.c.lease_token + 1}
     chosen = processing.c.processing_id.in_(keys)
     connection.execute(update(processing).where(chosen).values(fenced))

@@ -1,8 +1,9 @@
-"""Rule sets, their versions, which one is active.
+"""Rule sets, their versions, and which one is active.
 
-The rules of a set are one document, kept by its hash and never changed: writing a rule makes a new
-version, and a message names the version by which it is processed. A version that no set names any
-more stays for a day: mail may be on its way in that was accepted under it.
+The rules of a set are one document, stored under its hash and never changed: changing a rule
+creates a new version, and a message names the version by which it is processed. A version that no
+set names any more is kept for a day, for mail that was accepted under it and is still being
+received.
 """
 
 import hashlib
@@ -35,7 +36,7 @@ from sendback.store.identities.identities import VerificationStatus
 
 @dataclass(frozen=True, slots=True)
 class RuleSet:
-    """A rule set with its rules; `version` names these very rules."""
+    """A rule set with its rules. `version` is the hash of the rules."""
 
     name: str
     created_at: datetime
@@ -63,9 +64,9 @@ _RECEIVERS = (
 
 @dataclass(frozen=True, slots=True)
 class FindActiveVersions:
-    """The accounts that have one of the names verified: whose mail it is. In order.
+    """Return the accounts that have verified one of the names, in order of their IDs.
 
-    Each is (account ID, name of its active rule set, version of its rules), the last two None
+    Each is (account ID, name of its active rule set, version of its rules); the last two are None
     without an active rule set.
     """
 
@@ -78,7 +79,7 @@ class FindActiveVersions:
 
 @dataclass(frozen=True, slots=True)
 class LoadRules:
-    """The rules of a version, or None when there is no such version."""
+    """Return the rules of a version, or None when the version does not exist."""
 
     version: str
 
@@ -90,7 +91,7 @@ class LoadRules:
 
 @dataclass(frozen=True, slots=True)
 class FindRuleSet:
-    """The account's rule set of that name, or None."""
+    """Return the account's rule set of that name, or None."""
 
     account_id: str
     name: str
@@ -101,7 +102,7 @@ class FindRuleSet:
 
 @dataclass(frozen=True, slots=True)
 class FindActiveRuleSet:
-    """The account's active rule set, or None."""
+    """Return the account's active rule set, or None."""
 
     account_id: str
 
@@ -112,7 +113,10 @@ class FindActiveRuleSet:
 
 @dataclass(frozen=True, slots=True)
 class ListRuleSets:
-    """(name, creation date) in order of creation, after `after`."""
+    """Return (name, creation date) of up to `limit` rule sets after `after`, oldest first.
+
+    `after` is the creation date and the name of the last one of the page before.
+    """
 
     account_id: str
     after: tuple[datetime, str] | None
@@ -138,8 +142,8 @@ class ListRuleSets:
 class AddRuleSet:
     """Add a rule set: without rules, or with those of the set `copy_of`.
 
-    Raises `AlreadyExistsError`, `LimitReachedError` when the account has `limit` rule sets, and
-    `NotFoundError` when there is no set to copy; the first that holds.
+    Raises, checked in this order: `AlreadyExistsError`, `LimitReachedError` when the account has
+    `limit` rule sets, and `NotFoundError` when there is no set to copy.
     """
 
     account_id: str
@@ -164,9 +168,9 @@ class AddRuleSet:
 
 @dataclass(frozen=True, slots=True)
 class ChangeRules:
-    """Replace a set's rules by what `change` makes of them.
+    """Replace a set's rules by what `change` returns for them.
 
-    Raises `NotFoundError` when there is no such set, and what `change` raises.
+    Raises `NotFoundError` when the set does not exist, and what `change` raises.
     """
 
     account_id: str
@@ -185,7 +189,7 @@ class ChangeRules:
 
 @dataclass(frozen=True, slots=True)
 class DeleteRuleSet:
-    """Delete a rule set if there is one. Raises `InUseError` when it is the active one."""
+    """Delete a rule set, if it exists. Raises `InUseError` when it is the active one."""
 
     account_id: str
     name: str
@@ -202,7 +206,7 @@ class DeleteRuleSet:
 class PutRuleSet:
     """Create the set with these rules, or replace its rules.
 
-    Returns `created` or `changed`, or None when it had these rules already.
+    Returns `created` or `changed`, or None when it already has these rules.
     """
 
     account_id: str
@@ -225,7 +229,7 @@ class PutRuleSet:
 class ActivateRuleSet:
     """Make the set the active one; with None, deactivate the active one.
 
-    Returns whether that changed anything. Raises `NotFoundError` when there is no such set.
+    Returns whether that changed anything. Raises `NotFoundError` when the set does not exist.
     """
 
     account_id: str
@@ -242,7 +246,7 @@ class ActivateRuleSet:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForgetVersions(SweepStep):
-    """Delete the versions that neither a rule set nor a message names, nor did since then."""
+    """Delete versions that no message and no rule set names, and no set named since `before`."""
 
     before: datetime
 
@@ -252,7 +256,7 @@ class ForgetVersions(SweepStep):
             ~select(column).where(column == version).exists()
             for column in (rule_sets.c.version, processing.c.version)
         ]
-        # The rules are large and kept_at stands behind them: it is read of few rows only.
+        # `kept_at` is stored after the large rules, so it is read of few rows only.
         query = (
             select(version, and_(*unnamed).label("unnamed"))
             .where(*(version > name for name in self.after))
@@ -280,7 +284,7 @@ def prune_rule_sets(
 
 
 def _delete(connection: Connection, where: tuple[Any, ...], now: datetime) -> list[str]:
-    """Delete rule sets and return their names; their versions stay for a day."""
+    """Delete rule sets and return their names; their versions are kept for a day."""
     found = connection.execute(select(rule_sets.c.name, rule_sets.c.version).where(*where)).all()
     for row in found:
         _touch_version(connection, row.version, now)
@@ -308,7 +312,7 @@ def _existing(connection: Connection, account_id: str, name: str) -> RuleSet:
 
 
 def find_rule_set(connection: Connection, account_id: str, name: str) -> RuleSet | None:
-    """For units of other modules."""
+    """Return the account's rule set of that name, or None."""
     query = (
         select(rule_sets, rule_set_versions.c.rules)
         .join(rule_set_versions, rule_set_versions.c.version == rule_sets.c.version)
@@ -319,17 +323,17 @@ def find_rule_set(connection: Connection, account_id: str, name: str) -> RuleSet
 
 
 def active_name(connection: Connection, account_id: str) -> str | None:
-    """The name of the account's active rule set."""
+    """Return the name of the account's active rule set, or None."""
     query = select(accounts.c.active_rule_set).where(accounts.c.account_id == account_id)
     name: str | None = connection.execute(query).scalar()
     return name
 
 
 def keep_versions(connection: Connection, versions: Mapping[str, Rules]) -> None:
-    """Put back those versions that are gone, for messages that name them.
+    """Restore those versions that were deleted, for messages that name them.
 
-    A message is accepted under the rules as they were at RCPT, which may be deleted before its
-    DATA ends. Costs one look-up by key a version.
+    A message is processed by the rules that were active at RCPT, and these may be deleted before
+    its DATA ends. Costs one lookup by key a version.
     """
     for version, rules in versions.items():
         if connection.execute(_HAS_VERSION, {"wanted": version}).first() is None:
@@ -347,7 +351,7 @@ def _keep_version(connection: Connection, rules: Rules, now: datetime) -> str:
 
 
 def _touch_version(connection: Connection, version: str, now: datetime) -> bool:
-    """The version is named, or was until now; returns whether there is one."""
+    """Record that the version is or was named until now; return whether it exists."""
     where = rule_set_versions.c.version == version
     values = {"kept_at": to_milliseconds(now)}
     return connection.execute(update(rule_set_versions).where(where).values(values)).rowcount > 0

@@ -1,4 +1,4 @@
-"""What a setup file changes, in one transaction."""
+"""The changes of a setup file, in one transaction."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from sendback.store.rules.targets import put_targets
 
 
 class SenderNotVerifiedError(RefusedError):
-    """A rule bounces in the name of an address that the account has not verified."""
+    """A rule's bounce action has a sender that the account has not verified."""
 
     def __init__(self, rule: str, sender: str) -> None:
         super().__init__(f"rule {rule}: Identity is not verified: {sender}")
@@ -27,11 +27,11 @@ class SenderNotVerifiedError(RefusedError):
 
 @dataclass(frozen=True, slots=True)
 class WriteSetup:
-    """Write a setup, and with `prune` delete what it does not name.
+    """Write a setup; with `prune`, delete targets, rule sets and filters that it does not name.
 
-    `identities` has, by name, the unit that requests the verification of an identity, for those
-    that the account does not have yet; `targets` is by (kind, name). Returns a line for each thing
-    that changed. Raises `SenderNotVerifiedError`, and `NotFoundError` when there is no rule set
+    `identities` has, by name, the unit that requests the verification of an identity if the account
+    does not have it yet; `targets` is by (kind, name). Returns a line for each change.
+    Raises `SenderNotVerifiedError`, and `NotFoundError` when there is no rule set of the name
     `active_rule_set`.
     """
 

@@ -1,4 +1,4 @@
-"""Targets: which bucket, topic, function or mailbox of a rule is what in reality."""
+"""Targets: what the buckets, topics, functions and mailboxes of rules are mapped to."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from sendback.store.engine.tables import targets
 
 @dataclass(frozen=True, slots=True)
 class FindTarget:
-    """What the name is mapped to, or None."""
+    """Return the target of the name, or None."""
 
     account_id: str
     kind: str
@@ -28,7 +28,7 @@ class FindTarget:
 
 @dataclass(frozen=True, slots=True)
 class ListTargets:
-    """All of the account's, by (kind, name)."""
+    """Return all of the account's targets, by (kind, name)."""
 
     account_id: str
 
@@ -48,7 +48,7 @@ def put_targets(
     *,
     prune: bool,
 ) -> bool:
-    """Adds and overwrites; with `prune`, others go. Answers whether anything changed."""
+    """Add or overwrite targets; with `prune`, delete all others. Return whether any changed."""
     existing = ListTargets(account_id)(connection)
     changed = {key: target for key, target in wanted.items() if existing.get(key) != target}
     gone = existing.keys() - wanted.keys() if prune else set()

@@ -1,4 +1,4 @@
-"""Alembic's entry: runs the migrations in the transaction that it is given."""
+"""Alembic's entry point: runs the migrations in the transaction of the caller."""
 
 from alembic import context
 

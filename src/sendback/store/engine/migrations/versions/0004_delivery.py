@@ -74,7 +74,7 @@ def _destinations() -> None:
 
 
 def _fill_domains() -> None:
-    """In steps, by key: an outbox may be larger than the memory."""
+    """Set the domain of each row, in steps by key: an outbox may be larger than the memory."""
     connection = op.get_bind()
     select = sa.text(
         "SELECT message_id, recipient FROM outbox WHERE message_id > :after "

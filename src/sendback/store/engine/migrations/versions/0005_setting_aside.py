@@ -1,4 +1,4 @@
-"""Rows that break their worker are set aside; what the sweep looks for has an index."""
+"""Columns for setting aside rows that break their worker; indexes for the sweeps."""
 
 import sqlalchemy as sa
 from alembic import op
