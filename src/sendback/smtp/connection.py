@@ -10,21 +10,19 @@ SMTP means is decided in `machine`, what is accepted in `decisions`, who may con
 import asyncio
 import ssl
 from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, Protocol, cast
 
+from sendback.fairness import ConnectionRegister
 from sendback.smtp import events, replies
 from sendback.smtp.channel import Channel
 from sendback.smtp.client_address import client_address
-from sendback.smtp.decisions import Receivers
+from sendback.smtp.decisions import Decisions, Receivers
 from sendback.smtp.events import LineProcessed, NoEvent
 from sendback.smtp.machine import SmtpMachine
 from sendback.smtp.replies import Reply
-from sendback.smtp.scheduling import SLICE_UNITS
-from sendback.smtp.storing import IncomingContent
-from sendback.smtp.timeouts import SessionProgress
-
-if TYPE_CHECKING:
-    from sendback.smtp.server import SmtpServer
+from sendback.smtp.scheduling import SLICE_UNITS, Scheduler
+from sendback.smtp.storing import IncomingContent, MessageStorage
+from sendback.smtp.timeouts import SessionProgress, Timeouts, TimeoutSettings
 
 _HANDSHAKE_SECONDS = 30.0  # or the timeout for a command, if that is less
 # Interval at which the register of connections is informed of activity.
@@ -38,6 +36,30 @@ _UNKNOWN_SECONDS = 1.0
 _CONTENT_OCTETS = 8 * 1024  # that cost one
 _RECIPIENT_UNITS = 4
 _HANDSHAKE_UNITS = 50
+
+
+class ConnectionHost(Protocol):
+    """What a connection uses of its server; everything in it is shared by all connections."""
+
+    timeout_settings: TimeoutSettings
+    loop: asyncio.AbstractEventLoop
+    read_buffer: memoryview
+    register: ConnectionRegister["SmtpConnection"]
+    scheduler: Scheduler
+    decisions: Decisions
+    storage: MessageStorage
+    timeouts: Timeouts
+    tls: ssl.SSLContext | None
+
+    def new_machine(self, client_ip: str) -> SmtpMachine[Receivers]: ...
+
+    def enter(self, connection: "SmtpConnection", client_ip: str) -> Reply | None: ...
+
+    def leave(self, connection: "SmtpConnection") -> None: ...
+
+    def log_client(self, event: str, client_ip: str, reason: Reply | Exception) -> None: ...
+
+    def log_failure(self, event: str, error: BaseException) -> None: ...
 
 
 class SmtpConnection(asyncio.BufferedProtocol):
@@ -59,7 +81,7 @@ class SmtpConnection(asyncio.BufferedProtocol):
     _machine: SmtpMachine[Receivers]
     _progress: SessionProgress
 
-    def __init__(self, server: "SmtpServer") -> None:
+    def __init__(self, server: ConnectionHost) -> None:
         self._server = server
         self._loop = server.loop
 
@@ -368,7 +390,7 @@ class SmtpConnection(asyncio.BufferedProtocol):
             deadline = channel.handshake_began + min(_HANDSHAKE_SECONDS, timeouts.idle)
         else:
             deadline = self._progress.deadline(
-                self._server.settings.timeouts,
+                self._server.timeout_settings,
                 timeouts,
                 in_transaction=self._machine.is_in_transaction,
             )

@@ -62,6 +62,7 @@ class SmtpServer:
         tls: ssl.SSLContext | None,
     ) -> None:
         self.settings = settings
+        self.timeout_settings = settings.timeouts
         self.tls = tls
         self.loop = asyncio.get_running_loop()
         self.connections: set[SmtpConnection] = set()
