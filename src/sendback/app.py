@@ -261,7 +261,9 @@ class App:
             owner=self._owner,
             fails_closed=settings.function_failure == "stop",
         )
-        return ProcessingWorker(parts, in_hand=settings.processing_tasks, suspects=self._suspects)
+        return ProcessingWorker(
+            parts, concurrency=settings.processing_tasks, suspects=self._suspects
+        )
 
     @cached_property
     def acceptance(self) -> Acceptance:

@@ -23,7 +23,7 @@ def test_each_wait_is_twice_the_one_before_up_to_the_longest():
 
 
 @given(st.integers(1, 10**6), st.floats(0, 1), st.integers(0, 10**6))
-def test_a_message_is_never_tried_after_it_has_expired(attempts, chance, seconds):
+def test_a_message_is_never_tried_after_it_has_expired(attempts, jitter, seconds):
     expires = NOW + timedelta(seconds=seconds)
-    moment = BACKOFF.next_try(attempts, NOW, expires, chance)
+    moment = BACKOFF.next_try(attempts, NOW, expires, jitter)
     assert moment is None or NOW < moment <= expires

@@ -65,7 +65,7 @@ class Rows:
 
 
 def worker(rows, clock, **options):
-    values = {"owner": "w", "lease": timedelta(seconds=0.3), "in_hand": 5, **options}
+    values = {"owner": "w", "lease": timedelta(seconds=0.3), "concurrency": 5, **options}
     return LeaseWorker(rows, clock, **values)
 
 
@@ -125,7 +125,7 @@ def test_a_failure_that_cannot_be_reported_frees_its_place(clock, error):
         rows = Rows(["bad", "b"])
         rows.raises["bad"] = [RuntimeError("a bug")]
         rows.raises["failed"] = [error]
-        first = worker(rows, clock, in_hand=1)
+        first = worker(rows, clock, concurrency=1)
         running = [asyncio.create_task(first.run())]
         await until(lambda: rows.done == ["b"])
         await stop(running, first)
@@ -183,7 +183,7 @@ def test_no_statement_names_more_rows_than_a_database_allows(clock):
     async def story():
         rows = Rows([f"r{number}" for number in range(2500)])
         rows.may_end.clear()
-        first = worker(rows, clock, in_hand=40_000, lease=timedelta(seconds=1))
+        first = worker(rows, clock, concurrency=40_000, lease=timedelta(seconds=1))
         running = [asyncio.create_task(first.run())]
         await until(lambda: len(rows.working) == 2500)
         await until(lambda: sum(map(len, rows.renewed)) >= 2500)

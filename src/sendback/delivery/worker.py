@@ -283,7 +283,7 @@ class DeliveryWorker:
             store, clock, transport, retry_policy=retry_policy, probes=probes, jitter=jitter
         )
         self._worker = LeaseWorker(
-            self._outbox, clock, owner=owner, lease=lease, in_hand=capacity, suspects=suspects
+            self._outbox, clock, owner=owner, lease=lease, concurrency=capacity, suspects=suspects
         )
         self.wake = self._worker.wake
 

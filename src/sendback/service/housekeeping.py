@@ -1,10 +1,10 @@
-"""Housekeeping: what has expired goes, and what was left behind by a crash goes too.
+"""Housekeeping: deletes expired data, and what a crash has left behind.
 
-Theory of operation. Every few minutes one of the processes sweeps: it takes a turn that is a row of
-the store. It deletes in steps of some hundred rows (`engine/sweeping`) and pauses after each for
-longer than the step took, so that those who receive mail get the writer most of the time. Bodies in
+Theory of operation. Every few minutes one of the processes sweeps: the one that acquires a lock,
+which is a row of the store. It deletes in steps of some hundred rows (`engine/sweeping`) and pauses
+after each for longer than the step took, so that the writer is mostly free for receiving. Bodies in
 files are removed once the step that took their names is committed; a crash in between leaves files
-that no row names, which the same sweep finds by looking through the directory.
+without a row, which the same sweep finds in the directory.
 """
 
 import asyncio
@@ -35,17 +35,17 @@ log = logging.getLogger(__name__)
 
 _EVERY = timedelta(minutes=5)
 # For a process that dies while it sweeps; prolonged with every step.
-_TURN = timedelta(minutes=10)
+_LOCK = timedelta(minutes=10)
 _CALLS_KEPT = timedelta(hours=24)
 _VERSIONS_KEPT = timedelta(hours=24)  # much longer than an SMTP session may last
 _ORPHAN_AGE_SECONDS = 3600
-# After each step the writer is free for at least so many times as long as the step took.
+# After each step the writer is free for at least this multiple of the time of the step.
 _PAUSES = 2
 _SHORTEST_PAUSE_SECONDS = 0.01
 
 
 class Housekeeping:
-    """Sweeps every few minutes; of any number of processes one does."""
+    """Sweeps every few minutes, in one of all processes."""
 
     def __init__(
         self,
@@ -54,27 +54,27 @@ class Housekeeping:
         history: timedelta,
         *,
         owner: str,
-        chance: Callable[[], float] = random.random,
+        jitter: Callable[[], float] = random.random,
     ) -> None:
-        """`chance`, from 0 to 1, spreads the sweeps of several processes."""
+        """`jitter`, from 0 to 1, spreads the sweeps of several processes."""
         self._store = store
         self._clock = clock
         self._history = history
         self._owner = owner
-        self._chance = chance
+        self._jitter = jitter
 
     async def run(self) -> None:
-        """Sweep until it is cancelled, whenever it is this process's turn."""
+        """Sweep until cancelled, whenever this process acquires the lock."""
         while True:
             try:
-                if await self._take_turn(_TURN):
+                if await self._acquire_lock(_LOCK):
                     await self.sweep()
-                    await self._take_turn(_EVERY * 0.9)  # it is nobody's before then
+                    await self._acquire_lock(_EVERY * 0.9)  # it is nobody's before then
             except (StoreUnavailableError, OSError) as error:
                 log.warning("the sweep will be tried again: %s", error)
             except Exception:
                 log.exception("the sweep failed, and will be tried again")
-            await asyncio.sleep(_EVERY.total_seconds() * (0.8 + 0.4 * self._chance()))
+            await asyncio.sleep(_EVERY.total_seconds() * (0.8 + 0.4 * self._jitter()))
 
     async def sweep(self) -> None:
         """Sweep once. Raises `StoreUnavailableError`, `OSError`."""
@@ -85,7 +85,7 @@ class Housekeeping:
             except (StoreUnavailableError, OSError):
                 raise
             except Exception:
-                # One table that cannot be swept is no reason to let the others grow.
+                # A failure in one table must not stop the deletion in the others.
                 log.exception("%s failed, and will be tried again", type(first).__name__)
         await self._remove_orphans()
 
@@ -101,16 +101,16 @@ class Housekeeping:
                 break
             await asyncio.sleep(_pause(time.monotonic() - started))
             step = replace(step, after=swept.after)
-            await self._take_turn(_TURN)
+            await self._acquire_lock(_LOCK)
         if total:
             log.info("%s: %d rows", type(first).__name__, total)
 
-    async def _take_turn(self, lasts: timedelta) -> bool:
+    async def _acquire_lock(self, lasts: timedelta) -> bool:
         now = self._clock.now()
-        return await self._store.write(AcquireLock("sweep", self._owner, now, now + lasts, _TURN))
+        return await self._store.write(AcquireLock("sweep", self._owner, now, now + lasts, _LOCK))
 
     async def _remove_orphans(self) -> None:
-        """Blobs whose commit never came: old, and named by no row."""
+        """Delete old blobs without a row: their transaction was not committed."""
         before = time.time() - _ORPHAN_AGE_SECONDS
         blobs = self._store.blobs
         await asyncio.to_thread(blobs.empty_spool, before)
@@ -124,7 +124,7 @@ class Housekeeping:
 
 
 def _steps(now: datetime, forget_before: datetime) -> tuple[SweepStep, ...]:
-    """The first step of each sweep, in order."""
+    """Return the first step of each sweep, in order."""
     return (
         ExpireContent(now=now, held_since=forget_before),
         ForgetMessages(now=now, before=forget_before),

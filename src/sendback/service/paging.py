@@ -1,4 +1,4 @@
-"""NextToken: where the next page of a list begins, as an opaque text."""
+"""NextToken: the position of the next page of a list, as an opaque text."""
 
 import base64
 

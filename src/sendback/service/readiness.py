@@ -1,4 +1,4 @@
-"""Whether this process can do its work: the store can be read and written."""
+"""Readiness: whether this process can read and write the store."""
 
 import asyncio
 from time import monotonic
@@ -8,15 +8,15 @@ from sendback.store.access.installation import CheckRead, CheckWrite
 from sendback.store.engine.errors import StoreUnavailableError
 from sendback.store.engine.store import Store
 
-# A disk that is full, a database that is locked or read-only still lets itself be read; only a
-# write shows it. However often it is asked for, it is written once in this time.
+# A full disk, and a locked or read-only database, can still be read; only a write shows it. There
+# is at most one write in this time.
 _GOOD_FOR_SECONDS = 1.0
-# A store that takes longer is not ready. Who asks for it (a load balancer) waits a few seconds.
+# A slower store is not ready. A load balancer waits a few seconds for the response.
 _CHECK_SECONDS = 2.0
 
 
 class Readiness:
-    """Knows the last result, and finds out the next one."""
+    """Checks the store and caches the last result."""
 
     def __init__(self, store: Store, clock: Clock) -> None:
         self._store = store

@@ -27,7 +27,7 @@ _NAME = re.compile(r"[\w+=,.@-]{1,64}", re.ASCII)  # IAM's rule for users and po
 
 
 class AccountError(SendbackError):
-    """What was asked for cannot be; `str` says why."""
+    """The request is invalid, or conflicts with what exists; `str` is the reason."""
 
 
 class Accounts:
@@ -38,7 +38,7 @@ class Accounts:
         self._clock = clock
 
     async def create(self, account_id: str | None, name: str) -> str:
-        """Answers its ID, a new one unless it is given. Raises `AccountError`."""
+        """Add an account and return its ID, a new one if None is given. Raise `AccountError`."""
         made = account_id or f"{secrets.randbelow(9 * 10**11) + 10**11}"
         if not _ACCOUNT.fullmatch(made):
             raise AccountError(f"{made!r} is not an account ID: 12 digits")
@@ -62,11 +62,11 @@ class Accounts:
         return await self._store.read(ListUsers(account_id))
 
     async def delete_user(self, account_id: str, name: str) -> bool:
-        """With its keys and policies. Whether there was one."""
+        """Delete a user with its keys and policies; return whether there was one."""
         return await self._store.write(DeleteUser(account_id, name))
 
     async def put_policy(self, account_id: str, user: str, name: str, document: str) -> None:
-        """From the first policy on, a user may do what its policies allow and nothing else.
+        """Attach a policy. A user with policies may do only what they allow.
 
         Raises `AccountError`.
         """
@@ -85,7 +85,7 @@ class Accounts:
         return await self._store.read(FindUserPolicies(account_id, user))
 
     async def delete_policy(self, account_id: str, user: str, name: str) -> bool:
-        """Whether there was one."""
+        """Delete a policy of a user; return whether there was one."""
         return await self._store.write(DeleteUserPolicy(account_id, user, name))
 
     async def _expect(self, account_id: str) -> None:

@@ -1,7 +1,7 @@
-"""Authorization: the one place that asks policies whether a call may be made.
+"""Authorization: policies are evaluated here only.
 
-Every call comes by `check_call` before its operation is looked up. SendBounce uses identities, so
-it is decided when these are known, by `decide_use`, which `bouncing` asks for each of them.
+Every call is checked by `check_call` before its operation is looked up. SendBounce uses identities,
+so it is decided when these are known, by `decide_use`, which `bouncing` calls for each of them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,26 +19,26 @@ from sendback.service.access.caller import Caller, CallOrigin, call_context
 from sendback.store.access.users import NamedPolicy
 
 SEND_BOUNCE = "ses:SendBounce"
-# Operations on identities that may be used by others: decided when the identity is known.
+# Operations that other accounts may be permitted to use: decided when the identity is known.
 USES_IDENTITIES = frozenset({"SendBounce"})
-# The members that name the identity which a call is about, and its sender.
+# The members that name the identity of a call, and its sender.
 _IDENTITY_MEMBERS = ("Identity", "EmailAddress", "Domain")
 _SENDER_MEMBERS = ("BounceSender", "Source", "FromEmailAddress")
-# Conditions and resources are held against these members, which costs their length. An identity has
-# at most 320 characters, a display name some more; cut, a text could get by a Deny.
+# These members are matched with conditions and resources, at a cost of their length. An identity
+# has at most 320 characters, a display name some more; a text that was cut could bypass a Deny.
 _MAX_MEMBER = 2048
 
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """A caller with what conditions may ask about its call."""
+    """A caller with the condition keys of its call."""
 
     caller: Caller
     context: Mapping[str, list[str]]
 
 
 class Authorization:
-    """Asks policies."""
+    """Evaluates policies."""
 
     def __init__(self, clock: Clock, region: str) -> None:
         self._clock = clock
@@ -47,7 +47,7 @@ class Authorization:
     def access(
         self, caller: Caller, origin: CallOrigin, action: str, parameters: Mapping[str, str]
     ) -> Access:
-        """`parameters` are those of the call, as sent: the sender's address is a key too.
+        """Return the access of a call; `parameters` are those that were sent.
 
         Raise `SesError`: InvalidParameterValue for a sender that is too long to be one.
         """
@@ -78,7 +78,7 @@ class Authorization:
     def decide_use(
         self, access: Access, identity: IdentityArn, policies: Sequence[NamedPolicy]
     ) -> Decision:
-        """Whether the caller may bounce with an identity that has these policies."""
+        """Return the decision whether the caller may use an identity with these policies."""
         caller = access.caller
         request = AccessRequest(caller.requester, SEND_BOUNCE, str(identity), access.context)
         return decide(
@@ -89,7 +89,7 @@ class Authorization:
         )
 
     def _resource(self, caller: Caller, name: str | None) -> str:
-        """The ARN of the identity that the call is about; `*` when it is about none."""
+        """Return the ARN of the identity of the call, or `*`."""
         if not name:
             return "*"
         try:
@@ -100,7 +100,7 @@ class Authorization:
 
 
 def _member_of(action: str, members: Sequence[str], parameters: Mapping[str, str]) -> str | None:
-    """The value of the first of these that the operation knows; others mean nothing to it.
+    """Return the value of the first of these members that the operation has.
 
     Raise `SesError` for one that is too long.
     """
@@ -115,7 +115,7 @@ def _member_of(action: str, members: Sequence[str], parameters: Mapping[str, str
 
 
 def not_permitted(caller: Caller, identity: IdentityArn) -> SesError:
-    """SES API: AccessDenied, in SendBounce's words."""
+    """SES API: AccessDenied, with the text of SendBounce."""
     return SesError(
         "AccessDenied",
         f"User `{caller.arn}' is not authorized to perform `{SEND_BOUNCE}' on resource "
@@ -124,9 +124,9 @@ def not_permitted(caller: Caller, identity: IdentityArn) -> SesError:
 
 
 def sender_context(text: str) -> dict[str, list[str]]:
-    """ses:FromAddress and ses:FromDisplayName. Nothing for what is no address.
+    """Return ses:FromAddress and ses:FromDisplayName; nothing for an invalid address.
 
-    The domain is in its canonical spelling: no other one gets by a condition.
+    The domain is in its canonical spelling, so that no other one bypasses a condition.
     """
     try:
         mailbox: Mailbox = parse_mailbox(text)
@@ -139,14 +139,14 @@ def sender_context(text: str) -> dict[str, list[str]]:
 
 
 def restrictions(user_name: str, policies: Sequence[NamedPolicy]) -> tuple[Policy, ...] | None:
-    """What a user may do; None for one without policies, and for root: nothing restricts them."""
+    """Return the policies that restrict a user; None for root and a user without policies."""
     if not policies or user_name == ROOT_USER:
         return None
     return read_policies(policies, PolicyKind.USER)
 
 
 def read_policies(policies: Sequence[NamedPolicy], kind: PolicyKind) -> tuple[Policy, ...]:
-    """Those were checked when they were attached."""
+    """Parse policies, which were checked when they were attached."""
     return tuple(_read(policy, kind) for policy in policies)
 
 

@@ -1,4 +1,4 @@
-"""Who makes a call, once the signature has been verified, and from where."""
+"""The caller of an operation, after its signature was verified, and the origin of the call."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from sendback.aws.arn import ROOT_USER, root_arn, user_arn
 class Caller:
     """An account's user, with the access key that signed.
 
-    `policies` are what the user may do; None for one that nothing restricts.
+    `policies` restrict the user; None if nothing does.
     """
 
     account_id: str
@@ -34,7 +34,7 @@ class Caller:
 
 @dataclass(frozen=True, slots=True)
 class CallOrigin:
-    """What conditions may ask about a call: the client's address, what it calls itself, TLS."""
+    """The condition keys of a connection: the client's address, its User-Agent, TLS."""
 
     source_ip: str = ""
     user_agent: str = ""
@@ -45,7 +45,7 @@ NO_ORIGIN = CallOrigin()
 
 
 def call_context(caller: Caller, origin: CallOrigin, now: datetime) -> Mapping[str, list[str]]:
-    """The keys that every call has. IAM User Guide, "Global condition context keys"."""
+    """Return the condition keys of every call. IAM User Guide, "Global condition context keys"."""
     is_root = caller.user_name == ROOT_USER
     context = {
         "aws:currenttime": f"{now:%Y-%m-%dT%H:%M:%SZ}",

@@ -1,6 +1,6 @@
-"""Access keys: making, listing, deleting, and finding the secret behind one.
+"""Access keys: create, list and delete them, and find the secret of one.
 
-A temporary key goes with a session token, of which only the hash is kept, and ends by itself.
+A temporary key has a session token, of which only the hash is stored, and an end.
 """
 
 import asyncio
@@ -39,7 +39,7 @@ DEVELOPMENT_KEY = "test"
 DEVELOPMENT_SECRET = "test"  # noqa: S105 - known to all, and refused off loopback
 # STS API: GetSessionToken, DurationSeconds.
 SHORTEST_SESSION, LONGEST_SESSION = timedelta(minutes=15), timedelta(hours=36)
-# A key that another process deletes stops working here after this long.
+# A key that another process deletes stops working here after this time.
 _CACHE_SECONDS = 1.0
 _CACHED_KEYS = 10_000
 _USE_RECORDED_SECONDS = 60.0
@@ -47,7 +47,7 @@ _USE_RECORDED_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Signer:
-    """A caller, and what only the verifier of signatures may see."""
+    """A caller with its secret, for the verification of signatures only."""
 
     caller: Caller
     secret: str = field(repr=False)
@@ -55,7 +55,7 @@ class Signer:
     expires_at: datetime | None = None
 
     def has_token(self, token: str | None) -> bool:
-        """Whether the session token is the one that the key was issued with; none for none."""
+        """Return whether the session token is the one of the key, or both have none."""
         if self.token_hash is None or token is None:
             return self.token_hash is None and token is None
         return hmac.compare_digest(hash_token(token), self.token_hash)
@@ -71,7 +71,7 @@ class IssuedKey:
 
 
 class Keys:
-    """The access keys of all accounts; knows the development key when it is given its account."""
+    """The access keys of all accounts, and the development key if it has an account."""
 
     def __init__(
         self, store: Store, clock: Clock, sealing: Sealing, development_account: str | None
@@ -79,7 +79,7 @@ class Keys:
         self._store = store
         self._clock = clock
         self._sealing = sealing
-        # Real time, whatever a clock says that a test stops: it bounds how long processes disagree.
+        # Real time, also with a stopped test clock: it bounds how long processes disagree.
         self._cache: TTLCache[str, Signer] = TTLCache(_CACHED_KEYS, _CACHE_SECONDS)
         self._recorded: TTLCache[str, bool] = TTLCache(
             _CACHED_KEYS, _USE_RECORDED_SECONDS, timer=seconds_of(clock)
@@ -92,7 +92,10 @@ class Keys:
         )
 
     async def find(self, access_key: str) -> Signer | None:
-        """Who signs with this key, or None. Raises `StoreUnavailableError`, `SecretError`."""
+        """Return the signer with this key, or None.
+
+        Raises `StoreUnavailableError`, `SecretError`.
+        """
         if self._development and access_key == DEVELOPMENT_KEY:
             return self._development
         cached: Signer | None = self._cache.get(access_key)
@@ -107,7 +110,7 @@ class Keys:
         return signer
 
     def used(self, access_key: str) -> None:
-        """A call was signed with it; written down now and then, and never waited for."""
+        """Note a call that was signed with the key; recorded at intervals, in the background."""
         if access_key == DEVELOPMENT_KEY or access_key in self._recorded:
             return
         self._recorded[access_key] = True
@@ -116,22 +119,25 @@ class Keys:
         task.add_done_callback(self._recording.discard)
 
     async def create(self, account_id: str, user_name: str) -> IssuedKey:
-        """A new key pair; its secret is shown this once and kept sealed.
+        """Create a key pair; its secret is returned this once and stored sealed.
 
-        The user is made when there is none of that name. Raises `AccountError`.
+        A user that does not exist is created. Raises `AccountError`.
         """
         return await self._issue(account_id, user_name, "AKIA", None)
 
     async def create_temporary(
         self, account_id: str, user_name: str, lasts: timedelta
     ) -> IssuedKey:
-        """Credentials with a session token, for 15 minutes to 36 hours. Raises `AccountError`."""
+        """Create credentials with a session token that last 15 minutes to 36 hours.
+
+        Raises `AccountError`.
+        """
         if not SHORTEST_SESSION <= lasts <= LONGEST_SESSION:
             raise AccountError("temporary credentials last from 15m to 36h")
         return await self._issue(account_id, user_name, "ASIA", lasts)
 
     async def list(self, account_id: str | None) -> Sequence[AccessKey]:
-        """Those of the account, or all."""
+        """Return the keys of the account, or all."""
         return await self._store.read(ListKeys(account_id))
 
     async def delete(self, account_id: str, access_key: str) -> bool:
@@ -180,5 +186,5 @@ class Keys:
 
 
 def hash_token(token: str) -> str:
-    """How a session token is kept: it has 768 random bits, so a plain hash gives nothing away."""
+    """Return the stored form of a session token: with 768 random bits, a plain hash is enough."""
     return hashlib.sha256(token.encode()).hexdigest()

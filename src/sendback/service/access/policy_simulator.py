@@ -1,4 +1,4 @@
-"""What would be decided about a SendBounce, and by which statement: nothing is done."""
+"""Simulates the decision about a SendBounce, with the statement that decides; no side effect."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -39,7 +39,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Simulation:
-    """What would be decided."""
+    """The result of a simulation."""
 
     permitted: bool
     because: str
@@ -51,9 +51,9 @@ class Simulation:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A SendBounce that might be: `sender` is its BounceSender, `user` of `account_id` calls.
+    """A simulated SendBounce: `sender` is its BounceSender, `user` of `account_id` the caller.
 
-    `owner` is the account of the identity, `at` an ISO 8601 date in place of the clock's.
+    `owner` is the account of the identity, `at` an ISO 8601 date, None for now.
     """
 
     account_id: str

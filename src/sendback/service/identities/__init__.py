@@ -1,1 +1,1 @@
-"""Identities and the proofs of who owns them."""
+"""Identities and the verification of their owners."""

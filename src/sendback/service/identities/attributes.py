@@ -1,4 +1,4 @@
-"""What accounts set for their identities: DKIM signing, the MAIL FROM domain, notifications."""
+"""Settings of identities: DKIM signing, the MAIL FROM domain, notifications."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -76,7 +76,7 @@ class IdentityAttributes:
         await self._store.write(unit)
 
     async def dkim(self, account_id: str, texts: Sequence[str]) -> Mapping[str, DkimAttributes]:
-        """Of each identity that the account has; an address has its domain's keys."""
+        """Return the attributes of the account's identities; an address has its domain's keys."""
         names = {text: identity_name(text) for text in texts}
         known = await self._known(account_id, names.values())
         domains = tuple({_domain_of(name) for name in known})
@@ -102,7 +102,7 @@ class IdentityAttributes:
     async def set_mail_from(
         self, account_id: str, text: str, domain: str, behavior: str | None
     ) -> None:
-        """Empty takes it away. Raises `SesError`. SES API: SetIdentityMailFromDomain."""
+        """Set it, or remove it if empty. Raise `SesError`. SES API: SetIdentityMailFromDomain."""
         name = await self._expect(account_id, text)
         if domain:
             domain = _mail_from_domain(domain, name)
@@ -112,7 +112,7 @@ class IdentityAttributes:
     async def mail_from(
         self, account_id: str, texts: Sequence[str]
     ) -> Mapping[str, MailFromAttributes]:
-        """Of each identity that the account has."""
+        """Return the attributes of the account's identities."""
         names = {text: identity_name(text) for text in texts}
         known = await self._known(account_id, names.values())
         settings = await self._store.read(FindSettings(account_id, known))
@@ -130,7 +130,7 @@ class IdentityAttributes:
     # --- notifications ----------------------------------------------------------------------
 
     async def set_topic(self, account_id: str, text: str, kind: str, topic: str) -> None:
-        """Empty takes it away. Raises `SesError`. SES API: SetIdentityNotificationTopic."""
+        """Set or (empty) remove it. Raise `SesError`. SES API: SetIdentityNotificationTopic."""
         name = await self._expect(account_id, text)
         if topic and not _TOPIC.fullmatch(topic):
             raise SesError("InvalidParameterValue", f"Invalid SNS topic <{shown(topic)}>")
@@ -142,7 +142,7 @@ class IdentityAttributes:
                 topics[kind] = topic
             else:
                 headers.pop(kind, None)
-            # Without topics for both, mail is the only way that is left.
+            # Without topics for both, mail is the only notification.
             silent = {"Bounce", "Complaint"} <= topics.keys()
             forwarding = settings.forwarding_enabled or not silent
             return replace(settings, topics=topics, headers=headers, forwarding_enabled=forwarding)
@@ -181,7 +181,7 @@ class IdentityAttributes:
     async def notifications(
         self, account_id: str, texts: Sequence[str]
     ) -> Mapping[str, IdentitySettings]:
-        """Of each identity that the account has. SES API: GetIdentityNotificationAttributes."""
+        """Return those of the account's identities. SES API: GetIdentityNotificationAttributes."""
         names = {text: identity_name(text) for text in texts}
         known = await self._known(account_id, names.values())
         settings = await self._store.read(FindSettings(account_id, known))
@@ -207,7 +207,7 @@ class IdentityAttributes:
 
 
 def _domain_of(name: str) -> str:
-    """The domain that an identity is, or is in."""
+    """Return the domain of an identity."""
     if "@" not in name:
         return name
     try:

@@ -1,10 +1,10 @@
-"""DKIM keys of domains (RFC 6376, RFC 8463): making, publishing, rotating.
+"""DKIM keys of domains (RFC 6376, RFC 8463): creation and DNS records.
 
-Theory of operation. A domain has a key that signs and one in reserve, both published; with the
-setting `dkim_ed25519` the same twice, once for each algorithm. Rotation makes the reserve sign, so
-nothing has to be published before; the old key's record stays until mail that it signed has been
-verified (`OVERLAP`), and a new reserve is made, to be published at leisure. SES's API calls the
-selectors "DKIM tokens".
+Theory of operation. A domain has an active key that signs and a standby key, both published; with
+the setting `dkim_ed25519` it has two of each, one for each algorithm. Rotation makes the standby
+key active, so nothing has to be published first. The record of the old key stays until mail that it
+signed has been verified (`OVERLAP`), and a new standby key is created, to be published later. SES's
+API calls the selectors "DKIM tokens".
 """
 
 import base64
@@ -43,24 +43,24 @@ def record_of(key: DkimKey) -> DnsRecord:
 
 
 def is_published(texts: Sequence[bytes], key: DkimKey) -> bool:
-    """Whether one of the TXT records is the key's (RFC 6376 §3.6.1: tags, white space in p=)."""
+    """Return whether one of the TXT records is the key's (RFC 6376 §3.6.1)."""
     return any(_tags(text).get(b"p") == key.public_key.encode() for text in texts)
 
 
 def tokens(keys: Sequence[DkimKey]) -> list[str]:
-    """The selectors of the keys that are to be published for good."""
+    """Return the selectors of the active and standby keys."""
     return [key.selector for key in keys if key.state is not DkimKeyState.RETIRED]
 
 
 class DkimKeyMaker:
-    """Makes key pairs, the private half sealed."""
+    """Creates key pairs with sealed private keys."""
 
     def __init__(self, sealing: Sealing, *, ed25519: bool) -> None:
         self._sealing = sealing
         self._algorithms = (RSA, ED25519) if ed25519 else (RSA,)
 
     def first_keys(self, account_id: str, domain: str, now: datetime) -> list[DkimKey]:
-        """One that signs and one in reserve, of each algorithm. Takes a second of CPU at worst."""
+        """Create an active and a standby key of each algorithm; takes up to a second of CPU."""
         return [
             self.make(account_id, domain, algorithm, state, now)
             for algorithm in self._algorithms
@@ -68,7 +68,7 @@ class DkimKeyMaker:
         ]
 
     def reserves(self, account_id: str, domain: str, now: datetime) -> list[DkimKey]:
-        """One in reserve of each algorithm."""
+        """Create a standby key of each algorithm."""
         return [
             self.make(account_id, domain, algorithm, DkimKeyState.STANDBY, now)
             for algorithm in self._algorithms
@@ -92,7 +92,7 @@ class DkimKeyMaker:
 
 
 def belongs_to(account_id: str, domain: str, selector: str) -> str:
-    """What a private key is sealed for."""
+    """Return the name that a private key is sealed with."""
     return f"dkim {account_id} {domain} {selector}"
 
 
@@ -103,7 +103,7 @@ def _tags(text: bytes) -> dict[bytes, bytes]:
 
 
 def _pair(algorithm: str) -> tuple[bytes, bytes]:
-    """The private key as PKCS 8, and the public one as the p= tag holds it, both DER."""
+    """Return the private key as PKCS 8, and the public key as in the p= tag, both DER."""
     return _PAIRS[algorithm]()
 
 

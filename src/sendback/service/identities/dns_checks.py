@@ -39,8 +39,8 @@ log = logging.getLogger(__name__)
 _POLL_SECONDS = 10.0
 _AT_ONCE = 20
 _CLAIM = timedelta(minutes=2)
-_SECONDS = 10.0  # for one look-up
-_LONGEST = 100.0  # for one check, which has a look-up for each DKIM key; shorter than a claim
+_SECONDS = 10.0  # for one lookup
+_LONGEST = 100.0  # for one check, which has a lookup for each DKIM key; shorter than a claim
 MAX_RECORDS = 100
 _SHOWN = 200
 

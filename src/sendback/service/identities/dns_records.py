@@ -1,4 +1,4 @@
-"""The DNS records that an identity is to have, and why."""
+"""The DNS records that an identity requires, with their purpose."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ from sendback.store.identities.settings import FindSettings
 async def wanted_records(
     store: Store, account_id: str, text: str, hostname: str
 ) -> Sequence[DnsRecord]:
-    """Those of the domain's token, its DKIM keys, its MAIL FROM domain. Empty for no domain."""
+    """Return the records of a domain: token, DKIM keys, MAIL FROM. Empty for an address."""
     name = identity_name(text)
     found = await store.read(FindIdentities(account_id, (name,)))
     records: list[DnsRecord] = []

@@ -1,4 +1,4 @@
-"""Identities: asking for verification, listing, deleting."""
+"""Identities: request their verification, list and delete them."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -69,9 +69,9 @@ class Identities:
         self._queued = queued
 
     async def verify_email(self, account_id: str, text: str) -> Identity:
-        """Ask the address's owner by mail, unless it is verified already.
+        """Send a verification mail to the address, unless it is verified already.
 
-        Raises `SesError`: InvalidParameterValue for what is no address, LimitExceeded, Throttling.
+        Raises `SesError`: InvalidParameterValue for an invalid address, LimitExceeded, Throttling.
         """
         address = self._address(text)
         identity = self._make(account_id, address.key, IdentityKind.EMAIL_ADDRESS)
@@ -88,7 +88,7 @@ class Identities:
     async def verify_by(
         self, account_id: str, text: str, write: Callable[[Identity, Address], OutboxMessage]
     ) -> OutboxMessage:
-        """Ask by a mail that `write` makes, which is sent in any case.
+        """Send the verification mail that `write` composes, also to a verified address.
 
         Raises `SesError` as `verify_email` does.
         """
@@ -107,14 +107,14 @@ class Identities:
         return mail
 
     async def verify_domain(self, account_id: str, text: str) -> Identity:
-        """Raises `SesError`: InvalidParameterValue for what is no domain, LimitExceeded."""
+        """Raise `SesError`: InvalidParameterValue for an invalid domain, LimitExceeded."""
         identity = self._make(account_id, _domain(text), IdentityKind.DOMAIN)
         return await self._write(
             RequestDnsVerification(identity, self._check(identity, CheckKind.DOMAIN))
         )
 
     async def verify_dkim(self, account_id: str, text: str) -> Sequence[DkimKey]:
-        """The domain's DKIM keys, made at the first call. Raises `SesError`."""
+        """Return the domain's DKIM keys, created at the first call. Raise `SesError`."""
         domain = _domain(text)
         identity = self._make(account_id, domain, IdentityKind.DOMAIN)
         known = await self.dkim_keys(account_id, (domain,))
@@ -130,7 +130,7 @@ class Identities:
         return await self._store.read(FindDkimKeys(account_id, tuple(domains)))
 
     async def rotate_dkim(self, account_id: str, text: str) -> Sequence[DkimKey]:
-        """Makes the keys in reserve sign, and new reserves. Raises `RotationError`."""
+        """Make the standby keys sign, and create new ones. Raise `RotationError`."""
         domain = identity_name(text)
         keys = await self.dkim_keys(account_id, (domain,))
         if not tokens(keys):
@@ -142,13 +142,13 @@ class Identities:
         return await self._store.write(unit)
 
     async def delete(self, account_id: str, text: str) -> bool:
-        """Whether there was one. SES answers the same either way."""
+        """Delete an identity; return whether there was one. SES returns the same in both cases."""
         return await self._store.write(DeleteIdentity(account_id, identity_name(text)))
 
     async def list(
         self, account_id: str, kind: IdentityKind | None, token: str | None, limit: int
     ) -> IdentityPage:
-        """One page of at most `limit`. Raises `SesError` for a token of nobody's making."""
+        """Return one page of at most `limit`. Raise `SesError` for a malformed token."""
         after = read_token(token) if token else ""
         found = await self._store.read(ListIdentities(account_id, kind, after, limit + 1))
         page = found[:limit]
@@ -162,20 +162,20 @@ class Identities:
         return [identity.identity for identity in await self._store.read(unit)]
 
     async def find(self, account_id: str, texts: Sequence[str]) -> dict[str, Identity]:
-        """Those of the texts that the account has asked to verify, by the text as given."""
+        """Return the account's identities among the texts, by the text as given."""
         names = {text: identity_name(text) for text in texts}
         found = await self._store.read(FindIdentities(account_id, tuple(set(names.values()))))
         by_name = {identity.identity: identity for identity in found}
         return {text: by_name[name] for text, name in names.items() if name in by_name}
 
     def wake_delivery(self) -> None:
-        """Mails were queued by somebody else's transaction."""
+        """Wake delivery for mail that another transaction has queued."""
         self._queued()
 
     def request(self, account_id: str, text: str) -> Unit[Identity]:
-        """Return the unit of work that asks for an identity of either kind. Raises `SesError`.
+        """Return the unit of work that requests a verification of either kind. Raise `SesError`.
 
-        For the operator's own setup: its verification mails are counted and not limited.
+        For setup files of the operator: the mails are counted, but not limited.
         """
         if "@" in text:
             address = self._address(text)
@@ -194,7 +194,7 @@ class Identities:
             text = f"An account may have {MAX_IDENTITIES} identities."
             raise SesError("LimitExceeded", text) from None
         except TooManyVerificationMailsError as error:
-            # As SES says that a sending quota is used up; SDKs try such a call again, more slowly.
+            # As SES reports a used-up sending quota; SDKs retry such a call more slowly.
             raise SesError("Throttling", f"{error}.") from None
 
     def _check(self, identity: Identity, kind: CheckKind) -> IdentityCheck:

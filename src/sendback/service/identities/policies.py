@@ -35,7 +35,7 @@ class IdentityPolicies:
         self._region = region
 
     async def put(self, account_id: str, identity: str, name: str, document: str) -> None:
-        """Attaches or replaces. The identity need not exist (so does the live service).
+        """Attach or replace a policy. The identity need not exist (as in the live service).
 
         Raises `SesError`: InvalidPolicy, InvalidParameterValue, ValidationError.
         """
@@ -58,12 +58,12 @@ class IdentityPolicies:
             ) from None
 
     async def find(self, account_id: str, identity: str) -> Sequence[NamedPolicy]:
-        """All of the identity's, by name."""
+        """Return the policies of the identity, by name."""
         key = self._identity(account_id, identity)
         return await self._store.read(FindIdentityPolicies(account_id, key))
 
     async def delete(self, account_id: str, identity: str, name: str) -> bool:
-        """Whether there was one. SES answers the same either way."""
+        """Delete a policy; return whether there was one. SES returns the same in both cases."""
         key = self._identity(account_id, identity)
         return await self._store.write(DeleteIdentityPolicy(account_id, key, name))
 
@@ -72,7 +72,7 @@ class IdentityPolicies:
 
 
 def own_identity(account_id: str, region: str, text: str) -> str:
-    """An identity given by name or ARN, by name. Raises `SesError` for another account's ARN."""
+    """Return the name of an identity given by name or ARN. Raise `SesError` for another account."""
     if not text.strip():
         raise SesError("InvalidParameterValue", "Identity is required.")
     if not text.startswith("arn:"):

@@ -1,13 +1,13 @@
-"""Which DKIM keys sign a message, ready for use.
+"""Signs outbound messages with the DKIM keys of their senders.
 
 Theory of operation. The keys are those of the closest domain that covers the sender's address, is
 published and is enabled (SES API: SetIdentityDkimEnabled; an address's own setting wins over its
-domain's). They belong to the account whose identity the sender is. What the store says holds for a
-minute; an opened key is kept as long as it is used, because opening one costs more than signing.
-Signing is done in threads of its own: OpenSSL lets go of the interpreter meanwhile.
+domain's). They belong to the account that owns the sender's identity. Lookups are cached for a
+minute; opened keys are cached while in use, because opening one costs more than signing. Signing is
+done in threads: OpenSSL releases the interpreter lock meanwhile.
 
-That the keys cannot be read does not mean that there are none: mail must not leave unsigned because
-of that. `sign` raises, and the delivery is tried again later.
+Mail must not leave unsigned because its keys cannot be read: `sign` raises, and the delivery is
+retried later.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ _REMEMBERED = 10_000
 
 
 class Signing:
-    """Signs what goes out."""
+    """Signs outbound messages."""
 
     def __init__(self, store: Store, clock: Clock, sealing: Sealing) -> None:
         self._store = store
@@ -48,15 +48,15 @@ class Signing:
         self._threads = ThreadPoolExecutor(os.cpu_count() or 1, "signing")
 
     def forget(self) -> None:
-        """Drop what the store said: keys are looked up anew."""
+        """Clear the cache of lookups."""
         self._found.clear()
 
     def close(self) -> None:
-        """Ends the threads."""
+        """End the threads."""
         self._threads.shutdown()
 
     async def sign(self, message: OutboxMessage) -> OutboxMessage:
-        """The message with its signatures; as it is when there is no key for its sender.
+        """Return the message with its signatures; unchanged when its sender has no key.
 
         Raises `StoreUnavailableError` and `SecretError` when its keys cannot be read.
         """
@@ -105,12 +105,12 @@ def _signed(message: OutboxMessage, keys: Sequence[SigningKey], now: datetime) -
 
 
 def signer(private: bytes, *, ed25519: bool) -> Callable[[bytes], bytes]:
-    """What signs with a private key (PKCS 8, DER)."""
+    """Return a function that signs with a private key (PKCS 8, DER)."""
     from cryptography.hazmat.primitives import hashes  # noqa: PLC0415 - 8 MB
     from cryptography.hazmat.primitives.asymmetric import padding  # noqa: PLC0415
     from cryptography.hazmat.primitives.serialization import load_der_private_key  # noqa: PLC0415
 
-    # It was made here and comes out of authenticated encryption: to check it again costs 35 ms.
+    # It was created here and its encryption is authenticated: another check would cost 35 ms.
     key: Any = load_der_private_key(private, None, unsafe_skip_rsa_key_validation=True)
     if ed25519:
         return lambda octets: bytes(key.sign(octets))

@@ -1,6 +1,6 @@
-"""How identities are proved: by mail for an address, by DNS for a domain; or at once.
+"""Verification of identities: by mail for an address, by DNS for a domain; or at once.
 
-At once is for a machine whose operator asks for its own, where nothing leaves anyway.
+At once is for a development machine, where outbound mail is captured.
 """
 
 import secrets
@@ -25,10 +25,10 @@ from sendback.store.outbox.rows import OutboxMessage
 
 
 class LinkState(Enum):
-    """What a link is worth."""
+    """Whether a link is valid."""
 
     OPEN = auto()
-    VERIFIED = auto()  # by this very use
+    VERIFIED = auto()  # by this use of the link
     USED = auto()
     EXPIRED = auto()
     FORGED = auto()
@@ -36,7 +36,7 @@ class LinkState(Enum):
 
 @dataclass(frozen=True, slots=True)
 class LinkAnswer:
-    """What became of a link: for which address, and where the template wants people sent."""
+    """The result of a link: its address, and the URL that the template redirects to."""
 
     state: LinkState
     address: str = ""
@@ -44,7 +44,7 @@ class LinkAnswer:
 
 
 class Verification:
-    """Begins proofs and ends those by mail."""
+    """Starts verifications, and completes those by mail."""
 
     def __init__(
         self,
@@ -65,24 +65,24 @@ class Verification:
 
     @property
     def first_status(self) -> VerificationStatus:
-        """The status of an identity that has just been asked for."""
+        """The status of a new identity."""
         return VerificationStatus.SUCCESS if self.at_once else VerificationStatus.PENDING
 
     def first_check(self, account_id: str, identity: str, kind: CheckKind) -> IdentityCheck:
-        """The check of what has just been asked for: due now, or good for ever."""
+        """Return the first check of an identity: due now, or successful for ever."""
         now = self._clock.now()
         due_at = None if self.at_once else now
         return IdentityCheck(account_id, identity, kind, self.first_status, now, due_at)
 
     def mail(self, identity: Identity, to: Address) -> OutboxMessage:
-        """The mail that asks the owner of `to`."""
+        """Return the verification mail to `to`."""
         link = self._links.make(identity.account_id, identity.identity, identity.verification_token)
         return self._mails.standard(identity.account_id, to, link, self._clock.now())
 
     def custom_mail(
         self, identity: Identity, to: Address, template: VerificationTemplate
     ) -> OutboxMessage:
-        """The same by a template."""
+        """Return the verification mail to `to` by a template."""
         link = self._links.make(
             identity.account_id, identity.identity, identity.verification_token, template.name
         )
@@ -90,7 +90,7 @@ class Verification:
         return self._mails.custom(template, sender, to, link, self._clock.now())
 
     async def look_at(self, text: str) -> LinkAnswer:
-        """What the link is worth, changing nothing. Raises `StoreUnavailableError`."""
+        """Return whether the link is valid, without a change. Raises `StoreUnavailableError`."""
         try:
             link = self._links.read(text)
         except ForgedLinkError:
@@ -105,7 +105,7 @@ class Verification:
         return LinkAnswer(LinkState.OPEN, link.address)
 
     async def use(self, text: str) -> LinkAnswer:
-        """Verifies the address if the link is good. Raises `StoreUnavailableError`."""
+        """Verify the address if the link is valid. Raises `StoreUnavailableError`."""
         answer = await self.look_at(text)
         if answer.state is not LinkState.OPEN:
             return answer
@@ -126,5 +126,5 @@ class Verification:
 
 
 def new_token() -> str:
-    """44 characters of 256 random bits, as SES's tokens look."""
+    """Return 44 characters with 256 random bits, in the form of SES's tokens."""
     return secrets.token_urlsafe(32) + "="

@@ -1,7 +1,7 @@
-"""Links that verify an address: signed, so that only this installation makes them, and expiring.
+"""Links that verify an address: signed with the installation's secret, and with an expiry.
 
-`/verify?t=PAYLOAD.SIGNATURE`, both base64url. The payload says for whom the link is and until when;
-the identity's own token in it makes the link useless once it was used.
+`/verify?t=PAYLOAD.SIGNATURE`, both base64url. The payload has the identity, the expiry and the
+identity's token, which changes with the first use of the link.
 """
 
 import base64
@@ -21,7 +21,7 @@ _MAX_LENGTH = 4096
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """What a link says: `expires_at` in Unix milliseconds, `template` the custom one, if any."""
+    """The content of a link: `expires_at` in Unix milliseconds, `template` if it is custom."""
 
     account_id: str
     address: str
@@ -31,21 +31,21 @@ class Link:
 
 
 class ForgedLinkError(SendbackError):
-    """Nothing that this installation made."""
+    """The link was not created by this installation."""
 
 
 class Links:
-    """Makes and reads links."""
+    """Creates and reads links."""
 
     def __init__(self, sealing: Sealing, clock: Clock, url: str, lasts: timedelta) -> None:
-        """`url` is this server's as those who get mail see it."""
+        """`url` is the public URL of this server."""
         self._sealing = sealing
         self._clock = clock
         self._url = url
         self.lasts = lasts
 
     def make(self, account_id: str, address: str, token: str, template: str = "") -> str:
-        """The URL."""
+        """Return the URL of a link."""
         expires_at = to_milliseconds(self._clock.now() + self.lasts)
         link = Link(account_id, address, token, expires_at, template)
         payload = _encode(json.dumps(astuple(link), separators=(",", ":")).encode())

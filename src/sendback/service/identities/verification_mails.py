@@ -1,6 +1,6 @@
-"""The mails that ask an address's owner to verify it.
+"""Verification mails, with a link that verifies the address.
 
-They go out as automatic mail with the null reverse-path: nobody waits for a bounce of theirs.
+They are automatic mail with the null reverse-path, so they cause no bounces.
 """
 
 import html
@@ -32,13 +32,13 @@ If that was you, open this link and confirm. It works until {expires} UTC, once:
 
 If it was not you, do nothing. The address is not used unless you confirm.
 """
-# What the live service appends to every custom mail too.
+# The live service appends this to every custom mail too.
 _NOT_ASKED = "If you did not request to verify this email address, please disregard this message."
 
 
 @dataclass(frozen=True, slots=True)
 class MailSettings:
-    """Who writes: the `From:` of mails without a template, this server's name, its region."""
+    """The `From:` of mails without a template, the name of this server, its region."""
 
     sender: Mailbox
     hostname: str
@@ -48,14 +48,14 @@ class MailSettings:
 
 
 class VerificationMails:
-    """Writes the mails."""
+    """Composes the mails."""
 
     def __init__(self, ids: IdMaker, settings: MailSettings) -> None:
         self._ids = ids
         self._settings = settings
 
     def standard(self, account_id: str, to: Address, link: str, now: datetime) -> OutboxMessage:
-        """The mail of VerifyEmailIdentity."""
+        """Return the mail of VerifyEmailIdentity."""
         settings = self._settings
         subject = f"Email Address Verification Request in region {settings.region.upper()}"
         text = _TEXT.format(
@@ -73,7 +73,7 @@ class VerificationMails:
     def custom(
         self, template: VerificationTemplate, sender: Mailbox, to: Address, link: str, now: datetime
     ) -> OutboxMessage:
-        """The mail of SendCustomVerificationEmail: the template's HTML, and the link below it."""
+        """Return the mail of SendCustomVerificationEmail: the template's HTML, then the link."""
         address = html.escape(link)
         content = (
             f'{template.content}\n<p><a href="{address}">{address}</a></p>\n<p>{_NOT_ASKED}</p>\n'

@@ -1,7 +1,7 @@
-"""Templates of verification mails, and sending by them.
+"""Templates of verification mails, and mails by a template.
 
 SES API: the operations named …CustomVerificationEmail…. The order of checks and the texts are those
-that others recorded from the live service, where they did.
+of the live service where a record of them exists.
 """
 
 import re
@@ -88,14 +88,14 @@ class VerificationTemplates:
             raise _does_not_exist(name)
 
     async def list(self, account_id: str, token: str | None, limit: int) -> TemplatePage:
-        """One page of at most `limit`. Raises `SesError` for a token of nobody's making."""
+        """Return one page of at most `limit`. Raise `SesError` for a malformed token."""
         after = read_token(token) if token else ""
         found = await self._store.read(ListTemplates(account_id, after, limit + 1))
         more = len(found) > limit
         return TemplatePage(found[:limit], make_token(found[limit - 1].name) if more else None)
 
     async def send(self, account_id: str, address: str, name: str) -> str:
-        """Sends the mail that asks the address's owner, and answers its MessageId.
+        """Send the verification mail to an address and return its MessageId.
 
         Raises `SesError`.
         """

@@ -1,1 +1,1 @@
-"""Mail that leaves: statistics, and what operators change."""
+"""Outbound mail: control by operators, and statistics."""

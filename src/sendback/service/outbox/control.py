@@ -25,7 +25,7 @@ from sendback.store.outbox.rows import Attempt, OutboxMessage, OutboxState
 
 
 class WrongStateError(SendbackError):
-    """A message is in a state that the change does not start from; `str` says which and why."""
+    """The change is not possible in the state of the message; `str` is the reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ RETRY = Change(
     ),
     "it is not sent again",
 )
-# What failed or was cancelled is not sent again by a filter that happens to match it.
+# A filter alone must not send again what failed or was cancelled.
 RETRY_WAITING = Change(OutboxState.QUEUED, (OutboxState.QUEUED,), RETRY.otherwise)
 HOLD = Change(OutboxState.HELD, (OutboxState.QUEUED,), "only a queued message can be held")
 RELEASE = Change(OutboxState.QUEUED, (OutboxState.HELD,), "it is not held")
@@ -88,7 +88,7 @@ class OutboxControl:
     ) -> int:
         """Change the selected messages and return how many were changed.
 
-        A message that is being delivered at this moment is left alone. `progress` is called with
+        A message that is being delivered at this moment is not changed. `progress` is called with
         the number so far. Raises `NotFoundError` and `WrongStateError` for a selection of one ID.
         """
         if len(selection.message_ids) == 1:

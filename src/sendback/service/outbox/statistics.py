@@ -1,4 +1,4 @@
-"""What was sent. SES API: GetSendQuota, GetSendStatistics."""
+"""Sending statistics. SES API: GetSendQuota, GetSendStatistics."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ class DataPoint:
 
 
 class Sending:
-    """The sending figures of accounts."""
+    """The sending statistics of accounts."""
 
     def __init__(self, store: Store, clock: Clock, rate: float) -> None:
         self._store = store

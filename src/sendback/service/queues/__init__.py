@@ -1,1 +1,1 @@
-"""Workers of durable queues, and when a failed piece of work is tried again."""
+"""Workers of durable queues, and the waits between retries."""

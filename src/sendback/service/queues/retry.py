@@ -1,4 +1,4 @@
-"""When to try again: exponential, with jitter, up to a longest wait. Pure."""
+"""Retries: exponential backoff with jitter, up to a longest wait. Pure."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -13,18 +13,18 @@ class Backoff:
     first: timedelta
     longest: timedelta
 
-    def wait(self, attempts: int, chance: float) -> timedelta:
-        """The wait after so many attempts; `chance`, from 0 to 1, spreads it by a fifth.
+    def wait(self, attempts: int, jitter: float) -> timedelta:
+        """Return the wait after so many attempts; `jitter`, from 0 to 1, varies it by a fifth.
 
-        Without the spread, all that failed at one moment would come back at one moment.
+        Without jitter, everything that failed at one moment would be retried at one moment.
         """
         doublings = min(attempts - 1, 30)
         wait = min(self.first * (1 << doublings), self.longest)
-        return wait * (1 - _JITTER + 2 * _JITTER * chance)
+        return wait * (1 - _JITTER + 2 * _JITTER * jitter)
 
     def next_try(
-        self, attempts: int, now: datetime, expires_at: datetime, chance: float
+        self, attempts: int, now: datetime, expires_at: datetime, jitter: float
     ) -> datetime | None:
-        """When to try next, or None when the message has expired by then."""
-        moment = now + self.wait(attempts, chance)
+        """Return the time of the next try, or None if the message has expired by then."""
+        moment = now + self.wait(attempts, jitter)
         return moment if moment <= expires_at else None

@@ -1,10 +1,9 @@
-"""The worker of a durable queue: takes leases, works on them side by side, renews, gives back.
+"""The worker of a durable queue: works on leases concurrently, renews and releases them.
 
-Any number of workers, in any number of processes, serve one queue. What the work is, the queue
-knows; here is only how many are in progress and for how long, and what becomes of a row that its
-worker fails on: it is reported to the queue, which sets it aside after a few times
-(`engine/leasing` has the table). Suspects are worked on one at a time, whatever queues this
-process serves: the lock that they wait for is shared.
+Any number of workers, in any number of processes, serve one queue. The queue defines the work; this
+module has the concurrency, the leases and the failures: a row whose work fails is reported to the
+queue, which sets it aside after a few times (the table is in `engine/leasing`). Suspects are worked
+on one at a time in each process: its queues share a lock.
 """
 
 import asyncio
@@ -22,22 +21,22 @@ from sendback.store.engine.leasing import Term
 
 log = logging.getLogger(__name__)
 
-# How long a row queued by another process may wait to be seen.
+# How long a row queued by another process may wait to be found.
 POLL_SECONDS = 1.0
 _LONGEST_FINISH = 10.0
 _STEP_SECONDS = 0.1
-# A statement names no more rows than this: SQLite allows 32,766 parameters.
+# Most rows in a statement: SQLite allows 32,766 parameters.
 _MOST_AT_ONCE = 1000
 
 L = TypeVar("L")
 
 
 class SetAsideError(SendbackError):
-    """The row cannot be worked on, and trying again would not help; `str` says why."""
+    """The row cannot be processed, now or later; `str` is the reason."""
 
 
 class LeasedQueue(Protocol[L]):
-    """A queue in the store, and the work that its rows are.
+    """A queue in the store, and the work on its rows.
 
     All of its methods may raise `StoreUnavailableError`.
     """
@@ -51,10 +50,10 @@ class LeasedQueue(Protocol[L]):
     async def renew(self, term: Term, keys: Sequence[str]) -> None: ...
 
     async def release(self, term: Term, keys: Sequence[str]) -> None:
-        """Give back what is still held of `keys`, as if it had not been taken."""
+        """Release the leases of `keys` that are still held, as if not taken."""
 
     async def failed(self, lease: L, error: Exception, term: Term) -> None:
-        """Record that working on a row raised `error`, so that it comes back later or is held."""
+        """Record that the work raised `error`: the row is retried later, or held."""
 
     def key(self, lease: L, /) -> str: ...
 
@@ -62,7 +61,7 @@ class LeasedQueue(Protocol[L]):
 
 
 class LeaseWorker(Generic[L]):
-    """Works on one queue."""
+    """Serves one queue."""
 
     def __init__(
         self,
@@ -71,10 +70,10 @@ class LeaseWorker(Generic[L]):
         *,
         owner: str,
         lease: timedelta,
-        in_hand: int,
+        concurrency: int,
         suspects: asyncio.Lock | None = None,
     ) -> None:
-        """`in_hand` is how many leases it holds at most, beside one suspect.
+        """`concurrency` is the largest number of leases, in addition to one suspect.
 
         `suspects` is the lock that this process's queues share.
         """
@@ -82,7 +81,7 @@ class LeaseWorker(Generic[L]):
         self._clock = clock
         self._owner = owner
         self._lease = lease
-        self._in_hand = in_hand
+        self._concurrency = concurrency
         self._suspects = suspects or asyncio.Lock()
         self._wake = asyncio.Event()
         self._held: dict[str, asyncio.Task[None]] = {}
@@ -92,31 +91,31 @@ class LeaseWorker(Generic[L]):
 
     @property
     def room(self) -> int:
-        """How many more it could hold; none once it has been told to stop."""
-        return 0 if self._stopping else self._in_hand - len(self._held) - self._reserved
+        """The free capacity for leases; 0 once `stop` was called."""
+        return 0 if self._stopping else self._concurrency - len(self._held) - self._reserved
 
     def term(self) -> Term:
-        """The time of a lease that begins now."""
+        """Return the time of a lease that begins now."""
         now = self._clock.now()
         return Term(self._owner, now, now + self._lease)
 
     def wake(self) -> None:
-        """Something was queued."""
+        """Look for due rows now: one was queued."""
         self._wake.set()
 
     def reserve(self) -> bool:
-        """Keeps room for a lease that is being made elsewhere; `hold` or `give_up` it."""
+        """Reserve capacity for a lease that is made elsewhere; follow with `hold` or `give_up`."""
         if self.room <= 0:
             return False
         self._reserved += 1
         return True
 
     def give_up(self) -> None:
-        """The lease that room was reserved for was not made."""
+        """Free reserved capacity: the lease was not made."""
         self._reserved -= 1
 
     def hold(self, lease: L) -> None:
-        """Works a lease off that room was reserved for."""
+        """Work on a lease with reserved capacity."""
         self._reserved -= 1
         self._start(lease)
 
@@ -142,10 +141,10 @@ class LeaseWorker(Generic[L]):
         return task
 
     async def _take(self) -> bool:
-        """Take what there is and room for; return whether there may be more to take now."""
+        """Take due rows within the capacity; return whether there may be more now."""
         room = self.room
-        # Larger steps, fewer transactions; but what takes long must not keep the rest waiting.
-        few = room < self._in_hand // 4 and monotonic() - self._taken_at < _STEP_SECONDS
+        # Larger steps mean fewer transactions, but slow work must not delay the other rows.
+        few = room < self._concurrency // 4 and monotonic() - self._taken_at < _STEP_SECONDS
         if room <= 0 or few:
             return False
         room = min(room, _MOST_AT_ONCE)
@@ -191,9 +190,9 @@ class LeaseWorker(Generic[L]):
             log.exception("a failure cannot be recorded, its lease will end")
 
     async def _work_suspects(self) -> None:
-        """One at a time, or the next once one has gone on for as long as a lease.
+        """Work on suspects one at a time, or on the next once one has taken as long as a lease.
 
-        An `asyncio.Lock` is fair: the other queues of the process get it in turn.
+        An `asyncio.Lock` is fair: the queues of the process acquire it in turn.
         """
         while not self._stopping:
             try:
@@ -222,7 +221,7 @@ class LeaseWorker(Generic[L]):
                     log.exception("leases could not be renewed, and will be the next time")
 
     async def _finish(self) -> None:
-        """Let what is in progress end, for as long as a lease lasts, and give back the rest."""
+        """Finish work in progress within the time of a lease, and release the rest."""
         held = dict(self._held)
         if held:
             tasks = list(held.values())

@@ -1,11 +1,13 @@
-"""Acceptance: who may send here, and whose mail a recipient's is. SES developer guide, "Receipt".
+"""Acceptance: which clients may send, and which accounts a recipient has.
 
-What the store answers is good for a second in this process: an identity, rule or filter that is
-changed on another node takes effect within that time. The second is one of real time, whatever a
-`Clock` says that a test stops or moves: it bounds how long two processes may disagree.
+SES developer guide, "Receipt".
 
-What is remembered for a recipient carries the compiled rules themselves, so that a decision looks
-into no cache: that something is not in a cache means nothing.
+Results of the store are cached for a second: an identity, rule or filter that is changed on another
+node takes effect within that time. It is real time, also with a test clock: it bounds how long two
+processes may disagree.
+
+The entry of a recipient has the compiled rules themselves, so that no decision depends on a second
+cache: a missing entry means nothing.
 """
 
 import logging
@@ -33,7 +35,7 @@ _CACHED_RECIPIENTS = 10_000
 
 
 class Refusal(Enum):
-    """Why mail for a recipient is not taken."""
+    """Why mail for a recipient is refused."""
 
     UNKNOWN = auto()
     BLOCKED = auto()
@@ -51,14 +53,14 @@ class ActiveRules:
 
 @dataclass(frozen=True, slots=True)
 class Receiver:
-    """An account that mail is for, and its active rule set, if any."""
+    """An account that receives the mail, and its active rule set, if any."""
 
     account_id: str
     active: ActiveRules | None
 
 
 class Acceptance:
-    """Decides on clients and recipients."""
+    """Decides about clients and recipients."""
 
     def __init__(
         self, store: Store, rule_sets: CompiledRuleSets, *, receive_without_rules: bool
@@ -73,16 +75,16 @@ class Acceptance:
         self._filters_until = 0.0
 
     def forget(self) -> None:
-        """Drop what is remembered: the next client and recipient are looked up in the store."""
+        """Clear the caches."""
         self._receivers.clear()
         self._filters_until = 0.0
 
     def known_admission(self, client_ip: str) -> bool | None:
-        """Whether the client may send here to anybody; None: ask `admits`."""
+        """Return whether the client may send to any account; None if unknown: call `admits`."""
         return self._is_admitted(client_ip) if monotonic() < self._filters_until else None
 
     async def admits(self, client_ip: str) -> bool:
-        """Whether some account takes mail from the client. Raises `StoreUnavailableError`."""
+        """Return whether any account accepts mail from it. Raise `StoreUnavailableError`."""
         self._filters = await self._store.read(AllFilters())
         self._filters_until = monotonic() + _CACHE_SECONDS
         return self._is_admitted(client_ip)
@@ -93,7 +95,7 @@ class Acceptance:
         return found
 
     async def receivers(self, recipient: Address) -> tuple[Receiver, ...]:
-        """The accounts with a verified identity that covers it. Raises `StoreUnavailableError`."""
+        """Return the accounts with a verified identity for it. Raise `StoreUnavailableError`."""
         found = await self._store.read(FindActiveVersions(covering_names(recipient)))
         receivers = []
         for account_id, rule_set, version in found:
@@ -106,7 +108,7 @@ class Acceptance:
         return tuple(receivers)
 
     async def _compiled(self, version: str) -> CompiledRules:
-        """Rules that cannot be found are no reason to refuse mail for good."""
+        """Return compiled rules. Missing rules are a temporary failure: mail must not be lost."""
         try:
             return await self._rule_sets.get(version)
         except VersionMissingError as error:
@@ -121,7 +123,7 @@ class Acceptance:
         *,
         encrypted: bool,
     ) -> tuple[Receiver, ...] | Refusal:
-        """Of the accounts whose mail it is, those that take it from this client, as it comes."""
+        """Return those of the accounts that accept the recipient from this client."""
         if not receivers:
             return Refusal.UNKNOWN
         admitted = [r for r in receivers if self._admits(r.account_id, client_ip)]

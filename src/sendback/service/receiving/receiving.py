@@ -1,4 +1,4 @@
-"""Receiving: keeping a message, and the work of its rules, before it is acknowledged."""
+"""Receiving: store a message and queue its processing, before it is acknowledged."""
 
 import asyncio
 import logging
@@ -24,34 +24,34 @@ log = logging.getLogger(__name__)
 
 # A bounce returns the header whole. Postfix cuts it at 100 KiB (header_size_limit).
 MAX_HEADER_OCTETS = INLINE_OCTETS
-# Of content that is coming in, in this process. What is beyond it goes to files at once: a thousand
-# clients could otherwise fill 256 KiB each.
+# For incoming content of this process. Beyond it, content goes to files at once: a thousand clients
+# could otherwise use 256 KiB each.
 _MEMORY_OCTETS = 64 * 2**20
 
 
 class HeaderTooLargeError(SendbackError):
-    """The header section is larger than a bounce could return."""
+    """The header section is larger than a bounce can return."""
 
 
 class HopLimitError(SendbackError):
-    """The message has passed so many servers that it goes round in a circle (RFC 5321 §6.3)."""
+    """The message has passed so many servers that it is in a mail loop (RFC 5321 §6.3)."""
 
 
 class Handover(Protocol):
-    """Who works off the rules of a message that was just kept."""
+    """The worker that may process a message that was just stored."""
 
     def reserve(self) -> tuple[str, datetime] | None:
-        """Whose lease it is and until when, if there is room for one more; None: the queue's."""
+        """Return the lease owner and its expiry, or None when this worker is at capacity."""
 
     def give_up(self) -> None:
-        """The message that this was reserved for was not kept."""
+        """Free the reservation: the message was not stored."""
 
     def take_over(self, lease: ProcessingLease, message: ReceivedMessage, body: Body) -> None:
-        """The message is durable and the lease reserved."""
+        """Process a durable message under its lease."""
 
 
 class Receiving:
-    """Takes in messages for the accounts that have verified their recipients."""
+    """Stores messages for the accounts that have verified their recipients."""
 
     def __init__(
         self,
@@ -72,18 +72,18 @@ class Receiving:
         self._memory = MemoryBudget(_MEMORY_OCTETS)
 
     def spool(self) -> Spool:
-        """Where the content of the next message goes while it comes in."""
+        """Return a spool for the content of the next message."""
         return Spool(self._store.blobs.spool_directory, self._memory)
 
     async def receive(
         self, envelope: Envelope, receivers: Sequence[tuple[Receiver, ...]], content: Spool
     ) -> str:
-        """Keeps the message; answers its ID once it is durable.
+        """Store the message and return its ID once it is durable.
 
         `receivers` has the accounts of each of the envelope's recipients: every account gets the
-        message with its own recipients only, and its active rule set, as it is now, is what the
-        message will be processed by. Raises `StoreUnavailableError`, `OSError`,
-        `HeaderTooLargeError`, `HopLimitError`; nothing is kept then.
+        message with its own recipients only, and the current version of its active rule set
+        processes it. Raises `StoreUnavailableError`, `OSError`,
+        `HeaderTooLargeError`, `HopLimitError`; nothing is stored then.
         """
         now = self._clock.now()
         message_id = self._ids.received_message(now)
@@ -120,7 +120,7 @@ class Receiving:
     async def _keep(
         self, messages: Sequence[ReceivedMessage], body: Body, accounts: Mapping[str, Receiver]
     ) -> None:
-        """The rules' work is queued in the same transaction, leased to who is at hand for it."""
+        """Store the message and queue its processing in one transaction, leased to this process."""
         queued = []
         versions: dict[str, Rules] = {}
         for message in messages:

@@ -1,4 +1,4 @@
-"""A message's content while it comes in: in memory while small, in a file beyond that."""
+"""Incoming content of a message: in memory while small, in a file beyond that."""
 
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -8,25 +8,25 @@ INLINE_OCTETS = 256 * 1024
 
 
 class MemoryBudget:
-    """How many octets of content all spools of a process may have in memory together."""
+    """The octets that all spools of a process may have in memory together."""
 
     def __init__(self, octets: int) -> None:
         self._left = octets
 
     def take(self, octets: int) -> bool:
-        """Return whether there was room for so many."""
+        """Reserve so many octets; return False if they are not available."""
         if octets > self._left:
             return False
         self._left -= octets
         return True
 
     def give_back(self, octets: int) -> None:
-        """So many octets are in memory no more."""
+        """Free so many octets."""
         self._left += octets
 
 
 class Spool:
-    """Collects chunks. Close it when the message is kept or given up."""
+    """Collects chunks. Close it when the message is stored or refused."""
 
     def __init__(self, directory: Path, memory: MemoryBudget) -> None:
         self._directory = directory
@@ -50,14 +50,14 @@ class Spool:
         self._file.write(chunk)
 
     def first(self, octets: int) -> bytes:
-        """The beginning of what was written."""
+        """Return the beginning of the content."""
         if self._file is None:
             return b"".join(self._chunks)[:octets]
         self._file.seek(0)
         return self._file.read(octets)
 
     def rest(self, offset: int) -> IO[bytes]:
-        """The file, positioned at `offset`; only for content that is too large for memory."""
+        """Return the file at `offset`; only for content that is too large for memory."""
         if self._file is None:
             raise ValueError("the content is in memory")
         self._file.seek(offset)

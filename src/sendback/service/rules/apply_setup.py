@@ -16,7 +16,7 @@ from sendback.store.rules.setup import SenderNotVerifiedError, WriteSetup
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What was changed, and what is missing for it to work: a line each."""
+    """The changes that were made, and warnings about missing targets: a line each."""
 
     changes: tuple[str, ...]
     warnings: tuple[str, ...]

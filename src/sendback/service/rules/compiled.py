@@ -1,4 +1,4 @@
-"""Compiled rule sets: loaded from the store once a version, and kept while there is room."""
+"""Compiled rule sets: loaded from the store once for each version, and cached."""
 
 from cachetools import LRUCache
 
@@ -28,11 +28,11 @@ class CompiledRuleSets:
         self._loading: InFlight[str, CompiledRules] = InFlight()
 
     def forget(self) -> None:
-        """Drop what is compiled: rules are loaded from the store anew."""
+        """Clear the cache."""
         self._known.clear()
 
     async def get(self, version: str) -> CompiledRules:
-        """Raises `VersionMissingError`, `StoreUnavailableError`."""
+        """Return the compiled rules. Raise `VersionMissingError`, `StoreUnavailableError`."""
         found: CompiledRules | None = self._known.get(version)
         return found or await self._loading.share(version, lambda: self._load(version))
 

@@ -1,7 +1,7 @@
-"""The content of a message as it is handed on: a header section, and a body that stays where it is.
+"""The content of a message: a header section, and a body in memory or in a file.
 
-A large body is a file and is read piece by piece, in threads, by whoever needs it: no more than a
-piece of it is in memory for each reader.
+A large body is a file that each reader reads piece by piece, in threads: at most one piece is in
+memory for each reader.
 """
 
 import asyncio
@@ -20,12 +20,12 @@ _MAX_HELO = 255
 
 
 class ContentGoneError(SendbackError):
-    """The content is not there any more, or not all of it; `str(error)` says what is missing."""
+    """The content has been deleted, or a part of it; `str` is the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """A header section and a body: octets, or the file that has them.
+    """A header section and a body: octets, or the file with them.
 
     `body_size` is in octets; `body` begins with the empty line that ends the header section.
     """
@@ -39,24 +39,24 @@ class Content:
         return len(self.header) + self.body_size
 
     def with_header(self, header: bytes) -> "Content":
-        """The same body under another header section."""
+        """Return the body with another header section."""
         return replace(self, header=header)
 
     def open(self) -> io.BufferedReader:
-        """All of it as a seekable file. Blocks.
+        """Return the content as a seekable file. Blocks.
 
         Raises `ContentGoneError`, and `OSError` when the file cannot be read.
         """
         return io.BufferedReader(_ContentFile(self.header, self._open_body()), CHUNK_OCTETS)
 
     def body_chunks(self) -> Iterator[bytes]:
-        """The body piece by piece. Blocks; raises as `open` does."""
+        """Yield the body piece by piece. Blocks; raises as `open` does."""
         with self._open_body() as body:
             while chunk := body.read(CHUNK_OCTETS):
                 yield chunk
 
     async def stream(self) -> AsyncGenerator[bytes, None]:
-        """All of it piece by piece; files are read in threads. Raises as `open` does."""
+        """Yield the content piece by piece; files are read in threads. Raises as `open` does."""
         if isinstance(self.body, bytes):
             yield self.header + self.body
             return
@@ -68,7 +68,7 @@ class Content:
             file.close()
 
     def read(self) -> bytes:
-        """All of it at once: only for content that is known to be small. Raises as `open` does."""
+        """Return the content at once, if it is known to be small. Raises as `open` does."""
         with self.open() as file:
             return file.read()
 
@@ -127,10 +127,9 @@ class _ContentFile(io.RawIOBase):
 
 @dataclass(frozen=True, slots=True)
 class MailToCheck:
-    """A mail of which the verdicts are to be found, without the trace fields of this server.
+    """A mail to determine the verdicts of, without the trace fields of this server.
 
-    `name` is what the log calls it: its message ID. `received_at` is the time at which
-    signatures have to be valid.
+    `name` is its message ID, for the log. Signatures must be valid at `received_at`.
     """
 
     name: str
@@ -141,6 +140,6 @@ class MailToCheck:
 
     @property
     def sender_domain(self) -> str:
-        """The domain that SPF is about: of MAIL FROM, or HELO (RFC 7208 §2.3, §2.4)."""
+        """The domain that SPF checks: of MAIL FROM, or HELO (RFC 7208 §2.3, §2.4)."""
         address = self.reverse_path.address
         return address.ascii_domain if address else self.client.helo[:_MAX_HELO]

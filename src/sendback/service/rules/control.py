@@ -18,7 +18,7 @@ from sendback.store.rules.processing_control import (
 
 
 class ProcessingStateError(SendbackError):
-    """A message's processing is not in a state that the change starts from; `str` says why."""
+    """The change is not possible in the state of the processing; `str` is the reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class ProcessingControl:
         return await self._store.read(ListMessages(account_id, limit, state))
 
     async def find(self, account_id: str, message_id: str) -> ShownMessage:
-        """Raise `NotFoundError`."""
+        """Return a message with its body and its processing. Raise `NotFoundError`."""
         message = await self._store.read(FindMessage(account_id, message_id))
         if message is None:
             raise NotFoundError("received message", message_id)
@@ -91,7 +91,7 @@ class ProcessingControl:
     ) -> int:
         """End the processing of held and queued messages (or of those in `state`).
 
-        Returns how many were ended; one that a worker has at this moment is left alone. Raises
+        Returns how many were ended; one that is being processed is not changed. Raises
         `NotFoundError` and `ProcessingStateError` for a single ID.
         """
         now = self._clock.now()

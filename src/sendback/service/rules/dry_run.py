@@ -1,4 +1,4 @@
-"""What would happen to a mail, without anything happening: `sendback rules test`."""
+"""A dry run of the rules for a mail, without side effects: `sendback rules test`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -55,7 +55,7 @@ class RehearsedStep:
 
 @dataclass(frozen=True, slots=True)
 class Rehearsal:
-    """What the SMTP client would be told of each recipient, the verdicts, and the steps."""
+    """The SMTP reply to each recipient, the verdicts, and the steps."""
 
     recipients: dict[str, str]
     verdicts: dict[str, Verdict]
@@ -76,7 +76,7 @@ class Rehearsing:
     async def rehearse(
         self, account_id: str, rule_set: RuleSet, envelope: Envelope, content: bytes
     ) -> Rehearsal:
-        """Every function is taken to answer CONTINUE. Raises `StoreUnavailableError`."""
+        """Return the result, with CONTINUE from every function. Raise `StoreUnavailableError`."""
         rules = compile_rules(rule_set.rules)
         answers = {
             str(entry.address): await self._answer(account_id, rules, entry.address, envelope)
@@ -135,15 +135,15 @@ class Rehearsing:
 
 
 def _read(content: bytes) -> tuple[bytes, bytes]:
-    """The header section and the body, read as they are when a message is received."""
+    """Return the header section and the body, read as those of a received message."""
     reading = read_header(content, is_whole=True)
-    if reading is None:  # a whole mail has an end
+    if reading is None:  # a whole mail is complete
         raise ValueError("the header section does not end")
     return reading.header, reading.gap + content[reading.octets :]
 
 
 def _steps(plan: Plan) -> Sequence[Step]:
-    """All that would be done if everything worked."""
+    """Return all steps, assuming that each succeeds."""
     states: dict[Step, StepState] = {}
     while True:
         step = progress(plan, states).next

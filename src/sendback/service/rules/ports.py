@@ -1,8 +1,7 @@
-"""The ports through which actions reach the outside: objects, topics, functions, mailboxes.
+"""The interfaces of action backends: objects, topics, functions, mailboxes.
 
-A target is what a bucket's name or an ARN is mapped to, as text: `directory:/var/mail`,
-`https://…`, `python:handlers.py:check`, `aws`. What implements a port reads it; the services only
-hand it on.
+A target is the text that a bucket's name or an ARN is mapped to: `directory:/var/mail`,
+`https://…`, `python:handlers.py:check`, `aws`. Backends interpret it; services only pass it on.
 """
 
 from collections.abc import Sequence
@@ -13,14 +12,14 @@ from sendback.errors import SendbackError
 from sendback.mail.printable import printable
 from sendback.service.rules.content import Content
 
-_SHOWN = 1000  # characters of what a partner said, which may be megabytes
+_SHOWN = 1000  # characters of a partner's text, which may be megabytes long
 
 
 class ActionFailedError(SendbackError):
-    """An action did not work. `str` is for people: one line of visible characters.
+    """An action failed. `str` is one line of printable characters.
 
-    `final` when trying again would not help; `waits` when the partner's protocol says after which
-    waits to try again (and no more often), in place of the usual growing ones.
+    `final`: a retry would not help; `waits`: the waits before retries that the partner's protocol
+    defines, in place of the usual growing ones.
     """
 
     def __init__(
@@ -42,7 +41,7 @@ class Objects(Protocol):
         """Raises `UnknownTargetError`, `ActionFailedError`."""
 
     async def put(self, target: str, bucket: str, key: str, content: Content) -> str:
-        """Store the content durably, whole or not at all; return where it is, for people.
+        """Store the content durably and atomically; return its location, for display.
 
         Raises `ActionFailedError`, `ContentGoneError`.
         """
@@ -55,29 +54,29 @@ class Topics(Protocol):
         """Raises `UnknownTargetError`, `ActionFailedError`."""
 
     async def publish(self, target: str, topic_arn: str, subject: str, message: str) -> str:
-        """Answers what was published where, for people. Raises `ActionFailedError`."""
+        """Publish and return what was published where, for display. Raise `ActionFailedError`."""
 
 
 class Functions(Protocol):
-    """What function actions call."""
+    """The functions that actions call."""
 
     async def check(self, target: str, function_arn: str) -> None:
         """Raises `UnknownTargetError`, `ActionFailedError`."""
 
     async def invoke(self, target: str, function_arn: str, event: str, *, wait: bool) -> object:
-        """Calls it with the event, JSON; its answer, read from JSON, when it is waited for.
+        """Call a function with the event (JSON); return its parsed result unless asynchronous.
 
         Raises `ActionFailedError`.
         """
 
 
 class Mailboxes(Protocol):
-    """Where WorkMail and Connect actions hand mail over."""
+    """The mailboxes of WorkMail and Connect actions."""
 
     async def deliver(
         self, target: str, sender: str, recipients: Sequence[str], content: Content
     ) -> str:
-        """Hand the mail over and return the server's reply.
+        """Deliver the mail and return the server's reply.
 
         `sender` is empty for the null reverse-path. Raises `ActionFailedError`,
         `ContentGoneError`.

@@ -1,15 +1,15 @@
-"""Background work that lets clients go first: one piece in each round of the event loop."""
+"""Background work with a lower priority than clients: one piece in each round of the event loop."""
 
 import asyncio
 from collections import deque
 
 
 class Rounds:
-    """Lets background work go on, a piece at a time.
+    """Runs background work one piece at a time.
 
-    When a group of transactions ends, the work on fifty messages could go on at once. Done in one
-    round of the event loop, it would hold up every client for as long as it takes; a client needs
-    some ten rounds for a mail. Here one piece is done, then the loop looks at its sockets.
+    When a group of transactions ends, the processing of fifty messages could continue at once. In
+    one round of the event loop it would delay every client; a client needs some ten rounds for a
+    mail. Here one piece is done, then the loop serves its sockets.
     """
 
     def __init__(self) -> None:
@@ -17,7 +17,7 @@ class Rounds:
         self._is_taken = False  # this round has its piece of work
 
     async def next(self) -> None:
-        """Return when a piece of work may be done; at once if none was done in this round."""
+        """Wait until a piece of work may be done: at once if none was done in this round."""
         loop = asyncio.get_running_loop()
         if not self._is_taken:
             self._is_taken = True
@@ -28,7 +28,7 @@ class Rounds:
         await turn
 
     def _begin(self) -> None:
-        """Begin a round: whoever has waited longest goes on."""
+        """Begin a round: the one that has waited longest continues."""
         while self._waiting:
             turn = self._waiting.popleft()
             if not turn.done():  # or its task was cancelled

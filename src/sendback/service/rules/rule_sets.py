@@ -66,15 +66,15 @@ class RuleSets:
     # --- rule sets ----------------------------------------------------------------------------
 
     async def create(self, account_id: str, name: str) -> None:
-        """Raises `SesError`: AlreadyExists, LimitExceeded."""
+        """Create an empty rule set. Raise `SesError`: AlreadyExists, LimitExceeded."""
         await self._add(account_id, name, copy_of=None)
 
     async def clone(self, account_id: str, name: str, original: str) -> None:
-        """Raises `SesError`: AlreadyExists, which wins, RuleSetDoesNotExist, LimitExceeded."""
+        """Copy a rule set. Raise `SesError`: AlreadyExists, LimitExceeded, RuleSetDoesNotExist."""
         await self._add(account_id, name, copy_of=original)
 
     async def delete(self, account_id: str, name: str) -> None:
-        """Deleting what is not there succeeds. Raises `SesError`: CannotDelete."""
+        """Delete a rule set if there is one. Raise `SesError`: CannotDelete if it is active."""
         try:
             await self._store.write(DeleteRuleSet(account_id, name, self._clock.now()))
         except InUseError:
@@ -82,7 +82,7 @@ class RuleSets:
             raise SesError("CannotDelete", text, {"Name": name}) from None
 
     async def describe(self, account_id: str, name: str) -> RuleSet:
-        """Raises `SesError`: RuleSetDoesNotExist."""
+        """Return a rule set. Raise `SesError`: RuleSetDoesNotExist."""
         found = await self._store.read(FindRuleSet(account_id, name))
         if found is None:
             raise rule_set_does_not_exist(name)
@@ -92,14 +92,14 @@ class RuleSets:
         return await self._store.read(FindActiveRuleSet(account_id))
 
     async def activate(self, account_id: str, name: str | None) -> None:
-        """None deactivates. Raises `SesError`: RuleSetDoesNotExist."""
+        """Activate a rule set; None deactivates. Raise `SesError`: RuleSetDoesNotExist."""
         try:
             await self._store.write(ActivateRuleSet(account_id, name))
         except NotFoundError as error:
             raise rule_set_does_not_exist(error.name) from None
 
     async def list(self, account_id: str, token: str | None) -> RuleSetPage:
-        """In order of creation. Raises `SesError` for a token of nobody's making."""
+        """Return one page in order of creation. Raise `SesError` for a malformed token."""
         after = _read_token(token) if token else None
         found = await self._store.read(ListRuleSets(account_id, after, _PAGE + 1))
         page = found[:_PAGE]
@@ -118,7 +118,7 @@ class RuleSets:
     # --- rules --------------------------------------------------------------------------------
 
     async def create_rule(self, account_id: str, name: str, rule: Rule, after: str | None) -> None:
-        """First in its set, or behind `after`. Raises `SesError`."""
+        """Insert a rule first, or behind `after`. Raise `SesError`."""
 
         def insert(rules: Rules) -> Rules:
             if any(existing.name == rule.name for existing in rules):
@@ -131,7 +131,7 @@ class RuleSets:
         await self._write_rule(account_id, name, rule, insert)
 
     async def update_rule(self, account_id: str, name: str, rule: Rule) -> None:
-        """Replaces the whole rule and keeps its position. Raises `SesError`."""
+        """Replace a rule; its position stays. Raise `SesError`."""
 
         def replace(rules: Rules) -> Rules:
             place = _index(rules, rule.name)
@@ -140,7 +140,7 @@ class RuleSets:
         await self._write_rule(account_id, name, rule, replace)
 
     async def delete_rule(self, account_id: str, name: str, rule_name: str) -> None:
-        """Deleting a rule that is not there succeeds. Raises `SesError`: RuleSetDoesNotExist."""
+        """Delete a rule if there is one. Raise `SesError`: RuleSetDoesNotExist."""
         await self._change(
             account_id, name, lambda rules: tuple(r for r in rules if r.name != rule_name)
         )
@@ -153,7 +153,7 @@ class RuleSets:
     async def move_rule(
         self, account_id: str, name: str, rule_name: str, after: str | None
     ) -> None:
-        """To the front, or behind `after`; after itself nothing moves. Raises `SesError`."""
+        """Move a rule to the front, or behind `after`; after itself it stays. Raise `SesError`."""
 
         def move(rules: Rules) -> Rules:
             moved = rules[_index(rules, rule_name)]
@@ -181,13 +181,13 @@ class RuleSets:
     async def _write_rule(
         self, account_id: str, name: str, rule: Rule, change: Callable[[Rules], Rules]
     ) -> None:
-        """What the set says against it comes first, what others say against it last."""
+        """Check against the rule set first and against targets last, as the live service."""
         change((await self.describe(account_id, name)).rules)
         await self.check(account_id, rule)
         await self._change(account_id, name, change)
 
     async def check(self, account_id: str, rule: Rule) -> None:
-        """Its actions, their targets, its bounces' senders. Raises `SesError`."""
+        """Check a rule's actions, their targets and its bounces' senders. Raise `SesError`."""
         check_rule(rule)
         await self._targets.check_rule(account_id, rule)
         for action in rule.actions:

@@ -106,7 +106,7 @@ class ProcessingParts:
     lease: timedelta
     owner: str
     fails_closed: bool = False
-    chance: Callable[[], float] = random.random
+    jitter: Callable[[], float] = random.random
 
 
 class MessageRun:
@@ -262,7 +262,7 @@ class MessageRun:
         if error.waits is not None:
             return StepResult(StepOutcome.RETRY, str(error)), now + error.waits[attempts - 1]
         last = first_at + self._parts.give_up_after
-        due_at = self._parts.backoff.next_try(attempts, now, last, self._parts.chance())
+        due_at = self._parts.backoff.next_try(attempts, now, last, self._parts.jitter())
         if due_at is None:
             return self._given_up(task, StepOutcome.EXPIRED, error), now
         return StepResult(StepOutcome.RETRY, str(error)), due_at
@@ -275,7 +275,7 @@ class MessageRun:
         return StepResult(outcome, text, disposition)
 
     def _later(self, attempts: int) -> datetime:
-        wait = self._parts.backoff.wait(attempts, self._parts.chance())
+        wait = self._parts.backoff.wait(attempts, self._parts.jitter())
         return self._parts.clock.now() + wait
 
     # --- what actions need -----------------------------------------------------------------

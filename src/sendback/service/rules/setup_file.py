@@ -1,7 +1,7 @@
-"""A project's setup as a file: identities, rule sets, filters and what their targets are.
+"""Setup files: identities, rule sets, filters and targets of a project.
 
-Rules are written as the API writes them, checked along botocore's model; applying the same file
-twice changes nothing.
+Rules have the form of the API and are checked against botocore's model; applying a file twice
+changes nothing.
 """
 
 import tomllib
@@ -33,7 +33,7 @@ class SetupError(InvalidInputError):
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What a file says. `targets` is by (kind, name)."""
+    """The content of a file. `targets` is by (kind, name)."""
 
     identities: tuple[str, ...]
     rule_sets: Mapping[str, Rules]
@@ -43,7 +43,7 @@ class Setup:
 
 
 def read_setup(text: str, file: Path) -> Setup:
-    """Read the text of `file`, which paths in it are relative to. Raises `SetupError`."""
+    """Parse the text of `file`; paths in it are relative to it. Raise `SetupError`."""
     try:
         content = tomllib.loads(text)
     except RecursionError:
@@ -104,7 +104,7 @@ def _rules(name: str, value: Any) -> Rules:
 
 
 def _rule(shape: Any, path: str) -> Rule:
-    """A rule of a file is enabled unless it says otherwise: that is what it is written for."""
+    """Return a rule; in a file, rules are enabled by default."""
     _check_shape(service_model().shape_for("ReceiptRule"), shape, path)
     try:
         rule = rule_from_shape({"Enabled": True, **shape})
@@ -121,7 +121,7 @@ def _rule(shape: Any, path: str) -> Rule:
 
 
 def _check_shape(shape: Shape, value: Any, path: str) -> None:
-    """Holds a value of the file against botocore's model."""
+    """Check a value against botocore's model."""
     if not isinstance(value, _TYPES[shape.type_name]):
         raise SetupError(f"{path} must be a {shape.type_name}")
     if isinstance(shape, ListShape):
@@ -165,7 +165,7 @@ def _filters(values: Sequence[Any]) -> tuple[IpFilter, ...]:
 
 
 def _absolute(target: str, folder: Path) -> str:
-    """A target's path as it will be understood from anywhere."""
+    """Return the target with an absolute path."""
     scheme, _, rest = target.partition(":")
     if scheme in {"directory", "python", "node"}:
         return f"{scheme}:{folder / rest}"

@@ -1,7 +1,7 @@
-"""Targets: what the buckets, topics and functions that rules name are in reality.
+"""Targets: the real objects behind the buckets, topics and functions that rules name.
 
-The mapping is the account's own (`sendback rules apply`); what is not mapped is what the settings
-say: an endpoint, AWS, or nothing.
+Each account has a mapping (`sendback rules apply`); the settings define the default for a name that
+is not mapped: an endpoint, AWS, or nothing.
 """
 
 from collections.abc import Mapping
@@ -44,19 +44,19 @@ class Ports:
 
 
 class Targets:
-    """Finds targets and asks whether they are there."""
+    """Finds targets and checks that they exist."""
 
     def __init__(
         self, store: Store, ports: Ports, defaults: Mapping[str, str], *, check_rules: bool
     ) -> None:
-        """`defaults` has what an unmapped name of each kind is; empty or absent: nothing."""
+        """`defaults` has the target of an unmapped name of each kind; empty or absent: none."""
         self._store = store
         self._ports = ports
         self._defaults = defaults
         self._check_rules = check_rules
 
     async def find(self, account_id: str, kind: str, name: str) -> str:
-        """What the name is. Raises `UnknownTargetError`, `StoreUnavailableError`."""
+        """Return the target of a name. Raise `UnknownTargetError`, `StoreUnavailableError`."""
         found = await self._store.read(FindTarget(account_id, kind, name))
         target = found or self._defaults.get(kind, "")
         if not target:
@@ -67,14 +67,14 @@ class Targets:
         return target
 
     async def is_known(self, account_id: str, kind: str, name: str) -> bool:
-        """Whether the name is anything. Raises `StoreUnavailableError`."""
+        """Return whether the name has a target. Raise `StoreUnavailableError`."""
         try:
             return bool(await self.find(account_id, kind, name))
         except UnknownTargetError:
             return False
 
     async def check_rule(self, account_id: str, rule: Rule) -> None:
-        """SES asks its targets when a rule is written. Raises `SesError`."""
+        """Check the targets of a rule, as SES does when a rule is written. Raise `SesError`."""
         if not self._check_rules:
             return
         for action in rule.actions:
@@ -112,7 +112,7 @@ class Targets:
 
 
 def target_of(task: Task) -> tuple[str, str] | None:
-    """The (kind, name) that a task needs a target for; None when it needs none."""
+    """Return the (kind, name) of the target of a task, or None."""
     match task:
         case Notice() | SNSAction():
             return TOPIC, task.topic_arn

@@ -90,7 +90,7 @@ class ProcessingWorker:
     """Processes the queue, and messages that this process has just received."""
 
     def __init__(
-        self, parts: ProcessingParts, *, in_hand: int, suspects: asyncio.Lock | None = None
+        self, parts: ProcessingParts, *, concurrency: int, suspects: asyncio.Lock | None = None
     ) -> None:
         """`suspects`: see `service.queues.worker.LeaseWorker`."""
         self._worker = LeaseWorker(
@@ -98,7 +98,7 @@ class ProcessingWorker:
             parts.clock,
             owner=parts.owner,
             lease=parts.lease,
-            in_hand=in_hand,
+            concurrency=concurrency,
             suspects=suspects,
         )
         self.run = self._worker.run
