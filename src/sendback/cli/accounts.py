@@ -35,20 +35,20 @@ def create(
     ] = None,
     as_json: Json = False,
     *,
-    place: StoreOptions,
+    options: StoreOptions,
 ) -> None:
     """Make an account. It can do nothing before it has a key: `sendback keys create --account`."""
 
     async def work(app: "App", _: "Settings") -> str:
         return await app.accounts.create(account_id, name)
 
-    made = place.run(work, may_create=True)
+    made = options.run(work, may_create=True)
     print_fields({"account": made, "name": name}, as_json=as_json)
 
 
 @app.command("list")
 @on_store
-def list_accounts(as_json: Json = False, *, place: StoreOptions) -> None:
+def list_accounts(as_json: Json = False, *, options: StoreOptions) -> None:
     """List the accounts."""
 
     async def work(app: "App", _: "Settings") -> "Sequence[Account]":
@@ -56,26 +56,26 @@ def list_accounts(as_json: Json = False, *, place: StoreOptions) -> None:
 
     rows = [
         {"account": account.account_id, "name": account.name, "created_at": account.created_at}
-        for account in place.run(work)
+        for account in options.run(work)
     ]
     print_rows(rows, ("account", "name", "created_at"), as_json=as_json)
 
 
 @users.command("create")
 @on_store
-def create_user(name: Name, *, place: StoreOptions) -> None:
+def create_user(name: Name, *, options: StoreOptions) -> None:
     """Make a user."""
 
     async def work(app: "App", settings: "Settings") -> None:
         await app.accounts.create_user(settings.account_id, name)
 
-    place.run(work)
+    options.run(work)
     say(f"{name} is made. A key for it: sendback keys create --user {name}")
 
 
 @users.command("list")
 @on_store
-def list_users(as_json: Json = False, *, place: StoreOptions) -> None:
+def list_users(as_json: Json = False, *, options: StoreOptions) -> None:
     """List the account's users and the policies that restrict them."""
 
     async def work(app: "App", settings: "Settings") -> "Sequence[User]":
@@ -87,19 +87,19 @@ def list_users(as_json: Json = False, *, place: StoreOptions) -> None:
             "created_at": user.created_at,
             "policies": [policy.name for policy in user.policies],
         }
-        for user in place.run(work)
+        for user in options.run(work)
     ]
     print_rows(rows, ("user", "created_at", "policies"), as_json=as_json)
 
 
 @users.command("delete")
 @on_store
-def delete_user(name: Name, *, place: StoreOptions) -> None:
+def delete_user(name: Name, *, options: StoreOptions) -> None:
     """Delete a user with its keys and policies."""
 
     async def work(app: "App", settings: "Settings") -> bool:
         return await app.accounts.delete_user(settings.account_id, name)
 
-    if not place.run(work):
+    if not options.run(work):
         raise CommandFailedError(f"the account has no user {name}")
     say(f"{name} is deleted, with its keys and policies.")

@@ -37,7 +37,7 @@ def doctor(
     ] = None,
     as_json: Json = False,
     *,
-    place: StoreOptions,
+    options: StoreOptions,
 ) -> None:
     """Look at DNS, TLS and the way out, and say what to publish or change.
 
@@ -56,7 +56,7 @@ def doctor(
         goes_out = outside if outside is not None else not settings.outbound.captures
         return await Doctor(app, addresses=address or (), probe=probe, outside=goes_out).examine()
 
-    found = place.run(work, may_create=True)
+    found = options.run(work, may_create=True)
     if as_json:
         print_json([asdict(finding) for finding in found])
     else:

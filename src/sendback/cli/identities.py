@@ -25,7 +25,7 @@ Name = Annotated[str, typer.Argument(metavar="ADDRESS|DOMAIN")]
 def list_identities(
     as_json: Json = False,
     *,
-    place: StoreOptions,
+    options: StoreOptions,
 ) -> None:
     """List the identities."""
 
@@ -39,7 +39,7 @@ def list_identities(
             if token is None:
                 return rows
 
-    rows = place.run(work)
+    rows = options.run(work)
     print_rows(rows, ("identity", "kind", "status", "created_at"), as_json=as_json)
 
 
@@ -52,7 +52,7 @@ def verify(
     ] = False,
     as_json: Json = False,
     *,
-    place: StoreOptions,
+    options: StoreOptions,
 ) -> None:
     """Ask for an address (its owner gets a mail) or a domain (see `records`)."""
 
@@ -69,12 +69,12 @@ def verify(
             await app.identity_attributes.set_dkim_enabled(account_id, name, enabled=True)
         return _row((await app.identities.find(account_id, [name]))[name])
 
-    print_fields(place.run(work, may_create=True), as_json=as_json)
+    print_fields(options.run(work, may_create=True), as_json=as_json)
 
 
 @app.command("records")
 @on_store
-def records(name: Name, as_json: Json = False, *, place: StoreOptions) -> None:
+def records(name: Name, as_json: Json = False, *, options: StoreOptions) -> None:
     """Print the DNS records that a domain is to have."""
 
     async def work(app: "App", settings: "Settings") -> list[dict[str, Any]]:
@@ -83,7 +83,7 @@ def records(name: Name, as_json: Json = False, *, place: StoreOptions) -> None:
         found = await wanted_records(app.store, settings.account_id, name, settings.hostname)
         return [{"name": r.name, "type": r.kind, "value": r.value, "for": r.purpose} for r in found]
 
-    rows = place.run(work)
+    rows = options.run(work)
     if not rows and not as_json:
         raise CommandFailedError(f"{name} needs no records: there is no such domain")
     print_rows(rows, ("name", "type", "value", "for"), as_json=as_json)
@@ -91,7 +91,7 @@ def records(name: Name, as_json: Json = False, *, place: StoreOptions) -> None:
 
 @app.command("check")
 @on_store
-def check(name: Name, as_json: Json = False, *, place: StoreOptions) -> None:
+def check(name: Name, as_json: Json = False, *, options: StoreOptions) -> None:
     """Look for a domain's records in DNS now, and say what was found.
 
     The server looks by itself, too. Exit code 1 when something is missing.
@@ -110,7 +110,7 @@ def check(name: Name, as_json: Json = False, *, place: StoreOptions) -> None:
             for check in found
         ]
 
-    rows = place.run(work)
+    rows = options.run(work)
     if not rows and not as_json:
         raise CommandFailedError(
             f"nothing is looked for: {name} was verified at once or is no domain"
@@ -126,20 +126,20 @@ def sign(
     name: Name,
     on: Annotated[bool, typer.Option("--on/--off", help="Whether to sign.")] = True,
     *,
-    place: StoreOptions,
+    options: StoreOptions,
 ) -> None:
     """Sign what is sent from a domain, or from one address of it, with the domain's DKIM keys."""
 
     async def work(app: "App", settings: "Settings") -> None:
         await app.identity_attributes.set_dkim_enabled(settings.account_id, name, enabled=on)
 
-    place.run(work)
+    options.run(work)
     say(f"Mail from {name} is {'signed' if on else 'not signed'}, within a minute.")
 
 
 @app.command("rotate-dkim")
 @on_store
-def rotate_dkim(name: Name, as_json: Json = False, *, place: StoreOptions) -> None:
+def rotate_dkim(name: Name, as_json: Json = False, *, options: StoreOptions) -> None:
     """Sign with the DKIM keys in reserve from now on, and make new reserves.
 
     The reserve must be in DNS already. Keep the old key's record for a week: mail that it signed
@@ -158,7 +158,7 @@ def rotate_dkim(name: Name, as_json: Json = False, *, place: StoreOptions) -> No
             for key in keys
         ]
 
-    rows = place.run(work)
+    rows = options.run(work)
     print_rows(rows, ("selector", "algorithm", "state", "record"), as_json=as_json)
 
 
@@ -167,14 +167,14 @@ def rotate_dkim(name: Name, as_json: Json = False, *, place: StoreOptions) -> No
 def delete(
     name: Name,
     *,
-    place: StoreOptions,
+    options: StoreOptions,
 ) -> None:
     """Delete an identity: its mail is refused from now on."""
 
     async def work(app: "App", settings: "Settings") -> bool:
         return await app.identities.delete(settings.account_id, name)
 
-    if not place.run(work):
+    if not options.run(work):
         raise CommandFailedError(f"there is no identity {name}")
     say(f"{name} is deleted.")
 

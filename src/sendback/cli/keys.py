@@ -23,7 +23,7 @@ KeyId = Annotated[str, typer.Argument(metavar="ACCESS_KEY_ID")]
 
 @app.command("create")
 @on_store
-def create(user: User = "root", as_json: Json = False, *, place: StoreOptions) -> None:
+def create(user: User = "root", as_json: Json = False, *, options: StoreOptions) -> None:
     """Make a key pair, and its user if need be. Its secret is shown this once."""
 
     async def work(app: "App", settings: "Settings") -> dict[str, Any]:
@@ -33,7 +33,7 @@ def create(user: User = "root", as_json: Json = False, *, place: StoreOptions) -
         await app.check_secret()
         return _shown(await app.keys.create(settings.account_id, user))
 
-    print_fields(place.run(work, may_create=True), as_json=as_json)
+    print_fields(options.run(work, may_create=True), as_json=as_json)
 
 
 @app.command("temporary")
@@ -43,7 +43,7 @@ def temporary(
     lasts: Annotated[str, typer.Option(help="15m to 36h.")] = "1h",
     as_json: Json = False,
     *,
-    place: StoreOptions,
+    options: StoreOptions,
 ) -> None:
     """Make credentials with a session token, which end by themselves."""
     from sendback.config.readers import positive_duration
@@ -57,7 +57,7 @@ def temporary(
         await app.check_secret()
         return _shown(await app.keys.create_temporary(settings.account_id, user, duration))
 
-    print_fields(place.run(work), as_json=as_json)
+    print_fields(options.run(work), as_json=as_json)
 
 
 @app.command("list")
@@ -66,7 +66,7 @@ def list_keys(
     everyone: Annotated[bool, typer.Option("--all", help="Of all accounts.")] = False,
     as_json: Json = False,
     *,
-    place: StoreOptions,
+    options: StoreOptions,
 ) -> None:
     """List the keys, without their secrets."""
 
@@ -94,32 +94,32 @@ def list_keys(
         "expires_at",
         "state",
     )
-    print_rows(place.run(work), columns, as_json=as_json)
+    print_rows(options.run(work), columns, as_json=as_json)
 
 
 @app.command("disable")
 @on_store
-def disable(access_key_id: KeyId, *, place: StoreOptions) -> None:
+def disable(access_key_id: KeyId, *, options: StoreOptions) -> None:
     """Refuse requests signed with a key (within a second), until it is enabled again."""
-    _set_enabled(access_key_id, place, enabled=False)
+    _set_enabled(access_key_id, options, enabled=False)
 
 
 @app.command("enable")
 @on_store
-def enable(access_key_id: KeyId, *, place: StoreOptions) -> None:
+def enable(access_key_id: KeyId, *, options: StoreOptions) -> None:
     """Take requests signed with a disabled key again."""
-    _set_enabled(access_key_id, place, enabled=True)
+    _set_enabled(access_key_id, options, enabled=True)
 
 
 @app.command("delete")
 @on_store
-def delete(access_key_id: KeyId, *, place: StoreOptions) -> None:
+def delete(access_key_id: KeyId, *, options: StoreOptions) -> None:
     """Delete a key: requests signed with it are refused from now on (within a second)."""
 
     async def work(app: "App", settings: "Settings") -> bool:
         return await app.keys.delete(settings.account_id, access_key_id)
 
-    if not place.run(work):
+    if not options.run(work):
         raise CommandFailedError(f"the account has no key {access_key_id}")
     say(f"{access_key_id} is deleted.")
 
@@ -130,12 +130,12 @@ def _state(key: "AccessKey", now: datetime) -> str:
     return "expired" if key.expires_at and key.expires_at <= now else "active"
 
 
-def _set_enabled(access_key_id: str, place: StoreOptions, *, enabled: bool) -> None:
+def _set_enabled(access_key_id: str, options: StoreOptions, *, enabled: bool) -> None:
     async def work(app: "App", settings: "Settings") -> bool:
         account_id = settings.account_id
         return await app.keys.set_enabled(account_id, access_key_id, enabled=enabled)
 
-    if not place.run(work):
+    if not options.run(work):
         raise CommandFailedError(f"the account has no key {access_key_id}")
     say(f"{access_key_id} is {'enabled' if enabled else 'disabled'}.")
 

@@ -34,7 +34,7 @@ def list_messages(
     limit: Limit = 50,
     as_json: Json = False,
     *,
-    place: StoreOptions,
+    options: StoreOptions,
 ) -> None:
     """List received messages, the newest first, with how far their rules have come.
 
@@ -50,7 +50,7 @@ def list_messages(
         found = await app.messages.list(settings.account_id, limit, wanted)
         return [{**_row(message), "processing": how_far} for message, how_far in found]
 
-    rows = place.run(work)
+    rows = options.run(work)
     columns = ("received_at", "message_id", "from", "to", "subject", "size", "processing")
     print_rows(rows, columns, as_json=as_json)
 
@@ -62,14 +62,14 @@ def show_message(
     raw: Annotated[bool, typer.Option(help="Print the message itself, as received.")] = False,
     as_json: Json = False,
     *,
-    place: StoreOptions,
+    options: StoreOptions,
 ) -> None:
     """Show a received message: its envelope, what its rules did, its header; or all of it."""
 
     async def work(app: "App", settings: "Settings") -> "ShownMessage":
         return await app.messages.find(settings.account_id, message_id)
 
-    shown = place.run(work)
+    shown = options.run(work)
     message = shown.message
     if raw:
         typer.echo(message.header + shown.content, nl=False)
@@ -93,11 +93,11 @@ def retry(
     message_ids: MessageIds = None,
     everything: Annotated[bool, typer.Option("--all", help="All that are held.")] = False,
     *,
-    place: StoreOptions,
+    options: StoreOptions,
 ) -> None:
     """Work on held messages again: those named, or all. What was done already is not done twice."""
     _change(
-        place,
+        options,
         lambda app, account_id, ids: app.messages.retry(account_id, ids, _progress),
         "due now",
         message_ids or [],
@@ -112,7 +112,7 @@ def drop(
     everything: Annotated[bool, typer.Option("--all", help="All that are held or queued.")] = False,
     state: Annotated[str | None, typer.Option("--state", help="Only held, or queued ones.")] = None,
     *,
-    place: StoreOptions,
+    options: StoreOptions,
 ) -> None:
     """End the processing of messages: nothing more of their rules is done, now or later.
 
@@ -123,7 +123,7 @@ def drop(
 
     wanted = ProcessingState(state) if state else None
     _change(
-        place,
+        options,
         lambda app, account_id, ids: app.messages.drop(account_id, ids, wanted, _progress),
         "dropped",
         message_ids or [],
@@ -132,7 +132,7 @@ def drop(
 
 
 def _change(
-    place: StoreOptions,
+    options: StoreOptions,
     change: "Callable[[App, str, Sequence[str]], Awaitable[int]]",
     done: str,
     ids: Sequence[str],
@@ -146,7 +146,7 @@ def _change(
     async def work(app: "App", settings: "Settings") -> int:
         return await change(app, settings.account_id, ids)
 
-    count = place.run(work)
+    count = options.run(work)
     if len(ids) == 1 and count:
         typer.echo(f"{ids[0]} is {done}.")
     elif len(ids) == 1:

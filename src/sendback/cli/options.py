@@ -98,7 +98,7 @@ def _make_folder(folder: Path) -> None:
         raise SettingError("data_dir", str(folder), "the settings", allowed) from None
 
 
-_PLACE_OPTIONS = {
+_STORE_OPTIONS = {
     "data_dir": DataDir,
     "database": Database,
     "account": Account,
@@ -107,8 +107,8 @@ _PLACE_OPTIONS = {
 
 
 def on_store(command: Callable[..., None]) -> Callable[..., None]:
-    """Gives a command the options that name a store and an account, as its argument `place`."""
-    return with_options(command, _PLACE_OPTIONS, "place", StoreOptions)
+    """Gives a command the options that name a store and an account, as its argument `options`."""
+    return with_options(command, _STORE_OPTIONS, "options", StoreOptions)
 
 
 def with_options(

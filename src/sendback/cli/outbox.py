@@ -93,28 +93,28 @@ _FILTER_OPTIONS = {
 }
 
 
-def choosing(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options that select messages, as its argument `chosen`."""
-    return with_options(command, _FILTER_OPTIONS, "chosen", lambda **o: Filter(**o).check())
+def with_filter(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options that select messages, as its argument `message_filter`."""
+    return with_options(command, _FILTER_OPTIONS, "message_filter", lambda **o: Filter(**o).check())
 
 
 @app.command("list")
 @on_store
-@choosing
+@with_filter
 def list_outbox(
     limit: Limit = 50,
     as_json: Json = False,
     *,
-    chosen: Filter,
-    place: StoreOptions,
+    message_filter: Filter,
+    options: StoreOptions,
 ) -> None:
     """List bounces, the newest first; options choose which."""
 
     async def work(app: "App", settings: "Settings") -> list[dict[str, Any]]:
-        selection = chosen.selection(app, settings.account_id)
+        selection = message_filter.selection(app, settings.account_id)
         return [_row(message) for message in await app.outbox.list(selection, limit)]
 
-    rows = place.run(work)
+    rows = options.run(work)
     columns = ("created_at", "message_id", "recipient", "state", "attempts", "last_reply")
     print_rows(rows, columns, as_json=as_json)
 
@@ -126,7 +126,7 @@ def show_outbox(
     raw: Annotated[bool, typer.Option(help="Print the bounce itself, as it is queued.")] = False,
     as_json: Json = False,
     *,
-    place: StoreOptions,
+    options: StoreOptions,
 ) -> None:
     """Show a bounce: its state, every attempt to deliver it, and with --raw all of it."""
 
@@ -134,7 +134,7 @@ def show_outbox(
         message, attempts = await app.outbox.find(settings.account_id, message_id)
         return message, list(attempts)
 
-    message, attempts = place.run(work)
+    message, attempts = options.run(work)
     if raw:
         typer.echo(message.content, nl=False)
         return
@@ -153,25 +153,25 @@ def show_outbox(
 
 @app.command("summary")
 @on_store
-def summary(as_json: Json = False, *, place: StoreOptions) -> None:
+def summary(as_json: Json = False, *, options: StoreOptions) -> None:
     """Count the bounces in each state."""
 
     async def work(app: "App", settings: "Settings") -> "Mapping[OutboxState, int]":
         return await app.outbox.count(settings.account_id)
 
-    counts = {str(state): number for state, number in place.run(work).items()}
+    counts = {str(state): number for state, number in options.run(work).items()}
     print_fields({state: counts.get(state, 0) for state in STATES}, as_json=as_json)
 
 
 @app.command("retry")
 @on_store
-@choosing
+@with_filter
 def retry(
     message_ids: MessageIds = None,
     everything: Everything = False,
     *,
-    chosen: Filter,
-    place: StoreOptions,
+    message_filter: Filter,
+    options: StoreOptions,
 ) -> None:
     """Deliver bounces again now: those named, in any state but delivered, or the queued ones.
 
@@ -180,92 +180,92 @@ def retry(
     """
     from sendback.service.outbox.control import RETRY, RETRY_WAITING
 
-    change = RETRY if message_ids or chosen.state else RETRY_WAITING
-    _change(place, change, "due now", chosen, message_ids or [], everything=everything)
+    change = RETRY if message_ids or message_filter.state else RETRY_WAITING
+    _change(options, change, "due now", message_filter, message_ids or [], everything=everything)
 
 
 @app.command("hold")
 @on_store
-@choosing
+@with_filter
 def hold(
     message_ids: MessageIds = None,
     everything: Everything = False,
     *,
-    chosen: Filter,
-    place: StoreOptions,
+    message_filter: Filter,
+    options: StoreOptions,
 ) -> None:
     """Hold queued bounces until `release`; they do not expire meanwhile."""
     from sendback.service.outbox.control import HOLD
 
-    _change(place, HOLD, "held", chosen, message_ids or [], everything=everything)
+    _change(options, HOLD, "held", message_filter, message_ids or [], everything=everything)
 
 
 @app.command("release")
 @on_store
-@choosing
+@with_filter
 def release(
     message_ids: MessageIds = None,
     everything: Everything = False,
     *,
-    chosen: Filter,
-    place: StoreOptions,
+    message_filter: Filter,
+    options: StoreOptions,
 ) -> None:
     """Queue held bounces again."""
     from sendback.service.outbox.control import RELEASE
 
-    _change(place, RELEASE, "due now", chosen, message_ids or [], everything=everything)
+    _change(options, RELEASE, "due now", message_filter, message_ids or [], everything=everything)
 
 
 @app.command("cancel")
 @on_store
-@choosing
+@with_filter
 def cancel(
     message_ids: MessageIds = None,
     everything: Everything = False,
     *,
-    chosen: Filter,
-    place: StoreOptions,
+    message_filter: Filter,
+    options: StoreOptions,
 ) -> None:
     """Remove queued or held bounces from the queue; `retry` queues them again."""
     from sendback.service.outbox.control import CANCEL
 
-    _change(place, CANCEL, "cancelled", chosen, message_ids or [], everything=everything)
+    _change(options, CANCEL, "cancelled", message_filter, message_ids or [], everything=everything)
 
 
 @app.command("domains")
 @on_store
-def domains(as_json: Json = False, *, place: StoreOptions) -> None:
+def domains(as_json: Json = False, *, options: StoreOptions) -> None:
     """List the domains that mail waits for, that do not answer, or that are paused."""
 
     async def work(app: "App", settings: "Settings") -> list[dict[str, Any]]:  # noqa: ARG001
         return [_domain_row(found) for found in await app.outbox.domains()]
 
-    rows = place.run(work)
+    rows = options.run(work)
     columns = ("domain", "waiting", "state", "failures", "next_try", "reason")
     print_rows(rows, columns, as_json=as_json)
 
 
 @app.command("pause")
 @on_store
-def pause(domain: Domain, *, place: StoreOptions) -> None:
+def pause(domain: Domain, *, options: StoreOptions) -> None:
     """Deliver nothing to a domain until `resume`, also what is queued later."""
-    _pause(place, domain, paused=True)
+    _pause(options, domain, paused=True)
     typer.echo(f"Nothing is delivered to {domain} until `sendback outbox resume {domain}`.")
 
 
 @app.command("resume")
 @on_store
-def resume(domain: Domain, *, place: StoreOptions) -> None:
+def resume(domain: Domain, *, options: StoreOptions) -> None:
     """Deliver to a domain again, at once: one that was paused, or that did not answer."""
-    _pause(place, domain, paused=False)
+    _pause(options, domain, paused=False)
     typer.echo(f"Mail for {domain} is due now.")
 
 
 def _change(
-    place: StoreOptions,
+    options: StoreOptions,
     change: "Change",
     done: str,
-    chosen: Filter,
+    message_filter: Filter,
     ids: Sequence[str],
     *,
     everything: bool,
@@ -273,7 +273,7 @@ def _change(
     """Change the state of messages and print how many; `done` describes them afterwards."""
 
     async def work(app: "App", settings: "Settings") -> tuple[int, list[str]]:
-        selection = chosen.selection(app, settings.account_id, ids)
+        selection = message_filter.selection(app, settings.account_id, ids)
         if selection.is_everything and not everything:
             raise usage_error("name messages, or a filter such as --domain, or --all")
         count = await app.outbox.change(
@@ -281,7 +281,7 @@ def _change(
         )
         return count, await _paused(app) if change.state.value == "queued" else []
 
-    count, paused = place.run(work)
+    count, paused = options.run(work)
     if len(ids) == 1 and count:
         typer.echo(f"{ids[0]} is {done}.")
     elif len(ids) == 1:
@@ -298,7 +298,7 @@ async def _paused(app: "App") -> list[str]:
     return [entry.domain for entry in found if entry.is_paused and entry.waiting]
 
 
-def _pause(place: StoreOptions, domain: str, *, paused: bool) -> None:
+def _pause(options: StoreOptions, domain: str, *, paused: bool) -> None:
     async def work(app: "App", settings: "Settings") -> None:  # noqa: ARG001
         from sendback.mail.address import AddressError, canonical_domain
 
@@ -308,7 +308,7 @@ def _pause(place: StoreOptions, domain: str, *, paused: bool) -> None:
             raise usage_error(str(error)) from None
         await app.outbox.set_paused(name, paused=paused)
 
-    place.run(work)
+    options.run(work)
 
 
 def _row(message: "OutboxMessage") -> dict[str, Any]:

@@ -35,10 +35,14 @@ Name = Annotated[str, typer.Argument(metavar="NAME")]
 @app.command("list")
 @on_store
 def list_policies(
-    identity: OfIdentity = None, user: OfUser = None, as_json: Json = False, *, place: StoreOptions
+    identity: OfIdentity = None,
+    user: OfUser = None,
+    as_json: Json = False,
+    *,
+    options: StoreOptions,
 ) -> None:
     """List the policies of an identity or a user."""
-    found = place.run(_find(identity, user))
+    found = options.run(_find(identity, user))
     rows = [{"policy": policy.name, "document": policy.document} for policy in found]
     print_rows(rows, ("policy", "document"), as_json=as_json)
 
@@ -46,10 +50,10 @@ def list_policies(
 @app.command("show")
 @on_store
 def show(
-    name: Name, identity: OfIdentity = None, user: OfUser = None, *, place: StoreOptions
+    name: Name, identity: OfIdentity = None, user: OfUser = None, *, options: StoreOptions
 ) -> None:
     """Print a policy document."""
-    for policy in place.run(_find(identity, user)):
+    for policy in options.run(_find(identity, user)):
         if policy.name == name:
             say(json.dumps(json.loads(policy.document), indent=2, ensure_ascii=False))
             return
@@ -64,7 +68,7 @@ def put(
     identity: OfIdentity = None,
     user: OfUser = None,
     *,
-    place: StoreOptions,
+    options: StoreOptions,
 ) -> None:
     """Attach a policy, or replace the one of that name."""
     _expect_one(identity, user)
@@ -77,14 +81,14 @@ def put(
         else:
             await app.accounts.put_policy(account_id, user or "", name, document)
 
-    place.run(work)
+    options.run(work)
     say(f"{name} is attached to {identity or user}.")
 
 
 @app.command("delete")
 @on_store
 def delete(
-    name: Name, identity: OfIdentity = None, user: OfUser = None, *, place: StoreOptions
+    name: Name, identity: OfIdentity = None, user: OfUser = None, *, options: StoreOptions
 ) -> None:
     """Take a policy away."""
     _expect_one(identity, user)
@@ -95,7 +99,7 @@ def delete(
             return await app.identity_policies.delete(account_id, identity, name)
         return await app.accounts.delete_policy(account_id, user or "", name)
 
-    if not place.run(work):
+    if not options.run(work):
         raise CommandFailedError(f"there is no policy {name}")
     say(f"{name} is taken from {identity or user}.")
 
@@ -121,7 +125,7 @@ def simulate(
     secure: Annotated[bool, typer.Option(help="Whether the call comes by TLS.")] = False,
     as_json: Json = False,
     *,
-    place: StoreOptions,
+    options: StoreOptions,
 ) -> None:
     """Say whether a user's SendBounce would be permitted, and which statement decides.
 
@@ -142,7 +146,7 @@ def simulate(
         )
         return await simulate_bounce(app.store, app.authorization, settings.region, asked)
 
-    found = place.run(work)
+    found = options.run(work)
     fields: dict[str, Any] = {
         "decision": "permitted" if found.permitted else "refused",
         "because": found.because,

@@ -31,7 +31,7 @@ _MAX_SETUP_OCTETS = 10 * 2**20
 def list_rule_sets(
     as_json: Json = False,
     *,
-    place: StoreOptions,
+    options: StoreOptions,
 ) -> None:
     """List the rule sets; one of them may be active."""
 
@@ -56,7 +56,7 @@ def list_rule_sets(
             if token is None:
                 return rows
 
-    rows = place.run(work)
+    rows = options.run(work)
     print_rows(rows, ("name", "active", "rules", "created_at"), as_json=as_json)
 
 
@@ -68,7 +68,7 @@ def show_rule_set(
     ] = None,
     as_json: Json = False,
     *,
-    place: StoreOptions,
+    options: StoreOptions,
 ) -> None:
     """Show a rule set's rules in their order; with --json as the API describes them."""
 
@@ -78,7 +78,7 @@ def show_rule_set(
     from sendback.receipt.model import ACTION_TYPES
     from sendback.receipt.shapes import rule_to_shape
 
-    rule_set = place.run(work)
+    rule_set = options.run(work)
     if as_json:
         print_json({"Name": rule_set.name, "Rules": [rule_to_shape(r) for r in rule_set.rules]})
         return
@@ -102,7 +102,7 @@ def activate_rule_set(
     name: Annotated[str | None, typer.Argument(help="The rule set.", show_default=False)] = None,
     none: Annotated[bool, typer.Option("--none", help="Let no rule set be active.")] = False,
     *,
-    place: StoreOptions,
+    options: StoreOptions,
 ) -> None:
     """Make a rule set the active one; mail that is here already goes by the one it came under."""
     if (name is None) != none:
@@ -111,7 +111,7 @@ def activate_rule_set(
     async def work(app: "App", settings: "Settings") -> None:
         await app.rule_sets.activate(settings.account_id, name)
 
-    place.run(work)
+    options.run(work)
     say(f"Rule set {name} is active." if name else "No rule set is active.")
 
 
@@ -124,7 +124,7 @@ def apply_setup(
     ] = False,
     as_json: Json = False,
     *,
-    place: StoreOptions,
+    options: StoreOptions,
 ) -> None:
     """Set up identities, rule sets, filters and targets as a file says.
 
@@ -141,7 +141,7 @@ def apply_setup(
         await app.store.write(AddAccount(settings.account_id, app.clock.now()))
         return await app.setup.apply(settings.account_id, setup, prune=prune)
 
-    applied = place.run(work, may_create=True)
+    applied = options.run(work, may_create=True)
     if as_json:
         print_json({"changes": applied.changes, "warnings": applied.warnings})
         return
@@ -165,7 +165,7 @@ def rehearse_mail(
     ] = None,
     as_json: Json = False,
     *,
-    place: StoreOptions,
+    options: StoreOptions,
 ) -> None:
     """Print what would happen to a mail, without doing it.
 
@@ -184,7 +184,7 @@ def rehearse_mail(
         finally:
             await app.mail_checks.close()
 
-    _tell(place.run(work), as_json)
+    _tell(options.run(work), as_json)
 
 
 async def _rule_set(app: "App", settings: "Settings", name: str | None) -> "RuleSet":
