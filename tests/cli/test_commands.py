@@ -215,7 +215,9 @@ def test_a_folder_without_data_is_said_to_be_one(tmp_path):
 
 
 def test_db_upgrade(tmp_path):
-    assert "went from schema none" in run_cli("db", "upgrade", "--data-dir", str(tmp_path)).stdout
+    assert (
+        "migrated from schema none" in run_cli("db", "upgrade", "--data-dir", str(tmp_path)).stdout
+    )
     assert "as this version needs" in run_cli("db", "upgrade", "--data-dir", str(tmp_path)).stdout
 
 

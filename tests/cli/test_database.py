@@ -97,7 +97,10 @@ def test_every_command_names_the_file_and_what_to_do(place, spoil, command):
 
 def test_a_check_of_a_sound_store(place):
     done = place.run("db", "check")
-    assert done.stdout == f"{place.data_dir / 'sendback.db'} is sound, and every body is there.\n"
+    assert (
+        done.stdout
+        == f"{place.data_dir / 'sendback.db'} is sound, and every message body exists.\n"
+    )
 
 
 def test_a_check_finds_a_body_that_is_gone(place):

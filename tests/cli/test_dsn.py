@@ -87,7 +87,7 @@ def test_check(tmp_path):
     file = tmp_path / "bounce.eml"
     clean = compose(CASES["one-recipient"], "b")
     file.write_bytes(clean)
-    assert run_cli("dsn", "check", str(file)).stdout == "Nothing found.\n"
+    assert run_cli("dsn", "check", str(file)).stdout == "No violation found.\n"
     assert json.loads(run_cli("dsn", "check", str(file), "--json").stdout) == []
     file.write_bytes(clean.replace(b"Status: 5.1.1", b"Status: 550"))
     done = run_cli("dsn", "check", str(file), check=False)
@@ -109,7 +109,7 @@ def test_check(tmp_path):
              "y@z.example", "--reason", "Odd"),
             "Odd",
         ),
-        (("compose", "--language", "tlh"), "language is one of"),
+        (("compose", "--language", "tlh"), "language must be one of"),
         (("check", "/no/such/file"), "cannot be read"),
     ],
 )  # fmt: skip

@@ -70,10 +70,10 @@ CASES = [
     ],
     (1, "multipart/report", ("dsn", "parse", "binary")),
     (1, "multipart/report", ("dsn", "parse", "empty")),
-    (2, "no JSON", ("dsn", "compose", "empty")),
+    (2, "not JSON", ("dsn", "compose", "empty")),
     (2, "UTF-8", ("dsn", "compose", "binary")),
     (2, "nested too deep", ("dsn", "compose", "deep.json")),
-    (2, "no JSON object", ("dsn", "compose", "array.json")),
+    (2, "not a JSON object", ("dsn", "compose", "array.json")),
     (2, "UTF-8", ("policies", "put", "p", "latin-1", "--user", "u")),
     (2, "UTF-8", ("rules", "apply", "binary")),
     (2, "nested too deep", ("rules", "apply", "deep.toml")),
@@ -90,9 +90,9 @@ CASES = [
     (2, "--ready-file", ("serve", "--ready-file", "missing/ready")),
     (2, "database", ("messages", "list", "--database", "mysql://u:hunter2@h/x")),
     (2, "outbound", ("serve", "--outbound", "smtp://u:hunter2@[::1")),
-    (2, "reason is one of", (*COMPOSE, *BOB, "--reason", "Nope")),
-    (2, "reason is one of", (*COMPOSE, *BOB, "--reason", ESCAPE)),
-    (2, "language is one of", (*COMPOSE, *BOB, "--language", "xx")),
+    (2, "reason must be one of", (*COMPOSE, *BOB, "--reason", "Nope")),
+    (2, "reason must be one of", (*COMPOSE, *BOB, "--reason", ESCAPE)),
+    (2, "language must be one of", (*COMPOSE, *BOB, "--language", "xx")),
     (2, "recipients is missing", COMPOSE),
     (2, "recipient is missing", (*COMPOSE, "--recipient", "")),
     (2, "", (*COMPOSE, "--recipient", f"b{ESCAPE}@example.com")),
@@ -202,7 +202,7 @@ def compose(description):
 def test_a_member_of_a_wrong_type_is_named(name, wrong):
     done = compose({**DESCRIPTION, name: wrong})
     assert done.exit_code == 2, done.exception
-    assert f"{name} is a text" in done.output
+    assert f"{name} must be a string" in done.output
 
 
 @pytest.mark.parametrize("wrong", [5, True, [], ["x"], {"a": 1}], ids=str)
@@ -211,37 +211,37 @@ def test_a_recipients_member_of_a_wrong_type_is_named(name, wrong):
     recipient = {**DESCRIPTION["recipients"][0], name: wrong}
     done = compose({**DESCRIPTION, "recipients": [recipient]})
     assert done.exit_code == 2, done.exception
-    assert f"recipient 1: {name} is a text" in done.output
+    assert f"recipient 1: {name} must be a string" in done.output
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"recipients": "x"}, "recipients is a list"),
+        ({"recipients": "x"}, "recipients must be a list"),
         ({"recipients": ["x"]}, "recipient 1 is not a JSON object"),
         ({"recipients": [None]}, "recipient 1 is not a JSON object"),
         ({"recipients": [{}]}, "recipient 1: recipient is missing"),
         ({"recipients": []}, "recipients is missing"),
-        ({"recipients": [{"recipient": "b@example.com", "reason": "Nope"}]}, "reason is one of"),
-        ({"recipients": [{"recipient": "b@example.com", "action": "x"}]}, "action is one of"),
+        ({"recipients": [{"recipient": "b@example.com", "reason": "Nope"}]}, "reason must be one of"),
+        ({"recipients": [{"recipient": "b@example.com", "action": "x"}]}, "action must be one of"),
         ({"recipients": [{"recipient": "b@example.com"}]}, "Status"),
-        ({"recipients": [{"recipient": "b@example.com", "reasn": "x"}]}, "known are"),
+        ({"recipients": [{"recipient": "b@example.com", "reasn": "x"}]}, "unknown member 'reasn'"),
         (
             {"recipients": [{"recipient": "b@example.com", "status": "5.1.1",
                              "original_recipient": "x"}]},
             "type; address",
         ),
-        ({"extension_fields": [1]}, "extension_fields is an object"),
-        ({"extension_fields": {"X-A": 5}}, "'X-A' is a text"),
+        ({"extension_fields": [1]}, "extension_fields must be an object"),
+        ({"extension_fields": {"X-A": 5}}, "'X-A' must be a string"),
         ({"extension_fields": {"Status": "x"}}, "standard DSN field"),
-        ({"return_full": "yes"}, "return_full is true or false"),
-        ({"date": "soon"}, "date is a date"),
-        ({"date": "2026-13-01"}, "date is a date"),
-        ({"date": "0001-01-01T00:00:00+23:59"}, "date is a date"),
-        ({"date": "9999-12-31T23:59:59-23:59"}, "date is a date"),
+        ({"return_full": "yes"}, "return_full must be true or false"),
+        ({"date": "soon"}, "date must be a date"),
+        ({"date": "2026-13-01"}, "date must be a date"),
+        ({"date": "0001-01-01T00:00:00+23:59"}, "date must be a date"),
+        ({"date": "9999-12-31T23:59:59-23:59"}, "date must be a date"),
         ({"message_id": "a\r\nb"}, "Message-ID"),
         ({"original": "/nowhere"}, "cannot be read"),
-        ({"form": "x"}, "known are"),
+        ({"form": "x"}, "unknown member 'form'"),
         ({"to": "no address"}, ""),
     ],
 )  # fmt: skip

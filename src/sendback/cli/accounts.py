@@ -1,4 +1,4 @@
-"""`sendback accounts` and `sendback users`: whose everything is."""
+"""`sendback accounts` and `sendback users`: manage accounts and their users."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,10 +16,11 @@ if TYPE_CHECKING:
     from sendback.store.access.users import User
 
 app = typer.Typer(
-    help="Accounts: each has its own identities, rules, messages, keys.", no_args_is_help=True
+    help="Manage accounts. Each has its own identities, rules, messages and keys.",
+    no_args_is_help=True,
 )
 users = typer.Typer(
-    help="Users of an account. One without policies may do all that the account may.",
+    help="Manage the users of an account. A user without policies has all its rights.",
     no_args_is_help=True,
 )
 
@@ -29,21 +30,25 @@ Name = Annotated[str, typer.Argument(metavar="USER")]
 @app.command("create")
 @on_store
 def create(
-    name: Annotated[str, typer.Option(help="A name for people.")] = "",
+    name: Annotated[str, typer.Option(help="A display name.")] = "",
     account_id: Annotated[
-        str | None, typer.Option("--id", help="12 digits.", show_default="a new one")
+        str | None,
+        typer.Option("--id", help="The account ID, 12 digits.", show_default="generated"),
     ] = None,
     as_json: Json = False,
     *,
     options: StoreOptions,
 ) -> None:
-    """Make an account. It can do nothing before it has a key: `sendback keys create --account`."""
+    """Create an account.
+
+    To call the API it needs an access key: `sendback keys create --account ID`.
+    """
 
     async def work(app: "App", _: "Settings") -> str:
         return await app.accounts.create(account_id, name)
 
-    made = options.run(work, may_create=True)
-    print_fields({"account": made, "name": name}, as_json=as_json)
+    created = options.run(work, may_create=True)
+    print_fields({"account": created, "name": name}, as_json=as_json)
 
 
 @app.command("list")
@@ -64,19 +69,19 @@ def list_accounts(as_json: Json = False, *, options: StoreOptions) -> None:
 @users.command("create")
 @on_store
 def create_user(name: Name, *, options: StoreOptions) -> None:
-    """Make a user."""
+    """Create a user."""
 
     async def work(app: "App", settings: "Settings") -> None:
         await app.accounts.create_user(settings.account_id, name)
 
     options.run(work)
-    say(f"{name} is made. A key for it: sendback keys create --user {name}")
+    say(f"User {name} is created. To create its access key: sendback keys create --user {name}")
 
 
 @users.command("list")
 @on_store
 def list_users(as_json: Json = False, *, options: StoreOptions) -> None:
-    """List the account's users and the policies that restrict them."""
+    """List the users of the account, and the policies that restrict them."""
 
     async def work(app: "App", settings: "Settings") -> "Sequence[User]":
         return await app.accounts.users(settings.account_id)
@@ -95,11 +100,11 @@ def list_users(as_json: Json = False, *, options: StoreOptions) -> None:
 @users.command("delete")
 @on_store
 def delete_user(name: Name, *, options: StoreOptions) -> None:
-    """Delete a user with its keys and policies."""
+    """Delete a user, its keys and its policies."""
 
     async def work(app: "App", settings: "Settings") -> bool:
         return await app.accounts.delete_user(settings.account_id, name)
 
     if not options.run(work):
-        raise CommandFailedError(f"the account has no user {name}")
-    say(f"{name} is deleted, with its keys and policies.")
+        raise CommandFailedError(f"the account has no user {name}: see `sendback users list`")
+    say(f"User {name} is deleted, with its keys and policies.")
