@@ -161,7 +161,7 @@ def test_steering_the_queue(tmp_path):
     (row,) = [r for r in place.json("outbox", "domains") if r["domain"] == "c.example"]
     assert (row["state"], row["waiting"]) == ("paused", 1)
     retried = place.run("outbox", "retry", "--domain", "c.example").stdout
-    assert "Nothing goes to c.example before" in retried
+    assert "Paused until `sendback outbox resume`: c.example." in retried
     assert "due now" in place.run("outbox", "resume", "c.example").stdout
     assert "3 messages are cancelled" in place.run("outbox", "cancel", "--all").stdout
     assert "0 messages" in place.run("outbox", "retry", "--all").stdout

@@ -1,4 +1,4 @@
-"""`sendback policies`: who may use an identity, what a user may do, and why."""
+"""`sendback policies`: manage the policies of identities and users, and simulate a call."""
 
 import json
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sendback.store.access.users import NamedPolicy
 
 app = typer.Typer(
-    help="Policies: who may use an identity (sending authorization), what a user may do.",
+    help="Manage who may use an identity (sending authorization), and what a user may do.",
     no_args_is_help=True,
 )
 
@@ -57,20 +57,22 @@ def show(
         if policy.name == name:
             say(json.dumps(json.loads(policy.document), indent=2, ensure_ascii=False))
             return
-    raise CommandFailedError(f"there is no policy {name}")
+    raise CommandFailedError(f"there is no policy {name}: see `sendback policies list`")
 
 
 @app.command("put")
 @on_store
 def put(
     name: Name,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="The document; - is stdin.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="The document; - is standard input.")
+    ],
     identity: OfIdentity = None,
     user: OfUser = None,
     *,
     options: StoreOptions,
 ) -> None:
-    """Attach a policy, or replace the one of that name."""
+    """Attach a policy, or replace the one with its name."""
     _expect_one(identity, user)
     document = read_text(file)
 
@@ -82,7 +84,7 @@ def put(
             await app.accounts.put_policy(account_id, user or "", name, document)
 
     options.run(work)
-    say(f"{name} is attached to {identity or user}.")
+    say(f"Policy {name} is attached to {identity or user}.")
 
 
 @app.command("delete")
@@ -90,7 +92,7 @@ def put(
 def delete(
     name: Name, identity: OfIdentity = None, user: OfUser = None, *, options: StoreOptions
 ) -> None:
-    """Take a policy away."""
+    """Delete a policy."""
     _expect_one(identity, user)
 
     async def work(app: "App", settings: "Settings") -> bool:
@@ -100,41 +102,41 @@ def delete(
         return await app.accounts.delete_policy(account_id, user or "", name)
 
     if not options.run(work):
-        raise CommandFailedError(f"there is no policy {name}")
-    say(f"{name} is taken from {identity or user}.")
+        raise CommandFailedError(f"there is no policy {name}: see `sendback policies list`")
+    say(f"Policy {name} of {identity or user} is deleted.")
 
 
 @app.command("simulate")
 @on_store
 def simulate(
-    sender: Annotated[str, typer.Option("--from", help="BounceSender, as the call would say.")],
-    user: Annotated[str, typer.Option("--user", help="Who calls.")] = "root",
+    sender: Annotated[str, typer.Option("--from", help="The BounceSender of the call.")],
+    user: Annotated[str, typer.Option("--user", help="The user that calls.")] = "root",
     owner: Annotated[
         str | None,
-        typer.Option(help="Account that owns the identity.", show_default="the caller's"),
+        typer.Option(help="The account that owns the identity.", show_default="the caller's"),
     ] = None,
     identity: Annotated[
         str | None,
-        typer.Option(help="Identity that is used.", show_default="the one that covers --from"),
+        typer.Option(help="The identity that is used.", show_default="the one that matches --from"),
     ] = None,
-    source_ip: Annotated[str, typer.Option(help="aws:SourceIp of the call.")] = "127.0.0.1",
+    source_ip: Annotated[str, typer.Option(help="The aws:SourceIp of the call.")] = "127.0.0.1",
     at: Annotated[
         str | None,
-        typer.Option(help="aws:CurrentTime, as 2026-12-31T00:00:00Z.", show_default="now"),
+        typer.Option(help="The aws:CurrentTime, such as 2026-12-31T00:00:00Z.", show_default="now"),
     ] = None,
-    secure: Annotated[bool, typer.Option(help="Whether the call comes by TLS.")] = False,
+    secure: Annotated[bool, typer.Option(help="Whether the call uses TLS.")] = False,
     as_json: Json = False,
     *,
     options: StoreOptions,
 ) -> None:
-    """Say whether a user's SendBounce would be permitted, and which statement decides.
+    """Print whether a user's SendBounce would be permitted, and which statement decides.
 
-    Exit code 0 when it would, 1 when it would not.
+    Exit code 0 if it is permitted, 1 if it is refused.
     """
     from sendback.service.access.policy_simulator import Question, simulate_bounce
 
     async def work(app: "App", settings: "Settings") -> "Simulation":
-        asked = Question(
+        question = Question(
             account_id=settings.account_id,
             user=user,
             sender=sender,
@@ -144,7 +146,7 @@ def simulate(
             at=at,
             secure=secure,
         )
-        return await simulate_bounce(app.store, app.authorization, settings.region, asked)
+        return await simulate_bounce(app.store, app.authorization, settings.region, question)
 
     found = options.run(work)
     fields: dict[str, Any] = {
