@@ -113,18 +113,18 @@ def test_check(tmp_path):
         (("check", "/no/such/file"), "cannot be read"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_used_is_exit_code_2(arguments, words):
+def test_invalid_arguments_are_exit_code_2(arguments, words):
     done = run_cli("dsn", *arguments, check=False)
     assert done.returncode == 2
     assert words in done.stderr
 
 
-def test_what_is_no_bounce_is_exit_code_1(tmp_path):
+def test_a_message_that_is_no_bounce_is_exit_code_1(tmp_path):
     file = tmp_path / "mail.eml"
     file.write_text("Subject: x\n\nhello\n")
     done = run_cli("dsn", "parse", str(file), check=False)
     assert (done.returncode, "multipart/report" in done.stderr) == (1, True)
 
 
-def test_the_command_line_knows_the_reasons():
+def test_the_reasons_of_the_command_line_are_those_of_the_library():
     assert tuple(REASONS) == NAMES

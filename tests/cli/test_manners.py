@@ -1,4 +1,4 @@
-"""Every command with clumsy and hostile input: a message and exit code 1 or 2, no traceback."""
+"""Every command with invalid and hostile input: a message and exit code 1 or 2, no traceback."""
 
 import json
 import os
@@ -22,7 +22,7 @@ RAW = {"\x1b", "\x9b", "\u202e"}
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    """Files that are not what a command expects, by name."""
+    """A folder of files that commands cannot use."""
     folder = tmp_path_factory.mktemp("files")
     contents = {
         "binary": b"\0\1\xff\xfe" * 1000,
@@ -173,7 +173,7 @@ def test_a_message_and_an_exit_code(files, code, words, command):
 
 
 def test_the_table_has_every_group_of_commands():
-    """A command that is added gets a line above."""
+    """A new command needs a line in `CASES`."""
     names = {entry.name for entry in (*app.registered_groups, *app.registered_commands)}
     assert names - {command[0] for _, _, command in CASES} == {"db", "demo"}
 
@@ -248,7 +248,7 @@ def test_a_recipients_member_of_a_wrong_type_is_named(name, wrong):
         ({"to": "no address"}, ""),
     ],
 )  # fmt: skip
-def test_what_is_wrong_in_the_description_is_said(change, words):
+def test_an_error_names_what_is_wrong_in_the_description(change, words):
     done = compose({**DESCRIPTION, **change})
     assert done.exit_code == 2, done.exception
     assert words in done.output
@@ -260,13 +260,13 @@ NO_DESCRIPTIONS = (
 
 
 @pytest.mark.parametrize("text", NO_DESCRIPTIONS)
-def test_what_is_no_description(text):
+def test_an_invalid_description_is_exit_code_2(text):
     done = compose(text)
     assert done.exit_code == 2, done.exception
 
 
 @pytest.mark.parametrize("name", [*TEXTS, "return_full", "extension_fields"])
-def test_null_is_as_if_it_were_not_there(name):
+def test_a_null_member_counts_as_absent(name):
     done = compose({**DESCRIPTION, name: None})
     needed = {"from", "to"}
     assert done.exit_code == (2 if name in needed else 0), done.output
@@ -275,8 +275,8 @@ def test_null_is_as_if_it_were_not_there(name):
 # --- streams --------------------------------------------------------------------------------------
 
 
-def test_a_reader_that_has_enough_is_no_error(files):
-    """`sendback … | head -1`: quiet, whatever was still to be written."""
+def test_a_closed_pipe_prints_no_error(files):
+    """As in `sendback … | head -1`."""
     for command in (["config", "show"], ["config", "show", "--json"], ["--help"]):
         with subprocess.Popen(
             [*SENDBACK, *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=files
@@ -286,7 +286,7 @@ def test_a_reader_that_has_enough_is_no_error(files):
         assert (err, process.returncode) == (b"", 1)
 
 
-def test_output_that_cannot_be_written_is_said(files):
+def test_output_that_cannot_be_written_is_an_error(files):
     with open("/dev/full", "wb") as full:  # noqa: PTH123
         done = subprocess.run(
             [*SENDBACK, "config", "show"], stdout=full, stderr=subprocess.PIPE, cwd=files
@@ -337,7 +337,7 @@ def test_any_locale_and_terminal(files, environment):
 
 
 def test_on_a_terminal(files):
-    """In a pseudo-terminal of 40 columns: escapes of ours may be there, none from outside."""
+    """In a pseudo-terminal of 40 columns: escapes of rich are allowed, those of a mail not."""
     hostile = f"From: a@b.example\nSubject: {ESCAPE}x\nContent-Type: multipart/report; boundary=b\n"
     hostile += "\n--b\n\nText " + ESCAPE + "\n--b\nContent-Type: message/delivery-status\n\n"
     hostile += f"Final-Recipient: rfc822; b{ESCAPE}@example.com\nAction: failed\n--b--\n"
@@ -374,7 +374,7 @@ def in_terminal(command, folder):
     return octets.decode("utf-8", "replace")
 
 
-def test_json_is_valid_and_shows_what_is_hidden(files):
+def test_json_escapes_invisible_characters(files):
     file = files / "hostile2.eml"
     file.write_text(
         "Content-Type: message/delivery-status\n\n"
@@ -391,7 +391,7 @@ def test_json_is_valid_and_shows_what_is_hidden(files):
 
 @pytest.mark.parametrize("after", [0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 0.8])
 def test_ctrl_c_at_any_moment(files, after):
-    """While it imports, while it waits for standard input, while it works."""
+    """During imports, while waiting for standard input, and during the work."""
     process = subprocess.Popen(
         [*SENDBACK, "dsn", "parse", "-"],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=files,
@@ -399,13 +399,13 @@ def test_ctrl_c_at_any_moment(files, after):
     time.sleep(after)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=20)
-    # Before Python has read our first line, the signal ends it without our help.
+    # Before the first line of Sendback runs, the signal itself ends Python.
     assert process.returncode in {130, -signal.SIGINT}
     assert b"sendback" not in err or after < 0.1, err
     assert out == b""
 
 
-def test_ctrl_c_during_a_look_up_that_takes_long(tmp_path):
+def test_ctrl_c_during_a_slow_lookup(tmp_path):
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
         silent.bind(("127.0.0.1", 0))
         environment = {
@@ -419,14 +419,14 @@ def test_ctrl_c_during_a_look_up_that_takes_long(tmp_path):
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment,
         )  # fmt: skip
         silent.settimeout(20)
-        silent.recv(512)  # it has asked, and waits
+        silent.recv(512)  # the query is sent, and the command waits
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=20)
     assert (process.returncode, err) == (130, b"")
 
 
 def test_an_ignored_interrupt_stays_ignored(files):
-    """nohup, and background jobs of a shell script."""
+    """As with nohup, and in background jobs of a shell script."""
     command = " ".join([*SENDBACK, "dsn", "parse", "-"])
     process = subprocess.Popen(
         ["sh", "-c", f"trap '' INT; exec {command}"],

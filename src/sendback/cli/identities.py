@@ -136,7 +136,7 @@ def sign(
     *,
     options: StoreOptions,
 ) -> None:
-    """Turn DKIM signatures on or off for mail from a domain, or from one address of it."""
+    """Turn DKIM signing on or off, for a domain or for one address of it."""
 
     async def work(app: "App", settings: "Settings") -> None:
         await app.identity_attributes.set_dkim_enabled(settings.account_id, name, enabled=on)
@@ -148,10 +148,10 @@ def sign(
 @app.command("rotate-dkim")
 @on_store
 def rotate_dkim(name: Name, as_json: Json = False, *, options: StoreOptions) -> None:
-    """Replace the active DKIM keys by the standby keys, and create new standby keys.
+    """Replace the active DKIM keys by the standby keys.
 
-    The standby keys must be in DNS already. Keep the records of the old keys for a week: mail that
-    they signed may not be delivered yet.
+    The standby keys must be in DNS already; new ones are created in their place. Keep the records
+    of the old keys for a week: mail that they signed may not be delivered yet.
     """
 
     async def work(app: "App", settings: "Settings") -> list[dict[str, Any]]:

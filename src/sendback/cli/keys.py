@@ -50,7 +50,7 @@ def temporary(
     *,
     options: StoreOptions,
 ) -> None:
-    """Create temporary credentials: an access key with a session token, which expires."""
+    """Create temporary credentials, with a session token."""
     from sendback.config.readers import positive_duration
 
     try:
@@ -105,21 +105,21 @@ def list_keys(
 @app.command("disable")
 @on_store
 def disable(access_key_id: KeyId, *, options: StoreOptions) -> None:
-    """Disable a key: within a second, requests signed with it are refused."""
+    """Disable a key. Within a second, requests signed with it are refused."""
     _set_enabled(access_key_id, options, enabled=False)
 
 
 @app.command("enable")
 @on_store
 def enable(access_key_id: KeyId, *, options: StoreOptions) -> None:
-    """Enable a disabled key: requests signed with it are accepted again."""
+    """Enable a disabled key. Requests signed with it are accepted again."""
     _set_enabled(access_key_id, options, enabled=True)
 
 
 @app.command("delete")
 @on_store
 def delete(access_key_id: KeyId, *, options: StoreOptions) -> None:
-    """Delete a key: within a second, requests signed with it are refused."""
+    """Delete a key. Within a second, requests signed with it are refused."""
 
     async def work(app: "App", settings: "Settings") -> bool:
         return await app.keys.delete(settings.account_id, access_key_id)

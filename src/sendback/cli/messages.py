@@ -36,7 +36,7 @@ def list_messages(
     *,
     options: StoreOptions,
 ) -> None:
-    """List received messages with the state of their processing, the newest first.
+    """List received messages, the newest first, with the state of their processing.
 
     A `held` message is not processed: it crashed its worker, or its rules cannot be carried out;
     `messages show` prints the reason. Without an active rule set there is no state.
@@ -64,9 +64,10 @@ def show_message(
     *,
     options: StoreOptions,
 ) -> None:
-    """Show a received message: its envelope, the steps of its processing, and its header.
+    """Show a received message.
 
-    With --raw, print the whole message instead.
+    Prints its envelope, the steps of its processing, and its header; with --raw, the
+    whole message instead.
     """
 
     async def work(app: "App", settings: "Settings") -> "ShownMessage":
@@ -119,7 +120,7 @@ def drop(
     *,
     options: StoreOptions,
 ) -> None:
-    """End the processing of messages: no further step of their rules runs.
+    """End the processing of messages. No further step of their rules runs.
 
     A message that a worker is processing now is unchanged. The messages themselves are kept.
     """

@@ -181,7 +181,7 @@ def retry(
     message_filter: Filter,
     options: StoreOptions,
 ) -> None:
-    """Deliver bounces now: those named, or those that match the filter or --all.
+    """Deliver bounces again, now.
 
     A named bounce may be in any state but delivered or captured. A filter selects queued bounces,
     and others only with --state. The time until they expire begins anew, and domains that did not
@@ -244,7 +244,7 @@ def cancel(
 @app.command("domains")
 @on_store
 def domains(as_json: Json = False, *, options: StoreOptions) -> None:
-    """List the domains with waiting bounces, and those that are paused or do not answer."""
+    """List domains with waiting bounces, paused or failing domains."""
 
     async def work(app: "App", settings: "Settings") -> list[dict[str, Any]]:  # noqa: ARG001
         return [_domain_row(found) for found in await app.outbox.domains()]
@@ -257,7 +257,7 @@ def domains(as_json: Json = False, *, options: StoreOptions) -> None:
 @app.command("pause")
 @on_store
 def pause(domain: Domain, *, options: StoreOptions) -> None:
-    """Pause a domain: nothing is delivered to it until `resume`, whenever it is queued."""
+    """Pause delivery to a domain until `resume`, also of bounces queued later."""
     _pause(options, domain, paused=True)
     typer.echo(f"Nothing is delivered to {domain} until `sendback outbox resume {domain}`.")
 
@@ -265,7 +265,7 @@ def pause(domain: Domain, *, options: StoreOptions) -> None:
 @app.command("resume")
 @on_store
 def resume(domain: Domain, *, options: StoreOptions) -> None:
-    """Resume a domain that is paused or did not answer: its bounces are due now."""
+    """Resume delivery to a paused or failing domain at once."""
     _pause(options, domain, paused=False)
     typer.echo(f"Mail for {domain} is due now.")
 

@@ -129,7 +129,7 @@ def simulate(
     *,
     options: StoreOptions,
 ) -> None:
-    """Print whether a user's SendBounce would be permitted, and which statement decides.
+    """Simulate a SendBounce: print whether it is permitted, and why.
 
     Exit code 0 if it is permitted, 1 if it is refused.
     """

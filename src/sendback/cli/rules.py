@@ -120,13 +120,14 @@ def activate_rule_set(
 def apply_setup(
     file: Annotated[Path, typer.Argument(help="A TOML file.")],
     prune: Annotated[
-        bool, typer.Option("--prune", help="Delete rule sets and filters that are not in it.")
+        bool,
+        typer.Option("--prune", help="Delete rule sets, filters and targets that are not in it."),
     ] = False,
     as_json: Json = False,
     *,
     options: StoreOptions,
 ) -> None:
-    """Create or change identities, rule sets, filters and targets as a TOML file defines them.
+    """Apply a TOML file that defines identities, rule sets, filters and targets.
 
     The format is in docs/receiving.md. Applying a file again changes nothing. If anything in it is
     invalid, nothing is applied. A running server uses the changes within a second.

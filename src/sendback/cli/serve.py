@@ -63,8 +63,9 @@ def serve(
     """Run the server: receive mail by SMTP, serve the SES API, deliver bounces.
 
     By default it listens on loopback only, accepts the access key test/test, and sends nothing.
-    Each option is also a setting, in the environment (SENDBACK_OUTBOUND, …) or in sendback.toml;
-    `sendback config show` lists all settings. Ctrl-C or SIGTERM stops the server.
+    All options but --config and --ready-file are settings, which can also be given in the
+    environment (SENDBACK_OUTBOUND, …) or in sendback.toml; `sendback config show` lists them all.
+    Ctrl-C or SIGTERM stops the server.
     """
     stop = StopRequest()
     stop.exit_at_once()
