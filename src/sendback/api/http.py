@@ -48,8 +48,8 @@ class QueryApi:
             response = self._dispatcher.refuse(error)
         else:
             response = await self._dispatcher.answer(signed, origin)
-        status, headers = response.status, response.headers
-        await send({"type": "http.response.start", "status": status, "headers": headers})
+        status, fields = response.status, response.headers
+        await send({"type": "http.response.start", "status": status, "headers": fields})
         await send({"type": "http.response.body", "body": response.body})
 
 

@@ -47,7 +47,8 @@ def bounce(
 ) -> None:
     """Bounce a received message: call SendBounce.
 
-    The request is signed with the standard AWS credentials: environment variables, profile, ….
+    The request is signed with the standard AWS credentials, such as environment variables or a
+    profile.
     """
     if reason not in REASONS:
         raise usage_error(f"--reason must be one of {', '.join(REASONS)}, not {reason!r}")

@@ -244,7 +244,7 @@ def cancel(
 @app.command("domains")
 @on_store
 def domains(as_json: Json = False, *, options: StoreOptions) -> None:
-    """List domains with waiting bounces, paused or failing domains."""
+    """List domains with waiting bounces, and paused or failing ones."""
 
     async def work(app: "App", settings: "Settings") -> list[dict[str, Any]]:  # noqa: ARG001
         return [_domain_row(found) for found in await app.outbox.domains()]
