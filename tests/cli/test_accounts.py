@@ -1,4 +1,4 @@
-"""`sendback accounts`, `users`, `keys`, `policies`, `identities`: what people type."""
+"""`sendback accounts`, `users`, `keys`, `policies`, `identities`, on a running server."""
 
 import json
 
@@ -67,9 +67,11 @@ def test_users_and_their_keys(server):
     listed = server.json("keys", "list", "--account", OTHER)
     assert [row["state"] for row in listed] == ["active", "active"]
     assert not any("secret" in name for row in listed for name in row)
-    assert server.json("keys", "list") == []  # of the first account
+    assert server.json("keys", "list") == []  # those of the first account
     name = first["access_key_id"]
-    assert server.run("keys", "disable", name, check=False).returncode == 1  # not its account
+    assert (
+        server.run("keys", "disable", name, check=False).returncode == 1
+    )  # a key of another account
     server.run("keys", "disable", name, "--account", OTHER)
     states = {row["access_key_id"]: row["state"] for row in server.json("keys", "list", "--all")}
     assert states[name] == "disabled"
@@ -109,7 +111,7 @@ def test_policies_of_an_identity(server):
     assert server.json("policies", "list", "--identity", "example.com") == []
 
 
-def test_policies_that_are_none(server):
+def test_invalid_policies_are_refused(server):
     file = server.folder / "bad.json"
     file.write_text("{}")
     done = server.run("policies", "put", "p", str(file), "--identity", "example.com", check=False)
@@ -124,10 +126,10 @@ def test_policies_that_are_none(server):
     assert done.returncode == 2
 
 
-def test_simulating(server):
+def test_a_call_is_simulated(server):
     put(server, "--identity", "example.com")
-    asked = ["policies", "simulate", "--account", OTHER, "--owner", OWNER]
-    found = server.json(*asked, "--from", "bounce@example.com")
+    simulate = ["policies", "simulate", "--account", OTHER, "--owner", OWNER]
+    found = server.json(*simulate, "--from", "bounce@example.com")
     assert (found["decision"], found["because"]) == ("permitted", "p, Bounces: allows")
     assert found["caller"] == f"arn:aws:iam::{OTHER}:root"
     assert found["statements"] == [
@@ -140,20 +142,23 @@ def test_simulating(server):
             "Condition DateLessThan aws:currenttime",
         ),
     ):
-        done = server.run(*asked, *more, "--json", check=False)
+        done = server.run(*simulate, *more, "--json", check=False)
         assert done.returncode == 1
-        answer = json.loads(done.stdout)
-        assert (answer["decision"], answer["because"]) == ("refused", "no statement allows it")
-        assert answer["statements"][0]["fails"] == fails
-    table = server.run(*asked, "--from", "x@example.com", check=False).stdout
+        simulated = json.loads(done.stdout)
+        assert (simulated["decision"], simulated["because"]) == (
+            "refused",
+            "no statement allows it",
+        )
+        assert simulated["statements"][0]["fails"] == fails
+    table = server.run(*simulate, "--from", "x@example.com", check=False).stdout
     assert "refused" in table
     assert "no: Condition StringEquals ses:fromaddress" in table
     assert server.json("policies", "simulate", "--from", "x@example.com")["because"] == (
         "the account owns the identity, and no policy restricts the user"
     )
-    done = server.run(*asked, "--from", "nobody", check=False)
+    done = server.run(*simulate, "--from", "nobody", check=False)
     assert done.returncode == 2
-    done = server.run(*asked, "--from", "x@example.com", "--at", "soon", check=False)
+    done = server.run(*simulate, "--from", "x@example.com", "--at", "soon", check=False)
     assert (done.returncode, done.stderr) == (
         2,
         "sendback: 'soon' is not a date such as 2026-12-31T00:00:00Z\n",
@@ -163,7 +168,7 @@ def test_simulating(server):
     server.run("policies", "delete", "p", "--identity", "example.com")
 
 
-def test_a_users_policy_decides(server):
+def test_a_policy_of_a_user_restricts_its_calls(server):
     issued = server.json("keys", "create", "--user", "bob")
     document = {
         "Version": "2012-10-17",
@@ -202,17 +207,19 @@ def test_a_users_policy_decides(server):
     server.run("policies", "delete", "p", "--user", "bob")
 
 
-def test_records_checking_and_rotating(tmp_path):
+def test_records_are_checked_and_dkim_keys_rotated(tmp_path):
     with DnsServer("") as dns:
         environment = {
             "SENDBACK_VERIFICATION": "proved",
             "SENDBACK_DNS": dns.address,
             "SENDBACK_HOSTNAME": "mx.example.com",
         }
-        place = ("--data-dir", str(tmp_path / "data"))
+        data_dir = ("--data-dir", str(tmp_path / "data"))
 
         def run(*arguments, check=True):
-            return run_cli("identities", *arguments, *place, check=check, environment=environment)
+            return run_cli(
+                "identities", *arguments, *data_dir, check=check, environment=environment
+            )
 
         run("verify", "example.com", "--dkim")
         records = json.loads(run("records", "example.com", "--json").stdout)
@@ -245,7 +252,7 @@ def test_records_checking_and_rotating(tmp_path):
         assert run("check", "no.example", check=False).returncode == 1
 
 
-def test_the_secret_is_never_shown():
+def test_the_secret_is_never_printed():
     secret = "5e" * 32
     done = run_cli("config", "show", "--json", environment={"SENDBACK_SECRET": secret})
     assert secret not in done.stdout

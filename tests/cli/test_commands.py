@@ -1,4 +1,4 @@
-"""The commands, as a person and as a program would run them."""
+"""The commands, with their output as a table and as JSON."""
 
 import json
 import os
@@ -38,7 +38,7 @@ def test_help_and_version():
     assert run_cli("frobnicate", check=False).returncode == 2
 
 
-def test_serve_prints_where_everything_is(served):
+def test_serve_prints_its_addresses_and_its_data_directory(served):
     assert served.endpoint in served.log
     assert f"127.0.0.1:{served.smtp_port}" in served.log
     assert "aws ses send-bounce" in served.log
@@ -70,8 +70,8 @@ def test_messages(served):
     assert "nobody" in missing.stderr
 
 
-def test_what_comes_from_outside_is_shown_as_text(served):
-    """No escape sequence of a stranger's reaches the terminal, and no markup is taken for ours."""
+def test_untrusted_values_are_printed_as_text(served):
+    """No escape sequence in a mail reaches the terminal, and no markup is interpreted."""
     hostile = b"Subject: [red]\x1b[31mred[/red]\r\n\r\nx\r\n"
     message_id = send_mail(served.smtp_port, content=hostile)
     for output in (
@@ -105,15 +105,15 @@ def test_bounce_and_outbox(served):
     assert served.run("outbox", "list", "--state", "odd", check=False).returncode == 2
 
 
-def test_bounce_says_what_went_wrong(served, tmp_path):
+def test_bounce_prints_what_is_wrong(served, tmp_path):
     arguments = ("--sender", "a@example.com", "--recipient", "bob@example.com")
     refused = bounce(served, "nobody", *arguments, check=False)
     assert refused.returncode == 1
     assert "MessageRejected" in refused.stderr
     bad = bounce(served, "nobody", *arguments, "--reason", "Odd", check=False)
     assert bad.returncode == 2
-    nobody = {"HOME": str(tmp_path), "AWS_EC2_METADATA_DISABLED": "true"}
-    missing = bounce(served, "nobody", *arguments, check=False, environment=nobody)
+    no_credentials = {"HOME": str(tmp_path), "AWS_EC2_METADATA_DISABLED": "true"}
+    missing = bounce(served, "nobody", *arguments, check=False, environment=no_credentials)
     assert missing.returncode == 1
     assert "AWS_ACCESS_KEY_ID=test" in missing.stderr
     dead = run_cli(
@@ -145,31 +145,31 @@ def test_outbox_retry_and_cancel(tmp_path):
         _wait_for_attempts(server, bounce_id, 3)
 
 
-def test_steering_the_queue(tmp_path):
-    """Holding, releasing, pausing, cancelling: on a store whose server does not run."""
-    place = Sendback(tmp_path)
-    place.run("identities", "verify", "example.com")  # makes the store
+def test_the_queue_is_managed_while_no_server_runs(tmp_path):
+    """Hold, release, pause, resume, cancel and retry."""
+    server = Sendback(tmp_path)
+    server.run("identities", "verify", "example.com")  # creates the store
     names = ("a@a.example", "b@a.example", "c@c.example")
-    fill(place.data_dir, names)
-    assert place.run("outbox", "hold", "--domain", "A.Example").stdout == "2 messages are held.\n"
-    assert place.json("outbox", "summary") == {
+    fill(server.data_dir, names)
+    assert server.run("outbox", "hold", "--domain", "A.Example").stdout == "2 messages are held.\n"
+    assert server.json("outbox", "summary") == {
         "queued": 1, "held": 2, "delivered": 0, "captured": 0, "failed": 0, "expired": 0,
         "cancelled": 0,
     }  # fmt: skip
-    assert "1 message is due now" in place.run("outbox", "release", "--recipient", "b*").stdout
-    place.run("outbox", "pause", "c.example")
-    (row,) = [r for r in place.json("outbox", "domains") if r["domain"] == "c.example"]
+    assert "1 message is due now" in server.run("outbox", "release", "--recipient", "b*").stdout
+    server.run("outbox", "pause", "c.example")
+    (row,) = [r for r in server.json("outbox", "domains") if r["domain"] == "c.example"]
     assert (row["state"], row["waiting"]) == ("paused", 1)
-    retried = place.run("outbox", "retry", "--domain", "c.example").stdout
-    assert "Nothing goes to c.example before" in retried
-    assert "due now" in place.run("outbox", "resume", "c.example").stdout
-    assert "3 messages are cancelled" in place.run("outbox", "cancel", "--all").stdout
-    assert "0 messages" in place.run("outbox", "retry", "--all").stdout
-    assert "3 messages" in place.run("outbox", "retry", "--all", "--state", "cancelled").stdout
-    nothing = place.run("outbox", "cancel", check=False)
+    retried = server.run("outbox", "retry", "--domain", "c.example").stdout
+    assert "Paused until `sendback outbox resume`: c.example." in retried
+    assert "due now" in server.run("outbox", "resume", "c.example").stdout
+    assert "3 messages are cancelled" in server.run("outbox", "cancel", "--all").stdout
+    assert "0 messages" in server.run("outbox", "retry", "--all").stdout
+    assert "3 messages" in server.run("outbox", "retry", "--all", "--state", "cancelled").stdout
+    nothing = server.run("outbox", "cancel", check=False)
     assert nothing.returncode == 2
     assert "--all" in nothing.stderr
-    odd = place.run("outbox", "list", "--older-than", "soon", check=False)
+    odd = server.run("outbox", "list", "--older-than", "soon", check=False)
     assert odd.returncode == 2
 
 
@@ -207,7 +207,7 @@ def test_keys(served):
     assert served.run("keys", "delete", made["access_key_id"], check=False).returncode == 1
 
 
-def test_a_folder_without_data_is_said_to_be_one(tmp_path):
+def test_a_missing_data_directory_is_an_error_and_not_created(tmp_path):
     done = run_cli("messages", "list", "--data-dir", str(tmp_path / "none"), check=False)
     assert done.returncode == 1
     assert "--data-dir" in done.stderr
@@ -215,11 +215,13 @@ def test_a_folder_without_data_is_said_to_be_one(tmp_path):
 
 
 def test_db_upgrade(tmp_path):
-    assert "went from schema none" in run_cli("db", "upgrade", "--data-dir", str(tmp_path)).stdout
+    assert (
+        "migrated from schema none" in run_cli("db", "upgrade", "--data-dir", str(tmp_path)).stdout
+    )
     assert "as this version needs" in run_cli("db", "upgrade", "--data-dir", str(tmp_path)).stdout
 
 
-def test_ctrl_c_is_a_clean_end(tmp_path):
+def test_ctrl_c_stops_the_server(tmp_path):
     import signal
 
     with Sendback(tmp_path) as server:

@@ -1,4 +1,4 @@
-"""Commands on a database that cannot be used: its name, what to do, exit code 1, no traceback."""
+"""Commands on an unusable database print its name and what to do, with exit code 1."""
 
 import sqlite3
 
@@ -10,7 +10,7 @@ from tests.partners.sendback import Sendback, run_cli
 
 @pytest.fixture(scope="module")
 def filled(tmp_path_factory):
-    """A data directory with a message whose body is a file, and a copy of its database."""
+    """A data directory with 31 messages, one of which has its body in a file."""
     server = Sendback(tmp_path_factory.mktemp("filled")).start()
     ses(server.endpoint).verify_domain_identity(Domain="example.com")
     send_mail(server.smtp_port, content=MAIL + (b"y" * 98 + b"\r\n") * 4000)
@@ -21,8 +21,8 @@ def filled(tmp_path_factory):
 
 
 @pytest.fixture
-def place(filled):
-    """The same, mended after each test."""
+def server(filled):
+    """The server of `filled`, whose database is restored after each test."""
     database = filled.data_dir / "sendback.db"
     octets = database.read_bytes()
     yield filled
@@ -48,7 +48,7 @@ def newer(database, _):
     connection.close()
 
 
-def anothers(database, _):
+def of_another_program(database, _):
     database.unlink()
     connection = sqlite3.connect(database)
     connection.execute("CREATE TABLE bookmarks (url TEXT)")
@@ -65,7 +65,7 @@ BROKEN = {
     truncated: (r"is malformed", ".recover"),
     foreign: ("is not a database", "--database"),
     newer: ("schema 7000", "install the newer version"),
-    anothers: ("another program's", "--database"),
+    of_another_program: ("another program's", "--database"),
     folder: ("unable to open", "must be a file"),
 }
 COMMANDS = [
@@ -81,10 +81,10 @@ COMMANDS = [
 
 @pytest.mark.parametrize("spoil", BROKEN, ids=lambda spoil: spoil.__name__)
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
-def test_every_command_names_the_file_and_what_to_do(place, spoil, command):
-    database = place.data_dir / "sendback.db"
+def test_every_command_names_the_file_and_what_to_do(server, spoil, command):
+    database = server.data_dir / "sendback.db"
     spoil(database, database.read_bytes())
-    done = place.run(*command, check=False)
+    done = server.run(*command, check=False)
     assert done.returncode == 1, done
     assert "Traceback" not in done.stderr
     what, advice = BROKEN[spoil]
@@ -95,22 +95,25 @@ def test_every_command_names_the_file_and_what_to_do(place, spoil, command):
     assert "sendback.db" in done.stderr
 
 
-def test_a_check_of_a_sound_store(place):
-    done = place.run("db", "check")
-    assert done.stdout == f"{place.data_dir / 'sendback.db'} is sound, and every body is there.\n"
+def test_check_of_a_sound_store(server):
+    done = server.run("db", "check")
+    assert (
+        done.stdout
+        == f"{server.data_dir / 'sendback.db'} is sound, and every message body exists.\n"
+    )
 
 
-def test_a_check_finds_a_body_that_is_gone(place):
-    (blob,) = (place.data_dir / "blobs").iterdir()
-    moved = blob.rename(place.folder / "moved")
-    done = place.run("db", "check", check=False)
+def test_check_finds_a_missing_body(server):
+    (blob,) = (server.data_dir / "blobs").iterdir()
+    moved = blob.rename(server.folder / "moved")
+    done = server.run("db", "check", check=False)
     moved.rename(blob)
     assert done.returncode == 1
     assert f"there is no blob {blob.name}" in done.stdout
 
 
-def test_a_check_finds_a_page_that_is_damaged_and_a_row_without_its_parent(place):
-    database = place.data_dir / "sendback.db"
+def test_check_finds_a_damaged_page_and_a_row_without_its_parent(server):
+    database = server.data_dir / "sendback.db"
     connection = sqlite3.connect(database)
     connection.execute("DELETE FROM accounts")
     connection.commit()
@@ -122,7 +125,7 @@ def test_a_check_finds_a_page_that_is_damaged_and_a_row_without_its_parent(place
     with database.open("r+b") as file:
         file.seek((root - 1) * 4096 + 8)
         file.write(b"\xff" * 200)
-    done = place.run("db", "check", check=False)
+    done = server.run("db", "check", check=False)
     assert done.returncode == 1
     assert "names a row of accounts that is not there" in done.stdout
     assert len(done.stdout.splitlines()) > 1

@@ -1,4 +1,4 @@
-"""`sendback doctor` against a DNS server and mail servers of the test's own."""
+"""`sendback doctor` with a DNS server and mail servers that the test starts."""
 
 import json
 
@@ -33,7 +33,7 @@ def dns():
 
 @pytest.fixture
 def doctor(tmp_path, dns):
-    """Runs it; answers the findings by check, as (verdict, found, advice), and the exit code."""
+    """Run `doctor`; return (verdict, found, advice) by check, and the exit code."""
 
     def run(*arguments, **settings):
         environment = {
@@ -90,20 +90,20 @@ def test_what_is_wrong_comes_with_advice(doctor):
     found, code = doctor("--address", "192.0.2.2", hostname="mx.nowhere.example")
     assert code == 1
     assert found["host name"][0] == "problem"
-    verdict, told, advice = found["PTR of 192.0.2.2"]
-    assert (verdict, told) == ("problem", "it is other.example, not mx.nowhere.example")
+    verdict, text, advice = found["PTR of 192.0.2.2"]
+    assert (verdict, text) == ("problem", "it is other.example, not mx.nowhere.example")
     assert advice.endswith("publish: 2.2.0.192.in-addr.arpa. PTR mx.nowhere.example.")
-    told, advice = found["SPF of HELO from 192.0.2.2"][1:]
-    assert (told, advice) == ("none", 'publish: mx.nowhere.example. TXT "v=spf1 a -all"')
+    text, advice = found["SPF of HELO from 192.0.2.2"][1:]
+    assert (text, advice) == ("none", 'publish: mx.nowhere.example. TXT "v=spf1 a -all"')
     assert found["port 25 out"][0] == "skipped"
 
 
 def test_a_port_that_is_blocked(doctor):
     settings = {"outbound": "mx", "mx_port": "1", "private_targets": "true"}
     found, code = doctor("--probe", "there.example", "--address", "192.0.2.1", **settings)
-    verdict, told, advice = found["port 25 out"]
+    verdict, text, advice = found["port 25 out"]
     assert (verdict, code) == ("problem", 1)
-    assert told == "mx.there.example[127.0.0.2]:1: connect: Connection refused"
+    assert text == "mx.there.example[127.0.0.2]:1: connect: Connection refused"
     assert "many networks block port 25" in advice
 
 

@@ -87,7 +87,7 @@ def test_check(tmp_path):
     file = tmp_path / "bounce.eml"
     clean = compose(CASES["one-recipient"], "b")
     file.write_bytes(clean)
-    assert run_cli("dsn", "check", str(file)).stdout == "Nothing found.\n"
+    assert run_cli("dsn", "check", str(file)).stdout == "No violation found.\n"
     assert json.loads(run_cli("dsn", "check", str(file), "--json").stdout) == []
     file.write_bytes(clean.replace(b"Status: 5.1.1", b"Status: 550"))
     done = run_cli("dsn", "check", str(file), check=False)
@@ -109,22 +109,22 @@ def test_check(tmp_path):
              "y@z.example", "--reason", "Odd"),
             "Odd",
         ),
-        (("compose", "--language", "tlh"), "language is one of"),
+        (("compose", "--language", "tlh"), "language must be one of"),
         (("check", "/no/such/file"), "cannot be read"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_used_is_exit_code_2(arguments, words):
+def test_invalid_arguments_are_exit_code_2(arguments, words):
     done = run_cli("dsn", *arguments, check=False)
     assert done.returncode == 2
     assert words in done.stderr
 
 
-def test_what_is_no_bounce_is_exit_code_1(tmp_path):
+def test_a_message_that_is_no_bounce_is_exit_code_1(tmp_path):
     file = tmp_path / "mail.eml"
     file.write_text("Subject: x\n\nhello\n")
     done = run_cli("dsn", "parse", str(file), check=False)
     assert (done.returncode, "multipart/report" in done.stderr) == (1, True)
 
 
-def test_the_command_line_knows_the_reasons():
+def test_the_reasons_of_the_command_line_are_those_of_the_library():
     assert tuple(REASONS) == NAMES

@@ -1,4 +1,4 @@
-"""Every command with clumsy and hostile input: a message and exit code 1 or 2, no traceback."""
+"""Every command with invalid and hostile input: a message and exit code 1 or 2, no traceback."""
 
 import json
 import os
@@ -22,7 +22,7 @@ RAW = {"\x1b", "\x9b", "\u202e"}
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    """Files that are not what a command expects, by name."""
+    """A folder of files that commands cannot use."""
     folder = tmp_path_factory.mktemp("files")
     contents = {
         "binary": b"\0\1\xff\xfe" * 1000,
@@ -70,10 +70,10 @@ CASES = [
     ],
     (1, "multipart/report", ("dsn", "parse", "binary")),
     (1, "multipart/report", ("dsn", "parse", "empty")),
-    (2, "no JSON", ("dsn", "compose", "empty")),
+    (2, "not JSON", ("dsn", "compose", "empty")),
     (2, "UTF-8", ("dsn", "compose", "binary")),
     (2, "nested too deep", ("dsn", "compose", "deep.json")),
-    (2, "no JSON object", ("dsn", "compose", "array.json")),
+    (2, "not a JSON object", ("dsn", "compose", "array.json")),
     (2, "UTF-8", ("policies", "put", "p", "latin-1", "--user", "u")),
     (2, "UTF-8", ("rules", "apply", "binary")),
     (2, "nested too deep", ("rules", "apply", "deep.toml")),
@@ -82,17 +82,17 @@ CASES = [
     (2, "nested too deep", ("config", "show", "--config", "deep.toml")),
     (2, "readable", ("messages", "list", "--config", "missing")),
     (2, "readable", ("messages", "list", "--config", "data")),
-    (1, "there is nothing in", ("messages", "list", "--data-dir", "missing")),
-    (1, "there is nothing in", ("outbox", "list", "--data-dir", "mail")),
+    (1, "there is no data directory", ("messages", "list", "--data-dir", "missing")),
+    (1, "there is no data directory", ("outbox", "list", "--data-dir", "mail")),
     (2, "data_dir", ("doctor", "--no-outside", "--data-dir", "mail")),
     (2, "data_dir", ("keys", "create", "--data-dir", "/proc/none/here")),
     (2, "data_dir", ("serve", "--data-dir", "mail/below")),
     (2, "--ready-file", ("serve", "--ready-file", "missing/ready")),
     (2, "database", ("messages", "list", "--database", "mysql://u:hunter2@h/x")),
     (2, "outbound", ("serve", "--outbound", "smtp://u:hunter2@[::1")),
-    (2, "reason is one of", (*COMPOSE, *BOB, "--reason", "Nope")),
-    (2, "reason is one of", (*COMPOSE, *BOB, "--reason", ESCAPE)),
-    (2, "language is one of", (*COMPOSE, *BOB, "--language", "xx")),
+    (2, "reason must be one of", (*COMPOSE, *BOB, "--reason", "Nope")),
+    (2, "reason must be one of", (*COMPOSE, *BOB, "--reason", ESCAPE)),
+    (2, "language must be one of", (*COMPOSE, *BOB, "--language", "xx")),
     (2, "recipients is missing", COMPOSE),
     (2, "recipient is missing", (*COMPOSE, "--recipient", "")),
     (2, "", (*COMPOSE, "--recipient", f"b{ESCAPE}@example.com")),
@@ -105,9 +105,9 @@ CASES = [
     (2, "--state", ("outbox", "list", "--state", ESCAPE)),
     (2, "--older-than", ("outbox", "list", "--older-than", "soon")),
     (2, "--older-than", ("outbox", "list", "--older-than", "999999999999d")),
-    (2, "name messages", ("outbox", "cancel")),
+    (2, "give MessageIds", ("outbox", "cancel")),
     (2, "account_id", ("messages", "list", "--account", "12")),
-    (1, "no message", ("messages", "show", ESCAPE)),
+    (1, "no received message", ("messages", "show", ESCAPE)),
     (1, "no bounce", ("outbox", "show", ESCAPE)),
     (1, "no bounce", ("outbox", "retry", "nobody")),
     (2, "", ("outbox", "pause", f"a{ESCAPE}")),
@@ -173,7 +173,7 @@ def test_a_message_and_an_exit_code(files, code, words, command):
 
 
 def test_the_table_has_every_group_of_commands():
-    """A command that is added gets a line above."""
+    """A new command needs a line in `CASES`."""
     names = {entry.name for entry in (*app.registered_groups, *app.registered_commands)}
     assert names - {command[0] for _, _, command in CASES} == {"db", "demo"}
 
@@ -202,7 +202,7 @@ def compose(description):
 def test_a_member_of_a_wrong_type_is_named(name, wrong):
     done = compose({**DESCRIPTION, name: wrong})
     assert done.exit_code == 2, done.exception
-    assert f"{name} is a text" in done.output
+    assert f"{name} must be a string" in done.output
 
 
 @pytest.mark.parametrize("wrong", [5, True, [], ["x"], {"a": 1}], ids=str)
@@ -211,41 +211,44 @@ def test_a_recipients_member_of_a_wrong_type_is_named(name, wrong):
     recipient = {**DESCRIPTION["recipients"][0], name: wrong}
     done = compose({**DESCRIPTION, "recipients": [recipient]})
     assert done.exit_code == 2, done.exception
-    assert f"recipient 1: {name} is a text" in done.output
+    assert f"recipient 1: {name} must be a string" in done.output
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"recipients": "x"}, "recipients is a list"),
+        ({"recipients": "x"}, "recipients must be a list"),
         ({"recipients": ["x"]}, "recipient 1 is not a JSON object"),
         ({"recipients": [None]}, "recipient 1 is not a JSON object"),
         ({"recipients": [{}]}, "recipient 1: recipient is missing"),
         ({"recipients": []}, "recipients is missing"),
-        ({"recipients": [{"recipient": "b@example.com", "reason": "Nope"}]}, "reason is one of"),
-        ({"recipients": [{"recipient": "b@example.com", "action": "x"}]}, "action is one of"),
+        (
+            {"recipients": [{"recipient": "b@example.com", "reason": "Nope"}]},
+            "reason must be one of",
+        ),
+        ({"recipients": [{"recipient": "b@example.com", "action": "x"}]}, "action must be one of"),
         ({"recipients": [{"recipient": "b@example.com"}]}, "Status"),
-        ({"recipients": [{"recipient": "b@example.com", "reasn": "x"}]}, "known are"),
+        ({"recipients": [{"recipient": "b@example.com", "reasn": "x"}]}, "unknown member 'reasn'"),
         (
             {"recipients": [{"recipient": "b@example.com", "status": "5.1.1",
                              "original_recipient": "x"}]},
             "type; address",
         ),
-        ({"extension_fields": [1]}, "extension_fields is an object"),
-        ({"extension_fields": {"X-A": 5}}, "'X-A' is a text"),
+        ({"extension_fields": [1]}, "extension_fields must be an object"),
+        ({"extension_fields": {"X-A": 5}}, "'X-A' must be a string"),
         ({"extension_fields": {"Status": "x"}}, "standard DSN field"),
-        ({"return_full": "yes"}, "return_full is true or false"),
-        ({"date": "soon"}, "date is a date"),
-        ({"date": "2026-13-01"}, "date is a date"),
-        ({"date": "0001-01-01T00:00:00+23:59"}, "date is a date"),
-        ({"date": "9999-12-31T23:59:59-23:59"}, "date is a date"),
+        ({"return_full": "yes"}, "return_full must be true or false"),
+        ({"date": "soon"}, "date must be a date"),
+        ({"date": "2026-13-01"}, "date must be a date"),
+        ({"date": "0001-01-01T00:00:00+23:59"}, "date must be a date"),
+        ({"date": "9999-12-31T23:59:59-23:59"}, "date must be a date"),
         ({"message_id": "a\r\nb"}, "Message-ID"),
         ({"original": "/nowhere"}, "cannot be read"),
-        ({"form": "x"}, "known are"),
+        ({"form": "x"}, "unknown member 'form'"),
         ({"to": "no address"}, ""),
     ],
 )  # fmt: skip
-def test_what_is_wrong_in_the_description_is_said(change, words):
+def test_an_error_names_what_is_wrong_in_the_description(change, words):
     done = compose({**DESCRIPTION, **change})
     assert done.exit_code == 2, done.exception
     assert words in done.output
@@ -257,13 +260,13 @@ NO_DESCRIPTIONS = (
 
 
 @pytest.mark.parametrize("text", NO_DESCRIPTIONS)
-def test_what_is_no_description(text):
+def test_an_invalid_description_is_exit_code_2(text):
     done = compose(text)
     assert done.exit_code == 2, done.exception
 
 
 @pytest.mark.parametrize("name", [*TEXTS, "return_full", "extension_fields"])
-def test_null_is_as_if_it_were_not_there(name):
+def test_a_null_member_counts_as_absent(name):
     done = compose({**DESCRIPTION, name: None})
     needed = {"from", "to"}
     assert done.exit_code == (2 if name in needed else 0), done.output
@@ -272,8 +275,8 @@ def test_null_is_as_if_it_were_not_there(name):
 # --- streams --------------------------------------------------------------------------------------
 
 
-def test_a_reader_that_has_enough_is_no_error(files):
-    """`sendback … | head -1`: quiet, whatever was still to be written."""
+def test_a_closed_pipe_prints_no_error(files):
+    """As in `sendback … | head -1`."""
     for command in (["config", "show"], ["config", "show", "--json"], ["--help"]):
         with subprocess.Popen(
             [*SENDBACK, *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=files
@@ -283,7 +286,7 @@ def test_a_reader_that_has_enough_is_no_error(files):
         assert (err, process.returncode) == (b"", 1)
 
 
-def test_output_that_cannot_be_written_is_said(files):
+def test_output_that_cannot_be_written_is_an_error(files):
     with open("/dev/full", "wb") as full:  # noqa: PTH123
         done = subprocess.run(
             [*SENDBACK, "config", "show"], stdout=full, stderr=subprocess.PIPE, cwd=files
@@ -334,7 +337,7 @@ def test_any_locale_and_terminal(files, environment):
 
 
 def test_on_a_terminal(files):
-    """In a pseudo-terminal of 40 columns: escapes of ours may be there, none from outside."""
+    """In a pseudo-terminal of 40 columns: escapes of rich are allowed, those of a mail not."""
     hostile = f"From: a@b.example\nSubject: {ESCAPE}x\nContent-Type: multipart/report; boundary=b\n"
     hostile += "\n--b\n\nText " + ESCAPE + "\n--b\nContent-Type: message/delivery-status\n\n"
     hostile += f"Final-Recipient: rfc822; b{ESCAPE}@example.com\nAction: failed\n--b--\n"
@@ -371,7 +374,7 @@ def in_terminal(command, folder):
     return octets.decode("utf-8", "replace")
 
 
-def test_json_is_valid_and_shows_what_is_hidden(files):
+def test_json_escapes_invisible_characters(files):
     file = files / "hostile2.eml"
     file.write_text(
         "Content-Type: message/delivery-status\n\n"
@@ -388,7 +391,7 @@ def test_json_is_valid_and_shows_what_is_hidden(files):
 
 @pytest.mark.parametrize("after", [0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 0.8])
 def test_ctrl_c_at_any_moment(files, after):
-    """While it imports, while it waits for standard input, while it works."""
+    """During imports, while waiting for standard input, and during the work."""
     process = subprocess.Popen(
         [*SENDBACK, "dsn", "parse", "-"],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=files,
@@ -396,13 +399,13 @@ def test_ctrl_c_at_any_moment(files, after):
     time.sleep(after)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=20)
-    # Before Python has read our first line, the signal ends it without our help.
+    # Before the first line of Sendback runs, the signal itself ends Python.
     assert process.returncode in {130, -signal.SIGINT}
     assert b"sendback" not in err or after < 0.1, err
     assert out == b""
 
 
-def test_ctrl_c_during_a_look_up_that_takes_long(tmp_path):
+def test_ctrl_c_during_a_slow_lookup(tmp_path):
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
         silent.bind(("127.0.0.1", 0))
         environment = {
@@ -416,14 +419,14 @@ def test_ctrl_c_during_a_look_up_that_takes_long(tmp_path):
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment,
         )  # fmt: skip
         silent.settimeout(20)
-        silent.recv(512)  # it has asked, and waits
+        silent.recv(512)  # the query is sent, and the command waits
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=20)
     assert (process.returncode, err) == (130, b"")
 
 
 def test_an_ignored_interrupt_stays_ignored(files):
-    """nohup, and background jobs of a shell script."""
+    """As with nohup, and in background jobs of a shell script."""
     command = " ".join([*SENDBACK, "dsn", "parse", "-"])
     process = subprocess.Popen(
         ["sh", "-c", f"trap '' INT; exec {command}"],

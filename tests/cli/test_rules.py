@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def project(tmp_path):
-    """The setup of docs/receiving.md, as it stands there."""
+    """A folder with the setup of docs/receiving.md, and a mail."""
     text = re.search(r"```toml\n(.*?)```", (ROOT / "docs/receiving.md").read_text(), re.DOTALL)[1]
     (tmp_path / "setup.toml").write_text(text)
     (tmp_path / "mail.eml").write_bytes(MAIL.replace(b"\r\n", b"\n"))
@@ -37,7 +37,7 @@ def cli(project):
     return run
 
 
-def test_a_setup_from_a_file(cli, project):
+def test_a_setup_is_applied_from_a_file(cli, project):
     first = cli("rules", "apply", str(project / "setup.toml"))
     assert "Identity example.com is Success." in first
     assert "Rule set main is created." in first
@@ -52,7 +52,7 @@ def test_a_setup_from_a_file(cli, project):
     assert "AddHeader, S3, SNS, Lambda, Lambda" in table
 
 
-def test_activating(cli, project):
+def test_rule_sets_are_activated_and_deactivated(cli, project):
     cli("rules", "apply", str(project / "setup.toml"))
     assert cli("rules", "activate", "--none") == "No rule set is active.\n"
     assert "no rule set is active" in cli("rules", "show", code=1)
@@ -61,7 +61,7 @@ def test_activating(cli, project):
     assert "--none" in cli("rules", "activate", code=2)
 
 
-def test_what_would_happen(cli, project):
+def test_a_rehearsal_prints_the_steps_and_changes_nothing(cli, project):
     cli("rules", "apply", str(project / "setup.toml"))
     arguments = ("rules", "test", str(project / "mail.eml"), "--from", "ann@sender.example")
     rehearsed = json.loads(
@@ -118,7 +118,7 @@ def test_what_would_happen(cli, project):
         ('[buckets]\nx = "y"', "'y' is no target"),
     ],
 )
-def test_a_setup_that_is_wrong_changes_nothing(cli, project, text, reason):
+def test_an_invalid_setup_changes_nothing(cli, project, text, reason):
     file = project / "wrong.toml"
     file.write_text(text if "identities" in text else f'identities = ["example.org"]\n{text}')
     assert reason in cli("rules", "apply", str(file), code=2)
@@ -126,7 +126,7 @@ def test_a_setup_that_is_wrong_changes_nothing(cli, project, text, reason):
         assert json.loads(cli("identities", "list", "--json")) == []
 
 
-def test_what_is_missing_is_said(cli, project):
+def test_a_missing_target_is_a_warning(cli, project):
     file = project / "setup.toml"
     file.write_text(
         '[[rule_sets.a.rules]]\nName = "x"\nActions = [ { S3Action = { BucketName = "mail" } } ]'
@@ -135,7 +135,7 @@ def test_what_is_missing_is_said(cli, project):
     assert "Warning: rule x of a: nothing is known about the bucket mail." in done.stderr
 
 
-def test_pruning(cli, project):
+def test_prune_deletes_what_the_file_does_not_name(cli, project):
     cli("rules", "apply", str(project / "setup.toml"))
     file = project / "less.toml"
     file.write_text('[[rule_sets.other.rules]]\nName = "x"\n')

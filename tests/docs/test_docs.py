@@ -1,4 +1,4 @@
-"""The documentation is run, and its tables are written from the code."""
+"""The commands in the documentation run, and its tables match the code."""
 
 import doctest
 import os
@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def check_written(file: Path, content: str) -> None:
-    """`UPDATE_GOLDEN=1` writes it anew."""
+    """Compare the file with its content; with `UPDATE_GOLDEN=1`, write it first."""
     if os.environ.get("UPDATE_GOLDEN"):
         file.write_text(content)
     assert file.read_text() == content, f"{file.name} is out of date: UPDATE_GOLDEN=1 make test"
@@ -66,22 +66,22 @@ def test_every_setting_has_its_environment_variable():
 
 
 def test_the_readmes_demo_output_has_the_lines_that_the_demo_prints(tmp_path):
-    """Ports, IDs and dates differ; everything else is as printed."""
+    """Ports, IDs and dates may differ; everything else is compared."""
     shown = re.search(r"\$ make demo\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[1]
     done = subprocess.run(
         [sys.executable, "-m", "sendback", "demo"], capture_output=True, text=True, cwd=tmp_path
     )
-    assert _without_chance(shown) == _without_chance(done.stdout)
+    assert _without_variable_parts(shown) == _without_variable_parts(done.stdout)
 
 
-def _without_chance(text: str) -> str:
+def _without_variable_parts(text: str) -> str:
     text = re.sub(r"127\.0\.0\.1:\d+", "ADDRESS", text)
     text = re.sub(r"(message ID: |bounce ID:  )\S+", r"\1ID", text)
     return re.sub(r"-Date: .*", "-Date: DATE", text)
 
 
 def test_the_readmes_session_works(tmp_path):
-    """The shell and Python blocks of "Use it", run as they stand but for the ports."""
+    """The shell and Python blocks of "Use it" run, with other ports."""
     readme = (ROOT / "README.md").read_text()
     section = readme.partition("## Use it")[2].partition("## What it promises")[0]
     shell = re.findall(r"```sh\n(.*?)```", section, re.DOTALL)
@@ -116,7 +116,7 @@ def test_the_readmes_session_works(tmp_path):
 
 
 def test_the_readmes_setup_can_be_applied(tmp_path):
-    """Receiving.md's is applied by tests/cli/test_rules.py."""
+    """tests/cli/test_rules.py applies the setup of docs/receiving.md."""
     text = re.search(r"```toml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[1]
     setup = read_setup(text, tmp_path / "setup.toml")
     assert setup.active_rule_set == "main"

@@ -1,4 +1,4 @@
-"""The contracts of import-linter bite: a floor that looks up is found."""
+"""Each contract of import-linter reports a forbidden import."""
 
 import shutil
 import subprocess

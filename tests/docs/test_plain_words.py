@@ -1,4 +1,4 @@
-"""The word list of `make lint` finds phrases in prose, and only there."""
+"""tools/plain_words.py reports phrases in comments, docstrings and Markdown only."""
 
 import subprocess
 import sys
@@ -10,7 +10,7 @@ TOOL = Path(__file__).parents[2] / "tools/plain_words.py"
 
 
 def check(*files):
-    """Its exit code, and what it prints."""
+    """Return the exit code and the printed lines."""
     done = subprocess.run([sys.executable, TOOL, *files], capture_output=True, text=True)
     return done.returncode, (done.stdout + done.stderr).splitlines()
 

@@ -1,28 +1,28 @@
-"""HTTP connections: what a client that has proved nothing may cost.
+"""HTTP connections: bounds on the time and memory of unauthenticated clients.
 
-uvicorn's protocol on httptools, with bounds on everything that it leaves unbounded. A request that
-passes a bound is refused in SES's form and its connection is closed:
+uvicorn's protocol on httptools, with bounds on all that uvicorn leaves unbounded. A request that
+exceeds a bound is refused in SES's form, and its connection is closed:
 
 | what | bound | refusal |
 | --- | --- | --- |
-| connections, in all and per network | settings | 503, or another is closed (`fairness`) |
+| connections, in total and per network | settings | 503, or another is closed (`fairness`) |
 | request target | `MAX_TARGET` octets | 414 |
-| header section | `MAX_FIELDS` fields, `MAX_FIELD` octets each, `MAX_SECTION` in all | 431 |
-| time until the header section, the body are complete | settings | 408 |
+| header section | `MAX_FIELDS` fields, `MAX_FIELD` octets each, `MAX_SECTION` in total | 431 |
+| time until the header section, and the body, are complete | settings | 408 |
 | body | `MAX_BODY` octets, `MAX_CHUNKS` chunks | 413, 400 |
 | large bodies of all clients in memory | `MAX_BODIES` octets | 503 for the largest |
-| requests that wait for the answer to an earlier one | `MAX_PIPELINED` | closed behind these |
-| time between requests; time in which nothing of an answer is taken | settings | closed |
+| requests that wait for an earlier response | `MAX_PIPELINED` | closed after these responses |
+| time between requests; time in which the client reads no response | settings | closed |
 
-Theory of operation. A connection receives and answers at the same time. Receiving goes through the
-states of `_Receiving`; each has a deadline, and one timer takes care of all. Answering is
-uvicorn's; `_cycles` are the requests that it has begun and not answered, the oldest first. A
-refusal is written only when nothing else is under way on the connection; otherwise the connection
-ends behind the answers that are due. While a complete request is being answered, the connection is
-held: it is not closed in favour of another.
+Theory of operation. A connection receives requests and sends responses at the same time. Receiving
+goes through the states of `_Receiving`; each has a deadline, and one timer serves all. uvicorn
+sends the responses; `_cycles` are the requests that it has begun and not completed, the oldest
+first. A refusal is written only when no response is in progress or pending; otherwise the
+connection is closed after the pending responses. While a complete request is processed, the
+connection is held: it is not closed in favour of another.
 
-After a refusal the connection stays for a moment and drops what comes: a client that still sends
-would otherwise get a reset, and lose the refusal (RFC 9112 §9.6).
+After a refusal the connection stays open for a moment and discards its input: a client that is
+still sending would otherwise get a reset, and lose the refusal (RFC 9112 §9.6).
 """
 
 import asyncio
@@ -54,21 +54,21 @@ from sendback.net.networks import client_network
 
 log = logging.getLogger(__name__)
 
-# A presigned GET may carry a SendBounce for some hundred recipients; what is longer is a POST.
+# A presigned GET can hold a SendBounce for some hundred recipients; a longer one has to be a POST.
 # (httptools cannot read targets of 64 KiB.)
 MAX_TARGET = 32 * 1024
 MAX_FIELDS = 200
 MAX_FIELD = 16 * 1024
 MAX_SECTION = 64 * 1024
 MAX_BODY = 2 * 2**20
-# In chunks of less than half a kilobyte a large body is mostly calls of functions.
+# With chunks of less than half a kilobyte, function calls dominate the cost of a large body.
 MAX_CHUNKS = 4096
-# Smaller ones are not counted, so that nobody's large bodies keep small requests out.
+# Smaller bodies are not counted, so that large ones cannot block small requests.
 SMALL_BODY = 16 * 1024
 MAX_BODIES = 32 * 2**20
 MAX_PIPELINED = 8
-# An idle connection is not closed for a newcomer before this many seconds, unless its network has
-# more than its share.
+# Seconds for which an idle connection is not closed for a new one, unless its network has more than
+# its share.
 MIN_IDLE = 1.0
 _LINGER_SECONDS = 2.0
 _LINGER_OCTETS = 8 * 2**20
@@ -76,7 +76,7 @@ _LINGER_OCTETS = 8 * 2**20
 
 @dataclass(frozen=True, slots=True)
 class ConnectionSettings:
-    """Limits count in this process; times are in seconds."""
+    """Limits are per process; times are in seconds."""
 
     max_connections: int
     max_client_connections: int
@@ -86,12 +86,12 @@ class ConnectionSettings:
 
 
 class HttpLimits:
-    """What the connections of a process share."""
+    """The limits and counters that the connections of a process share."""
 
     def __init__(
         self, settings: ConnectionSettings, refuse: Callable[[SesError], ApiResponse]
     ) -> None:
-        """`refuse` writes an error in SES's form."""
+        """`refuse` returns the response to an error, in SES's form."""
         self.settings = settings
         self.refuse = refuse
         self.register: ConnectionRegister[HttpConnection] = ConnectionRegister(
@@ -102,16 +102,16 @@ class HttpLimits:
 
 
 class _Receiving(Enum):
-    """What the client sends at the moment."""
+    """The part of a request that the client is sending."""
 
-    NOTHING = auto()  # yet: the connection is new, or its last request is complete
+    NOTHING = auto()  # the connection is new, or its last request is complete
     HEADER = auto()
     BODY = auto()
-    DROPPED = auto()  # whatever it sends: the connection ends
+    DROPPED = auto()  # all input is discarded: the connection ends
 
 
 class _StopError(Exception):
-    """Ends the parsing. `error` is the answer; None: only those that are due are given."""
+    """Ends the parsing. `error` is the response; None: only pending responses are sent."""
 
     def __init__(self, error: SesError | None) -> None:
         super().__init__()
@@ -129,7 +129,7 @@ class HttpConnection(HttpToolsProtocol):
         self._receiving = _Receiving.NOTHING
         self._cycles: deque[RequestResponseCycle] = deque()
         self._stopped_by: _StopError | None = None
-        self._now = self.loop.time()  # when data came last, or whatever set a deadline
+        self._now = self.loop.time()  # time of the last data, or of the event that set a deadline
         self._deadline: float | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._stall_timer: asyncio.TimerHandle | None = None
@@ -145,7 +145,7 @@ class HttpConnection(HttpToolsProtocol):
         self._uncounted_octets = 0  # of bodies in memory
         self._dropped_octets = 0
 
-    # --- the event loop's calls -----------------------------------------------------------
+    # --- called by the event loop ---------------------------------------------------------
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -172,7 +172,7 @@ class HttpConnection(HttpToolsProtocol):
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            self._end_behind_answers()  # RFC 9110 §7.8: the wish may be ignored
+            self._end_after_responses()  # RFC 9110 §7.8: an Upgrade may be ignored
         except httptools.HttpParserError:
             self._stop_parsing()
         else:
@@ -182,7 +182,7 @@ class HttpConnection(HttpToolsProtocol):
                 self._check_raw_octets(len(data))
 
     def pause_writing(self) -> None:
-        """The client does not take its answer: from here on it is like an idle one."""
+        """The client does not read its response: treat the connection as idle."""
         super().pause_writing()
         self._limits.register.release(self, self.loop.time())
         seconds = self._limits.settings.body_timeout
@@ -204,7 +204,7 @@ class HttpConnection(HttpToolsProtocol):
             self._timer.cancel()
         self._end_stall()
 
-    # --- the parser's calls ---------------------------------------------------------------
+    # --- called by the parser -------------------------------------------------------------
 
     def on_message_begin(self) -> None:
         if len(self._cycles) >= MAX_PIPELINED:
@@ -222,7 +222,7 @@ class HttpConnection(HttpToolsProtocol):
         super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Called for each field. uvicorn's own is not: a call more for each costs a microsecond."""
+        """Replaces uvicorn's method: calling it too would cost a microsecond for each field."""
         octets = len(name) + len(value)
         self._section_octets += octets
         fields = len(self.headers) + self._trailer_fields
@@ -270,7 +270,7 @@ class HttpConnection(HttpToolsProtocol):
         self._limits.register.hold(self)
         self._limits.bodies.keep(self)
 
-    # --- uvicorn's calls ------------------------------------------------------------------
+    # --- called by uvicorn ----------------------------------------------------------------
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
@@ -280,7 +280,7 @@ class HttpConnection(HttpToolsProtocol):
         self._uncounted_octets = 0
         self._limits.bodies.release(self)
         self._limits.register.release(self, self.loop.time())
-        if self._receiving is _Receiving.BODY:  # answered before all of it has come
+        if self._receiving is _Receiving.BODY:  # the response came before the end of the request
             self._receiving = _Receiving.DROPPED
             self._linger()
         elif self.transport.is_closing():
@@ -289,7 +289,7 @@ class HttpConnection(HttpToolsProtocol):
     # --- ends -----------------------------------------------------------------------------
 
     def give_way(self) -> None:
-        """End this connection in favour of another, at once."""
+        """Close this connection at once, in favour of another."""
         if self._can_refuse():
             self._log("closed in favour of another client")
             self._write_refusal(service_unavailable())
@@ -299,7 +299,7 @@ class HttpConnection(HttpToolsProtocol):
             self.transport.abort()
 
     def _stop(self, error: SesError | None) -> None:
-        """Leave the parser."""
+        """Raise out of the parser, which then reports an error."""
         self._stopped_by = _StopError(error)
         raise self._stopped_by
 
@@ -308,34 +308,34 @@ class HttpConnection(HttpToolsProtocol):
         if stopped_by is None:
             self._refuse(malformed_http("The request is not valid HTTP."))
         elif stopped_by.error is None:
-            self._end_behind_answers()
+            self._end_after_responses()
         else:
             self._refuse(stopped_by.error)
 
     def _refuse(self, error: SesError) -> None:
         if not self._can_refuse():
-            self._end_behind_answers()
+            self._end_after_responses()
             return
         self._log(error.message)
         self._write_refusal(error)
         self._linger()
 
     def _can_refuse(self) -> bool:
-        """Whether nothing is being answered but, at most, the request that is being received."""
+        """Whether no response is begun, and none is pending to an earlier request."""
         if self._receiving is _Receiving.BODY:
             return len(self._cycles) == 1 and not self.cycle.response_started
         return self._receiving is _Receiving.HEADER and not self._cycles
 
     def _write_refusal(self, error: SesError) -> None:
-        answer = self._limits.refuse(error)
-        lines = [STATUS_LINE[answer.status]]
-        fields = [*self.server_state.default_headers, *answer.headers, (b"connection", b"close")]
+        response = self._limits.refuse(error)
+        lines = [STATUS_LINE[response.status]]
+        fields = [*self.server_state.default_headers, *response.headers, (b"connection", b"close")]
         for name, value in fields:
             lines += [name, b": ", value, b"\r\n"]
-        self.transport.write(b"".join([*lines, b"\r\n", answer.body]))
+        self.transport.write(b"".join([*lines, b"\r\n", response.body]))
 
     def _abandon_request(self) -> None:
-        """The request that is being received will not be answered by the application."""
+        """Cancel the request that is being received: the application does not respond to it."""
         if self._receiving is _Receiving.BODY:
             abandoned = self._cycles.pop()
             abandoned.disconnected = True
@@ -354,8 +354,8 @@ class HttpConnection(HttpToolsProtocol):
             self.transport.write_eof()
         self._set_deadline(_LINGER_SECONDS)
 
-    def _end_behind_answers(self) -> None:
-        """Read no further request; behind the last answer that is due the connection ends."""
+    def _end_after_responses(self) -> None:
+        """Read no further request, and close the connection after the last pending response."""
         if self._receiving is _Receiving.BODY and not self.cycle.response_started:
             self._abandon_request()
         self._receiving = _Receiving.DROPPED
@@ -366,7 +366,7 @@ class HttpConnection(HttpToolsProtocol):
             self._close()
 
     def _close(self) -> None:
-        """Close, and do not wait for ever for a client that takes no octets."""
+        """Close, with a deadline for a client that reads no octets."""
         self._now = self.loop.time()
         self._receiving = _Receiving.DROPPED
         self.transport.close()
@@ -385,10 +385,10 @@ class HttpConnection(HttpToolsProtocol):
         self._set_deadline(self._limits.settings.header_timeout)
 
     def _check_raw_octets(self, octets: int) -> None:
-        """Bound a field that does not end: the parser reports whole ones only.
+        """Bound a field that does not end: the parser reports complete fields only.
 
-        Data in which the header section begins is not counted; its first part may be of an earlier
-        request.
+        Data in which the header section begins is not counted: its first part may belong to an
+        earlier request.
         """
         if self._begun_in_this_data:
             return
@@ -404,7 +404,7 @@ class HttpConnection(HttpToolsProtocol):
             connection.give_way()
 
     def _set_deadline(self, seconds: float | None) -> None:
-        """Set how long the present state may last. The timer is moved only to come earlier."""
+        """Set how long the current state may last. The timer is replaced only by an earlier one."""
         if seconds is None:
             self._deadline = None
             return

@@ -1,7 +1,7 @@
-"""Query strings and form bodies, read as the Query protocol writes them.
+"""Parse the query strings and form bodies of the Query protocol.
 
-Linear in the octets, at most `MAX_PARAMETERS` pairs. The text must be ASCII, what is
-percent-encoded in it UTF-8, and a NUL is refused: PostgreSQL's text cannot hold it.
+The time is linear in the octets, and the number of pairs is bounded. The text must be ASCII, and
+its percent-encoded octets UTF-8. A NUL is refused: text in PostgreSQL cannot contain it.
 """
 
 from collections.abc import Iterable
@@ -9,9 +9,9 @@ from urllib.parse import parse_qsl
 
 from sendback.aws.errors import SesError, invalid_value, shown
 
-# A SendBounce with explicit fields for two thousand recipients.
+# Enough for a SendBounce with explicit fields for two thousand recipients.
 MAX_PARAMETERS = 20_000
-# Of a query string, which is read before the signature is known to be right.
+# Lower for a query string: it is parsed before the signature is checked.
 MAX_QUERY_PARAMETERS = 2_000
 
 
@@ -38,7 +38,7 @@ def parse_form(octets: bytes, limit: int = MAX_PARAMETERS) -> list[tuple[str, st
 
 
 def malformed(text: str) -> SesError:
-    """SES API, common errors: MalformedQueryString."""
+    """Return the error MalformedQueryString (SES API, common errors)."""
     return SesError("MalformedQueryString", text)
 
 

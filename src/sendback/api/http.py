@@ -22,7 +22,7 @@ from sendback.store.engine.errors import StoreUnavailableError
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
-# The cost of matching policy conditions grows with it. The SDKs send some hundred characters.
+# The time to match policy conditions grows with it. The SDKs send some hundred characters.
 MAX_USER_AGENT = 2048
 _METHODS = ("GET", "HEAD", "POST")
 
@@ -30,7 +30,7 @@ _METHODS = ("GET", "HEAD", "POST")
 class QueryApi:
     """The ASGI endpoint of the Query API.
 
-    It implements ASGI directly: Starlette's request and response take a tenth of the time of a
+    It uses ASGI directly: Starlette's request and response would take a tenth of the time of a
     SendBounce.
     """
 
@@ -45,12 +45,12 @@ class QueryApi:
         except ClientDisconnect:
             return
         except SesError as error:
-            answer = self._dispatcher.refuse(error)
+            response = self._dispatcher.refuse(error)
         else:
-            answer = await self._dispatcher.answer(signed, origin)
-        start = {"type": "http.response.start", "status": answer.status, "headers": answer.headers}
-        await send(start)
-        await send({"type": "http.response.body", "body": answer.body})
+            response = await self._dispatcher.answer(signed, origin)
+        status, fields = response.status, response.headers
+        await send({"type": "http.response.start", "status": status, "headers": fields})
+        await send({"type": "http.response.body", "body": response.body})
 
 
 def http_app(
@@ -93,7 +93,7 @@ def http_app(
             Route("/SimpleNotificationService-{fingerprint}.pem", sns_certificate),
         ]
     )
-    # A redirect to the path with another ending would lead to whatever host the client names.
+    # A redirect to the path with or without the slash would lead to the host that the client names.
     app.router.redirect_slashes = False
     return app
 
@@ -120,12 +120,12 @@ async def _body(receive: Receive) -> bytes:
 
 
 def _headers(scope: Scope) -> dict[str, str]:
-    """Return the fields by name; those of one name are joined (RFC 9110 §5.3), as when signed."""
+    """Return the fields by name; fields of one name are joined, as SigV4 does (RFC 9110 §5.3)."""
     found: dict[str, str] = {}
     several: dict[str, list[str]] = {}
     for octets, value in scope["headers"]:
         name = octets.decode("latin-1")
-        text = value.decode("utf-8", "surrogateescape")  # as it was signed, octet for octet
+        text = value.decode("utf-8", "surrogateescape")  # keeps the signed octets
         if name in found:
             several.setdefault(name, [found[name]]).append(text)
         else:
@@ -137,7 +137,8 @@ def _headers(scope: Scope) -> dict[str, str]:
 def _origin(scope: Scope, headers: Mapping[str, str]) -> CallOrigin:
     """Return the origin of a call.
 
-    Raise `SesError` for a User-Agent that is too long: cut, it could bypass a condition.
+    Raise `SesError` for a User-Agent that is too long: if it were cut, it could bypass a policy
+    condition.
     """
     user_agent = headers.get("user-agent", "")
     if len(user_agent) > MAX_USER_AGENT:

@@ -1,4 +1,4 @@
-"""`sendback accounts` and `sendback users`: whose everything is."""
+"""`sendback accounts` and `sendback users`: manage accounts and their users."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,10 +16,11 @@ if TYPE_CHECKING:
     from sendback.store.access.users import User
 
 app = typer.Typer(
-    help="Accounts: each has its own identities, rules, messages, keys.", no_args_is_help=True
+    help="Manage accounts. Each has its own identities, rules, messages and keys.",
+    no_args_is_help=True,
 )
 users = typer.Typer(
-    help="Users of an account. One without policies may do all that the account may.",
+    help="Manage the users of an account. A user without policies has all its rights.",
     no_args_is_help=True,
 )
 
@@ -29,26 +30,30 @@ Name = Annotated[str, typer.Argument(metavar="USER")]
 @app.command("create")
 @on_store
 def create(
-    name: Annotated[str, typer.Option(help="A name for people.")] = "",
+    name: Annotated[str, typer.Option(help="A display name.")] = "",
     account_id: Annotated[
-        str | None, typer.Option("--id", help="12 digits.", show_default="a new one")
+        str | None,
+        typer.Option("--id", help="The account ID, 12 digits.", show_default="generated"),
     ] = None,
     as_json: Json = False,
     *,
-    place: StoreOptions,
+    options: StoreOptions,
 ) -> None:
-    """Make an account. It can do nothing before it has a key: `sendback keys create --account`."""
+    """Create an account.
+
+    To call the API it needs an access key: `sendback keys create --account ID`.
+    """
 
     async def work(app: "App", _: "Settings") -> str:
         return await app.accounts.create(account_id, name)
 
-    made = place.run(work, may_create=True)
-    print_fields({"account": made, "name": name}, as_json=as_json)
+    created = options.run(work, may_create=True)
+    print_fields({"account": created, "name": name}, as_json=as_json)
 
 
 @app.command("list")
 @on_store
-def list_accounts(as_json: Json = False, *, place: StoreOptions) -> None:
+def list_accounts(as_json: Json = False, *, options: StoreOptions) -> None:
     """List the accounts."""
 
     async def work(app: "App", _: "Settings") -> "Sequence[Account]":
@@ -56,27 +61,27 @@ def list_accounts(as_json: Json = False, *, place: StoreOptions) -> None:
 
     rows = [
         {"account": account.account_id, "name": account.name, "created_at": account.created_at}
-        for account in place.run(work)
+        for account in options.run(work)
     ]
     print_rows(rows, ("account", "name", "created_at"), as_json=as_json)
 
 
 @users.command("create")
 @on_store
-def create_user(name: Name, *, place: StoreOptions) -> None:
-    """Make a user."""
+def create_user(name: Name, *, options: StoreOptions) -> None:
+    """Create a user."""
 
     async def work(app: "App", settings: "Settings") -> None:
         await app.accounts.create_user(settings.account_id, name)
 
-    place.run(work)
-    say(f"{name} is made. A key for it: sendback keys create --user {name}")
+    options.run(work)
+    say(f"User {name} is created. To create its access key: sendback keys create --user {name}")
 
 
 @users.command("list")
 @on_store
-def list_users(as_json: Json = False, *, place: StoreOptions) -> None:
-    """List the account's users and the policies that restrict them."""
+def list_users(as_json: Json = False, *, options: StoreOptions) -> None:
+    """List the users of the account, and the policies that restrict them."""
 
     async def work(app: "App", settings: "Settings") -> "Sequence[User]":
         return await app.accounts.users(settings.account_id)
@@ -87,19 +92,19 @@ def list_users(as_json: Json = False, *, place: StoreOptions) -> None:
             "created_at": user.created_at,
             "policies": [policy.name for policy in user.policies],
         }
-        for user in place.run(work)
+        for user in options.run(work)
     ]
     print_rows(rows, ("user", "created_at", "policies"), as_json=as_json)
 
 
 @users.command("delete")
 @on_store
-def delete_user(name: Name, *, place: StoreOptions) -> None:
-    """Delete a user with its keys and policies."""
+def delete_user(name: Name, *, options: StoreOptions) -> None:
+    """Delete a user, its keys and its policies."""
 
     async def work(app: "App", settings: "Settings") -> bool:
         return await app.accounts.delete_user(settings.account_id, name)
 
-    if not place.run(work):
-        raise CommandFailedError(f"the account has no user {name}")
-    say(f"{name} is deleted, with its keys and policies.")
+    if not options.run(work):
+        raise CommandFailedError(f"the account has no user {name}: see `sendback users list`")
+    say(f"User {name} is deleted, with its keys and policies.")

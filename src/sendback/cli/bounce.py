@@ -1,16 +1,15 @@
-"""`sendback bounce`: SendBounce from the command line, through the API."""
+"""`sendback bounce`: call SendBounce through the API."""
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from sendback.cli.failures import CommandFailedError, usage_error
-from sendback.cli.options import Json, load_settings
+from sendback.cli.options import ConfigFile, Json, load_settings
 from sendback.cli.output import print_fields
 from sendback.redaction import shown_url
 
-# The names of sendback.dsn.REASONS, without the time to import it (a test compares them).
+# A copy of the names in sendback.dsn.REASONS, whose import is slow. A test compares them.
 REASONS = (
     "DoesNotExist",
     "MessageTooLarge",
@@ -23,31 +22,36 @@ REASONS = (
 
 def bounce(
     message_id: Annotated[
-        str, typer.Argument(help="The received message: the ID in its 250 reply.")
+        str, typer.Argument(help="The ID of the received message, from its 250 reply.")
     ],
-    sender: Annotated[str, typer.Option(help="The bounce's From: a verified identity.")],
+    sender: Annotated[
+        str, typer.Option(help="The From: address of the bounce, a verified identity.")
+    ],
     recipient: Annotated[
-        list[str], typer.Option(help="A recipient of the message that bounces; may be repeated.")
+        list[str], typer.Option(help="A recipient to bounce; repeat the option for more.")
     ],
     reason: Annotated[str, typer.Option(help=f"One of {', '.join(REASONS)}.")] = "DoesNotExist",
     explanation: Annotated[
-        str | None, typer.Option(help="The text for people, in place of the generated one.")
+        str | None, typer.Option(help="Human-readable text instead of the generated one.")
     ] = None,
     endpoint_url: Annotated[
         str | None,
         typer.Option(
-            envvar="AWS_ENDPOINT_URL_SES", help="Where the API is.", show_default="http_listen"
+            envvar="AWS_ENDPOINT_URL_SES",
+            help="The URL of the API.",
+            show_default="from http_listen",
         ),
     ] = None,
     as_json: Json = False,
-    config: Annotated[Path | None, typer.Option("--config", help="Settings file.")] = None,
+    config: ConfigFile = None,
 ) -> None:
-    """Bounce a received message, as SendBounce does.
+    """Bounce a received message: call SendBounce.
 
-    Signs with the standard AWS credentials: environment, profile, …
+    The request is signed with the standard AWS credentials, such as environment variables or a
+    profile.
     """
     if reason not in REASONS:
-        raise usage_error(f"--reason is one of {', '.join(REASONS)}, not {reason!r}")
+        raise usage_error(f"--reason must be one of {', '.join(REASONS)}, not {reason!r}")
     settings = load_settings(config).settings
     request: dict[str, Any] = {
         "OriginalMessageId": message_id,
@@ -70,19 +74,19 @@ def _send(endpoint: str, region: str, request: dict[str, Any]) -> dict[str, Any]
         client = boto3.client("ses", endpoint_url=endpoint, region_name=region)
     except ValueError:
         shown = shown_url(endpoint)
-        raise usage_error(f"--endpoint-url is a URL (http://HOST:PORT), not {shown}") from None
-    except BotoCoreError as error:  # the profile that AWS_PROFILE names, say
+        raise usage_error(f"--endpoint-url must be a URL (http://HOST:PORT), not {shown}") from None
+    except BotoCoreError as error:  # such as an unknown profile in AWS_PROFILE
         raise CommandFailedError(str(error)) from None
     try:
-        answer = client.send_bounce(**request)
+        response = client.send_bounce(**request)
     except NoCredentialsError:
         raise CommandFailedError(
-            "no AWS credentials were found; for the development key: "
+            "no AWS credentials were found; to use the development key: "
             "export AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test"
         ) from None
     except ClientError as error:
         details = error.response["Error"]
         raise CommandFailedError(f"{details['Code']}: {details['Message']}") from None
     except BotoCoreError as error:
-        raise CommandFailedError(f"{error} (does `sendback serve` run there?)") from None
-    return {"message_id": answer["MessageId"]}
+        raise CommandFailedError(f"{error} (is `sendback serve` running there?)") from None
+    return {"message_id": response["MessageId"]}

@@ -1,4 +1,4 @@
-"""`sendback config`: the settings that are in force."""
+"""`sendback config`: show the settings in force."""
 
 from dataclasses import fields
 
@@ -9,12 +9,12 @@ from sendback.cli.output import print_rows
 from sendback.config.loading import ENVIRONMENT_PREFIX
 from sendback.config.settings import Settings
 
-app = typer.Typer(help="The settings that are in force.", no_args_is_help=True)
+app = typer.Typer(help="Show the settings in force.", no_args_is_help=True)
 
 
 @app.command("show")
 def show(as_json: Json = False, config: ConfigFile = None) -> None:
-    """Print every setting, its value, and where that comes from."""
+    """Print every setting with its value and the source of the value."""
     loaded = load_settings(config)
     rows = [
         {

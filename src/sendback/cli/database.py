@@ -1,4 +1,4 @@
-"""`sendback db`: the database's schema, and whether it is sound."""
+"""`sendback db`: migrate and check the database."""
 
 import typer
 
@@ -6,12 +6,15 @@ from sendback.cli.failures import CommandFailedError
 from sendback.cli.options import ConfigFile, Database, DataDir, load_settings
 from sendback.cli.output import printable
 
-app = typer.Typer(help="The database: its schema, and whether it is sound.", no_args_is_help=True)
+app = typer.Typer(help="Migrate and check the database.", no_args_is_help=True)
 
 
 @app.command("upgrade")
 def upgrade(data_dir: DataDir = None, database: Database = None, config: ConfigFile = None) -> None:
-    """Bring the database to this version's schema. Stop all servers first; keep a copy."""
+    """Migrate the database to the schema of this version.
+
+    Stop all servers and copy the data directory first.
+    """
     settings = load_settings(config, data_dir=data_dir, database=database).settings
     from sendback.store.engine.schema import upgrade_schema
 
@@ -19,18 +22,20 @@ def upgrade(data_dir: DataDir = None, database: Database = None, config: ConfigF
     if before == after:
         typer.echo(f"The database has schema {after}, as this version needs.")
     else:
-        typer.echo(f"The database went from schema {before or 'none'} to {after}.")
+        typer.echo(f"The database is migrated from schema {before or 'none'} to {after}.")
 
 
 @app.command("check")
 def check(data_dir: DataDir = None, database: Database = None, config: ConfigFile = None) -> None:
-    """Read the whole database and look for every body; servers may run meanwhile.
+    """Check the whole database, and that every message body exists. Servers may be running.
 
-    Exit code 1 when something is damaged or missing, with a line for each.
+    Prints a line for each problem. Exit code 1 if there is one.
     """
     settings = load_settings(config, data_dir=data_dir, database=database).settings
     if not settings.database_file.is_file():
-        raise CommandFailedError(f"there is no database {settings.database_file}")
+        raise CommandFailedError(
+            f"there is no database {settings.database_file}: name its directory with --data-dir"
+        )
     from sendback.store.engine.integrity import check_store
 
     problems = check_store(settings.database_url, settings.data_dir)
@@ -42,4 +47,4 @@ def check(data_dir: DataDir = None, database: Database = None, config: ConfigFil
             "copy of the data directory in its place, or save what can be read with "
             f"`sqlite3 {settings.database_file} .recover`"
         )
-    typer.echo(f"{settings.database_file} is sound, and every body is there.")
+    typer.echo(f"{settings.database_file} is sound, and every message body exists.")

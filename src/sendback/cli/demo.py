@@ -1,4 +1,4 @@
-"""`sendback demo`: the whole way on this machine, told as it happens."""
+"""`sendback demo`: one mail, one SendBounce and one bounce, all on this machine."""
 
 import contextlib
 import json
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 SENDER = "ann@sender.example"
 RECIPIENT = "bob@example.com"
-_PATIENCE_SECONDS = 30.0
+_TIMEOUT_SECONDS = 30.0
 
 
 def demo() -> None:
-    """Receive a mail by SMTP, call SendBounce through boto3, get the bounce by SMTP.
+    """Receive a mail by SMTP, call SendBounce with boto3, deliver the bounce by SMTP.
 
-    Everything runs on free ports of this machine with a temporary store, and ends with it.
+    Everything runs on free ports of this machine, with a temporary data directory.
     """
     from sendback.dsn.parse import parse
 
@@ -44,21 +44,23 @@ def demo() -> None:
             client.verify_domain_identity(Domain="example.com")
             _say("boto3: verify_domain_identity(Domain='example.com')")
             received = _send_mail(smtp["host"], smtp["port"])
-            _say(f"A mail from {SENDER} to {RECIPIENT} came in by SMTP.\n  message ID: {received}")
-            answer = client.send_bounce(
+            _say(
+                f"Sendback received a mail from {SENDER} to {RECIPIENT}.\n  message ID: {received}"
+            )
+            response = client.send_bounce(
                 OriginalMessageId=received,
                 BounceSender="mailer-daemon@example.com",
                 BouncedRecipientInfoList=[{"Recipient": RECIPIENT, "BounceType": "DoesNotExist"}],
             )
-            _say(f"boto3: send_bounce(…)\n  bounce ID:  {answer['MessageId']}")
+            _say(f"boto3: send_bounce(…)\n  bounce ID:  {response['MessageId']}")
             sender, recipients, content = inbox.next_message()
             to = ", ".join(recipients)
             _say(f"The bounce arrived by SMTP, from <{sender.strip('<>')}> to {to}.")
-            _tell(parse(content))
+            _print_dsn(parse(content))
 
 
 class _Inbox:
-    """What the listener got."""
+    """The messages that the sender's mail server receives."""
 
     def __init__(self) -> None:
         self.port = 0
@@ -70,9 +72,10 @@ class _Inbox:
 
     def next_message(self) -> tuple[str, list[str], bytes]:
         try:
-            return self._messages.get(timeout=_PATIENCE_SECONDS)
+            return self._messages.get(timeout=_TIMEOUT_SECONDS)
         except queue.Empty:
-            raise CommandFailedError("the bounce did not arrive") from None
+            seconds = f"{_TIMEOUT_SECONDS:.0f} seconds"
+            raise CommandFailedError(f"the bounce did not arrive within {seconds}") from None
 
 
 @contextlib.contextmanager
@@ -92,7 +95,7 @@ def _listener() -> Iterator[_Inbox]:
 
 @contextlib.contextmanager
 def _sendback(folder: Path, relay_port: int) -> Iterator[dict[str, dict[str, Any]]]:
-    """A `sendback serve` of its own, as anyone would start it; answers the ready file's content."""
+    """Run `sendback serve`; yield the content of its ready file."""
     ready, log = folder / "ready.json", folder / "log"
     command = [
         sys.executable, "-m", "sendback", "serve",
@@ -100,7 +103,7 @@ def _sendback(folder: Path, relay_port: int) -> Iterator[dict[str, dict[str, Any
         "--data-dir", str(folder / "data"), "--ready-file", str(ready),
         "--outbound", f"smtp://127.0.0.1:{relay_port}", "--hostname", "mx.example.com",
     ]  # fmt: skip
-    # Settings of the caller's own are not meant for the demo.
+    # The demo does not use the caller's settings.
     environment = {k: v for k, v in os.environ.items() if not k.startswith("SENDBACK_")}
     environment["SENDBACK_VERIFICATION"] = "at_once"
     with log.open("wb") as output:
@@ -112,11 +115,11 @@ def _sendback(folder: Path, relay_port: int) -> Iterator[dict[str, dict[str, Any
         yield json.loads(ready.read_text())
     finally:
         process.terminate()
-        process.wait(_PATIENCE_SECONDS)
+        process.wait(_TIMEOUT_SECONDS)
 
 
 def _wait_for(ready: Path, process: "subprocess.Popen[bytes]", log: Path) -> None:
-    deadline = time.monotonic() + _PATIENCE_SECONDS
+    deadline = time.monotonic() + _TIMEOUT_SECONDS
     while not ready.exists():
         if process.poll() is not None or time.monotonic() > deadline:
             raise CommandFailedError(f"sendback serve did not start:\n{log.read_text()}")
@@ -136,7 +139,7 @@ def _client(endpoint: str) -> Any:
 
 
 def _send_mail(host: str, port: int) -> str:
-    """Answers the message's ID, which the server gives in its reply to the content."""
+    """Send a mail; return its message ID, which is in the reply to the content."""
     mail = EmailMessage()
     mail["From"], mail["To"], mail["Subject"] = f"Ann <{SENDER}>", RECIPIENT, "Lunch on Friday?"
     mail["Message-ID"] = "<lunch@sender.example>"
@@ -155,17 +158,17 @@ def _say(text: str) -> None:
     say(text + "\n")
 
 
-def _tell(dsn: "ParsedDsn") -> None:
+def _print_dsn(dsn: "ParsedDsn") -> None:
     wanted = ("From", "To", "Subject", "In-Reply-To", "Auto-Submitted")
     for name in wanted:
         say(f"  {name}: {dsn.header_value(name)}")
-    say("\nIts delivery status, per message:\n")
+    say("\nDelivery status of the message:\n")
     for name, value in dsn.message_fields:
         say(f"  {name}: {value}")
     for number, recipient in enumerate(dsn.recipients, 1):
         say(f"\nRecipient {number}:\n")
         for name, value in recipient.fields:
             say(f"  {name}: {value}")
-    say("\nThe text for people:\n")
+    say("\nHuman-readable text:\n")
     say("".join(f"  {line}\n" for line in dsn.explanation.splitlines()))
-    say("That is the whole way. Next: sendback serve")
+    say("The demo is complete. Next: sendback serve")

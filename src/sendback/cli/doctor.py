@@ -1,4 +1,4 @@
-"""`sendback doctor`: what stands between this server and other people's inboxes."""
+"""`sendback doctor`: check DNS, TLS and outbound connections."""
 
 import ipaddress
 from dataclasses import asdict
@@ -22,41 +22,41 @@ _MARKS = {"good": "ok", "advice": "--", "problem": "!!", "skipped": "  "}
 def doctor(
     address: Annotated[
         list[str] | None,
-        typer.Option(help="An IP address that others see this server as; may be repeated."),
+        typer.Option(help="A public IP address of this server; repeat the option for more."),
     ] = None,
     probe: Annotated[
-        str, typer.Option(help="The domain whose mail server is connected to, to try port 25.")
+        str, typer.Option(help="A domain whose mail server is connected to, as a test of port 25.")
     ] = "gmail.com",
     outside: Annotated[
         bool | None,
         typer.Option(
             "--outside/--no-outside",
-            help="Whether to connect to it.",
-            show_default="unless outbound captures",
+            help="Whether to connect to the mail server of --probe.",
+            show_default="unless outbound is capture",
         ),
     ] = None,
     as_json: Json = False,
     *,
-    place: StoreOptions,
+    options: StoreOptions,
 ) -> None:
-    """Look at DNS, TLS and the way out, and say what to publish or change.
+    """Check DNS, TLS and outbound connections, and print what to publish or change.
 
-    Reads the same settings as `serve`. Exit code 1 when there is a problem.
+    Uses the settings of `sendback serve`. Exit code 1 if there is a problem.
     """
     for text in address or []:
         try:
             ipaddress.ip_address(text)
         except ValueError:
-            raise usage_error(f"--address is an IP address, not {text!r}") from None
+            raise usage_error(f"--address must be an IP address, not {text!r}") from None
     _check_domain(probe)
 
     async def work(app: "App", settings: "Settings") -> "list[Finding]":
         from sendback.doctor.checks import Doctor
 
-        goes_out = outside if outside is not None else not settings.outbound.captures
-        return await Doctor(app, addresses=address or (), probe=probe, outside=goes_out).examine()
+        connects = outside if outside is not None else not settings.outbound.captures
+        return await Doctor(app, addresses=address or (), probe=probe, outside=connects).examine()
 
-    found = place.run(work, may_create=True)
+    found = options.run(work, may_create=True)
     if as_json:
         print_json([asdict(finding) for finding in found])
     else:
@@ -71,7 +71,7 @@ def _check_domain(text: str) -> None:
     try:
         parse_domain(text)
     except AddressError as error:
-        raise usage_error(f"--probe is a domain: {error}") from None
+        raise usage_error(f"--probe must be a domain: {error}") from None
 
 
 def _print(found: "list[Finding]") -> None:

@@ -1,4 +1,4 @@
-"""`sendback dsn`: writing, reading and judging delivery status notifications."""
+"""`sendback dsn`: write, read and check delivery status notifications."""
 
 import os
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sendback.dsn import Bounce, ExtensionField, ParsedDsn, Reason, RecipientFields, Report
 
 app = typer.Typer(
-    help="Write, read and judge delivery status notifications (RFC 3464).", no_args_is_help=True
+    help="Write, read and check delivery status notifications (RFC 3464).", no_args_is_help=True
 )
 
 File = Annotated[Path, typer.Argument(help="The message; - is standard input.", metavar="FILE")]
@@ -29,25 +29,31 @@ def compose_dsn(
         Path | None,
         typer.Argument(help="A JSON description; - is standard input.", metavar="[FILE]"),
     ] = None,
-    sender: Annotated[str | None, typer.Option("--from", help="The From: of the bounce.")] = None,
-    to: Annotated[str | None, typer.Option(help="The original's reverse-path.")] = None,
-    recipient: Annotated[
-        list[str] | None, typer.Option(help="A recipient that bounces; may be repeated.")
+    sender: Annotated[
+        str | None, typer.Option("--from", help="The From: address of the bounce.")
     ] = None,
-    reason: Annotated[str, typer.Option(help="A BounceType, for each recipient.")] = "DoesNotExist",
+    to: Annotated[
+        str | None, typer.Option(help="Where the bounce goes: the original's reverse-path.")
+    ] = None,
+    recipient: Annotated[
+        list[str] | None, typer.Option(help="A recipient to bounce; repeat the option for more.")
+    ] = None,
+    reason: Annotated[str, typer.Option(help="The BounceType of each recipient.")] = "DoesNotExist",
     reporting_mta: Annotated[
-        str | None, typer.Option(help="Host name.", show_default="the machine's name")
+        str | None, typer.Option(help="The host that reports.", show_default="the machine's name")
     ] = None,
     original: Annotated[
-        Path | None, typer.Option(help="The original message, whose headers go back.")
+        Path | None, typer.Option(help="File of the original message, to return its header.")
     ] = None,
-    return_full: Annotated[bool, typer.Option(help="Return the whole original.")] = False,
-    explanation: Annotated[str | None, typer.Option(help="The text for people.")] = None,
-    language: Annotated[str, typer.Option(help="Of the generated text for people.")] = "en",
+    return_full: Annotated[bool, typer.Option(help="Return the whole original message.")] = False,
+    explanation: Annotated[
+        str | None, typer.Option(help="Human-readable text instead of the generated one.")
+    ] = None,
+    language: Annotated[str, typer.Option(help="Language of the generated text.")] = "en",
 ) -> None:
-    """Write a bounce to standard output, from flags or from a JSON description.
+    """Write a bounce to standard output, from options or a JSON description.
 
-    The JSON has the same names as the flags, and recipients as objects:
+    The JSON members have the names of the options; `recipients` is a list of objects:
 
     {"from": "postmaster@example.com", "to": "ann@sender.example", "recipients": [{"recipient":
     "bob@example.com", "action": "failed", "status": "5.2.2", "diagnostic_code": "smtp; 552 full"}]}
@@ -66,12 +72,12 @@ def compose_dsn(
         described = read_json_object(file)
         _check_members(described, _MEMBERS, "the description")
         given |= described
-    write_octets(_composed(given))
+    write_octets(_compose(given))
 
 
 @app.command("parse")
 def parse_dsn(file: File, as_json: Json = False) -> None:
-    """Read a bounce of any mail server: its fields as a table, or as JSON."""
+    """Print the fields of a bounce from any mail server, as a table or as JSON."""
     from sendback.dsn import NotADsnError, parse, status_text
 
     try:
@@ -93,7 +99,10 @@ def parse_dsn(file: File, as_json: Json = False) -> None:
 
 @app.command("check")
 def check_dsn(file: File, as_json: Json = False) -> None:
-    """Judge a bounce against the standards; exit code 1 when something is found."""
+    """Check a bounce against the standards, and print each violation.
+
+    Exit code 1 if there is one.
+    """
     from sendback.dsn import check
 
     findings = check(_read_message(file))
@@ -104,21 +113,21 @@ def check_dsn(file: File, as_json: Json = False) -> None:
     if rows or as_json:
         print_rows(rows, ("section", "where", "rule"), as_json=as_json)
     else:
-        say("Nothing found.")
+        say("No violation found.")
     if rows:
         raise typer.Exit(FAILED)
 
 
 def _read_message(file: Path) -> bytes:
-    """Messages are saved with LF more often than not; on the wire they had CR LF."""
+    """Return the message with CR LF line ends: saved messages often have LF."""
     content = read_octets(file)
     return content if b"\r\n" in content else content.replace(b"\n", b"\r\n")
 
 
 # --- composing ------------------------------------------------------------------------------
 
-# The members of the JSON description, and what each has to be; null is as if it were not there.
-_TEXT = (str, "a text")
+# The members of the JSON description, and their types. A member that is null counts as absent.
+_TEXT = (str, "a string")
 _FLAG = (bool, "true or false")
 _LIST = (list, "a list")
 _OBJECT = (dict, "an object")
@@ -152,29 +161,33 @@ _RECIPIENT_MEMBERS: Mapping[str, tuple[type, str]] = {
 
 
 def _check_members(value: object, members: Mapping[str, tuple[type, str]], where: str) -> None:
-    """Raise a usage error unless it is an object with these members, each of its type."""
+    """Raise `BadParameter` unless the value is an object of these members, each of its type."""
     if not isinstance(value, dict):
         raise usage_error(f"{where} is not a JSON object")
     for name, member in value.items():
         if name not in members:
-            raise usage_error(f"{where} has {name!r}; known are {', '.join(members)}")
-        kind, words = members[name]
+            raise usage_error(
+                f"{where} has the unknown member {name!r}; allowed are {', '.join(members)}"
+            )
+        kind, type_name = members[name]
         if member is not None and not isinstance(member, kind):
-            raise usage_error(f"{where}: {name} is {words}, not {type(member).__name__}")
+            raise usage_error(f"{where}: {name} must be {type_name}, not {type(member).__name__}")
 
 
-def _composed(given: Mapping[str, Any]) -> bytes:
-    """Return the bounce. Raises `BadParameter` for what cannot be composed."""
+def _compose(given: Mapping[str, Any]) -> bytes:
+    """Return the bounce. Raise `BadParameter` if the description is invalid."""
     from sendback.dsn import DsnError, builtin_texts, compose
     from sendback.mail.address import AddressError
 
     languages = builtin_texts()
     language = given["language"] or "en"
     if language not in languages:
-        raise usage_error(f"language is one of {', '.join(sorted(languages))}, not {language!r}")
+        raise usage_error(
+            f"language must be one of {', '.join(sorted(languages))}, not {language!r}"
+        )
     for name in ("from", "to", "recipients"):
         if not given[name]:
-            raise usage_error(f"{name} is missing: give it as a flag or in the JSON")
+            raise usage_error(f"{name} is missing: give it as an option or in the JSON")
     try:
         bounce = _bounce(given)
         return compose(bounce, f"=_{os.urandom(16).hex()}", languages[language])
@@ -230,7 +243,7 @@ def _recipient(item: Any, where: str) -> "RecipientFields":
     reason = _reason(item, where)
     original = item.get("original_recipient")
     if original and ";" not in original:
-        raise usage_error(f"{where}: original_recipient is of the form 'type; address'")
+        raise usage_error(f"{where}: original_recipient must be of the form 'type; address'")
     remote = item.get("remote_mta")
     return RecipientFields(
         final_recipient=parse_address(item["recipient"], any_dots=True),
@@ -252,7 +265,7 @@ def _reason(item: Mapping[str, Any], where: str) -> "Reason | None":
     if name is None:
         return None
     if name not in REASONS:
-        raise usage_error(f"{where}: reason is one of {', '.join(REASONS)}, not {name!r}")
+        raise usage_error(f"{where}: reason must be one of {', '.join(REASONS)}, not {name!r}")
     return REASONS[name]
 
 
@@ -261,7 +274,7 @@ def _action(item: Mapping[str, Any], where: str) -> Any:
 
     name = item.get("action") or "failed"
     if name not in list(Action):
-        raise usage_error(f"{where}: action is one of {', '.join(Action)}, not {name!r}")
+        raise usage_error(f"{where}: action must be one of {', '.join(Action)}, not {name!r}")
     return Action(name)
 
 
@@ -271,12 +284,12 @@ def _extensions(item: Mapping[str, Any], where: str) -> "tuple[ExtensionField, .
     given = item.get("extension_fields") or {}
     for name, value in given.items():
         if not isinstance(value, str):
-            raise usage_error(f"{where}: the extension field {name!r} is a text")
+            raise usage_error(f"{where}: the extension field {name!r} must be a string")
     return tuple(ExtensionField(name, value) for name, value in given.items())
 
 
 def _date(item: Mapping[str, Any], name: str) -> datetime | None:
-    """Return the date in UTC, which is taken to be meant where no zone is given."""
+    """Return the date in UTC. A date without a time zone is read as UTC."""
     text = item.get(name)
     if not text:
         return None
@@ -285,7 +298,8 @@ def _date(item: Mapping[str, Any], name: str) -> datetime | None:
         zoned = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
         return zoned.astimezone(UTC)
     except (ValueError, OverflowError):
-        raise usage_error(f"{name} is a date such as 2026-03-01T12:00:00, not {text!r}") from None
+        example = "2026-03-01T12:00:00"
+        raise usage_error(f"{name} must be a date such as {example}, not {text!r}") from None
 
 
 # --- reading --------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ class CommandFailedError(SendbackError):
 
 
 def explain(error: Exception) -> tuple[str, int] | None:
-    """Return text and exit code of an expected error; None for a bug in Sendback."""
+    """Return the text and exit code of an expected error, or None for a bug in Sendback."""
     if isinstance(error, InvalidInputError):
         return str(error), USAGE
     if isinstance(error, SendbackError):
@@ -24,5 +24,5 @@ def explain(error: Exception) -> tuple[str, int] | None:
 
 
 def usage_error(text: str) -> typer.BadParameter:
-    """For an argument that the command cannot use: exit code 2."""
+    """Return the error for an argument that the command cannot use: exit code 2."""
     return typer.BadParameter(text)

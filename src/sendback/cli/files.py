@@ -1,4 +1,4 @@
-"""Reading the files that commands are given: whatever is wrong with one is a usage error."""
+"""Read the files that are named on the command line; every failure is a usage error."""
 
 import json
 import sys
@@ -7,11 +7,11 @@ from typing import Any
 
 from sendback.cli.failures import usage_error
 
-MAX_OCTETS = 100 * 2**20  # larger than any message that is received; /dev/zero has no end
+MAX_OCTETS = 100 * 2**20  # more than any received message; /dev/zero never ends
 
 
 def read_octets(file: Path, limit: int = MAX_OCTETS) -> bytes:
-    """Return the content of a file, of standard input for `-`. Raises `BadParameter`."""
+    """Return the content of a file, or of standard input for `-`. Raise `BadParameter`."""
     try:
         content = _read_beginning(file, limit + 1)
     except OSError as error:
@@ -22,24 +22,24 @@ def read_octets(file: Path, limit: int = MAX_OCTETS) -> bytes:
 
 
 def read_text(file: Path, limit: int = MAX_OCTETS) -> str:
-    """Return the content as text in UTF-8. Raises `BadParameter`."""
+    """Return the content, decoded from UTF-8. Raise `BadParameter`."""
     try:
         return read_octets(file, limit).decode("utf-8")
     except UnicodeDecodeError as error:
-        raise usage_error(f"{file} is no text in UTF-8: {error.reason}") from None
+        raise usage_error(f"{file} is not text in UTF-8: {error.reason}") from None
 
 
 def read_json_object(file: Path) -> dict[str, Any]:
-    """Return the JSON object in a file. Raises `BadParameter`."""
+    """Return the JSON object in a file. Raise `BadParameter`."""
     text = read_text(file)
     try:
         value = json.loads(text)
     except RecursionError:
-        raise usage_error(f"{file} is no JSON that can be used: it is nested too deep") from None
+        raise usage_error(f"{file} is JSON that is nested too deeply") from None
     except ValueError as error:
-        raise usage_error(f"{file} is no JSON: {error}") from None
+        raise usage_error(f"{file} is not JSON: {error}") from None
     if not isinstance(value, dict):
-        raise usage_error(f"{file} is no JSON object")
+        raise usage_error(f"{file} is not a JSON object")
     return value
 
 

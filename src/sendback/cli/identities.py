@@ -1,4 +1,4 @@
-"""`sendback identities`: addresses and domains that mail is received for and bounced from."""
+"""`sendback identities`: manage the addresses and domains that mail is received for."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from sendback.store.identities.identities import Identity
 
 app = typer.Typer(
-    help="Addresses and domains that mail is received for and bounced from.", no_args_is_help=True
+    help="Manage the addresses and domains that mail is received for and bounced from.",
+    no_args_is_help=True,
 )
 
 Name = Annotated[str, typer.Argument(metavar="ADDRESS|DOMAIN")]
@@ -25,7 +26,7 @@ Name = Annotated[str, typer.Argument(metavar="ADDRESS|DOMAIN")]
 def list_identities(
     as_json: Json = False,
     *,
-    place: StoreOptions,
+    options: StoreOptions,
 ) -> None:
     """List the identities."""
 
@@ -39,7 +40,7 @@ def list_identities(
             if token is None:
                 return rows
 
-    rows = place.run(work)
+    rows = options.run(work)
     print_rows(rows, ("identity", "kind", "status", "created_at"), as_json=as_json)
 
 
@@ -48,13 +49,17 @@ def list_identities(
 def verify(
     name: Name,
     dkim: Annotated[
-        bool, typer.Option(help="Make DKIM keys for the domain too, and sign.")
+        bool, typer.Option(help="Also create DKIM keys for the domain, and sign with them.")
     ] = False,
     as_json: Json = False,
     *,
-    place: StoreOptions,
+    options: StoreOptions,
 ) -> None:
-    """Ask for an address (its owner gets a mail) or a domain (see `records`)."""
+    """Add an address or a domain, and begin to verify it.
+
+    The owner of an address gets a mail with a link. A domain needs the DNS records that
+    `sendback identities records` prints.
+    """
 
     async def work(app: "App", settings: "Settings") -> dict[str, Any]:
         from sendback.store.access.accounts import AddAccount
@@ -62,20 +67,22 @@ def verify(
         account_id = settings.account_id
         await app.check_secret()
         await app.store.write(AddAccount(account_id, app.clock.now()))
-        ask = app.identities.verify_email if "@" in name else app.identities.verify_domain
-        await ask(account_id, name)
+        verify_identity = (
+            app.identities.verify_email if "@" in name else app.identities.verify_domain
+        )
+        await verify_identity(account_id, name)
         if dkim:
             await app.identities.verify_dkim(account_id, name)
             await app.identity_attributes.set_dkim_enabled(account_id, name, enabled=True)
         return _row((await app.identities.find(account_id, [name]))[name])
 
-    print_fields(place.run(work, may_create=True), as_json=as_json)
+    print_fields(options.run(work, may_create=True), as_json=as_json)
 
 
 @app.command("records")
 @on_store
-def records(name: Name, as_json: Json = False, *, place: StoreOptions) -> None:
-    """Print the DNS records that a domain is to have."""
+def records(name: Name, as_json: Json = False, *, options: StoreOptions) -> None:
+    """Print the DNS records that a domain needs."""
 
     async def work(app: "App", settings: "Settings") -> list[dict[str, Any]]:
         from sendback.service.identities.dns_records import wanted_records
@@ -83,18 +90,18 @@ def records(name: Name, as_json: Json = False, *, place: StoreOptions) -> None:
         found = await wanted_records(app.store, settings.account_id, name, settings.hostname)
         return [{"name": r.name, "type": r.kind, "value": r.value, "for": r.purpose} for r in found]
 
-    rows = place.run(work)
+    rows = options.run(work)
     if not rows and not as_json:
-        raise CommandFailedError(f"{name} needs no records: there is no such domain")
+        raise CommandFailedError(f"{name} needs no records: it is not a domain of the account")
     print_rows(rows, ("name", "type", "value", "for"), as_json=as_json)
 
 
 @app.command("check")
 @on_store
-def check(name: Name, as_json: Json = False, *, place: StoreOptions) -> None:
-    """Look for a domain's records in DNS now, and say what was found.
+def check(name: Name, as_json: Json = False, *, options: StoreOptions) -> None:
+    """Check the DNS records of a domain now, and print the results.
 
-    The server looks by itself, too. Exit code 1 when something is missing.
+    A running server also checks them by itself. Exit code 1 if a record is missing.
     """
 
     async def work(app: "App", settings: "Settings") -> list[dict[str, Any]]:
@@ -110,10 +117,11 @@ def check(name: Name, as_json: Json = False, *, place: StoreOptions) -> None:
             for check in found
         ]
 
-    rows = place.run(work)
+    rows = options.run(work)
     if not rows and not as_json:
         raise CommandFailedError(
-            f"nothing is looked for: {name} was verified at once or is no domain"
+            f"{name} has nothing to check: it was verified without DNS, or is not a domain of the "
+            "account"
         )
     print_rows(rows, ("what", "status", "reason", "next_check"), as_json=as_json)
     if any(row["reason"] for row in rows):
@@ -126,24 +134,24 @@ def sign(
     name: Name,
     on: Annotated[bool, typer.Option("--on/--off", help="Whether to sign.")] = True,
     *,
-    place: StoreOptions,
+    options: StoreOptions,
 ) -> None:
-    """Sign what is sent from a domain, or from one address of it, with the domain's DKIM keys."""
+    """Turn DKIM signing on or off, for a domain or for one address of it."""
 
     async def work(app: "App", settings: "Settings") -> None:
         await app.identity_attributes.set_dkim_enabled(settings.account_id, name, enabled=on)
 
-    place.run(work)
-    say(f"Mail from {name} is {'signed' if on else 'not signed'}, within a minute.")
+    options.run(work)
+    say(f"Within a minute, mail from {name} is {'signed' if on else 'not signed'}.")
 
 
 @app.command("rotate-dkim")
 @on_store
-def rotate_dkim(name: Name, as_json: Json = False, *, place: StoreOptions) -> None:
-    """Sign with the DKIM keys in reserve from now on, and make new reserves.
+def rotate_dkim(name: Name, as_json: Json = False, *, options: StoreOptions) -> None:
+    """Replace the active DKIM keys by the standby keys.
 
-    The reserve must be in DNS already. Keep the old key's record for a week: mail that it signed
-    may still be on its way.
+    The standby keys must be in DNS already; new ones are created in their place. Keep the records
+    of the old keys for a week: mail that they signed may not be delivered yet.
     """
 
     async def work(app: "App", settings: "Settings") -> list[dict[str, Any]]:
@@ -158,7 +166,7 @@ def rotate_dkim(name: Name, as_json: Json = False, *, place: StoreOptions) -> No
             for key in keys
         ]
 
-    rows = place.run(work)
+    rows = options.run(work)
     print_rows(rows, ("selector", "algorithm", "state", "record"), as_json=as_json)
 
 
@@ -167,15 +175,15 @@ def rotate_dkim(name: Name, as_json: Json = False, *, place: StoreOptions) -> No
 def delete(
     name: Name,
     *,
-    place: StoreOptions,
+    options: StoreOptions,
 ) -> None:
-    """Delete an identity: its mail is refused from now on."""
+    """Delete an identity: mail for it is refused from now on."""
 
     async def work(app: "App", settings: "Settings") -> bool:
         return await app.identities.delete(settings.account_id, name)
 
-    if not place.run(work):
-        raise CommandFailedError(f"there is no identity {name}")
+    if not options.run(work):
+        raise CommandFailedError(f"there is no identity {name}: see `sendback identities list`")
     say(f"{name} is deleted.")
 
 

@@ -1,4 +1,4 @@
-"""`sendback keys`: access keys for the API, permanent and temporary."""
+"""`sendback keys`: manage the access keys for the API, permanent and temporary."""
 
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,37 +15,42 @@ if TYPE_CHECKING:
     from sendback.service.access.keys import IssuedKey
     from sendback.store.access.keys import AccessKey
 
-app = typer.Typer(help="Access keys for the API.", no_args_is_help=True)
+app = typer.Typer(help="Manage the access keys for the API.", no_args_is_help=True)
 
-User = Annotated[str, typer.Option("--user", help="Whose key it is; root is the account itself.")]
+User = Annotated[
+    str, typer.Option("--user", help="The user of the key; root is the account itself.")
+]
 KeyId = Annotated[str, typer.Argument(metavar="ACCESS_KEY_ID")]
 
 
 @app.command("create")
 @on_store
-def create(user: User = "root", as_json: Json = False, *, place: StoreOptions) -> None:
-    """Make a key pair, and its user if need be. Its secret is shown this once."""
+def create(user: User = "root", as_json: Json = False, *, options: StoreOptions) -> None:
+    """Create an access key. Its secret is shown only now.
+
+    The user is created if it does not exist.
+    """
 
     async def work(app: "App", settings: "Settings") -> dict[str, Any]:
         from sendback.service.access.accounts import check_name
 
         check_name(user, "user")
         await app.check_secret()
-        return _shown(await app.keys.create(settings.account_id, user))
+        return _fields(await app.keys.create(settings.account_id, user))
 
-    print_fields(place.run(work, may_create=True), as_json=as_json)
+    print_fields(options.run(work, may_create=True), as_json=as_json)
 
 
 @app.command("temporary")
 @on_store
 def temporary(
     user: User = "root",
-    lasts: Annotated[str, typer.Option(help="15m to 36h.")] = "1h",
+    lasts: Annotated[str, typer.Option(help="How long they are valid, from 15m to 36h.")] = "1h",
     as_json: Json = False,
     *,
-    place: StoreOptions,
+    options: StoreOptions,
 ) -> None:
-    """Make credentials with a session token, which end by themselves."""
+    """Create temporary credentials, with a session token."""
     from sendback.config.readers import positive_duration
 
     try:
@@ -55,20 +60,20 @@ def temporary(
 
     async def work(app: "App", settings: "Settings") -> dict[str, Any]:
         await app.check_secret()
-        return _shown(await app.keys.create_temporary(settings.account_id, user, duration))
+        return _fields(await app.keys.create_temporary(settings.account_id, user, duration))
 
-    print_fields(place.run(work), as_json=as_json)
+    print_fields(options.run(work), as_json=as_json)
 
 
 @app.command("list")
 @on_store
 def list_keys(
-    everyone: Annotated[bool, typer.Option("--all", help="Of all accounts.")] = False,
+    everyone: Annotated[bool, typer.Option("--all", help="List the keys of all accounts.")] = False,
     as_json: Json = False,
     *,
-    place: StoreOptions,
+    options: StoreOptions,
 ) -> None:
-    """List the keys, without their secrets."""
+    """List the access keys, without their secrets."""
 
     async def work(app: "App", settings: "Settings") -> list[dict[str, Any]]:
         now = app.clock.now()
@@ -94,34 +99,36 @@ def list_keys(
         "expires_at",
         "state",
     )
-    print_rows(place.run(work), columns, as_json=as_json)
+    print_rows(options.run(work), columns, as_json=as_json)
 
 
 @app.command("disable")
 @on_store
-def disable(access_key_id: KeyId, *, place: StoreOptions) -> None:
-    """Refuse requests signed with a key (within a second), until it is enabled again."""
-    _set_enabled(access_key_id, place, enabled=False)
+def disable(access_key_id: KeyId, *, options: StoreOptions) -> None:
+    """Disable a key. Within a second, requests signed with it are refused."""
+    _set_enabled(access_key_id, options, enabled=False)
 
 
 @app.command("enable")
 @on_store
-def enable(access_key_id: KeyId, *, place: StoreOptions) -> None:
-    """Take requests signed with a disabled key again."""
-    _set_enabled(access_key_id, place, enabled=True)
+def enable(access_key_id: KeyId, *, options: StoreOptions) -> None:
+    """Enable a disabled key. Requests signed with it are accepted again."""
+    _set_enabled(access_key_id, options, enabled=True)
 
 
 @app.command("delete")
 @on_store
-def delete(access_key_id: KeyId, *, place: StoreOptions) -> None:
-    """Delete a key: requests signed with it are refused from now on (within a second)."""
+def delete(access_key_id: KeyId, *, options: StoreOptions) -> None:
+    """Delete a key. Within a second, requests signed with it are refused."""
 
     async def work(app: "App", settings: "Settings") -> bool:
         return await app.keys.delete(settings.account_id, access_key_id)
 
-    if not place.run(work):
-        raise CommandFailedError(f"the account has no key {access_key_id}")
-    say(f"{access_key_id} is deleted.")
+    if not options.run(work):
+        raise CommandFailedError(
+            f"the account has no key {access_key_id}: see `sendback keys list`"
+        )
+    say(f"Key {access_key_id} is deleted.")
 
 
 def _state(key: "AccessKey", now: datetime) -> str:
@@ -130,17 +137,19 @@ def _state(key: "AccessKey", now: datetime) -> str:
     return "expired" if key.expires_at and key.expires_at <= now else "active"
 
 
-def _set_enabled(access_key_id: str, place: StoreOptions, *, enabled: bool) -> None:
+def _set_enabled(access_key_id: str, options: StoreOptions, *, enabled: bool) -> None:
     async def work(app: "App", settings: "Settings") -> bool:
         account_id = settings.account_id
         return await app.keys.set_enabled(account_id, access_key_id, enabled=enabled)
 
-    if not place.run(work):
-        raise CommandFailedError(f"the account has no key {access_key_id}")
-    say(f"{access_key_id} is {'enabled' if enabled else 'disabled'}.")
+    if not options.run(work):
+        raise CommandFailedError(
+            f"the account has no key {access_key_id}: see `sendback keys list`"
+        )
+    say(f"Key {access_key_id} is {'enabled' if enabled else 'disabled'}.")
 
 
-def _shown(issued: "IssuedKey") -> dict[str, Any]:
+def _fields(issued: "IssuedKey") -> dict[str, Any]:
     fields: dict[str, Any] = {
         "access_key_id": issued.key.access_key,
         "secret_access_key": issued.secret,

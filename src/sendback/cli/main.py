@@ -1,6 +1,6 @@
-"""The command line: the tree of commands, and what becomes of errors.
+"""The command line: the tree of commands, exit codes and error messages.
 
-Exit codes: 0 done, 1 it did not work, 2 the command or a setting was wrong, 130 interrupted.
+Exit codes: 0 success, 1 failure, 2 invalid command or setting, 130 interrupted.
 """
 
 import contextlib
@@ -41,7 +41,7 @@ app = typer.Typer(
     ),
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode=None,  # rich takes 0.2 s to draw the help that plain text gives as well
+    rich_markup_mode=None,  # importing rich takes 0.2 s
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -83,14 +83,14 @@ def root(
 
 _FAILED = 1
 _INTERRUPTED = 130
-# The class is click's or Typer's own copy of click's, by Typer's version.
+# click's class, or Typer's own copy of it, depending on Typer's version.
 _ClickError: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
 
 
 def main() -> None:
-    """The entry point: runs the command and exits with its code.
+    """Run the command and exit with its code.
 
-    No foreseen error ends in a traceback; what is printed holds no control characters.
+    Expected errors are printed without a traceback, and control characters are escaped.
     """
     _prepare_streams()
     code = _INTERRUPTED
@@ -101,13 +101,13 @@ def main() -> None:
     except KeyboardInterrupt:
         code = _INTERRUPTED
     finally:
-        # Nothing is under way any more: ending the interpreter is not to be interrupted.
+        # A signal must not interrupt the exit of the interpreter.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.exit(code)
 
 
 def _prepare_streams() -> None:
-    """Make both streams usable: one that was closed swallows, no character is an error."""
+    """Open a closed stream on /dev/null, and escape characters that cannot be encoded."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:
@@ -128,7 +128,7 @@ def _run() -> int:
         return _usage(error)
     except BrokenPipeError:
         return _pipe_closed()
-    except Exception as error:  # noqa: BLE001 - whatever it is, it is printed here
+    except Exception as error:  # noqa: BLE001 - every error is printed here
         return _failed(error)
     return result if isinstance(result, int) else 0
 
@@ -141,7 +141,7 @@ def _usage(error: Any) -> int:
 
 
 def _failed(error: Exception) -> int:
-    """Print what the error means, or, when it is a fault of Sendback, where it happened."""
+    """Print an expected error, or the traceback of a bug in Sendback; return the exit code."""
     from sendback.cli.failures import explain
 
     explanation = explain(error)
@@ -154,30 +154,30 @@ def _failed(error: Exception) -> int:
         say(f"sendback: {about}{error.strerror or error}", err=True)
         return _FAILED
     say("".join(traceback.format_exception(error)).rstrip("\n"), err=True)
-    say("sendback: this is a fault of Sendback; please report it with the lines above", err=True)
+    say("sendback: this is a bug in Sendback; please report it with the lines above", err=True)
     return _FAILED
 
 
 def _flushed(code: int) -> int:
-    """Write what is still buffered; return the exit code."""
+    """Flush standard output; return the exit code."""
     try:
         sys.stdout.flush()
     except BrokenPipeError:
         return _pipe_closed()
     except OSError as error:
-        _swallow_output()
+        _discard_output()
         say(f"sendback: the output could not be written: {error.strerror}", err=True)
         return _FAILED
     return code
 
 
 def _pipe_closed() -> int:
-    """`sendback … | head`: whoever read has enough. Nothing is printed."""
-    _swallow_output()
+    """Return the exit code when the reader closed the pipe, as `head` does. Print nothing."""
+    _discard_output()
     return _FAILED
 
 
-def _swallow_output() -> None:
-    """Keep Python from writing the rest of the buffer when it ends."""
+def _discard_output() -> None:
+    """Discard the buffered output, which Python would write at exit."""
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno() if sys.__stdout__ else 1)

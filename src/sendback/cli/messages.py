@@ -1,4 +1,4 @@
-"""`sendback messages`: list received messages and their processing, retry and drop it."""
+"""`sendback messages`: list received messages; retry or drop their processing."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
@@ -23,7 +23,7 @@ app = typer.Typer(
 STATES = ("queued", "held", "done", "dropped")
 State = Annotated[str | None, typer.Option("--state", help=f"One of {', '.join(STATES)}.")]
 MessageIds = Annotated[
-    list[str] | None, typer.Argument(metavar="[MESSAGE_ID]...", help="Which ones, by their IDs.")
+    list[str] | None, typer.Argument(metavar="[MESSAGE_ID]...", help="The IDs of messages.")
 ]
 
 
@@ -34,11 +34,11 @@ def list_messages(
     limit: Limit = 50,
     as_json: Json = False,
     *,
-    place: StoreOptions,
+    options: StoreOptions,
 ) -> None:
-    """List received messages, the newest first, with how far their rules have come.
+    """List received messages, the newest first, with the state of their processing.
 
-    `held` ones were set aside, because they broke their worker or their rules cannot be worked on;
+    A `held` message is not processed: it crashed its worker, or its rules cannot be carried out;
     `messages show` prints the reason. Without an active rule set there is no state.
     """
     _check_state(state, STATES)
@@ -48,9 +48,9 @@ def list_messages(
 
         wanted = ProcessingState(state) if state else None
         found = await app.messages.list(settings.account_id, limit, wanted)
-        return [{**_row(message), "processing": how_far} for message, how_far in found]
+        return [{**_row(message), "processing": processing} for message, processing in found]
 
-    rows = place.run(work)
+    rows = options.run(work)
     columns = ("received_at", "message_id", "from", "to", "subject", "size", "processing")
     print_rows(rows, columns, as_json=as_json)
 
@@ -58,18 +58,22 @@ def list_messages(
 @app.command("show")
 @on_store
 def show_message(
-    message_id: Annotated[str, typer.Argument(help="The ID in the 250 reply.")],
+    message_id: Annotated[str, typer.Argument(help="The ID, from the 250 reply.")],
     raw: Annotated[bool, typer.Option(help="Print the message itself, as received.")] = False,
     as_json: Json = False,
     *,
-    place: StoreOptions,
+    options: StoreOptions,
 ) -> None:
-    """Show a received message: its envelope, what its rules did, its header; or all of it."""
+    """Show a received message.
+
+    Prints its envelope, the steps of its processing, and its header; with --raw, the
+    whole message instead.
+    """
 
     async def work(app: "App", settings: "Settings") -> "ShownMessage":
         return await app.messages.find(settings.account_id, message_id)
 
-    shown = place.run(work)
+    shown = options.run(work)
     message = shown.message
     if raw:
         typer.echo(message.header + shown.content, nl=False)
@@ -91,13 +95,13 @@ def show_message(
 @on_store
 def retry(
     message_ids: MessageIds = None,
-    everything: Annotated[bool, typer.Option("--all", help="All that are held.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="All held messages.")] = False,
     *,
-    place: StoreOptions,
+    options: StoreOptions,
 ) -> None:
-    """Work on held messages again: those named, or all. What was done already is not done twice."""
+    """Process held messages again: those named, or all. Completed steps are not repeated."""
     _change(
-        place,
+        options,
         lambda app, account_id, ids: app.messages.retry(account_id, ids, _progress),
         "due now",
         message_ids or [],
@@ -109,21 +113,23 @@ def retry(
 @on_store
 def drop(
     message_ids: MessageIds = None,
-    everything: Annotated[bool, typer.Option("--all", help="All that are held or queued.")] = False,
-    state: Annotated[str | None, typer.Option("--state", help="Only held, or queued ones.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="All held or queued messages.")] = False,
+    state: Annotated[
+        str | None, typer.Option("--state", help="Only held, or only queued messages.")
+    ] = None,
     *,
-    place: StoreOptions,
+    options: StoreOptions,
 ) -> None:
-    """End the processing of messages: nothing more of their rules is done, now or later.
+    """End the processing of messages. No further step of their rules runs.
 
-    What a worker is working on at this moment is left alone. The messages themselves stay.
+    A message that a worker is processing now is unchanged. The messages themselves are kept.
     """
     _check_state(state, ("held", "queued"))
     from sendback.store.rules.processing import ProcessingState
 
     wanted = ProcessingState(state) if state else None
     _change(
-        place,
+        options,
         lambda app, account_id, ids: app.messages.drop(account_id, ids, wanted, _progress),
         "dropped",
         message_ids or [],
@@ -132,21 +138,21 @@ def drop(
 
 
 def _change(
-    place: StoreOptions,
+    options: StoreOptions,
     change: "Callable[[App, str, Sequence[str]], Awaitable[int]]",
     done: str,
     ids: Sequence[str],
     *,
     everything: bool,
 ) -> None:
-    """Change the state of messages and print how many; `done` describes them afterwards."""
+    """Change the state of messages and print their number; `done` names the new state."""
     if not ids and not everything:
-        raise usage_error("name messages, or --all")
+        raise usage_error("name the messages by their IDs, or give --all")
 
     async def work(app: "App", settings: "Settings") -> int:
         return await change(app, settings.account_id, ids)
 
-    count = place.run(work)
+    count = options.run(work)
     if len(ids) == 1 and count:
         typer.echo(f"{ids[0]} is {done}.")
     elif len(ids) == 1:
@@ -161,14 +167,14 @@ def _progress(total: int) -> None:
 
 def _check_state(state: str | None, allowed: Sequence[str]) -> None:
     if state is not None and state not in allowed:
-        raise usage_error(f"--state is one of {', '.join(allowed)}, not {state!r}")
+        raise usage_error(f"--state must be one of {', '.join(allowed)}, not {state!r}")
 
 
 _STEP_COLUMNS = ("at", "rule", "action", "outcome", "attempts", "milliseconds", "result")
 
 
 def _processing(shown: "ShownMessage") -> dict[str, Any]:
-    """Return the state of the message's processing, and its steps in order."""
+    """Return the state of the processing, and its steps in order."""
     entry, steps = shown.processing, shown.steps
     if entry is None:
         return {"rule_set": None}

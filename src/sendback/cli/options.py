@@ -1,4 +1,4 @@
-"""Options that several commands share, and how they become settings."""
+"""Options that several commands share, and the settings that they lead to."""
 
 import asyncio
 import inspect
@@ -22,34 +22,36 @@ T = TypeVar("T")
 
 ConfigFile = Annotated[
     Path | None,
-    typer.Option("--config", help="Settings file.", show_default="sendback.toml, if it is there"),
+    typer.Option("--config", help="The settings file.", show_default="sendback.toml, if it exists"),
 ]
 DataDir = Annotated[
     str | None,
-    typer.Option("--data-dir", help="Where everything is kept.", show_default="./sendback-data"),
+    typer.Option("--data-dir", help="The data directory.", show_default="./sendback-data"),
 ]
 Database = Annotated[
     str | None,
-    typer.Option("--database", help="Database URL.", show_default="SQLite in the data directory"),
+    typer.Option(
+        "--database", help="The database URL.", show_default="SQLite in the data directory"
+    ),
 ]
 Account = Annotated[
     str | None,
-    typer.Option("--account", help="Whose; 12 digits.", show_default="the setting account_id"),
+    typer.Option("--account", help="The account ID, 12 digits.", show_default="from account_id"),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Limit = Annotated[
-    int, typer.Option("--limit", "-n", min=1, max=1_000_000, help="How many at most.")
+    int, typer.Option("--limit", "-n", min=1, max=1_000_000, help="Print at most so many.")
 ]
 
 
 def load_settings(config: Path | None, **flags: str | None) -> LoadedSettings:
-    """Raises `SettingError`."""
+    """Return the settings; flags come before all other sources. Raise `SettingError`."""
     return load(flags, file=config)
 
 
 @dataclass(frozen=True, slots=True)
 class StoreOptions:
-    """The store that a command works on, and the account: what the shared options name."""
+    """The values of the options that select a store and an account."""
 
     config: Path | None
     data_dir: str | None
@@ -62,21 +64,22 @@ class StoreOptions:
         *,
         may_create: bool = False,
     ) -> T:
-        """Runs `work` on the services of the store, without serving.
+        """Return what `work` returns on the services of the store; the server need not run.
 
-        The account of the option takes the place of the setting `account_id`.
+        `--account` overrides the setting `account_id`. Without `may_create`, raise
+        `CommandFailedError` if there is no data directory.
         """
         flags = {"data_dir": self.data_dir, "database": self.database, "account_id": self.account}
         settings = load_settings(self.config, **flags).settings
         if not may_create and not settings.data_dir.is_dir():
             raise CommandFailedError(
-                f"there is nothing in {settings.data_dir}: start `sendback serve`, or name the "
-                "directory with --data-dir"
+                f"there is no data directory {settings.data_dir}: start `sendback serve`, or name "
+                "another with --data-dir"
             )
         from sendback.app import App
         from sendback.store.engine.store import prepare_schema
 
-        os.umask(0o077)  # what is written here (mail, keys) is nobody else's to read
+        os.umask(0o077)  # mail and keys: readable by this user only
         _make_folder(settings.data_dir)
         prepare_schema(settings.database_url)
 
@@ -94,11 +97,11 @@ def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        allowed = f"a directory that can be made and written to ({error.strerror})"
+        allowed = f"a directory that can be created and written to ({error.strerror})"
         raise SettingError("data_dir", str(folder), "the settings", allowed) from None
 
 
-_PLACE_OPTIONS = {
+_STORE_OPTIONS = {
     "data_dir": DataDir,
     "database": Database,
     "account": Account,
@@ -107,8 +110,8 @@ _PLACE_OPTIONS = {
 
 
 def on_store(command: Callable[..., None]) -> Callable[..., None]:
-    """Gives a command the options that name a store and an account, as its argument `place`."""
-    return with_options(command, _PLACE_OPTIONS, "place", StoreOptions)
+    """Give a command the options of `StoreOptions`, as its argument `options`."""
+    return with_options(command, _STORE_OPTIONS, "options", StoreOptions)
 
 
 def with_options(
@@ -117,7 +120,7 @@ def with_options(
     name: str,
     make: Callable[..., object],
 ) -> Callable[..., None]:
-    """Gives a command more options, which reach it as one argument: what `make` makes of them."""
+    """Give a command more options; `make` builds one argument, `name`, from their values."""
     signature = inspect.signature(command)
     own = [entry for entry in signature.parameters.values() if entry.name != name]
     shared = [

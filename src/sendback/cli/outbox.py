@@ -26,10 +26,10 @@ app = typer.Typer(
 
 MessageId = Annotated[str, typer.Argument(help="The MessageId that SendBounce returned.")]
 MessageIds = Annotated[
-    list[str] | None, typer.Argument(metavar="[MESSAGE_ID]...", help="Which ones, by MessageId.")
+    list[str] | None, typer.Argument(metavar="[MESSAGE_ID]...", help="The MessageIds of bounces.")
 ]
 Everything = Annotated[
-    bool, typer.Option("--all", help="All messages that can be changed, without a filter.")
+    bool, typer.Option("--all", help="All bounces that can be changed; needs no filter.")
 ]
 Domain = Annotated[str, typer.Argument(help="A recipient's domain, as `outbox domains` lists it.")]
 STATES = ("queued", "held", "delivered", "captured", "failed", "expired", "cancelled")
@@ -37,7 +37,7 @@ STATES = ("queued", "held", "delivered", "captured", "failed", "expired", "cance
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """The options that select messages."""
+    """The values of the options that select bounces."""
 
     domain: str | None
     recipient: str | None
@@ -66,8 +66,9 @@ class Filter:
         )
 
     def check(self) -> "Filter":
+        """Return the filter itself. Raise `BadParameter` for an invalid value."""
         if self.state is not None and self.state not in STATES:
-            raise usage_error(f"--state is one of {', '.join(STATES)}, not {self.state!r}")
+            raise usage_error(f"--state must be one of {', '.join(STATES)}, not {self.state!r}")
         try:
             positive_duration(self.older_than or "1s")
         except ValueError as error:
@@ -76,45 +77,49 @@ class Filter:
 
 
 _FILTER_OPTIONS = {
-    "domain": Annotated[str | None, typer.Option(help="To recipients of this domain.")],
+    "domain": Annotated[str | None, typer.Option(help="Only to recipients of this domain.")],
     "recipient": Annotated[
-        str | None, typer.Option(help="To recipients like this, with * and ?.", metavar="PATTERN")
+        str | None,
+        typer.Option(help="Only to recipients that match, with * and ?.", metavar="PATTERN"),
     ],
     "reply": Annotated[
-        str | None, typer.Option(help="Whose last reply contains this.", metavar="TEXT")
+        str | None, typer.Option(help="Only if the last reply contains this.", metavar="TEXT")
     ],
     "original": Annotated[
-        str | None, typer.Option(help="For this received message.", metavar="MESSAGE_ID")
+        str | None, typer.Option(help="Only for this received message.", metavar="MESSAGE_ID")
     ],
     "older_than": Annotated[
-        str | None, typer.Option(help="Written longer ago than this: 30m, 2d.", metavar="DURATION")
+        str | None,
+        typer.Option(help="Only if created longer ago: 30m, 2d.", metavar="DURATION"),
     ],
-    "state": Annotated[str | None, typer.Option(help=f"One of {', '.join(STATES)}.")],
+    "state": Annotated[
+        str | None, typer.Option(help=f"Only in this state: one of {', '.join(STATES)}.")
+    ],
 }
 
 
-def choosing(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options that select messages, as its argument `chosen`."""
-    return with_options(command, _FILTER_OPTIONS, "chosen", lambda **o: Filter(**o).check())
+def with_filter(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of `Filter`, as its argument `message_filter`."""
+    return with_options(command, _FILTER_OPTIONS, "message_filter", lambda **o: Filter(**o).check())
 
 
 @app.command("list")
 @on_store
-@choosing
+@with_filter
 def list_outbox(
     limit: Limit = 50,
     as_json: Json = False,
     *,
-    chosen: Filter,
-    place: StoreOptions,
+    message_filter: Filter,
+    options: StoreOptions,
 ) -> None:
-    """List bounces, the newest first; options choose which."""
+    """List bounces, the newest first; filter them with options."""
 
     async def work(app: "App", settings: "Settings") -> list[dict[str, Any]]:
-        selection = chosen.selection(app, settings.account_id)
+        selection = message_filter.selection(app, settings.account_id)
         return [_row(message) for message in await app.outbox.list(selection, limit)]
 
-    rows = place.run(work)
+    rows = options.run(work)
     columns = ("created_at", "message_id", "recipient", "state", "attempts", "last_reply")
     print_rows(rows, columns, as_json=as_json)
 
@@ -123,18 +128,21 @@ def list_outbox(
 @on_store
 def show_outbox(
     message_id: MessageId,
-    raw: Annotated[bool, typer.Option(help="Print the bounce itself, as it is queued.")] = False,
+    raw: Annotated[bool, typer.Option(help="Print the whole bounce instead.")] = False,
     as_json: Json = False,
     *,
-    place: StoreOptions,
+    options: StoreOptions,
 ) -> None:
-    """Show a bounce: its state, every attempt to deliver it, and with --raw all of it."""
+    """Show a bounce: its state and every delivery attempt.
+
+    With --raw, print the whole bounce instead.
+    """
 
     async def work(app: "App", settings: "Settings") -> "tuple[OutboxMessage, list[Attempt]]":
         message, attempts = await app.outbox.find(settings.account_id, message_id)
         return message, list(attempts)
 
-    message, attempts = place.run(work)
+    message, attempts = options.run(work)
     if raw:
         typer.echo(message.content, nl=False)
         return
@@ -148,140 +156,141 @@ def show_outbox(
     typer.echo()
     columns = ("started_at", "outcome", "peer", "tls", "tls_policy", "milliseconds", "reply")
     print_rows(rows, columns, as_json=False)
-    typer.echo("The mail itself: add --raw")
+    typer.echo("To print the whole bounce, add --raw.")
 
 
 @app.command("summary")
 @on_store
-def summary(as_json: Json = False, *, place: StoreOptions) -> None:
+def summary(as_json: Json = False, *, options: StoreOptions) -> None:
     """Count the bounces in each state."""
 
     async def work(app: "App", settings: "Settings") -> "Mapping[OutboxState, int]":
         return await app.outbox.count(settings.account_id)
 
-    counts = {str(state): number for state, number in place.run(work).items()}
+    counts = {str(state): number for state, number in options.run(work).items()}
     print_fields({state: counts.get(state, 0) for state in STATES}, as_json=as_json)
 
 
 @app.command("retry")
 @on_store
-@choosing
+@with_filter
 def retry(
     message_ids: MessageIds = None,
     everything: Everything = False,
     *,
-    chosen: Filter,
-    place: StoreOptions,
+    message_filter: Filter,
+    options: StoreOptions,
 ) -> None:
-    """Deliver bounces again now: those named, in any state but delivered, or the queued ones.
+    """Deliver bounces again, now.
 
-    With --state also held, failed, expired or cancelled ones. Their lifetime begins anew, and
-    blocked domains are tried at once.
+    A named bounce may be in any state but delivered or captured. A filter selects queued bounces,
+    and others only with --state. The time until they expire begins anew, and domains that did not
+    answer are tried at once.
     """
     from sendback.service.outbox.control import RETRY, RETRY_WAITING
 
-    change = RETRY if message_ids or chosen.state else RETRY_WAITING
-    _change(place, change, "due now", chosen, message_ids or [], everything=everything)
+    change = RETRY if message_ids or message_filter.state else RETRY_WAITING
+    _change(options, change, "due now", message_filter, message_ids or [], everything=everything)
 
 
 @app.command("hold")
 @on_store
-@choosing
+@with_filter
 def hold(
     message_ids: MessageIds = None,
     everything: Everything = False,
     *,
-    chosen: Filter,
-    place: StoreOptions,
+    message_filter: Filter,
+    options: StoreOptions,
 ) -> None:
-    """Hold queued bounces until `release`; they do not expire meanwhile."""
+    """Hold queued bounces until `release`; held bounces do not expire."""
     from sendback.service.outbox.control import HOLD
 
-    _change(place, HOLD, "held", chosen, message_ids or [], everything=everything)
+    _change(options, HOLD, "held", message_filter, message_ids or [], everything=everything)
 
 
 @app.command("release")
 @on_store
-@choosing
+@with_filter
 def release(
     message_ids: MessageIds = None,
     everything: Everything = False,
     *,
-    chosen: Filter,
-    place: StoreOptions,
+    message_filter: Filter,
+    options: StoreOptions,
 ) -> None:
-    """Queue held bounces again."""
+    """Release held bounces: deliver them now."""
     from sendback.service.outbox.control import RELEASE
 
-    _change(place, RELEASE, "due now", chosen, message_ids or [], everything=everything)
+    _change(options, RELEASE, "due now", message_filter, message_ids or [], everything=everything)
 
 
 @app.command("cancel")
 @on_store
-@choosing
+@with_filter
 def cancel(
     message_ids: MessageIds = None,
     everything: Everything = False,
     *,
-    chosen: Filter,
-    place: StoreOptions,
+    message_filter: Filter,
+    options: StoreOptions,
 ) -> None:
-    """Remove queued or held bounces from the queue; `retry` queues them again."""
+    """Cancel queued or held bounces; `retry` queues them again."""
     from sendback.service.outbox.control import CANCEL
 
-    _change(place, CANCEL, "cancelled", chosen, message_ids or [], everything=everything)
+    _change(options, CANCEL, "cancelled", message_filter, message_ids or [], everything=everything)
 
 
 @app.command("domains")
 @on_store
-def domains(as_json: Json = False, *, place: StoreOptions) -> None:
-    """List the domains that mail waits for, that do not answer, or that are paused."""
+def domains(as_json: Json = False, *, options: StoreOptions) -> None:
+    """List domains with waiting bounces, and paused or failing ones."""
 
     async def work(app: "App", settings: "Settings") -> list[dict[str, Any]]:  # noqa: ARG001
         return [_domain_row(found) for found in await app.outbox.domains()]
 
-    rows = place.run(work)
+    rows = options.run(work)
     columns = ("domain", "waiting", "state", "failures", "next_try", "reason")
     print_rows(rows, columns, as_json=as_json)
 
 
 @app.command("pause")
 @on_store
-def pause(domain: Domain, *, place: StoreOptions) -> None:
-    """Deliver nothing to a domain until `resume`, also what is queued later."""
-    _pause(place, domain, paused=True)
+def pause(domain: Domain, *, options: StoreOptions) -> None:
+    """Pause delivery to a domain until `resume`, also of bounces queued later."""
+    _pause(options, domain, paused=True)
     typer.echo(f"Nothing is delivered to {domain} until `sendback outbox resume {domain}`.")
 
 
 @app.command("resume")
 @on_store
-def resume(domain: Domain, *, place: StoreOptions) -> None:
-    """Deliver to a domain again, at once: one that was paused, or that did not answer."""
-    _pause(place, domain, paused=False)
+def resume(domain: Domain, *, options: StoreOptions) -> None:
+    """Resume delivery to a paused or failing domain at once."""
+    _pause(options, domain, paused=False)
     typer.echo(f"Mail for {domain} is due now.")
 
 
 def _change(
-    place: StoreOptions,
+    options: StoreOptions,
     change: "Change",
     done: str,
-    chosen: Filter,
+    message_filter: Filter,
     ids: Sequence[str],
     *,
     everything: bool,
 ) -> None:
-    """Change the state of messages and print how many; `done` describes them afterwards."""
+    """Change the state of bounces and print their number; `done` names the new state."""
 
     async def work(app: "App", settings: "Settings") -> tuple[int, list[str]]:
-        selection = chosen.selection(app, settings.account_id, ids)
+        selection = message_filter.selection(app, settings.account_id, ids)
         if selection.is_everything and not everything:
-            raise usage_error("name messages, or a filter such as --domain, or --all")
+            raise usage_error("give MessageIds, a filter such as --domain, or --all")
         count = await app.outbox.change(
             change, selection, lambda total: typer.echo(f"{total} so far", err=True)
         )
         return count, await _paused(app) if change.state.value == "queued" else []
 
-    count, paused = place.run(work)
+    count, paused = options.run(work)
     if len(ids) == 1 and count:
         typer.echo(f"{ids[0]} is {done}.")
     elif len(ids) == 1:
@@ -289,16 +298,16 @@ def _change(
     else:
         typer.echo(f"{count} {'message is' if count == 1 else 'messages are'} {done}.")
     if paused:
-        typer.echo(f"Nothing goes to {', '.join(paused)} before `sendback outbox resume`.")
+        typer.echo(f"Paused until `sendback outbox resume`: {', '.join(paused)}.")
 
 
 async def _paused(app: "App") -> list[str]:
-    """Return the paused domains that mail waits for."""
+    """Return the paused domains that have waiting bounces."""
     found = await app.outbox.domains()
     return [entry.domain for entry in found if entry.is_paused and entry.waiting]
 
 
-def _pause(place: StoreOptions, domain: str, *, paused: bool) -> None:
+def _pause(options: StoreOptions, domain: str, *, paused: bool) -> None:
     async def work(app: "App", settings: "Settings") -> None:  # noqa: ARG001
         from sendback.mail.address import AddressError, canonical_domain
 
@@ -308,7 +317,7 @@ def _pause(place: StoreOptions, domain: str, *, paused: bool) -> None:
             raise usage_error(str(error)) from None
         await app.outbox.set_paused(name, paused=paused)
 
-    place.run(work)
+    options.run(work)
 
 
 def _row(message: "OutboxMessage") -> dict[str, Any]:

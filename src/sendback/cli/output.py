@@ -1,7 +1,7 @@
-"""Tables for people, JSON for programs.
+"""Print tables, fields and JSON.
 
-What comes from outside (addresses, subjects, replies) is printed as text: control characters are
-shown, not sent to the terminal, and no markup in them is taken for ours.
+Untrusted values (addresses, subjects, replies) are printed as text: control characters are escaped,
+and markup is not interpreted.
 """
 
 import json
@@ -15,25 +15,25 @@ import typer
 
 from sendback.mail import printable as characters
 
-_SHORT = 19  # a date
+_SHORT = 19  # the width of a date
 _NARROWEST = 8
 _GAP = 3
 
 
 def print_rows(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, as_json: bool) -> None:
-    """A table with these columns; as JSON, all that the rows hold."""
+    """Print a table with these columns, or all fields of the rows as JSON."""
     if as_json:
         print_json(list(rows))
         return
     if not rows:
-        say("Nothing there.")
+        say("None.")
         return
     from rich import box
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    # Not cut to 80 columns when it is read by a program after all.
+    # Output that is not a terminal would be folded at 80 columns.
     console = Console(width=None if sys.stdout.isatty() else 240)
     cells = [[printable(row.get(column)) for column in columns] for row in rows]
     whole = _kept_whole(columns, cells, console.width)
@@ -48,9 +48,9 @@ def print_rows(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, as_
 def _kept_whole(
     columns: Sequence[str], cells: Sequence[Sequence[str]], width: int
 ) -> frozenset[str]:
-    """The columns that are not folded: IDs, which are there to be copied, and short ones.
+    """Return the columns that are not folded: IDs, so that they can be copied, and short columns.
 
-    As long as enough of the terminal is left for the others.
+    Short columns are included only while the others keep `_NARROWEST` characters each.
     """
     widths = {
         column: max(len(column), *(len(line[number]) for line in cells))
@@ -66,7 +66,7 @@ def _kept_whole(
 
 
 def print_fields(fields: Mapping[str, Any], *, as_json: bool) -> None:
-    """One thing, a line a field."""
+    """Print one line for each field, or all as JSON."""
     if as_json:
         print_json(fields)
         return
@@ -76,19 +76,19 @@ def print_fields(fields: Mapping[str, Any], *, as_json: bool) -> None:
 
 
 def print_json(value: Any) -> None:
-    """Indented JSON; dates as ISO 8601; what is not visible in a text is written as an escape."""
+    """Print indented JSON: dates in ISO 8601, invisible characters as escapes."""
     text = json.dumps(value, indent=2, default=_json, ensure_ascii=False)
     typer.echo("\n".join(_HIDDEN.sub(_json_escape, line) for line in text.split("\n")))
 
 
 def say(text: str, *, err: bool = False) -> None:
-    """Print text for people, each line escaped where it is not visible."""
+    """Print text, with invisible characters escaped."""
     lines = (characters.printable(line, limit=None) for line in text.split("\n"))
     typer.echo("\n".join(lines), err=err)
 
 
 def write_octets(content: bytes) -> None:
-    """Write octets as they are; to a terminal, as lines in which nothing is hidden."""
+    """Write octets unchanged, or to a terminal as text with invisible characters escaped."""
     if sys.stdout.isatty():
         say(content.decode("utf-8", "replace").replace("\r\n", "\n").rstrip("\n"))
         return
@@ -98,7 +98,7 @@ def write_octets(content: bytes) -> None:
 
 
 def printable(value: Any) -> str:
-    """A value as one line of harmless text."""
+    """Return the value as one line of text, with invisible characters escaped."""
     if value is None:
         return ""
     if isinstance(value, datetime):

@@ -1,4 +1,4 @@
-"""`sendback policies`: who may use an identity, what a user may do, and why."""
+"""`sendback policies`: manage the policies of identities and users, and simulate a call."""
 
 import json
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sendback.store.access.users import NamedPolicy
 
 app = typer.Typer(
-    help="Policies: who may use an identity (sending authorization), what a user may do.",
+    help="Manage who may use an identity (sending authorization), and what a user may do.",
     no_args_is_help=True,
 )
 
@@ -35,10 +35,14 @@ Name = Annotated[str, typer.Argument(metavar="NAME")]
 @app.command("list")
 @on_store
 def list_policies(
-    identity: OfIdentity = None, user: OfUser = None, as_json: Json = False, *, place: StoreOptions
+    identity: OfIdentity = None,
+    user: OfUser = None,
+    as_json: Json = False,
+    *,
+    options: StoreOptions,
 ) -> None:
     """List the policies of an identity or a user."""
-    found = place.run(_find(identity, user))
+    found = options.run(_find(identity, user))
     rows = [{"policy": policy.name, "document": policy.document} for policy in found]
     print_rows(rows, ("policy", "document"), as_json=as_json)
 
@@ -46,27 +50,29 @@ def list_policies(
 @app.command("show")
 @on_store
 def show(
-    name: Name, identity: OfIdentity = None, user: OfUser = None, *, place: StoreOptions
+    name: Name, identity: OfIdentity = None, user: OfUser = None, *, options: StoreOptions
 ) -> None:
     """Print a policy document."""
-    for policy in place.run(_find(identity, user)):
+    for policy in options.run(_find(identity, user)):
         if policy.name == name:
             say(json.dumps(json.loads(policy.document), indent=2, ensure_ascii=False))
             return
-    raise CommandFailedError(f"there is no policy {name}")
+    raise CommandFailedError(f"there is no policy {name}: see `sendback policies list`")
 
 
 @app.command("put")
 @on_store
 def put(
     name: Name,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="The document; - is stdin.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="The document; - is standard input.")
+    ],
     identity: OfIdentity = None,
     user: OfUser = None,
     *,
-    place: StoreOptions,
+    options: StoreOptions,
 ) -> None:
-    """Attach a policy, or replace the one of that name."""
+    """Attach a policy, or replace the one with its name."""
     _expect_one(identity, user)
     document = read_text(file)
 
@@ -77,16 +83,16 @@ def put(
         else:
             await app.accounts.put_policy(account_id, user or "", name, document)
 
-    place.run(work)
-    say(f"{name} is attached to {identity or user}.")
+    options.run(work)
+    say(f"Policy {name} is attached to {identity or user}.")
 
 
 @app.command("delete")
 @on_store
 def delete(
-    name: Name, identity: OfIdentity = None, user: OfUser = None, *, place: StoreOptions
+    name: Name, identity: OfIdentity = None, user: OfUser = None, *, options: StoreOptions
 ) -> None:
-    """Take a policy away."""
+    """Delete a policy."""
     _expect_one(identity, user)
 
     async def work(app: "App", settings: "Settings") -> bool:
@@ -95,42 +101,42 @@ def delete(
             return await app.identity_policies.delete(account_id, identity, name)
         return await app.accounts.delete_policy(account_id, user or "", name)
 
-    if not place.run(work):
-        raise CommandFailedError(f"there is no policy {name}")
-    say(f"{name} is taken from {identity or user}.")
+    if not options.run(work):
+        raise CommandFailedError(f"there is no policy {name}: see `sendback policies list`")
+    say(f"Policy {name} of {identity or user} is deleted.")
 
 
 @app.command("simulate")
 @on_store
 def simulate(
-    sender: Annotated[str, typer.Option("--from", help="BounceSender, as the call would say.")],
-    user: Annotated[str, typer.Option("--user", help="Who calls.")] = "root",
+    sender: Annotated[str, typer.Option("--from", help="The BounceSender of the call.")],
+    user: Annotated[str, typer.Option("--user", help="The user that calls.")] = "root",
     owner: Annotated[
         str | None,
-        typer.Option(help="Account that owns the identity.", show_default="the caller's"),
+        typer.Option(help="The account that owns the identity.", show_default="the caller's"),
     ] = None,
     identity: Annotated[
         str | None,
-        typer.Option(help="Identity that is used.", show_default="the one that covers --from"),
+        typer.Option(help="The identity that is used.", show_default="the one that matches --from"),
     ] = None,
-    source_ip: Annotated[str, typer.Option(help="aws:SourceIp of the call.")] = "127.0.0.1",
+    source_ip: Annotated[str, typer.Option(help="The aws:SourceIp of the call.")] = "127.0.0.1",
     at: Annotated[
         str | None,
-        typer.Option(help="aws:CurrentTime, as 2026-12-31T00:00:00Z.", show_default="now"),
+        typer.Option(help="The aws:CurrentTime, such as 2026-12-31T00:00:00Z.", show_default="now"),
     ] = None,
-    secure: Annotated[bool, typer.Option(help="Whether the call comes by TLS.")] = False,
+    secure: Annotated[bool, typer.Option(help="Whether the call uses TLS.")] = False,
     as_json: Json = False,
     *,
-    place: StoreOptions,
+    options: StoreOptions,
 ) -> None:
-    """Say whether a user's SendBounce would be permitted, and which statement decides.
+    """Simulate a SendBounce: print whether it is permitted, and why.
 
-    Exit code 0 when it would, 1 when it would not.
+    Exit code 0 if it is permitted, 1 if it is refused.
     """
     from sendback.service.access.policy_simulator import Question, simulate_bounce
 
     async def work(app: "App", settings: "Settings") -> "Simulation":
-        asked = Question(
+        question = Question(
             account_id=settings.account_id,
             user=user,
             sender=sender,
@@ -140,9 +146,9 @@ def simulate(
             at=at,
             secure=secure,
         )
-        return await simulate_bounce(app.store, app.authorization, settings.region, asked)
+        return await simulate_bounce(app.store, app.authorization, settings.region, question)
 
-    found = place.run(work)
+    found = options.run(work)
     fields: dict[str, Any] = {
         "decision": "permitted" if found.permitted else "refused",
         "because": found.because,

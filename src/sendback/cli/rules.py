@@ -1,4 +1,4 @@
-"""`sendback rules`: what becomes of mail."""
+"""`sendback rules`: manage and test receipt rule sets, IP filters and their targets."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sendback.store.rules.rule_sets import RuleSet
 
 app = typer.Typer(
-    help="What becomes of mail: receipt rule sets, IP filters and their targets.",
+    help="Manage and test what is done with mail: receipt rule sets, IP filters, targets.",
     no_args_is_help=True,
 )
 
@@ -31,9 +31,9 @@ _MAX_SETUP_OCTETS = 10 * 2**20
 def list_rule_sets(
     as_json: Json = False,
     *,
-    place: StoreOptions,
+    options: StoreOptions,
 ) -> None:
-    """List the rule sets; one of them may be active."""
+    """List the rule sets, and which one is active."""
 
     async def work(app: "App", settings: "Settings") -> list[dict[str, Any]]:
         active = await app.rule_sets.describe_active(settings.account_id)
@@ -56,7 +56,7 @@ def list_rule_sets(
             if token is None:
                 return rows
 
-    rows = place.run(work)
+    rows = options.run(work)
     print_rows(rows, ("name", "active", "rules", "created_at"), as_json=as_json)
 
 
@@ -68,9 +68,9 @@ def show_rule_set(
     ] = None,
     as_json: Json = False,
     *,
-    place: StoreOptions,
+    options: StoreOptions,
 ) -> None:
-    """Show a rule set's rules in their order; with --json as the API describes them."""
+    """Show the rules of a rule set in order; with --json, as the API returns them."""
 
     async def work(app: "App", settings: "Settings") -> "RuleSet":
         return await _rule_set(app, settings, name)
@@ -78,7 +78,7 @@ def show_rule_set(
     from sendback.receipt.model import ACTION_TYPES
     from sendback.receipt.shapes import rule_to_shape
 
-    rule_set = place.run(work)
+    rule_set = options.run(work)
     if as_json:
         print_json({"Name": rule_set.name, "Rules": [rule_to_shape(r) for r in rule_set.rules]})
         return
@@ -100,18 +100,18 @@ def show_rule_set(
 @on_store
 def activate_rule_set(
     name: Annotated[str | None, typer.Argument(help="The rule set.", show_default=False)] = None,
-    none: Annotated[bool, typer.Option("--none", help="Let no rule set be active.")] = False,
+    none: Annotated[bool, typer.Option("--none", help="Deactivate the active rule set.")] = False,
     *,
-    place: StoreOptions,
+    options: StoreOptions,
 ) -> None:
-    """Make a rule set the active one; mail that is here already goes by the one it came under."""
+    """Activate a rule set, for mail received from now on."""
     if (name is None) != none:
-        raise usage_error("name a rule set, or say --none")
+        raise usage_error("name a rule set, or give --none")
 
     async def work(app: "App", settings: "Settings") -> None:
         await app.rule_sets.activate(settings.account_id, name)
 
-    place.run(work)
+    options.run(work)
     say(f"Rule set {name} is active." if name else "No rule set is active.")
 
 
@@ -120,16 +120,17 @@ def activate_rule_set(
 def apply_setup(
     file: Annotated[Path, typer.Argument(help="A TOML file.")],
     prune: Annotated[
-        bool, typer.Option("--prune", help="Delete what the file does not name.")
+        bool,
+        typer.Option("--prune", help="Delete rule sets, filters and targets that are not in it."),
     ] = False,
     as_json: Json = False,
     *,
-    place: StoreOptions,
+    options: StoreOptions,
 ) -> None:
-    """Set up identities, rule sets, filters and targets as a file says.
+    """Apply a TOML file that defines identities, rule sets, filters and targets.
 
-    The file is described in docs/receiving.md. Applying it again changes nothing; if any of it is
-    wrong, nothing is applied. A running server follows within a second.
+    The format is in docs/receiving.md. Applying a file again changes nothing. If anything in it is
+    invalid, nothing is applied. A running server uses the changes within a second.
     """
     from sendback.service.rules.setup_file import read_setup
 
@@ -141,7 +142,7 @@ def apply_setup(
         await app.store.write(AddAccount(settings.account_id, app.clock.now()))
         return await app.setup.apply(settings.account_id, setup, prune=prune)
 
-    applied = place.run(work, may_create=True)
+    applied = options.run(work, may_create=True)
     if as_json:
         print_json({"changes": applied.changes, "warnings": applied.warnings})
         return
@@ -155,21 +156,26 @@ def apply_setup(
 @on_store
 def rehearse_mail(
     file: Annotated[Path, typer.Argument(help="A mail; - is standard input.")],
-    recipients: Annotated[list[str], typer.Option("--to", help="A recipient; may be repeated.")],
-    sender: Annotated[str, typer.Option("--from", help="The reverse-path; empty is the null one.")],
+    recipients: Annotated[
+        list[str], typer.Option("--to", help="A recipient; repeat the option for more.")
+    ],
+    sender: Annotated[
+        str, typer.Option("--from", help="The reverse-path; empty for the null reverse-path.")
+    ],
     ip: Annotated[str, typer.Option(help="The client's IP address.")] = "127.0.0.1",
-    helo: Annotated[str, typer.Option(help="What the client calls itself.")] = "localhost",
-    tls: Annotated[bool, typer.Option(help="Whether the mail comes by TLS.")] = False,
+    helo: Annotated[str, typer.Option(help="The client's EHLO name.")] = "localhost",
+    tls: Annotated[bool, typer.Option(help="Whether the client uses TLS.")] = False,
     rule_set: Annotated[
         str | None, typer.Option(help="A rule set.", show_default="the active one")
     ] = None,
     as_json: Json = False,
     *,
-    place: StoreOptions,
+    options: StoreOptions,
 ) -> None:
-    """Print what would happen to a mail, without doing it.
+    """Print what the rules would do with a mail, without doing it.
 
-    Every function is taken to answer CONTINUE. SPF, DKIM and DMARC are looked up for real.
+    No function is called: each counts as returning CONTINUE. SPF, DKIM and DMARC are checked in
+    DNS.
     """
     envelope = _envelope(sender, recipients, ip, helo, tls)
     content = b"\r\n".join(read_octets(file).splitlines()) + b"\r\n"
@@ -184,7 +190,7 @@ def rehearse_mail(
         finally:
             await app.mail_checks.close()
 
-    _tell(place.run(work), as_json)
+    _print_rehearsal(options.run(work), as_json)
 
 
 async def _rule_set(app: "App", settings: "Settings", name: str | None) -> "RuleSet":
@@ -192,7 +198,9 @@ async def _rule_set(app: "App", settings: "Settings", name: str | None) -> "Rule
         return await app.rule_sets.describe(settings.account_id, name)
     found = await app.rule_sets.describe_active(settings.account_id)
     if found is None:
-        raise CommandFailedError("no rule set is active: name one")
+        raise CommandFailedError(
+            "no rule set is active: name one, or activate one with `sendback rules activate`"
+        )
     return found
 
 
@@ -210,7 +218,7 @@ def _envelope(sender: str, recipients: list[str], ip: str, helo: str, tls: bool)
     return Envelope(Client(ip, helo, "TLSv1.3" if tls else None), reverse_path, parsed)
 
 
-def _tell(rehearsal: "Rehearsal", as_json: bool) -> None:
+def _print_rehearsal(rehearsal: "Rehearsal", as_json: bool) -> None:
     steps = [
         {"rule": step.rule, "action": step.action, "for": step.recipients, "what": step.text}
         for step in rehearsal.steps

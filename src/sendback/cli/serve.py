@@ -1,4 +1,4 @@
-"""`sendback serve`."""
+"""`sendback serve`: run the server."""
 
 import functools
 from pathlib import Path
@@ -20,46 +20,52 @@ def serve(
     http_listen: Annotated[
         str | None,
         typer.Option(
-            help="HOST:PORT of the API; port 0 is a free one.", show_default="127.0.0.1:4579"
+            help="HOST:PORT of the API; port 0 chooses a free port.", show_default="127.0.0.1:4579"
         ),
     ] = None,
     smtp_listen: Annotated[
         str | None,
         typer.Option(
-            help="HOST:PORT for mail; port 0 is a free one.", show_default="127.0.0.1:2525"
+            help="HOST:PORT for mail; port 0 chooses a free port.", show_default="127.0.0.1:2525"
         ),
     ] = None,
     outbound: Annotated[
         str | None,
         typer.Option(
-            help="capture keeps bounces here and sends nothing; mx sends them to each domain's "
-            "mail servers, smtp://[USER:PASSWORD@]HOST:PORT through that relay.",
+            help="capture stores bounces and sends nothing; mx sends them to each domain's mail "
+            "servers, smtp://[USER:PASSWORD@]HOST:PORT through that relay.",
             show_default="capture",
         ),
     ] = None,
     data_dir: DataDir = None,
     database: Database = None,
     workers: Annotated[
-        str | None, typer.Option(help="Processes that share the ports.", show_default="1")
+        str | None, typer.Option(help="Number of worker processes.", show_default="1")
     ] = None,
     hostname: Annotated[
         str | None,
-        typer.Option(help="What this server calls itself.", show_default="the machine's name"),
+        typer.Option(
+            help="The host name of this server, in SMTP and in bounces.",
+            show_default="the machine's name",
+        ),
     ] = None,
     log_level: Annotated[
-        str | None, typer.Option(help="debug, info, warning or error.", show_default="info")
+        str | None, typer.Option(help="One of debug, info, warning, error.", show_default="info")
     ] = None,
     ready_file: Annotated[
         Path | None,
-        typer.Option(help="Written, as JSON, with the actual addresses once it serves."),
+        typer.Option(
+            help="A JSON file with the actual addresses, written when the server is ready."
+        ),
     ] = None,
     config: ConfigFile = None,
 ) -> None:
-    """Receive mail by SMTP, answer the SES API, deliver bounces.
+    """Run the server: receive mail by SMTP, serve the SES API, deliver bounces.
 
-    Out of the box it listens on loopback only, knows the key pair test/test, and sends nothing.
-    Every option has an environment variable (SENDBACK_OUTBOUND, …) and a line in sendback.toml;
-    `sendback config show` lists all settings. Ctrl-C or SIGTERM ends it cleanly.
+    By default it listens on loopback only, accepts the access key test/test, and sends nothing.
+    All options but --config and --ready-file are settings, which can also be given in the
+    environment (SENDBACK_OUTBOUND, …) or in sendback.toml; `sendback config show` lists them all.
+    Ctrl-C or SIGTERM stops the server.
     """
     stop = StopRequest()
     stop.exit_at_once()
@@ -85,18 +91,18 @@ def serve(
 def _announce(loaded: LoadedSettings, addresses: "Addresses") -> None:
     settings = loaded.settings
     key = "test / test (loopback only)" if settings.development_key else "sendback keys create"
-    way_out = f"sent through {settings.outbound}"
+    delivery = f"sent through {settings.outbound}"
     if settings.outbound.captures:
-        way_out = "kept here, never sent: sendback outbox list"
+        delivery = "stored here, never sent: sendback outbox list"
     elif settings.outbound.by_mx:
-        way_out = "sent to each domain's mail servers: sendback doctor"
+        delivery = "sent to each domain's mail servers: sendback doctor"
     endpoint = f"http://{addresses.http}"
     say(
         f"""Sendback serves.
 
   SES API     {endpoint}   region {settings.region}, account {settings.account_id}
   SMTP        {addresses.smtp}
-  bounces     {way_out}
+  bounces     {delivery}
   data        {settings.data_dir.absolute()}
   access key  {key}
 

@@ -1,4 +1,4 @@
-"""The operations, one module a family; each is one function, registered by its SES name."""
+"""The operations: one function each, registered by its SES name; one module for each family."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any

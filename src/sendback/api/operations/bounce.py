@@ -1,6 +1,6 @@
-"""SendBounce: from the model's input to a parsed request. SES API: SendBounce.
+"""SES API: SendBounce. Parses the request and calls the service.
 
-Each member is read into its type here, and an error names it by its path in the request.
+Each member is parsed into its type here; an error names the member by its path in the request.
 """
 
 import re
@@ -17,7 +17,7 @@ from sendback.dsn.reasons import REASONS
 from sendback.mail.address import Address, AddressError, Mailbox, parse_address, parse_mailbox
 from sendback.service.bouncing.requests import BouncedRecipient, BounceRequest
 
-_HEAVY_LIST = 200  # recipients: some 5 ms of reading
+_HEAVY_LIST = 200  # recipients: about 5 ms to parse
 
 T = TypeVar("T")
 Input = Mapping[str, Any]
@@ -37,7 +37,7 @@ async def send_bounce(request: Request, services: Services) -> Mapping[str, Any]
 
 
 def parse_request(given: Input) -> BounceRequest:
-    """Raises `SesError`: InvalidParameterValue that names the member."""
+    """Return the parsed request. Raise `SesError` InvalidParameterValue with the member's path."""
     sender = _read("BounceSender", parse_mailbox, given["BounceSender"])
     message = given.get("MessageDsn") or {}
     return BounceRequest(
@@ -57,7 +57,7 @@ def parse_request(given: Input) -> BounceRequest:
 
 
 def _sender(mailbox: Mailbox, text: str) -> str:
-    """As given; a non-ASCII name is encoded (RFC 2047), a non-ASCII domain in A-labels."""
+    """Return `text` with a non-ASCII name encoded (RFC 2047) and a non-ASCII domain in A-labels."""
     address = mailbox.address
     if address.needs_smtputf8:
         raise invalid_value("BounceSender", "the local part must be ASCII")
@@ -104,7 +104,10 @@ def _fields(item: Input, path: str, recipient: Address) -> RecipientFields:
 
 
 def typed_diagnostic(text: str) -> str:
-    """Callers write both `552 5.2.2 full` and `smtp; 552 5.2.2 full` (RFC 3464 §2.3.6)."""
+    """Return the diagnostic with a type, which callers often omit (RFC 3464 §2.3.6).
+
+    `552 5.2.2 full` becomes `smtp; 552 5.2.2 full`.
+    """
     text = text.strip(" \t")
     if _TYPED.match(text):
         return text

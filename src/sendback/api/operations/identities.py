@@ -1,5 +1,5 @@
 """Identities. SES API: VerifyEmailIdentity, VerifyDomainIdentity, VerifyDomainDkim, ListIdentities,
-GetIdentityVerificationAttributes, DeleteIdentity, and the older ones for addresses.
+GetIdentityVerificationAttributes, DeleteIdentity, and the older operations on addresses.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,7 +29,7 @@ async def verify_domain_identity(request: Request, services: Services) -> Mappin
 
 
 async def verify_domain_dkim(request: Request, services: Services) -> Mapping[str, Any]:
-    """SES API: VerifyDomainDkim. The tokens are the selectors of the keys to be published."""
+    """SES API: VerifyDomainDkim. The tokens are the selectors of the keys to publish."""
     keys = await services.identities.verify_dkim(request.caller.account_id, request.input["Domain"])
     return {"DkimTokens": tokens(keys)}
 
@@ -47,7 +47,7 @@ async def delete_verified_email_address(request: Request, services: Services) ->
 
 
 async def list_identities(request: Request, services: Services) -> Mapping[str, Any]:
-    """SES API: ListIdentities. Pages of at most `MaxItems`, 1 to 1,000."""
+    """SES API: ListIdentities. A page has at most `MaxItems` identities, 1 to 1,000."""
     limit = request.input.get("MaxItems")
     if limit is not None and not 1 <= limit <= MAX_PAGE:
         raise SesError("InvalidParameterValue", f"MaxItems: must be from 1 to {MAX_PAGE}.")

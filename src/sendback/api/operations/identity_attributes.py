@@ -18,7 +18,7 @@ async def set_identity_dkim_enabled(request: Request, services: Services) -> Out
 
 
 async def get_identity_dkim_attributes(request: Request, services: Services) -> Output:
-    """SES API: GetIdentityDkimAttributes. An address has its domain's tokens."""
+    """SES API: GetIdentityDkimAttributes. An address has the tokens of its domain."""
     found = await services.identity_attributes.dkim(*_names(request))
     return {
         "DkimAttributes": {
@@ -33,7 +33,7 @@ async def get_identity_dkim_attributes(request: Request, services: Services) -> 
 
 
 async def set_identity_mail_from_domain(request: Request, services: Services) -> Output:
-    """SES API: SetIdentityMailFromDomain. Without a domain it is taken away."""
+    """SES API: SetIdentityMailFromDomain. Without a domain, removes the setting."""
     await services.identity_attributes.set_mail_from(
         *named_identity(request),
         request.input.get("MailFromDomain", ""),
@@ -58,7 +58,7 @@ async def get_identity_mail_from_domain_attributes(request: Request, services: S
 
 
 async def set_identity_notification_topic(request: Request, services: Services) -> Output:
-    """SES API: SetIdentityNotificationTopic. Without a topic it is taken away."""
+    """SES API: SetIdentityNotificationTopic. Without a topic, removes the setting."""
     await services.identity_attributes.set_topic(
         *named_identity(request),
         request.input["NotificationType"],

@@ -31,7 +31,7 @@ async def get_identity_policies(request: Request, services: Services) -> Output:
 
 
 async def list_identity_policies(request: Request, services: Services) -> Output:
-    """SES API: ListIdentityPolicies. By name."""
+    """SES API: ListIdentityPolicies. Sorted by name."""
     found = await services.identity_policies.find(*named_identity(request))
     return {"PolicyNames": [policy.name for policy in found]}
 

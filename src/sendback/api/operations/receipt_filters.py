@@ -18,7 +18,7 @@ async def create_receipt_filter(request: Request, services: Services) -> Mapping
 
 
 async def list_receipt_filters(request: Request, services: Services) -> Mapping[str, Any]:
-    """SES API: ListReceiptFilters. By name."""
+    """SES API: ListReceiptFilters. Sorted by name."""
     entries = await services.filters.list(request.caller.account_id)
     return {
         "Filters": [

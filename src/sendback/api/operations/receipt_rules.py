@@ -1,8 +1,8 @@
 """Receipt rule sets and rules. SES API: the operations named …ReceiptRule and …ReceiptRuleSet.
 
-A name is looked at in three layers, as the live service does: whether it is there at all, whether
-its characters are (one ValidationError with all other violations of the model), and whether it is
-a name.
+A name is checked in three layers, as the live service does: first that it is present; then its
+characters and length (one ValidationError with all other violations of the model); then its syntax
+as a name.
 """
 
 from collections.abc import Mapping
@@ -57,7 +57,7 @@ async def list_receipt_rule_sets(request: Request, services: Services) -> Output
 
 
 async def set_active_receipt_rule_set(request: Request, services: Services) -> Output:
-    """SES API: SetActiveReceiptRuleSet. Without a name none is active."""
+    """SES API: SetActiveReceiptRuleSet. Without a name, deactivates the active rule set."""
     name = request.input.get("RuleSetName", "").strip()
     if name:
         check_name(name, "ruleSetName")
@@ -104,7 +104,7 @@ async def set_receipt_rule_position(request: Request, services: Services) -> Out
 
 
 def _scope(request: Request) -> tuple[str, str]:
-    """The account and the name of the rule set."""
+    """Return the caller's account and the name of the rule set."""
     name = request.input["RuleSetName"]
     check_name(name, "ruleSetName")
     return request.caller.account_id, name

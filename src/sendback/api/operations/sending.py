@@ -1,4 +1,4 @@
-"""Sending figures. SES API: GetSendQuota, GetSendStatistics."""
+"""Sending quota and statistics. SES API: GetSendQuota, GetSendStatistics."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -17,7 +17,7 @@ async def get_send_quota(request: Request, services: Services) -> Mapping[str, A
 
 
 async def get_send_statistics(request: Request, services: Services) -> Mapping[str, Any]:
-    """SES API: GetSendStatistics. Fifteen minutes a data point, for two weeks."""
+    """SES API: GetSendStatistics. One data point for each 15 minutes of two weeks."""
     points = await services.sending.statistics(request.caller.account_id)
     return {
         "SendDataPoints": [

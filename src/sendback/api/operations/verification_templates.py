@@ -10,7 +10,7 @@ from sendback.store.identities.verification_templates import VerificationTemplat
 
 Output = Mapping[str, Any]
 
-# The model's members by the fields that they are.
+# Members of the SES model, and the fields of `VerificationTemplate` that hold them.
 _FIELDS = {
     "FromEmailAddress": "from_address",
     "TemplateSubject": "subject",
@@ -31,7 +31,7 @@ async def create_custom_verification_email_template(request: Request, services: 
 
 
 async def update_custom_verification_email_template(request: Request, services: Services) -> Output:
-    """SES API: UpdateCustomVerificationEmailTemplate. What is not given stays."""
+    """SES API: UpdateCustomVerificationEmailTemplate. Absent members are unchanged."""
     given = {
         field: _text(request, member)
         for member, field in _FIELDS.items()
@@ -54,7 +54,7 @@ async def delete_custom_verification_email_template(request: Request, services: 
 
 
 async def list_custom_verification_email_templates(request: Request, services: Services) -> Output:
-    """SES API: ListCustomVerificationEmailTemplates. Without their contents."""
+    """SES API: ListCustomVerificationEmailTemplates. The output shape has no content."""
     limit = request.input.get("MaxResults", MAX_PAGE)
     page = await services.verification_templates.list(
         request.caller.account_id,
