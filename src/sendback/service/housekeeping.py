@@ -69,7 +69,7 @@ class Housekeeping:
             try:
                 if await self._acquire_lock(_LOCK):
                     await self.sweep()
-                    await self._acquire_lock(_EVERY * 0.9)  # it is nobody's before then
+                    await self._acquire_lock(_EVERY * 0.9)  # the lock is held until then
             except (StoreUnavailableError, OSError) as error:
                 log.warning("the sweep will be tried again: %s", error)
             except Exception:
