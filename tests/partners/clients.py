@@ -49,9 +49,11 @@ def send_mail(
     """Answers the message's ID from the 250."""
     with smtplib.SMTP("127.0.0.1", port, local_hostname="mx.sender.example") as smtp:
         smtp.ehlo()
-        assert smtp.mail(sender, mail_options)[0] == 250
+        code, reply = smtp.mail(sender, mail_options)
+        assert code == 250, reply
         for recipient in recipients:
-            assert smtp.rcpt(recipient, rcpt_options)[0] == 250
+            code, reply = smtp.rcpt(recipient, rcpt_options)
+            assert code == 250, reply
         code, reply = smtp.data(content)
     assert code == 250, reply
     return reply.decode().split()[1]

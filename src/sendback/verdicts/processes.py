@@ -39,6 +39,7 @@ COMMAND = (sys.executable, "-P", "-m", "sendback.verdicts.child")
 _CPU_SECONDS = 5.0  # for one mail, in addition to the time for its lookups
 _OCTETS_A_SECOND = 4 * 2**20  # of a large body: a tenth of what a busy machine manages
 _START_SECONDS = 20.0
+_END_SECONDS = 1.0  # to end by itself, after a failed start
 _WAIT_SECONDS = 30.0  # for a process that has capacity
 _IDLE_SECONDS = 60.0  # after which a process is ended
 _BROKEN_SECONDS = 5.0  # without a new start after one that failed
@@ -245,8 +246,7 @@ class _Process:
             _kill(process)
             raise
         if not is_ready:
-            _kill(process)
-            status = await process.wait()
+            status = await _end(process)
             raise _StartError(f"a process ended with status {status} before it was ready")
         return cls(process, forget)
 
@@ -338,6 +338,19 @@ async def _place_of(semaphore: asyncio.Semaphore) -> AsyncIterator[None]:
         yield
     finally:
         semaphore.release()
+
+
+async def _end(process: asyncio.subprocess.Process) -> int:
+    """Wait a moment for the process to end, then kill it; return its status.
+
+    Killing one that has ended, but is not reaped, would lose its status: `Popen` reaps it first.
+    """
+    try:
+        async with asyncio.timeout(_END_SECONDS):
+            return await process.wait()
+    except TimeoutError:
+        _kill(process)
+        return await process.wait()
 
 
 def _kill(process: asyncio.subprocess.Process) -> None:
