@@ -40,7 +40,7 @@ from sendback.service.identities.verification_links import Links
 from sendback.service.identities.verification_mails import MailSettings, VerificationMails
 from sendback.service.identities.verification_templates import VerificationTemplates
 from sendback.service.outbox.control import OutboxControl
-from sendback.service.outbox.statistics import Sending
+from sendback.service.outbox.statistics import SendingStatistics
 from sendback.service.queues.retry import Backoff
 from sendback.service.readiness import Readiness
 from sendback.service.receiving.acceptance import Acceptance
@@ -89,7 +89,7 @@ class App:
         self.readiness = Readiness(self.store, self.clock)
         self.outbox = OutboxControl(self.store, self.clock, settings.give_up_after)
         self.messages = ProcessingControl(self.store, self.clock)
-        self.sending = Sending(self.store, self.clock, settings.send_bounce_rate)
+        self.sending = SendingStatistics(self.store, self.clock, settings.send_bounce_rate)
         self.sealing = Sealing(settings.secret_path, settings.secret)
         self.accounts = Accounts(self.store, self.clock)
         self.keys = Keys(

@@ -57,7 +57,7 @@ def bea(server):
     """A user of account B, which receives for b.example and owns nothing else."""
     client = server.ses_of(B, "bea")
     client.verify_domain_identity(Domain="b.example")
-    server.forget()
+    server.clear_cache()
     return client
 
 

@@ -147,7 +147,7 @@ def test_what_is_remembered_is_bounded_and_ends(store, monkeypatch):
             await acceptance.receivers(name)
         known = [acceptance.known_receivers(name) is not None for name in names]
         assert known == [False] * 30 + [True] * 50
-        acceptance.forget()
+        acceptance.clear_cache()
         assert acceptance.known_receivers(names[-1]) is None
 
     asyncio.run(story())

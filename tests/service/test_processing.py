@@ -116,7 +116,7 @@ def test_a_filter_turns_clients_away_before_the_greeting(ruled):
     client = server.ses()
     block = {"Name": "all", "IpFilter": {"Policy": "Block", "Cidr": "0.0.0.0/0"}}
     client.create_receipt_filter(Filter=block)
-    server.forget()
+    server.clear_cache()
     with pytest.raises(smtplib.SMTPConnectError) as raised:
         smtplib.SMTP("127.0.0.1", server.smtp_port)
     assert raised.value.smtp_code == 554
@@ -125,7 +125,7 @@ def test_a_filter_turns_clients_away_before_the_greeting(ruled):
         smtplib.SMTP("127.0.0.1", server.smtp_port)
     allow = {"Name": "us", "IpFilter": {"Policy": "Allow", "Cidr": "127.0.0.1"}}
     client.create_receipt_filter(Filter=allow)
-    server.forget()
+    server.clear_cache()
     assert refused(server, "bob@example.com").startswith("250")
 
 
@@ -135,7 +135,7 @@ def test_one_accounts_filter_is_not_anothers(ruled):
     server.ses().create_receipt_filter(Filter=block)
     other = server.ses_of("111111111111", "bea")
     other.verify_domain_identity(Domain="example.org")
-    server.forget()
+    server.clear_cache()
     assert refused(server, "bob@example.org").startswith("250")
     assert refused(server, "bob@example.com").startswith("550 5.7.1")
 
@@ -144,7 +144,7 @@ def test_every_account_of_a_domain_runs_its_own_rules(ruled):
     server = ruled((["bob@example.com"], [HEADER]))
     other = server.ses_of("111111111111", "bea")
     other.verify_domain_identity(Domain="example.com")
-    server.forget()
+    server.clear_cache()
     message_id = server.send_mail(recipients=("bob@example.com", "eve@example.com"))
     assert outcomes(server.steps(message_id)) == [("rule0", "AddHeader", "done")]
     for client, recipient in ((server.ses(), "bob"), (other, "eve")):
@@ -604,7 +604,7 @@ def test_a_message_whose_rules_are_gone_is_held_and_others_go_on(ruled, clock):
         with sqlite3.connect(server.settings.data_dir / "sendback.db") as database:
             database.execute("DELETE FROM rule_set_versions WHERE version = ?", (version,))
         database.close()
-        server.app.compiled.forget()
+        server.app.compiled.clear_cache()
         other = server.send_mail()
         until_held(server, clock, message_id)
         assert state_of(server, message_id) == (
@@ -682,7 +682,7 @@ def test_mail_accepted_under_rules_that_are_gone_is_processed_by_them(ruled, clo
                 used = "SELECT version FROM rule_sets"
                 database.execute(f"DELETE FROM rule_set_versions WHERE version NOT IN ({used})")
             database.close()
-        server.app.compiled.forget()
+        server.app.compiled.clear_cache()
         smtp.send(MAIL + b".\r\n")
         code, reply = smtp.getreply()
     assert code == 250

@@ -12,7 +12,7 @@ from sendback.service.identities.attributes import IdentityAttributes
 from sendback.service.identities.identities import Identities
 from sendback.service.identities.policies import IdentityPolicies
 from sendback.service.identities.verification_templates import VerificationTemplates
-from sendback.service.outbox.statistics import Sending
+from sendback.service.outbox.statistics import SendingStatistics
 from sendback.service.rules.filters import Filters
 from sendback.service.rules.rule_sets import RuleSets
 from sendback.store.bouncing.calls import CallKey
@@ -29,7 +29,7 @@ class Services:
     identity_policies: IdentityPolicies
     filters: Filters
     rule_sets: RuleSets
-    sending: Sending
+    sending: SendingStatistics
     verification_templates: VerificationTemplates
 
 

@@ -47,7 +47,7 @@ class Signing:
         self._opened: LRUCache[str, SigningKey] = LRUCache(_REMEMBERED)
         self._threads = ThreadPoolExecutor(os.cpu_count() or 1, "signing")
 
-    def forget(self) -> None:
+    def clear_cache(self) -> None:
         """Clear the cache of lookups."""
         self._found.clear()
 

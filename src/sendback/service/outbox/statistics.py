@@ -31,7 +31,7 @@ class DataPoint:
     bounces: int
 
 
-class Sending:
+class SendingStatistics:
     """The sending statistics of accounts."""
 
     def __init__(self, store: Store, clock: Clock, rate: float) -> None:

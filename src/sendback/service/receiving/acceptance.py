@@ -74,7 +74,7 @@ class Acceptance:
         self._filters: Mapping[str, tuple[IpFilter, ...]] = {}
         self._filters_until = 0.0
 
-    def forget(self) -> None:
+    def clear_cache(self) -> None:
         """Clear the caches."""
         self._receivers.clear()
         self._filters_until = 0.0

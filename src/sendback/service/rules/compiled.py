@@ -27,7 +27,7 @@ class CompiledRuleSets:
         )
         self._loading: InFlight[str, CompiledRules] = InFlight()
 
-    def forget(self) -> None:
+    def clear_cache(self) -> None:
         """Clear the cache."""
         self._known.clear()
 
