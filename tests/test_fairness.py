@@ -74,7 +74,7 @@ def test_a_server_full_of_active_clients_refuses_and_of_idle_ones_does_not():
 def test_who_waits_for_the_server_is_not_closed():
     register = full_of("a", "a", "a", "b")
     for connection in (0, 1, 2):
-        register.hold(connection)
+        register.protect(connection)
     register.active(0, 3.5)  # octets that came early change nothing
     assert register.admit(4, "c", 4.0) == Admission(admitted=False)
     register.release(1, 4.5)
@@ -176,7 +176,7 @@ def test_it_does_what_the_model_does(steps, limit, network_limit):
             register.remove(chosen)
             model.remove(chosen)
         elif step == "hold":
-            register.hold(chosen)
+            register.protect(chosen)
             model.held |= {chosen} & model.network.keys()
         elif step == "release":
             register.release(chosen, now)

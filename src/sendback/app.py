@@ -56,7 +56,7 @@ from sendback.service.rules.steps import Steps
 from sendback.service.rules.targets import BUCKET, FUNCTION, MAILBOX, TOPIC, Targets
 from sendback.service.rules.worker import ProcessingWorker
 from sendback.smtp.server import SmtpServer, SmtpSettings
-from sendback.smtp.session import Limits
+from sendback.smtp.session import SessionLimits
 from sendback.smtp.timeouts import TimeoutSettings
 from sendback.smtp.tls import server_context
 from sendback.store.access.installation import GetOrSet
@@ -368,7 +368,7 @@ def _connection_settings(settings: Settings) -> ConnectionSettings:
 def _smtp_settings(settings: Settings) -> SmtpSettings:
     return SmtpSettings(
         hostname=settings.hostname,
-        limits=Limits(
+        limits=SessionLimits(
             content=settings.smtp_max_size,
             recipients=settings.smtp_max_recipients,
             errors=settings.smtp_max_errors,

@@ -100,7 +100,7 @@ class ConnectionRegister(Generic[C]):
         if self._active_at.pop(connection, None) is not None:
             self._set_idle(connection, now)
 
-    def hold(self, connection: C) -> None:
+    def protect(self, connection: C) -> None:
         """Protect a connection from being closed, until `release`."""
         if self._active_at.pop(connection, None) is not None:
             del self._of(self._network_of[connection]).idle[connection]

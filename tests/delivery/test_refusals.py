@@ -7,12 +7,12 @@ import pytest
 from sendback.delivery.refusals import fault_of, greylist_wait
 from sendback.delivery.transports import Fault
 from sendback.smtp_client.conversation import Stage, StageReply
-from sendback.smtp_client.replies import Reply
+from sendback.smtp_client.replies import ServerReply
 
 
 def answer(text, stage=Stage.RCPT):
     code, _, rest = text.partition(" ")
-    return StageReply(stage, Reply(int(code), tuple(rest.split("|"))))
+    return StageReply(stage, ServerReply(int(code), tuple(rest.split("|"))))
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from sendback.smtp import events
 from sendback.smtp.events import NoEvent
 from sendback.smtp.machine import SmtpMachine
 from sendback.smtp.replies import NO_SUCH_RECIPIENT
-from sendback.smtp.session import Limits
+from sendback.smtp.session import SessionLimits
 
 HERE = "example.com"
 
@@ -16,7 +16,7 @@ HERE = "example.com"
 class Session:
     """Receives for example.com; accepts every message."""
 
-    limits: Limits = field(default_factory=Limits)
+    limits: SessionLimits = field(default_factory=SessionLimits)
     offers_tls: bool = True
     messages: list[tuple[Envelope, bytes]] = field(default_factory=list)
     tls_requests: int = 0

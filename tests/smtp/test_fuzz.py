@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sendback.smtp.session import Limits
+from sendback.smtp.session import SessionLimits
 from tests.smtp.sessions import Session
 
 _WORDS = [
@@ -25,7 +25,7 @@ _pieces = st.one_of(
 @pytest.mark.fuzz
 @given(st.lists(_pieces, max_size=40), st.booleans(), st.booleans())
 def test_no_octets_make_the_machine_raise(pieces, transaction, octet_by_octet):
-    session = Session(limits=Limits(content=1000, recipients=3, errors=20))
+    session = Session(limits=SessionLimits(content=1000, recipients=3, errors=20))
     if transaction:
         session.transaction()
     wire = b"".join(pieces)

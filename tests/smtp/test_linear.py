@@ -7,7 +7,7 @@ import pytest
 from sendback.smtp.content import ContentReader
 from sendback.smtp.events import NoEvent
 from sendback.smtp.input_buffer import InputBuffer
-from sendback.smtp.session import Limits
+from sendback.smtp.session import SessionLimits
 from tests.smtp.counting import CountedOctets
 from tests.smtp.sessions import Session
 
@@ -102,7 +102,7 @@ def calls_of(work):
     return calls
 
 
-UNLIMITED = Limits(recipients=10**6, errors=10**6, overhead_commands=10**6)
+UNLIMITED = SessionLimits(recipients=10**6, errors=10**6, overhead_commands=10**6)
 
 
 @pytest.mark.parametrize("unit", COMMANDS.values(), ids=COMMANDS.keys())

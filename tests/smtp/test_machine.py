@@ -4,7 +4,7 @@ from sendback.mail.address import Address
 from sendback.mail.envelope import Client, Notify, OriginalRecipient, Ret
 from sendback.smtp.events import NoEvent
 from sendback.smtp.replies import SHUTTING_DOWN
-from sendback.smtp.session import Limits
+from sendback.smtp.session import SessionLimits
 from tests.smtp.sessions import Session
 
 
@@ -187,21 +187,21 @@ def test_a_line_without_end_is_dropped_as_it_comes():
 
 
 def test_too_many_errors_end_the_session():
-    session = Session(limits=Limits(errors=3))
+    session = Session(limits=SessionLimits(errors=3))
     assert session.codes(b"X\r\n" * 10) == ["500", "500", "500", "421"]
     assert session.ended
     assert session.send(b"NOOP\r\n") == b""
 
 
 def test_recipients_over_the_limit_get_452():
-    session = Session(limits=Limits(recipients=2)).hello()
+    session = Session(limits=SessionLimits(recipients=2)).hello()
     session.send(b"MAIL FROM:<>\r\n")
     commands = b"".join(b"RCPT TO:<u%d@example.com>\r\n" % number for number in range(3))
     assert session.codes(commands) == ["250", "250", "452"]
 
 
 def test_a_message_over_the_limit_is_refused_at_its_end_and_the_session_goes_on():
-    session = Session(limits=Limits(content=2000)).transaction()
+    session = Session(limits=SessionLimits(content=2000)).transaction()
     assert session.codes(*([b"x" * 998 + b"\r\n"] * 5)) == []
     assert session.codes(b".\r\n") == ["552"]
     assert not session.messages
@@ -229,7 +229,7 @@ def test_replies_keep_the_order_of_pipelined_commands():
 
 
 def test_output_that_is_not_taken_stops_the_machine():
-    machine = Session(limits=Limits(overhead_commands=1_000_000)).machine
+    machine = Session(limits=SessionLimits(overhead_commands=1_000_000)).machine
     machine.receive(b"EHLO x\r\n" * 100_000)
     most = taken = 0
     while machine.buffered:

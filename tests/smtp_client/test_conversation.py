@@ -7,12 +7,12 @@ from hypothesis import strategies as st
 from sendback.smtp_client.content import dot_stuffed
 from sendback.smtp_client.conversation import (
     Capabilities,
-    Envelope,
+    OutgoingMail,
     Stage,
     hello,
     transact,
 )
-from sendback.smtp_client.replies import GarbageReplyError, Reply, ReplyReader
+from sendback.smtp_client.replies import GarbageReplyError, ReplyReader, ServerReply
 from tests.partners.steps import assert_few_lines
 
 _TEXT = st.text(st.characters(codec="ascii", exclude_categories=("C",)), max_size=20)
@@ -64,7 +64,7 @@ def test_no_reply_grows_without_end():
 EXTENSIONS = st.sets(
     st.sampled_from(["PIPELINING", "CHUNKING", "8BITMIME", "SIZE", "DSN", "SMTPUTF8"])
 )
-ENVELOPE = Envelope("ann@sender.example", b"Subject: x\r\n\r\n.hidden\r\nbody\r\n")
+ENVELOPE = OutgoingMail("ann@sender.example", b"Subject: x\r\n\r\n.hidden\r\nbody\r\n")
 
 
 @pytest.mark.fuzz
@@ -77,7 +77,7 @@ def test_a_transaction_stays_in_step(extensions, codes):
     exchange = next(conversation)
     try:
         while True:
-            replies = [Reply(next(given_codes), ("x",)) for _ in range(exchange.replies)]
+            replies = [ServerReply(next(given_codes), ("x",)) for _ in range(exchange.replies)]
             commands += exchange.replies
             exchange = conversation.send(replies)
     except StopIteration as stop:
@@ -110,7 +110,7 @@ def test_what_ehlo_says_is_read_without_case():
     assert next(conversation).octets == b"EHLO here.example\r\n"
     lines = ("there.example", "Size 1000", "auth PLAIN login", "8bitmime", "")
     with pytest.raises(StopIteration) as stop:
-        conversation.send([Reply(250, lines)])
+        conversation.send([ServerReply(250, lines)])
     found = stop.value.value
     assert found.max_size == 1000
     assert found.auth_mechanisms == {"PLAIN", "LOGIN"}

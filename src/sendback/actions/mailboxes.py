@@ -31,7 +31,7 @@ from sendback.smtp_client.conversation import (
     quit_session,
     request_tls,
 )
-from sendback.smtp_client.replies import Reply
+from sendback.smtp_client.replies import ServerReply
 
 _TIMEOUT_SECONDS = 60.0  # for a reply, and for the server to accept some more of the content
 _DEFAULT_PORT = 25
@@ -44,7 +44,7 @@ class _Refusal:
     """A recipient and the reply that refused it."""
 
     recipient: str
-    reply: Reply
+    reply: ServerReply
 
     def __str__(self) -> str:
         return f"{self.recipient}: {_shown(self.reply)}"
@@ -123,7 +123,7 @@ async def _transact(
     parameters: str,
     content: Content,
     shown: str,
-) -> tuple[list[_Refusal], Reply]:
+) -> tuple[list[_Refusal], ServerReply]:
     """Send the mail; return the refused recipients and the last reply.
 
     Raises `ActionFailedError`, `PeerError`, `OSError`, `ContentGoneError`.
@@ -169,7 +169,7 @@ def _envelope(
     return refusals
 
 
-def _end_of_content() -> Conversation[Reply]:
+def _end_of_content() -> Conversation[ServerReply]:
     """Wait for the reply to the content and return it. Raises `RefusedError`."""
     (reply,) = yield Exchange(b"", 1, Stage.CONTENT)
     expect(reply, Stage.CONTENT)
@@ -205,11 +205,11 @@ async def _quit(connection: Connection) -> None:
         await connection.run(quit_session())
 
 
-def _text(reply: Reply) -> str:
+def _text(reply: ServerReply) -> str:
     return printable(reply.beginning(_MAX_REPLY), _MAX_REPLY)
 
 
-def _shown(reply: Reply) -> str:
+def _shown(reply: ServerReply) -> str:
     return f"{reply.code} {_text(reply)}"
 
 

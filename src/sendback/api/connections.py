@@ -192,7 +192,7 @@ class HttpConnection(HttpToolsProtocol):
         super().resume_writing()
         self._end_stall()
         if self._cycles:
-            self._limits.register.hold(self)
+            self._limits.register.protect(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
@@ -267,7 +267,7 @@ class HttpConnection(HttpToolsProtocol):
         super().on_message_complete()
         self._receiving = _Receiving.NOTHING
         self._set_deadline(None)
-        self._limits.register.hold(self)
+        self._limits.register.protect(self)
         self._limits.bodies.keep(self)
 
     # --- called by uvicorn ----------------------------------------------------------------

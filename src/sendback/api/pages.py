@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from sendback.service.identities.verification import LinkAnswer, LinkState, Verification
+from sendback.service.identities.verification import LinkResult, LinkState, Verification
 
 # A link has at most 4,096 characters (`service.verification_links`).
 _MAX_FORM_OCTETS = 8192
@@ -86,7 +86,7 @@ class VerificationPages:
         link = await _link_of_form(request)
         return self._answer(await self._verification.use(link), link)
 
-    def _answer(self, answer: LinkAnswer, link: str) -> Response:
+    def _answer(self, answer: LinkResult, link: str) -> Response:
         if answer.redirect:
             return _protected(RedirectResponse(answer.redirect, 303))
         status, title, content = _TEXTS[answer.state]

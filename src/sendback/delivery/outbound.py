@@ -10,7 +10,7 @@ from sendback.delivery.mta_sts import MAX_POLICY_OCTETS, StsPolicies
 from sendback.delivery.mx import MxRouter, MxSettings
 from sendback.delivery.routes import RelayRouter, Router
 from sendback.delivery.sessions import SessionSettings
-from sendback.delivery.smtp_transport import Limits, Sign, SmtpTransport
+from sendback.delivery.smtp_transport import ConnectionLimits, Sign, SmtpTransport
 from sendback.delivery.tls_policies import trusting
 from sendback.delivery.transports import Capture, Transport
 from sendback.delivery.worker import DeliveryWorker, RetryPolicy
@@ -104,7 +104,7 @@ def _transport(settings: Settings, store: Store, clock: Clock, sign: Sign) -> Tr
     if outbound.captures:
         return Capture()
     router: Router = mx_router(settings, store, clock) if outbound.by_mx else relay_router(settings)
-    limits = Limits(
+    limits = ConnectionLimits(
         connections=settings.delivery_connections,
         per_host=settings.delivery_host_connections,
         per_domain=settings.delivery_domain_connections if outbound.by_mx else None,

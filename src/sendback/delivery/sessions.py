@@ -23,7 +23,7 @@ from sendback.smtp_client.connection import (
 from sendback.smtp_client.conversation import (
     AuthenticationError,
     Capabilities,
-    Envelope,
+    OutgoingMail,
     RefusedError,
     Stage,
     StageReply,
@@ -35,7 +35,7 @@ from sendback.smtp_client.conversation import (
     reset,
     transact,
 )
-from sendback.smtp_client.replies import Reply
+from sendback.smtp_client.replies import ServerReply
 from sendback.store.outbox.rows import OutboxMessage
 
 
@@ -97,7 +97,7 @@ class Session:
             content = message.fallback or content
         if capabilities.max_size and len(content) > capabilities.max_size:
             return f"5.3.4 the message has {len(content)} octets, more than the server takes"
-        envelope = Envelope(recipient, content, smtputf8)
+        envelope = OutgoingMail(recipient, content, smtputf8)
         try:
             deciding = await self._connection.run(transact(capabilities, envelope))
             await self._reset_after(deciding.reply)
@@ -116,7 +116,7 @@ class Session:
     def abort(self) -> None:
         self._connection.abort()
 
-    async def _reset_after(self, reply: Reply) -> None:
+    async def _reset_after(self, reply: ServerReply) -> None:
         """Make the session ready for another message; close it if that is not possible."""
         if reply.ends_session:
             self._connection.abort()

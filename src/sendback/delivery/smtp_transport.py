@@ -40,7 +40,7 @@ _MAX_HOPS = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class ConnectionLimits:
     """Connections at most in all, to one host, and for one domain (None: no limit of its own).
 
     `dead_for` is how long a failed host is not tried while there is another.
@@ -65,7 +65,12 @@ class SmtpTransport:
     """Delivers through the hops that the router returns."""
 
     def __init__(
-        self, router: Router, settings: SessionSettings, limits: Limits, clock: Clock, sign: Sign
+        self,
+        router: Router,
+        settings: SessionSettings,
+        limits: ConnectionLimits,
+        clock: Clock,
+        sign: Sign,
     ) -> None:
         self._router = router
         self._clock = clock

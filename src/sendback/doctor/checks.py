@@ -22,7 +22,7 @@ from sendback.doctor.clients import (
     locate_mail_server,
     system_source_addresses,
 )
-from sendback.doctor.findings import Finding, Findings, Verdict
+from sendback.doctor.findings import Finding, Findings, Severity
 from sendback.mail.envelope import Client, ReversePath
 from sendback.net.dns_answers import DnsFailedError
 from sendback.net.networks import is_public
@@ -60,7 +60,7 @@ class Doctor:
     async def examine(self) -> Findings:
         """Return all findings, in the order in which they are printed."""
         if self._app.settings.dns == "off":
-            return [Finding("DNS", Verdict.PROBLEM, "it is off", "set dns to system")]
+            return [Finding("DNS", Severity.PROBLEM, "it is off", "set dns to system")]
         found = await self._run("host name", self._host_name)
         found += await self._run("addresses", self._reverse_names)
         found += await self._run("SPF of HELO", self._spf)
@@ -76,7 +76,7 @@ class Doctor:
             return await examine()
         except DnsFailedError as error:
             advice = "check the DNS servers in the setting dns"
-            return [Finding(check, Verdict.PROBLEM, f"the DNS lookup failed: {error}", advice)]
+            return [Finding(check, Severity.PROBLEM, f"the DNS lookup failed: {error}", advice)]
 
     # --- this server ------------------------------------------------------------------------
 
@@ -84,12 +84,12 @@ class Doctor:
         name = self._hostname
         if "." not in name:
             advice = "set hostname to a full name such as mx.example.com: servers reject this one"
-            return [Finding("host name", Verdict.PROBLEM, name, advice)]
+            return [Finding("host name", Severity.PROBLEM, name, advice)]
         addresses = await self._dns.addresses(name)
         if not addresses:
             advice = f"publish: {name}. A (or AAAA) and this server's address"
-            return [Finding("host name", Verdict.PROBLEM, f"{name} has no address", advice)]
-        return [Finding("host name", Verdict.GOOD, f"{name} is {', '.join(addresses)}")]
+            return [Finding("host name", Severity.PROBLEM, f"{name} has no address", advice)]
+        return [Finding("host name", Severity.GOOD, f"{name} is {', '.join(addresses)}")]
 
     async def _own_addresses(self) -> tuple[str, ...]:
         """Return the source addresses of deliveries; behind NAT, those of the host name."""
@@ -101,7 +101,7 @@ class Doctor:
         self._addresses = self._addresses or await self._own_addresses()
         if not self._addresses:
             advice = "give the public address of this server with --address"
-            return [Finding("addresses", Verdict.PROBLEM, "no route to the internet", advice)]
+            return [Finding("addresses", Severity.PROBLEM, "no route to the internet", advice)]
         return [await self._reverse_name(address) for address in self._addresses]
 
     async def _reverse_name(self, address: str) -> Finding:
@@ -112,16 +112,16 @@ class Doctor:
         names = [r.target.to_text(omit_final_dot=True).lower() for r in answer.records]
         wanted = f"ask the owner of the network to publish: {question} PTR {self._hostname}."
         if not names:
-            return Finding(check, Verdict.PROBLEM, "there is no PTR record", wanted)
+            return Finding(check, Severity.PROBLEM, "there is no PTR record", wanted)
         if self._hostname not in names:
             found = f"it is {', '.join(names)}, not {self._hostname}"
-            return Finding(check, Verdict.PROBLEM, found, wanted)
+            return Finding(check, Severity.PROBLEM, found, wanted)
         if address not in await self._dns.addresses(self._hostname):
             kind = "AAAA" if ":" in address else "A"
             advice = f"publish: {self._hostname}. {kind} {address}"
             found = f"{self._hostname} does not have this address"
-            return Finding(check, Verdict.PROBLEM, found, advice)
-        return Finding(check, Verdict.GOOD, self._hostname)
+            return Finding(check, Severity.PROBLEM, found, advice)
+        return Finding(check, Severity.GOOD, self._hostname)
 
     async def _spf(self) -> Findings:
         """Check SPF of HELO, which is all that SPF can check of a bounce (RFC 7208 §2.4)."""
@@ -134,9 +134,9 @@ class Doctor:
         result = self._dns.spf_result(mail)
         check = f"SPF of HELO from {address}"
         if result == "pass":
-            return Finding(check, Verdict.GOOD, "pass")
+            return Finding(check, Severity.GOOD, "pass")
         advice = f'publish: {self._hostname}. TXT "v=spf1 a -all"'
-        verdict = Verdict.ADVICE if result in {"none", "neutral"} else Verdict.PROBLEM
+        verdict = Severity.ADVICE if result in {"none", "neutral"} else Severity.PROBLEM
         return Finding(check, verdict, result, advice)
 
     async def _own_tls(self) -> Findings:
@@ -145,25 +145,27 @@ class Doctor:
         file = settings.tls_certificate or settings.data_dir / "tls.pem"
         check = "own certificate"
         if not file.exists():
-            return [Finding(check, Verdict.ADVICE, "none yet", "start `sendback serve` once")]
+            return [Finding(check, Severity.ADVICE, "none yet", "start `sendback serve` once")]
         from cryptography import x509  # noqa: PLC0415 - 8 MB
 
         try:
             certificate = x509.load_pem_x509_certificates(file.read_bytes())[0]
         except (OSError, ValueError) as error:
             found = f"{file} has no readable certificate: {error}"
-            return [Finding(check, Verdict.PROBLEM, found, "set tls_certificate to a PEM file")]
+            return [Finding(check, Severity.PROBLEM, found, "set tls_certificate to a PEM file")]
         left = certificate.not_valid_after_utc - datetime.now(UTC)
         if left < _EXPIRES_SOON:
             found = f"{file} expires on {certificate.not_valid_after_utc:%Y-%m-%d}"
-            return [Finding(check, Verdict.PROBLEM, found, "renew it")]
+            return [Finding(check, Severity.PROBLEM, found, "renew it")]
         if self._hostname not in _names_in(certificate):
             found = f"{file} is for {', '.join(_names_in(certificate)) or 'no name'}"
-            return [Finding(check, Verdict.PROBLEM, found, f"get one for {self._hostname}")]
+            return [Finding(check, Severity.PROBLEM, found, f"get one for {self._hostname}")]
         if certificate.issuer == certificate.subject:
             advice = "sufficient for most senders; set tls_certificate for those that verify"
-            return [Finding(check, Verdict.ADVICE, f"{file} is self-signed", advice)]
-        return [Finding(check, Verdict.GOOD, f"{file} for {self._hostname}, {left.days} days left")]
+            return [Finding(check, Severity.ADVICE, f"{file} is self-signed", advice)]
+        return [
+            Finding(check, Severity.GOOD, f"{file} for {self._hostname}, {left.days} days left")
+        ]
 
     # --- domains ----------------------------------------------------------------------------
 
@@ -180,10 +182,10 @@ class Doctor:
         names = [r.exchange.to_text(omit_final_dot=True).lower() for r in answer.records]
         check = f"MX of {domain}"
         if self._hostname in names:
-            return Finding(check, Verdict.GOOD, ", ".join(names))
+            return Finding(check, Severity.GOOD, ", ".join(names))
         found = f"it is {', '.join(names)}" if names else "there is no MX record"
         advice = f"to receive here, publish: {domain}. MX 10 {self._hostname}."
-        return Finding(check, Verdict.ADVICE, found, advice)
+        return Finding(check, Severity.ADVICE, found, advice)
 
     async def _dkim(self, domain: str) -> Findings:
         account_id = self._app.settings.account_id
@@ -192,20 +194,20 @@ class Doctor:
         check = f"DKIM of {domain}"
         if not active:
             advice = f"make keys: sendback identities verify {domain} --dkim"
-            return [Finding(check, Verdict.ADVICE, "mail is not signed", advice)]
+            return [Finding(check, Severity.ADVICE, "mail is not signed", advice)]
         settings = await self._app.store.read(FindSettings(account_id, (domain,)))
         if not settings.get(domain, DEFAULTS).dkim_enabled:
             advice = f"sign: sendback identities verify {domain} --dkim"
-            return [Finding(check, Verdict.ADVICE, "there are keys, but signing is off", advice)]
+            return [Finding(check, Severity.ADVICE, "there are keys, but signing is off", advice)]
         found = []
         for key in active:
             answer = await self._dns.query(key.record_name, "TXT")
             if is_published(answer.texts, key):
-                found.append(Finding(check, Verdict.GOOD, f"{key.algorithm} key is published"))
+                found.append(Finding(check, Severity.GOOD, f"{key.algorithm} key is published"))
             else:
                 advice = f"publish what `sendback identities records {domain}` prints"
                 missing = f"{key.record_name} does not have this key"
-                found.append(Finding(check, Verdict.PROBLEM, missing, advice))
+                found.append(Finding(check, Severity.PROBLEM, missing, advice))
         return found
 
     async def _dmarc(self, domain: str) -> Finding:
@@ -217,30 +219,30 @@ class Doctor:
             records = [text for text in texts if parse_record(text) is not None]
             if len(records) > 1:  # RFC 7489 §6.6.3: then there is no policy at all
                 found = f"{name} has {len(records)} records, so none is used"
-                return Finding(check, Verdict.PROBLEM, found, "remove all but one")
+                return Finding(check, Severity.PROBLEM, found, "remove all but one")
             if records:
                 aligned = organization(self._hostname) == organization(domain)
                 helo = "HELO aligns with it" if aligned else "HELO does not align: DKIM must"
-                return Finding(check, Verdict.GOOD, f"{records[0]}; {helo}")
+                return Finding(check, Severity.GOOD, f"{records[0]}; {helo}")
         advice = f'publish: _dmarc.{domain}. TXT "v=DMARC1; p=none; rua=mailto:you@{domain}"'
-        return Finding(check, Verdict.ADVICE, "there is no DMARC record", advice)
+        return Finding(check, Severity.ADVICE, "there is no DMARC record", advice)
 
     # --- the resolver and outbound connections ----------------------------------------------
 
     async def _dnssec(self) -> Findings:
         if not self._dns.is_trusted:
             advice = "for DANE, run a validating resolver on this machine (unbound), or set dnssec"
-            return [Finding("DNSSEC", Verdict.ADVICE, "the resolver is not trusted", advice)]
+            return [Finding("DNSSEC", Severity.ADVICE, "the resolver is not trusted", advice)]
         answer = await self._dns.query(".", "SOA")
         if not answer.is_secure:
             advice = "DANE needs a resolver that validates"
-            return [Finding("DNSSEC", Verdict.ADVICE, "the resolver does not validate", advice)]
-        return [Finding("DNSSEC", Verdict.GOOD, "the resolver validates: DANE is used")]
+            return [Finding("DNSSEC", Severity.ADVICE, "the resolver does not validate", advice)]
+        return [Finding("DNSSEC", Severity.GOOD, "the resolver validates: DANE is used")]
 
     async def _outbound(self) -> Findings:
         if not self._outside:
             found = "not tested, as outbound captures; --outside tests it"
-            return [Finding("port 25 out", Verdict.SKIPPED, found)]
+            return [Finding("port 25 out", Severity.SKIPPED, found)]
         if self._app.settings.outbound.smarthosts:
             return await self._relays()
         return await self._port_25()
@@ -257,26 +259,26 @@ class Doctor:
             tls = await connect_to_relay(self._app.settings, router, route, hop)
         except (UnroutableError, HostFailedError) as error:
             advice = "check the setting outbound, and what the relay requires"
-            return Finding(check, Verdict.PROBLEM, str(error), advice)
+            return Finding(check, Severity.PROBLEM, str(error), advice)
         password = ", the password is accepted" if hop.login else ""
-        return Finding(check, Verdict.GOOD, f"{tls or 'without TLS'}{password}")
+        return Finding(check, Severity.GOOD, f"{tls or 'without TLS'}{password}")
 
     async def _port_25(self) -> Findings:
         check = "port 25 out"
         try:
             place = await locate_mail_server(self._app, self._probe)
         except UnroutableError as error:
-            return [Finding(check, Verdict.PROBLEM, f"{self._probe}: {error}")]
+            return [Finding(check, Severity.PROBLEM, f"{self._probe}: {error}")]
         peer = place.hop.peer(place.addresses[0])
         try:
             capabilities, tls = await greet_mail_server(self._app.settings, place)
         except (PeerError, RefusedError) as error:
             advice = "many networks block port 25: ask yours, or use a relay (outbound smtp://…)"
-            return [Finding(check, Verdict.PROBLEM, f"{peer}: {error}", advice)]
-        answers = Finding(check, Verdict.GOOD, f"{peer} answers")
+            return [Finding(check, Severity.PROBLEM, f"{peer}: {error}", advice)]
+        answers = Finding(check, Severity.GOOD, f"{peer} answers")
         if "STARTTLS" not in capabilities:
-            return [answers, Finding("TLS out", Verdict.ADVICE, f"{peer} does not offer STARTTLS")]
-        return [answers, Finding("TLS out", Verdict.GOOD, f"{peer}: {tls}, certificate verified")]
+            return [answers, Finding("TLS out", Severity.ADVICE, f"{peer} does not offer STARTTLS")]
+        return [answers, Finding("TLS out", Severity.GOOD, f"{peer}: {tls}, certificate verified")]
 
 
 def _names_in(certificate: Any) -> list[str]:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 
-class Verdict(StrEnum):
+class Severity(StrEnum):
     """What a finding means."""
 
     GOOD = "good"
@@ -18,7 +18,7 @@ class Finding:
     """What was checked, what was found, and what to do about it, if anything."""
 
     check: str
-    verdict: Verdict
+    verdict: Severity
     found: str
     advice: str = ""
 

@@ -36,7 +36,7 @@ class Command:
     """What a command requires, in the order of the checks, and its handler.
 
     `is_offered`: whether HELP lists it. `is_overhead`: whether it counts towards
-    `Limits.overhead_commands`.
+    `SessionLimits.overhead_commands`.
     """
 
     handler: Callable[[SessionState[Any], str], Outcome]

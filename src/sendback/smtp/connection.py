@@ -252,7 +252,7 @@ class SmtpConnection(asyncio.BufferedProtocol):
         """Start a task; `evictable`: the connection may be closed for another one meanwhile."""
         self._waiting_since = self._loop.time()
         if not evictable:
-            self._server.register.hold(self)
+            self._server.register.protect(self)
         self._task = self._loop.create_task(work)
         self._task.add_done_callback(self._finished)
 

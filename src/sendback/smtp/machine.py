@@ -38,7 +38,7 @@ from sendback.smtp.events import (
 from sendback.smtp.input_buffer import InputBuffer
 from sendback.smtp.lines import LONGEST_LINE, split_line
 from sendback.smtp.replies import CommandError, Reply, make_reply
-from sendback.smtp.session import Limits, SessionState, StorageSpace
+from sendback.smtp.session import SessionLimits, SessionState, StorageSpace
 
 # Octets of replies that wait to be taken; a short command may have a long one.
 MAX_OUTPUT = 16 * 1024
@@ -73,7 +73,7 @@ class SmtpMachine(Generic[Note]):
         *,
         hostname: str,
         client_ip: str,
-        limits: Limits,
+        limits: SessionLimits,
         offers_tls: bool,
         space: StorageSpace | None = None,
     ) -> None:

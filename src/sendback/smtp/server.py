@@ -20,7 +20,7 @@ from sendback.smtp.disk_space import DiskSpace
 from sendback.smtp.machine import SmtpMachine
 from sendback.smtp.replies import Reply
 from sendback.smtp.scheduling import Scheduler
-from sendback.smtp.session import Limits
+from sendback.smtp.session import SessionLimits
 from sendback.smtp.storing import MessageStorage
 from sendback.smtp.timeouts import HIGH_LOAD, TimeoutSettings, timeouts_for
 
@@ -43,7 +43,7 @@ class SmtpSettings:
     """
 
     hostname: str
-    limits: Limits
+    limits: SessionLimits
     max_connections: int
     max_client_connections: int
     timeouts: TimeoutSettings

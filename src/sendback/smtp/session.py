@@ -10,7 +10,7 @@ from sendback.smtp.events import Note
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class SessionLimits:
     """The limits of one session: octets of a message's content, its recipients, and errors in all.
 
     `overhead_commands` is the number of commands between two messages that are not part of a
@@ -41,7 +41,7 @@ class SessionState(Generic[Note]):
 
     hostname: str
     client_ip: str
-    limits: Limits
+    limits: SessionLimits
     offers_tls: bool
     space: StorageSpace
     tls: str | None = None

@@ -14,7 +14,7 @@ from typing import Any, Self, TypeVar
 
 from sendback.errors import SendbackError
 from sendback.smtp_client.conversation import STAGE_TIMEOUTS, Conversation, Stage
-from sendback.smtp_client.replies import GarbageReplyError, Reply, ReplyReader
+from sendback.smtp_client.replies import GarbageReplyError, ReplyReader, ServerReply
 
 T = TypeVar("T")
 
@@ -51,7 +51,7 @@ class Connection(asyncio.Protocol):
     def __init__(self, timeouts: Timeouts) -> None:
         self._timeouts = timeouts
         self._reader = ReplyReader()
-        self._replies: list[Reply] = []
+        self._replies: list[ServerReply] = []
         self._wanted = 0
         self._waiter: asyncio.Future[None] | None = None
         self._is_paused = False
@@ -163,7 +163,7 @@ class Connection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
-    async def _exchange(self, octets: bytes, count: int, stage: Stage) -> list[Reply]:
+    async def _exchange(self, octets: bytes, count: int, stage: Stage) -> list[ServerReply]:
         if self._lost is not None:
             raise PeerError(stage, self._lost)
         if octets:

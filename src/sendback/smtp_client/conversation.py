@@ -21,7 +21,7 @@ from typing import TypeVar
 
 from sendback.errors import SendbackError
 from sendback.smtp_client.content import dot_stuffed
-from sendback.smtp_client.replies import Reply
+from sendback.smtp_client.replies import ServerReply
 
 T = TypeVar("T")
 
@@ -67,7 +67,7 @@ class Exchange:
     stage: Stage
 
 
-Conversation = Generator[Exchange, list[Reply], T]
+Conversation = Generator[Exchange, list[ServerReply], T]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ class StageReply:
     """The server's reply at a stage."""
 
     stage: Stage
-    reply: Reply
+    reply: ServerReply
 
 
 class RefusedError(SendbackError):
@@ -111,7 +111,7 @@ class AuthenticationError(SendbackError):
 
 
 @dataclass(frozen=True, slots=True)
-class Envelope:
+class OutgoingMail:
     """The recipient and the content of a transaction; the reverse-path is null."""
 
     recipient: str
@@ -164,21 +164,21 @@ def authenticate(offered: Capabilities, username: str, password: str) -> Convers
         raise AuthenticationError(f"the server offers no usable AUTH mechanism: {names}")
 
 
-def transact(capabilities: Capabilities, envelope: Envelope) -> Conversation[StageReply]:
+def transact(capabilities: Capabilities, outgoing: OutgoingMail) -> Conversation[StageReply]:
     """Send one message and return the deciding reply: the first refusal, or the last reply.
 
     The session can be reused unless that reply is a 421.
     """
-    mail = _mail_command(capabilities, envelope)
-    rcpt = f"RCPT TO:<{envelope.recipient}>{_rcpt_options(capabilities)}\r\n".encode()
+    mail = _mail_command(capabilities, outgoing)
+    rcpt = f"RCPT TO:<{outgoing.recipient}>{_rcpt_options(capabilities)}\r\n".encode()
     if "PIPELINING" not in capabilities:
-        return (yield from _step_by_step(mail, rcpt, envelope.content))
-    if "CHUNKING" in capabilities and len(envelope.content) <= MAX_BDAT_OCTETS:
-        return (yield from _chunked(mail, rcpt, envelope.content))
-    return (yield from _pipelined(mail, rcpt, envelope.content))
+        return (yield from _step_by_step(mail, rcpt, outgoing.content))
+    if "CHUNKING" in capabilities and len(outgoing.content) <= MAX_BDAT_OCTETS:
+        return (yield from _chunked(mail, rcpt, outgoing.content))
+    return (yield from _pipelined(mail, rcpt, outgoing.content))
 
 
-def reset() -> Conversation[Reply]:
+def reset() -> Conversation[ServerReply]:
     """Send RSET: the server discards the refused transaction."""
     (reply,) = yield Exchange(b"RSET\r\n", 1, Stage.MAIL)
     return reply
@@ -223,7 +223,7 @@ def _step_by_step(mail: bytes, rcpt: bytes, content: bytes) -> Conversation[Stag
     return StageReply(Stage.CONTENT, reply)
 
 
-def _first_refusal(replies: list[Reply], stages: tuple[Stage, ...]) -> StageReply:
+def _first_refusal(replies: list[ServerReply], stages: tuple[Stage, ...]) -> StageReply:
     for stage, reply in zip(stages, replies, strict=True):
         if not reply.is_positive:
             return StageReply(stage, reply)
@@ -234,20 +234,20 @@ def _never_positive(deciding: StageReply) -> StageReply:
     """Return a 451 in place of a positive reply to DATA: no content has been sent."""
     if deciding.reply.is_positive:
         text = f"the reply to DATA was {deciding.reply}"
-        return StageReply(deciding.stage, Reply(451, (text,)))
+        return StageReply(deciding.stage, ServerReply(451, (text,)))
     return deciding
 
 
 # --- commands -------------------------------------------------------------------------------------
 
 
-def _mail_command(capabilities: Capabilities, envelope: Envelope) -> bytes:
+def _mail_command(capabilities: Capabilities, mail: OutgoingMail) -> bytes:
     options = ""
     if "SIZE" in capabilities:
-        options += f" SIZE={len(envelope.content)}"
-    if "8BITMIME" in capabilities and not envelope.content.isascii():
+        options += f" SIZE={len(mail.content)}"
+    if "8BITMIME" in capabilities and not mail.content.isascii():
         options += " BODY=8BITMIME"
-    if envelope.smtputf8:
+    if mail.smtputf8:
         options += " SMTPUTF8"
     return f"MAIL FROM:<>{options}\r\n".encode("ascii")
 
@@ -276,7 +276,7 @@ def _auth_step(line: bytes, *, final: bool) -> Conversation[str]:
     raise RefusedError(StageReply(Stage.AUTH, reply))
 
 
-def expect(reply: Reply, stage: Stage) -> None:
+def expect(reply: ServerReply, stage: Stage) -> None:
     """Raise `RefusedError` unless the reply is a 2yz."""
     if not reply.is_completion:
         raise RefusedError(StageReply(stage, reply))

@@ -22,7 +22,7 @@ class GarbageReplyError(SendbackError):
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class ServerReply:
     """A reply code and the lines of its text."""
 
     code: int
@@ -76,7 +76,7 @@ class ReplyReader:
         """Whether no part of an incomplete reply is buffered."""
         return not self._buffer and self._code is None
 
-    def feed(self, data: bytes) -> list[Reply]:
+    def feed(self, data: bytes) -> list[ServerReply]:
         """Return the replies that are now complete. Raises `GarbageReplyError`."""
         self._buffer += data
         replies = []
@@ -95,7 +95,7 @@ class ReplyReader:
             raise GarbageReplyError(f"a line without an end: {_printable(self._buffer)}")
         return replies
 
-    def _line(self, line: bytes) -> Reply | None:
+    def _line(self, line: bytes) -> ServerReply | None:
         match = _LINE.fullmatch(line)
         if match is None or len(line) > MAX_LINE_OCTETS:
             raise GarbageReplyError(f"not a reply: {_printable(line)}")
@@ -109,7 +109,7 @@ class ReplyReader:
         if match[2] == b"-":
             self._code = code
             return None
-        reply = Reply(code, tuple(self._lines))
+        reply = ServerReply(code, tuple(self._lines))
         self._code, self._lines, self._octets = None, [], 0
         return reply
 

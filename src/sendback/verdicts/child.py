@@ -22,10 +22,10 @@ from typing import BinaryIO
 from sendback.net.resolver import Resolver
 from sendback.verdicts.frames import (
     MAILS_AT_ONCE,
-    Answer,
+    MethodResult,
     Request,
     read_request,
-    write_answer,
+    write_result,
 )
 from sendback.verdicts.methods import Method, Result, authenticate
 
@@ -54,7 +54,7 @@ class _Worker:
 
     def _work(self, request: Request) -> None:
         def report(method: Method, result: Result, notes: list[str]) -> None:
-            self._write(write_answer(Answer(request.number, method, result, tuple(notes))))
+            self._write(write_result(MethodResult(request.number, method, result, tuple(notes))))
 
         authenticate(request.mail, self._resolver, request.seconds, request.known, report)
 

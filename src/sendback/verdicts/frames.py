@@ -48,7 +48,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class MethodResult:
     """The result of one method, with the lines that explain it."""
 
     number: int
@@ -100,7 +100,7 @@ def read_request(stream: BinaryIO) -> Request | None:
     return Request(value["number"], mail, value["seconds"], known)
 
 
-def write_answer(answer: Answer) -> bytes:
+def write_result(answer: MethodResult) -> bytes:
     """Return the line."""
     value = {
         "number": answer.number,
@@ -111,14 +111,16 @@ def write_answer(answer: Answer) -> bytes:
     return json.dumps(value).encode() + b"\n"
 
 
-def read_answer(line: bytes) -> Answer:
+def read_result(line: bytes) -> MethodResult:
     """Parse a line of a process. Raise `ValueError` for an invalid line."""
     try:
         value = json.loads(line)
         number, method, notes = value["number"], value["method"], value["notes"]
         if not isinstance(number, int) or method not in METHODS or len(notes) > _MAX_NOTES:
             raise ValueError("not an answer")
-        return Answer(number, method, _result(method, value["result"]), tuple(map(_text, notes)))
+        return MethodResult(
+            number, method, _result(method, value["result"]), tuple(map(_text, notes))
+        )
     except (KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"not an answer: {error!r}") from None
 

@@ -26,7 +26,7 @@ from sendback.verdicts.frames import (
     MAILS_AT_ONCE,
     MAX_LINE_OCTETS,
     Request,
-    read_answer,
+    read_result,
     write_request,
 )
 from sendback.verdicts.methods import METHODS, Method, Result, as_verdicts, failed
@@ -304,7 +304,7 @@ class _Process:
 
     def _take(self, line: bytes) -> None:
         """Raises `ValueError`."""
-        answer = read_answer(line)
+        answer = read_result(line)
         if answer.number not in self._pending:
             return  # nobody waits for it any more
         progress, done = self._pending[answer.number]

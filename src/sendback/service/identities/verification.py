@@ -35,7 +35,7 @@ class LinkState(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class LinkAnswer:
+class LinkResult:
     """The result of a link: its address, and the URL that the template redirects to."""
 
     state: LinkState
@@ -89,12 +89,12 @@ class Verification:
         sender = parse_mailbox(template.from_address)
         return self._mails.custom(template, sender, to, link, self._clock.now())
 
-    async def look_at(self, text: str) -> LinkAnswer:
+    async def look_at(self, text: str) -> LinkResult:
         """Return whether the link is valid, without a change. Raises `StoreUnavailableError`."""
         try:
             link = self._links.read(text)
         except ForgedLinkError:
-            return LinkAnswer(LinkState.FORGED)
+            return LinkResult(LinkState.FORGED)
         unit = FindIdentities(link.account_id, (link.address,))
         found = await self._store.read(unit)
         waits = [i for i in found if i.verification_token == link.token]
@@ -102,9 +102,9 @@ class Verification:
             return await self._answer(LinkState.USED, link)
         if self._links.has_expired(link):
             return await self._answer(LinkState.EXPIRED, link)
-        return LinkAnswer(LinkState.OPEN, link.address)
+        return LinkResult(LinkState.OPEN, link.address)
 
-    async def use(self, text: str) -> LinkAnswer:
+    async def use(self, text: str) -> LinkResult:
         """Verify the address if the link is valid. Raises `StoreUnavailableError`."""
         answer = await self.look_at(text)
         if answer.state is not LinkState.OPEN:
@@ -114,7 +114,7 @@ class Verification:
         used = await self._store.write(unit)
         return await self._answer(LinkState.USED if used is None else LinkState.VERIFIED, link)
 
-    async def _answer(self, state: LinkState, link: Link) -> LinkAnswer:
+    async def _answer(self, state: LinkState, link: Link) -> LinkResult:
         template = None
         if link.template:
             template = await self._store.read(FindTemplate(link.account_id, link.template))
@@ -122,7 +122,7 @@ class Verification:
         if template is not None:
             verified = state is LinkState.VERIFIED
             redirect = template.success_url if verified else template.failure_url
-        return LinkAnswer(state, link.address, redirect)
+        return LinkResult(state, link.address, redirect)
 
 
 def new_token() -> str:

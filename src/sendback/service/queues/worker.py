@@ -104,17 +104,17 @@ class LeaseWorker(Generic[L]):
         self._wake.set()
 
     def reserve(self) -> bool:
-        """Reserve capacity for a lease that is made elsewhere; follow with `hold` or `give_up`."""
+        """Reserve capacity for a lease that is made elsewhere; follow with `process` or `cancel_reservation`."""
         if self.room <= 0:
             return False
         self._reserved += 1
         return True
 
-    def give_up(self) -> None:
+    def cancel_reservation(self) -> None:
         """Free reserved capacity: the lease was not made."""
         self._reserved -= 1
 
-    def hold(self, lease: L) -> None:
+    def process(self, lease: L) -> None:
         """Work on a lease with reserved capacity."""
         self._reserved -= 1
         self._start(lease)
@@ -162,7 +162,7 @@ class LeaseWorker(Generic[L]):
         finally:
             self._reserved -= room - len(leases)
         for lease in leases:
-            self.hold(lease)
+            self.process(lease)
         return len(leases) == room
 
     async def _wait(self) -> None:

@@ -43,7 +43,7 @@ class Handover(Protocol):
     def reserve(self) -> tuple[str, datetime] | None:
         """Return the lease owner and its expiry, or None when this worker is at capacity."""
 
-    def give_up(self) -> None:
+    def cancel_reservation(self) -> None:
         """Free the reservation: the message was not stored."""
 
     def take_over(self, lease: ProcessingLease, message: ReceivedMessage, body: Body) -> None:
@@ -146,7 +146,7 @@ class Receiving:
             await self._store.write(AddMessages(tuple(messages), body, entries, versions))
         except BaseException:
             for _ in ours:
-                self._handover.give_up()
+                self._handover.cancel_reservation()
             raise
         for message, processing in ours:
             self._handover.take_over(ProcessingLease(processing, 1), message, body)

@@ -112,10 +112,10 @@ class ProcessingWorker:
         term = self._worker.term()
         return term.owner, term.until
 
-    def give_up(self) -> None:
+    def cancel_reservation(self) -> None:
         """See `receiving.Handover`."""
-        self._worker.give_up()
+        self._worker.cancel_reservation()
 
     def take_over(self, lease: ProcessingLease, message: ReceivedMessage, body: Body) -> None:
         """See `receiving.Handover`."""
-        self._worker.hold(Work(lease, message, body))
+        self._worker.process(Work(lease, message, body))
