@@ -104,7 +104,7 @@ class LeaseWorker(Generic[L]):
         self._wake.set()
 
     def reserve(self) -> bool:
-        """Reserve capacity for a lease that is made elsewhere; follow with `process` or `cancel_reservation`."""
+        """Reserve capacity for a lease; follow with `process` or `cancel_reservation`."""
         if self.room <= 0:
             return False
         self._reserved += 1
