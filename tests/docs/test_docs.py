@@ -8,6 +8,8 @@ import sys
 from dataclasses import fields
 from pathlib import Path
 
+import pytest
+
 from sendback.api.operations import OPERATIONS
 from sendback.aws.model import operation_names
 from sendback.config.loading import ENVIRONMENT_PREFIX, load
@@ -127,3 +129,19 @@ def test_the_examples_of_the_dsn_page():
     failures, tried = doctest.testfile(str(ROOT / "docs/dsn.md"), module_relative=False)
     assert tried > 8
     assert failures == 0
+
+
+PATH = re.compile(r"`((?:[a-z_0-9]+/)+(?:[a-z_0-9*]+\.(?:py|md|yml|sh))?|[a-z_]+\.py)`")
+PACKAGES = ("", "delivery", "service", "service/identities")
+ROOTS = ("", *(f"src/sendback/{package}" for package in PACKAGES))
+
+
+@pytest.mark.parametrize("page", ["docs/architecture.md", "CONTRIBUTING.md"])
+def test_the_files_that_a_page_names_exist(page):
+    text = (ROOT / page).read_text()
+    if page == "docs/architecture.md":  # its other tables name files relative to their rows
+        text = text[text.index("| looking for") : text.index("## Dependencies")]
+    paths = set(PATH.findall(text))
+    assert len(paths) > 20
+    missing = [path for path in paths if not any(list((ROOT / root).glob(path)) for root in ROOTS)]
+    assert missing == []

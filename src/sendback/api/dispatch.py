@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 _HEAVY_FORM = 64 * 1024  # octets: some 5 ms of reading
 # Operations whose answers may have tens of thousands of elements.
-_HEAVY_ANSWERS = frozenset(
+_LARGE_RESPONSES = frozenset(
     {
         "DescribeActiveReceiptRuleSet",
         "DescribeReceiptRuleSet",
@@ -107,7 +107,7 @@ class Dispatcher:
         output = await operation(Request(access, given, call_key(caller, request)), self._services)
         return await heavy.run(
             lambda: encode_success(model, output, request_id),
-            heavy=call.action in _HEAVY_ANSWERS,
+            heavy=call.action in _LARGE_RESPONSES,
         )
 
 
