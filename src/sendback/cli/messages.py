@@ -7,7 +7,7 @@ import typer
 
 from sendback.cli.failures import usage_error
 from sendback.cli.options import Json, Limit, StoreOptions, on_store
-from sendback.cli.output import print_fields, print_rows, printable
+from sendback.cli.output import print_changed, print_fields, print_progress, print_rows, printable
 
 if TYPE_CHECKING:
     from sendback.app import App
@@ -102,7 +102,7 @@ def retry(
     """Process held messages again: those named, or all. Completed steps are not repeated."""
     _change(
         options,
-        lambda app, account_id, ids: app.messages.retry(account_id, ids, _progress),
+        lambda app, account_id, ids: app.messages.retry(account_id, ids, print_progress),
         "due now",
         message_ids or [],
         everything=everything,
@@ -130,7 +130,7 @@ def drop(
     wanted = ProcessingState(state) if state else None
     _change(
         options,
-        lambda app, account_id, ids: app.messages.drop(account_id, ids, wanted, _progress),
+        lambda app, account_id, ids: app.messages.drop(account_id, ids, wanted, print_progress),
         "dropped",
         message_ids or [],
         everything=everything,
@@ -153,16 +153,7 @@ def _change(
         return await change(app, settings.account_id, ids)
 
     count = options.run(work)
-    if len(ids) == 1 and count:
-        typer.echo(f"{ids[0]} is {done}.")
-    elif len(ids) == 1:
-        typer.echo(f"{ids[0]} is unchanged: a worker is processing it now.")
-    else:
-        typer.echo(f"{count} {'message is' if count == 1 else 'messages are'} {done}.")
-
-
-def _progress(total: int) -> None:
-    typer.echo(f"{total} so far", err=True)
+    print_changed(ids, count, done, "a worker is processing it now")
 
 
 def _check_state(state: str | None, allowed: Sequence[str]) -> None:

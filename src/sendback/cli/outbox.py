@@ -8,7 +8,7 @@ import typer
 
 from sendback.cli.failures import usage_error
 from sendback.cli.options import Json, Limit, StoreOptions, on_store, with_options
-from sendback.cli.output import print_fields, print_rows
+from sendback.cli.output import print_changed, print_fields, print_progress, print_rows
 from sendback.config.readers import positive_duration
 
 if TYPE_CHECKING:
@@ -285,18 +285,11 @@ def _change(
         selection = message_filter.selection(app, settings.account_id, ids)
         if selection.is_everything and not everything:
             raise usage_error("give MessageIds, a filter such as --domain, or --all")
-        count = await app.outbox.change(
-            change, selection, lambda total: typer.echo(f"{total} so far", err=True)
-        )
+        count = await app.outbox.change(change, selection, print_progress)
         return count, await _paused(app) if change.state.value == "queued" else []
 
     count, paused = options.run(work)
-    if len(ids) == 1 and count:
-        typer.echo(f"{ids[0]} is {done}.")
-    elif len(ids) == 1:
-        typer.echo(f"{ids[0]} is unchanged: it is due already, or is being delivered now.")
-    else:
-        typer.echo(f"{count} {'message is' if count == 1 else 'messages are'} {done}.")
+    print_changed(ids, count, done, "it is due already, or is being delivered now")
     if paused:
         typer.echo(f"Paused until `sendback outbox resume`: {', '.join(paused)}.")
 

@@ -126,3 +126,19 @@ def _json_escape(match: re.Match[str]) -> str:
         return f"\\u{code:04x}"
     code -= _LAST_OF_BMP + 1
     return f"\\u{0xD800 + (code >> 10):04x}\\u{0xDC00 + (code & 0x3FF):04x}"
+
+
+def print_progress(total: int) -> None:
+    """Print how many are done so far, to standard error."""
+    typer.echo(f"{total} so far", err=True)
+
+
+def print_changed(ids: Sequence[str], count: int, done: str, unchanged: str) -> None:
+    """Print how many messages were changed to the state `done`.
+
+    For a single one that was not, `unchanged` is the reason.
+    """
+    if len(ids) == 1:
+        typer.echo(f"{ids[0]} is {done}." if count else f"{ids[0]} is unchanged: {unchanged}.")
+    else:
+        typer.echo(f"{count} {'message is' if count == 1 else 'messages are'} {done}.")

@@ -1,15 +1,11 @@
-"""The outbox as operators see and change it: CLI, console and API use this.
-
-Large selections are changed in steps: a read finds up to a thousand messages, a write changes
-them, so that no other writer waits for long.
-"""
+"""The outbox as operators see and change it: CLI, console and API use this."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
 from sendback.clock import Clock
-from sendback.errors import SendbackError
+from sendback.service.queues.control import WrongStateError, change_in_steps
 from sendback.store.engine.errors import NotFoundError
 from sendback.store.engine.store import Store
 from sendback.store.outbox.control import (
@@ -22,10 +18,6 @@ from sendback.store.outbox.control import (
 )
 from sendback.store.outbox.destinations import Destination, ListDestinations, PauseDestination
 from sendback.store.outbox.rows import Attempt, OutboxMessage, OutboxState
-
-
-class WrongStateError(SendbackError):
-    """The change is not possible in the state of the message; `str` is the reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,14 +87,12 @@ class OutboxControl:
             await self._check(change, selection)
         now = self._clock.now()
         expires_at = now + self._lifetime if change.state is OutboxState.QUEUED else None
-        total, after = 0, ""
-        while chosen := await self._store.read(ChooseOutbox(selection, change.origin, after)):
-            if after:
-                progress(total)
-            after = chosen[-1]
-            unit = ChangeState(tuple(chosen), change.origin, change.state, now, expires_at)
-            total += await self._store.write(unit)
-        return total
+        return await change_in_steps(
+            self._store,
+            lambda after: ChooseOutbox(selection, change.origin, after),
+            lambda chosen: ChangeState(chosen, change.origin, change.state, now, expires_at),
+            progress,
+        )
 
     async def domains(self) -> Sequence[Destination]:
         """Return the domains that mail waits for, or that are blocked or paused, by name."""

@@ -1,10 +1,11 @@
 """Received messages as operators see and change them: CLI, console and API use this."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from sendback.clock import Clock
-from sendback.errors import SendbackError
+from sendback.service.queues.control import WrongStateError, change_in_steps
 from sendback.store.engine.errors import NotFoundError
 from sendback.store.engine.store import Store
 from sendback.store.engine.transactions import Unit
@@ -15,10 +16,6 @@ from sendback.store.rules.processing_control import (
     DropProcessing,
     RetryProcessing,
 )
-
-
-class ProcessingStateError(SendbackError):
-    """The change is not possible in the state of the processing; `str` is the reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +52,9 @@ class ProcessingControl:
         body = await self._store.read(FindBody(account_id, message_id))
         content = b""
         if body is not None:
-            content = (self._store.blobs.read(body.blob) if body.blob else body.inline) or b""
+            content = body.inline or b""
+            if body.blob:  # as large as mail may be: not on the event loop
+                content = await asyncio.to_thread(self._store.blobs.read, body.blob)
         processing, steps = await self._store.read(FindProcessing(account_id, message_id)) or (
             None,
             (),
@@ -67,7 +66,7 @@ class ProcessingControl:
     ) -> int:
         """Queue held messages again, those named or all, and return how many were held.
 
-        Raises `NotFoundError` and `ProcessingStateError` for a single ID.
+        Raises `NotFoundError` and `WrongStateError` for a single ID.
         """
         now = self._clock.now()
         states = (ProcessingState.HELD,)
@@ -92,7 +91,7 @@ class ProcessingControl:
         """End the processing of held and queued messages (or of those in `state`).
 
         Returns how many were ended; one that is being processed is not changed. Raises
-        `NotFoundError` and `ProcessingStateError` for a single ID.
+        `NotFoundError` and `WrongStateError` for a single ID.
         """
         now = self._clock.now()
         states = (state,) if state else (ProcessingState.HELD, ProcessingState.QUEUED)
@@ -117,9 +116,9 @@ class ProcessingControl:
             raise NotFoundError("received message", message_id)
         found = await self._store.read(FindProcessing(account_id, message_id))
         if found is None:
-            raise ProcessingStateError(f"{message_id} came without an active rule set")
+            raise WrongStateError(f"{message_id} came without an active rule set")
         if found[0].state not in states:
-            raise ProcessingStateError(f"{message_id} is {found[0].state.value}: {otherwise}")
+            raise WrongStateError(f"{message_id} is {found[0].state.value}: {otherwise}")
 
     async def _change(
         self,
@@ -129,12 +128,9 @@ class ProcessingControl:
         unit: Callable[[tuple[str, ...]], Unit[int]],
         progress: Callable[[int], None],
     ) -> int:
-        total, after = 0, ""
-        while chosen := await self._store.read(
-            ChooseProcessing(account_id, states, tuple(message_ids), after)
-        ):
-            if after:
-                progress(total)
-            after = chosen[-1]
-            total += await self._store.write(unit(tuple(chosen)))
-        return total
+        return await change_in_steps(
+            self._store,
+            lambda after: ChooseProcessing(account_id, states, tuple(message_ids), after),
+            unit,
+            progress,
+        )
