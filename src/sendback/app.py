@@ -89,7 +89,9 @@ class App:
         self.readiness = Readiness(self.store, self.clock)
         self.outbox = OutboxControl(self.store, self.clock, settings.give_up_after)
         self.messages = ProcessingControl(self.store, self.clock)
-        self.sending = SendingStatistics(self.store, self.clock, settings.send_bounce_rate)
+        self.sending = SendingStatistics(
+            self.store, self.clock, quota=settings.send_quota, rate=settings.send_rate
+        )
         self.sealing = Sealing(settings.secret_path, settings.secret)
         self.accounts = Accounts(self.store, self.clock)
         self.keys = Keys(
@@ -119,6 +121,7 @@ class App:
             self.verification,
             DkimKeyMaker(self.sealing, ed25519=settings.dkim_ed25519),
             self.delivery.wake,
+            settings.region,
         )
         self.identity_attributes = IdentityAttributes(
             self.store, self.verification, settings.region

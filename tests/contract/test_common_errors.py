@@ -168,8 +168,9 @@ def test_a_wrong_version(server):
     assert "2010-12-01" in text
 
 
-def test_no_version(server):
-    assert post(server, {"Action": "ListIdentities"})[:2] == ("MissingParameter", 400)
+def test_an_empty_version(server):
+    found = post(server, {"Action": "ListIdentities", "Version": ""})
+    assert found[:2] == ("InvalidParameterValue", 400)
 
 
 def test_a_parameter_that_occurs_twice(server):

@@ -49,11 +49,10 @@ def test_putting_listing_getting_and_deleting(server):
     assert ses.list_identity_policies(Identity="example.com")["PolicyNames"] == ["one"]
 
 
-def test_the_identity_need_not_exist(server):
+def test_policies_of_an_identity_that_does_not_exist(server):
     ses = server.ses()
-    arn = ARN.replace("example.com", "no.example")
-    put(ses, identity="no.example", policy=document(Resource=arn))
-    assert ses.list_identity_policies(Identity="no.example")["PolicyNames"] == ["one"]
+    assert ses.list_identity_policies(Identity="no.example")["PolicyNames"] == []
+    ses.delete_identity_policy(Identity="no.example", PolicyName="one")
 
 
 def test_deleting_the_identity_deletes_its_policies(server):
@@ -140,8 +139,12 @@ def test_policies_that_are_none(client, policy, expected):
 def test_another_accounts_identity(server):
     other = ARN.replace("000000000000", "111111111111")
     ses = server.ses()
-    expected = ("InvalidParameterValue", f"Identity <{other}> does not exist.")
+    expected = (
+        "InvalidParameterValue",
+        "Invalid identity. Must be a verified email address or domain.",
+    )
     assert refused(ses, identity=other) == expected
+    expected = ("InvalidParameterValue", f"Identity <{other}> does not exist.")
     assert error(ses.list_identity_policies, Identity=other) == expected
 
 

@@ -21,9 +21,9 @@ def sdk():
     )
 
 
-def node(endpoint, message_id, reason="ContentRejected"):
+def node(endpoint, message_id, reason="ContentRejected", script="send_bounce.mjs"):
     done = subprocess.run(
-        ["node", FOLDER / "send_bounce.mjs", endpoint, message_id, reason],
+        ["node", FOLDER / script, endpoint, message_id, reason],
         capture_output=True,
         text=True,
         timeout=60,
@@ -51,3 +51,12 @@ def test_the_sdks_retry_is_one_bounce(server):
         answer = node(f"http://127.0.0.1:{proxy.port}", message)
     assert answer["attempts"] == 2
     assert [entry.message_id for entry in server.outbox()] == [answer["id"]]
+
+
+def test_version_2_of_the_sdk(server):
+    answer = node(server.endpoint, server.send_mail(), script="send_bounce_v2.cjs")
+    assert b"Status: 5.6.1\r\n" in server.bounce(answer["id"]).content
+    answer = node(server.endpoint, "nobody", script="send_bounce_v2.cjs")
+    assert answer["name"] == "MessageRejected"
+    answer = node(server.endpoint, server.send_mail(), "Odd", script="send_bounce_v2.cjs")
+    assert answer["name"] == "ValidationError"

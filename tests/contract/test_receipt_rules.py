@@ -9,6 +9,7 @@ from tests.contract.errors import error, violations
 
 TOPIC = "arn:aws:sns:us-east-1:000000000000:topic"
 FUNCTION = "arn:aws:lambda:us-east-1:000000000000:function:check"
+CONNECT = "arn:aws:connect:us-east-1:000000000000:instance/12345678-1234-1234-1234-123456789abc"
 NAME_PATTERN = (
     "failed to satisfy constraint: "
     "Member must satisfy regular expression pattern: ^[a-zA-Z0-9_.-]+$"
@@ -164,7 +165,6 @@ def test_a_rules_defaults(one, server):
         "Name": "a",
         "Enabled": False,
         "TlsPolicy": "Optional",
-        "Recipients": [],
         "Actions": [{"StopAction": {"Scope": "RuleSet"}}],
         "ScanEnabled": False,
     }
@@ -200,7 +200,7 @@ def test_every_action_comes_back_as_it_was_given(running):
         {"WorkmailAction": {"OrganizationArn": "arn:aws:workmail:us-east-1:0:organization/m-1"}},
         {
             "ConnectAction": {
-                "InstanceARN": "arn:aws:connect:us-east-1:0:instance/i",
+                "InstanceARN": CONNECT,
                 "IAMRoleARN": "arn:aws:iam::000000000000:role/connect",
             }
         },
@@ -226,7 +226,7 @@ def test_an_update_replaces_the_whole_rule_in_its_place(one):
     found = one.describe_receipt_rule(RuleSetName="one", RuleName="a")["Rule"]
     assert found["Enabled"] is False
     assert found["TlsPolicy"] == "Optional"
-    assert found["Recipients"] == []
+    assert "Recipients" not in found
     assert found["ScanEnabled"] is True
     assert names(one) == ["b", "a"]
     expected = ("RuleDoesNotExist", "Rule does not exist: c")
@@ -462,14 +462,14 @@ def test_what_an_action_may_not_be(one, actions, code, text):
 def test_an_action_is_of_one_kind(one):
     header = {"AddHeaderAction": {"HeaderName": "X", "HeaderValue": "y"}}
     rule = {"RuleSetName": "one", "Rule": {"Name": "a", "Actions": [{**header, **STOP}]}}
-    expected = (INVALID, "An action must have exactly one type.")
+    expected = (INVALID, "Exactly one action type must be specified for each ReceiptAction")
     assert error(one.create_receipt_rule, **rule) == expected
 
 
 def test_the_next_page_of_rule_sets(client, server):
     client.create_receipt_rule_set(RuleSetName="a")
     assert "NextToken" not in client.list_receipt_rule_sets()
-    expected = (INVALID, "Invalid NextToken")
+    expected = (INVALID, "Invalid NextToken <nonsense>.")
     assert error(client.list_receipt_rule_sets, NextToken="nonsense") == expected
 
 

@@ -110,7 +110,6 @@ def test_an_arn_of_what_does_not_exist_reads_like_one_without_a_policy(server, b
 def test_an_identity_that_is_not_verified_any_more(server, bea, own):
     put(server, policy())
     server.ses().delete_identity(Identity="example.com")
-    put(server, policy())  # a policy of nothing
     assert refusal(bea, own, BounceSenderArn=DOMAIN) == denied(BEA)
 
 

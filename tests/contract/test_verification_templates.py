@@ -46,7 +46,10 @@ def test_making_reading_changing_and_deleting(ses):
     ):
         assert error(call, TemplateName="welcome") == expected
     call = ses.send_custom_verification_email
-    assert error(call, TemplateName="welcome", EmailAddress="ann@other.example") == expected
+    assert error(call, TemplateName="welcome", EmailAddress="ann@other.example") == (
+        "CustomVerificationEmailTemplateDoesNotExist",
+        "Template <welcome> does not exist",
+    )
 
 
 def test_lists_come_in_pages(ses):

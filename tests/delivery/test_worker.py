@@ -70,7 +70,7 @@ async def queue(store, *ids):
 
 def take(clock):
     term = Term("w2", clock.now(), clock.now())
-    return TakeLeases(term, 10, room=10, probes=10, rooms={})
+    return TakeLeases(term, 10, capacity=10, probes=10, capacities={})
 
 
 async def show(store, message_id):

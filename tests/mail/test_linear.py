@@ -11,8 +11,8 @@ from sendback.mail.authors import read_authors
 from sendback.mail.encoded_words import decode_words
 from sendback.mail.headers import count_fields, header_fields, message_id, read_header
 from sendback.mail.loops import reason_for_silence
+from sendback.receipt.added_headers import published_header
 from sendback.receipt.events import MAX_COMMON_OCTETS, function_event, notification
-from sendback.receipt.published import published_header
 from tests.partners.steps import assert_linear
 from tests.receipt.cases import ACTIONS, ARRIVAL, FAILED, TRACE, mail
 

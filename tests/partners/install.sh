@@ -11,6 +11,7 @@ python=.venv/bin/python
 missing=()
 need() { command -v "$1" >/dev/null 2>&1 || [ -e "$1" ] || missing+=("${@:2}"); }
 need /usr/sbin/postfix postfix
+need curl curl
 need swaks swaks libnet-ssleay-perl
 perl -MNet::SSLeay -e 1 2>/dev/null || missing+=(libnet-ssleay-perl)
 perl -MMail::DKIM -e 1 2>/dev/null || missing+=(libmail-dkim-perl)
@@ -84,5 +85,13 @@ if [ -x $python ] && [ ! -d $fetched/flufl_bounce-"$version" ]; then
     $python -m pip download --quiet --disable-pip-version-check --no-deps \
         --no-binary :all: --dest $fetched "flufl.bounce==$version" &&
         tar -xzf $fetched/flufl_bounce-"$version".tar.gz -C $fetched
+fi
+
+# A validator of SNS's messages, which requires a cryptography of 2019 and works with newer ones.
+if [ -x $python ] && [ ! -d $fetched/sns_message_validator ]; then
+    mkdir -p $fetched
+    $python -m pip download --quiet --disable-pip-version-check --no-deps \
+        --dest $fetched sns-message-validator==0.0.1 &&
+        $python -m zipfile -e $fetched/sns_message_validator-0.0.1-py3-none-any.whl $fetched
 fi
 exit 0

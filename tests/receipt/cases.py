@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 
+from sendback.receipt.added_headers import Arrival, published_header
 from sendback.receipt.events import MailView, ReceiptView
 from sendback.receipt.model import (
     AddHeaderAction,
@@ -15,7 +16,6 @@ from sendback.receipt.model import (
     StopAction,
     WorkmailAction,
 )
-from sendback.receipt.published import Arrival, published_header
 from sendback.receipt.verdicts import DkimResult, DmarcResult, SpfResult, Verdict, Verdicts
 
 RECEIVED = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)

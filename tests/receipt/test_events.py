@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sendback.mail.headers import field_values, header_section, split_trace
+from sendback.receipt.added_headers import published_header
 from sendback.receipt.events import function_event, notification, object_key
 from sendback.receipt.model import S3Action
-from sendback.receipt.published import published_header
 from sendback.receipt.verdicts import Verdict, verdicts_from_json
 from tests.golden import check_golden
 from tests.receipt.cases import (

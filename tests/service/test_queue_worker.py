@@ -113,7 +113,7 @@ def test_what_its_work_raises_is_reported_and_others_go_on(clock, error):
         running = [asyncio.create_task(first.run())]
         await until(lambda: len(rows.done) == 2 and rows.failures)
         assert rows.failures == [("bad", error)]
-        assert first.room == 5
+        assert first.capacity == 5
         await stop(running, first)
 
     asyncio.run(story())

@@ -126,7 +126,7 @@ class OutboxQueue:
         add_to_outbox(self.connection, rows)
 
     def take(self, now, limit=1000, owner=OWNER):
-        unit = TakeLeases(term(now, owner), limit, room=10, probes=10, rooms={})
+        unit = TakeLeases(term(now, owner), limit, capacity=10, probes=10, capacities={})
         return {self.name(lease): lease for lease in unit(self.connection)}
 
     def has_suspects(self, now):

@@ -56,9 +56,9 @@ def add(connection, *recipients, now=NOW, lasts=timedelta(days=5)):
     add_to_outbox(connection, messages)
 
 
-def take(connection, now=NOW, limit=100, room=100, probes=10, rooms=None):
+def take(connection, now=NOW, limit=100, capacity=100, probes=10, capacities=None):
     term = Term("w", now, now + LEASE)
-    return TakeLeases(term, limit, room, probes, rooms or {})(connection)
+    return TakeLeases(term, limit, capacity, probes, capacities or {})(connection)
 
 
 def ids(leases):
@@ -73,9 +73,9 @@ def record(connection, lease, state, due_at=NOW, block=None):
 
 def test_each_domain_has_its_own_capacity(connection):
     add(connection, *["a@a.example"] * 5, *["b@b.example"] * 5, "c@c.example")
-    found = take(connection, room=2, rooms={"b.example": 0})
+    found = take(connection, capacity=2, capacities={"b.example": 0})
     assert sorted(lease.message.domain for lease in found) == ["a.example"] * 2 + ["c.example"]
-    assert len(take(connection, room=9, limit=4)) == 4
+    assert len(take(connection, capacity=9, limit=4)) == 4
 
 
 def test_domains_are_visited_in_rotation(connection):
@@ -83,7 +83,7 @@ def test_domains_are_visited_in_rotation(connection):
     add(connection, *["a@a.example"] * 50, now=NOW - timedelta(hours=1))
     add(connection, *["b@b.example"] * 5, *["c@c.example"] * 5)
     moments = [NOW + timedelta(seconds=number) for number in (1, 2, 3)]
-    found = [take(connection, moment, limit=2, room=2)[0].message.domain for moment in moments]
+    found = [take(connection, moment, limit=2, capacity=2)[0].message.domain for moment in moments]
     assert sorted(found) == ["a.example", "b.example", "c.example"]
 
 
@@ -199,7 +199,7 @@ def test_retrying_unblocks_the_domain(connection):
 )
 def test_a_selection_finds_the_matching_messages(connection, chosen, found):
     add(connection, "a@a.example", "b@b.example", "a_b@c.example")
-    leases = take(connection, rooms={"b.example": 0, "c.example": 0})
+    leases = take(connection, capacities={"b.example": 0, "c.example": 0})
     record(connection, leases[0], OutboxState.DELIVERED)
     selected = ListOutbox(Selection(ACCOUNT, **chosen), 10)(connection)
     assert {message.message_id for message in selected} == found
@@ -236,7 +236,7 @@ class Play:
         add(self.connection, *[f"x@{domain}"] * number, now=self.now)
 
     def take(self, _, number):
-        self.held += take(self.connection, self.now, limit=number, room=2)
+        self.held += take(self.connection, self.now, limit=number, capacity=2)
 
     def wait(self, _, number):
         self.now += timedelta(seconds=20 * number)

@@ -80,7 +80,7 @@ def test_a_servers_reply_is_recorded_with_its_nul_replaced(store):
         await store.write(AddAccount(ACCOUNT, NOW))
         rows = [a_bounce(name, "a@x.example", NOW) for name in ("m1", "m2")]
         await store.write(lambda connection: add_to_outbox(connection, rows))
-        leases = await store.write(TakeLeases(TERM, 10, room=10, probes=1, rooms={}))
+        leases = await store.write(TakeLeases(TERM, 10, capacity=10, probes=1, capacities={}))
         attempt = Attempt(NOW, 1, Outcome.TEMPORARY, BAD, None, BAD)
         await store.write(RecordAttempt(leases[0], attempt, OutboxState.QUEUED, NOW))
         await store.write(FailDelivery(leases[1], BAD, TERM))

@@ -21,6 +21,10 @@ first. A refusal is written only when no response is in progress or pending; oth
 connection is closed after the pending responses. While a complete request is processed, the
 connection is held: it is not closed in favour of another.
 
+A request to upgrade the protocol is processed as if it had not asked (RFC 9110 §7.8). The parser
+ends at the header section of such a request, so a new parser reads the section again, without the
+Upgrade field, and then the body.
+
 After a refusal the connection stays open for a moment and discards its input: a client that is
 still sending would otherwise get a reset, and lose the refusal (RFC 9112 §9.6).
 """
@@ -141,6 +145,7 @@ class HttpConnection(HttpToolsProtocol):
         self._announced_octets = 0
         self._body_octets = 0
         self._chunks = 0
+        self._upgrade_fields: list[tuple[bytes, bytes]] = []
         # Of the connection:
         self._uncounted_octets = 0  # of bodies in memory
         self._dropped_octets = 0
@@ -170,9 +175,7 @@ class HttpConnection(HttpToolsProtocol):
             self._expect_header()
         self._begun_in_this_data = False
         try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self._end_after_responses()  # RFC 9110 §7.8: an Upgrade may be ignored
+            self._parse(data)
         except httptools.HttpParserError:
             self._stop_parsing()
         else:
@@ -180,6 +183,26 @@ class HttpConnection(HttpToolsProtocol):
                 self._limits.register.active(self, self._now)
             if self._receiving is _Receiving.HEADER:
                 self._check_raw_octets(len(data))
+
+    def _parse(self, data: bytes) -> None:
+        """Feed the parser. Raise `httptools.HttpParserError`."""
+        while True:
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as ended:
+                if not self._upgrade_fields:  # a CONNECT
+                    self._end_after_responses()
+                    return
+                data = self._section_without_upgrade() + data[ended.args[0] :]
+                self.parser = httptools.HttpRequestParser(self)
+            else:
+                return
+
+    def _section_without_upgrade(self) -> bytes:
+        version = self.parser.get_http_version().encode("ascii")
+        lines = [b"%b %b HTTP/%b\r\n" % (self.parser.get_method(), self.url, version)]
+        lines += [b"%b: %b\r\n" % field for field in self.headers if field[0] != b"upgrade"]
+        return b"".join([*lines, b"\r\n"])
 
     def pause_writing(self) -> None:
         """The client does not read its response: treat the connection as idle."""
@@ -243,10 +266,21 @@ class HttpConnection(HttpToolsProtocol):
             self._stop(request_too_large(MAX_BODY))
         if [name for name, _ in self.headers].count(b"host") > 1:  # RFC 9112 §3.2
             self._stop(malformed_http("The request has more than one Host field."))
+        if self.parser.should_upgrade() and self._has_upgrade_fields():
+            return
+        self.headers += self._upgrade_fields  # they may be signed
+        self._upgrade_fields = []
         super().on_headers_complete()
         self._cycles.append(self.cycle)
         self._receiving = _Receiving.BODY
         self._set_deadline(self._limits.settings.body_timeout)
+
+    def _has_upgrade_fields(self) -> bool:
+        """Keep the Upgrade fields for the second reading of the header section."""
+        self._upgrade_fields = [field for field in self.headers if field[0] == b"upgrade"]
+        if any(b"\n" in value or b"\r" in value for _, value in self.headers):
+            self._stop(malformed_http("A header field of the request is folded."))
+        return bool(self._upgrade_fields)
 
     def on_chunk_header(self) -> None:
         """Called by the parser for each chunk of a body that has no Content-Length."""
@@ -264,6 +298,8 @@ class HttpConnection(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
+        if self._upgrade_fields:
+            return
         super().on_message_complete()
         self._receiving = _Receiving.NOTHING
         self._set_deadline(None)

@@ -117,7 +117,7 @@ def _read_call(request: SignedRequest) -> _Call:
 
 
 def _form(request: SignedRequest) -> list[tuple[str, str]]:
-    if request.method != "POST" or not request.body:
+    if not request.body:
         return []
     return parse_form(request.body)
 
@@ -129,9 +129,7 @@ def _action(pairs: list[tuple[str, str]]) -> str:
         raise SesError("MissingAction", "The request is missing an action.")
     if len(actions) > 1 or len(versions) > 1:
         raise SesError("InvalidQueryParameter", "Action and Version may be given once each.")
-    if not versions:
-        raise SesError("MissingParameter", f"The request must contain Version={API_VERSION}.")
-    if versions[0] != API_VERSION:
+    if versions and versions[0] != API_VERSION:  # SES has one version, and assumes it
         raise SesError(
             "InvalidParameterValue",
             f"Version: '{shown(versions[0])}' is not supported; this is {API_VERSION}.",

@@ -24,7 +24,9 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 
 # The time to match policy conditions grows with it. The SDKs send some hundred characters.
 MAX_USER_AGENT = 2048
-_METHODS = ("GET", "HEAD", "POST")
+# SES executes a call with any of these; clients in the wild delete identities by DELETE.
+METHODS_WITH_BODY = ("POST", "PUT", "DELETE")
+METHODS = ("GET", "HEAD", *METHODS_WITH_BODY)
 
 
 class QueryApi:
@@ -100,9 +102,9 @@ def http_app(
 
 async def _read(scope: Scope, receive: Receive, headers: Mapping[str, str]) -> SignedRequest:
     method = scope["method"]
-    if method not in _METHODS:
-        raise malformed_http("The method must be GET or POST.", 405)
-    body = await _body(receive) if method == "POST" else b""
+    if method not in METHODS:
+        raise malformed_http(f"The method must be one of {', '.join(METHODS)}.", 405)
+    body = await _body(receive) if method in METHODS_WITH_BODY else b""
     query = parse_form(scope["query_string"], MAX_QUERY_PARAMETERS)
     return SignedRequest(method, scope["path"], query, headers, body)
 

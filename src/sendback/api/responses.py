@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from sendback.aws.response import CONTENT_TYPE
 
 # RFC 9110 §10.2.1, §10.2.3
-_FIELDS_BY_STATUS = {405: (b"allow", b"GET, HEAD, POST"), 503: (b"retry-after", b"1")}
+_FIELDS_BY_STATUS = {405: (b"allow", b"GET, HEAD, POST, PUT, DELETE"), 503: (b"retry-after", b"1")}
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,33 @@ _BLANK_OR_NAME = Constraint(
 _NOT_EMPTY = Constraint("have length greater than or equal to 1", bool)
 _AT_MOST_100 = Constraint("have length less than or equal to 100", lambda text: len(text) <= 100)  # noqa: PLR2004
 
+_ROLE_PATTERN = r"arn:[\w-]+:iam::[0-9]+:role(\u002F)([\u0021-\u007E]+\u002F)?([\w+=,.@-]+)"
+_CONNECT_PATTERN = (
+    r"arn:(aws|aws-us-gov):connect:[a-z]{2}-[a-z]+-[0-9-]{1}:[0-9]{1,20}:instance/"
+    r"[a-f0-9]{8}-[a-f0-9]{4}-[a-f0-9]{4}-[a-f0-9]{4}-[a-f0-9]{12}"
+)
+
+
+def _is_role(text: str) -> bool:
+    """Return whether the text matches `_ROLE_PATTERN`, in time that is linear in its length."""
+    head, _, name = text.rpartition("/")
+    begin = re.match(r"arn:[\w-]+:iam::[0-9]+:role(?:/[!-~]+)?\Z", head, re.ASCII)
+    return begin is not None and re.fullmatch(r"[\w+=,.@-]+", name, re.ASCII) is not None
+
+
+# Those that botocore's model states are here too: its patterns are Java's, and not all linear.
 STRING_CONSTRAINTS: Mapping[str, Sequence[Constraint]] = {
+    "ConnectInstanceArn": (
+        Constraint(
+            f"satisfy regular expression pattern: {_CONNECT_PATTERN}",
+            lambda text: re.fullmatch(_CONNECT_PATTERN, text) is not None,
+        ),
+    ),
+    "IAMRoleARN": (
+        Constraint("have length greater than or equal to 20", lambda text: len(text) >= 20),  # noqa: PLR2004
+        Constraint(f"satisfy regular expression pattern: {_ROLE_PATTERN}", _is_role),
+    ),
+    "Policy": (_NOT_EMPTY,),
     "ReceiptRuleName": (_NOT_EMPTY, _NAME_PATTERN),
     "ReceiptRuleSetName": (_BLANK_OR_NAME,),
 }
@@ -45,6 +71,10 @@ ELEMENT_CONSTRAINTS: Mapping[str, Sequence[Constraint]] = {
 # SES API: "You must specify at least one …"; the model says it in prose only.
 NONEMPTY_LISTS = frozenset({"BouncedRecipientInfoList"})
 
+# A gap counts as an empty member: the live SES refuses `Actions.member.2` without `member.1`. In
+# other lists gaps are closed.
+SPARSE_LISTS = frozenset({"ReceiptActionsList"})
+
 # SES documents no such limits, and real requests are far below them. The cost of matching, looking
 # up and repeating names, addresses and ARNs grows with their length.
 MAX_STRING = 2048  # default; no limit is lower
@@ -53,12 +83,36 @@ MAX_LIST_LENGTHS: Mapping[str, int] = {"ExtensionFieldList": 100}
 # Bounded only by the size of the request, or by the operation.
 _UNBOUNDED = frozenset({"ExtensionFieldValue", "HeaderValue", "Policy", "TemplateContent"})
 
-# Reported as "X is required." before all other checks; the value tells whether it counts as
-# missing.
+
+def _is_blank(text: str) -> bool:
+    return not text.strip()
+
+
+# Reported in words before all other checks, by shape; the function tells whether a text that was
+# sent counts as missing.
 _REQUIRED_IN_WORDS: Mapping[str, Callable[[str], bool]] = {
-    "ReceiptRuleSetName": lambda text: not text.strip(),
+    "FailureRedirectionURL": _is_blank,
+    "FromAddress": _is_blank,
+    "PolicyName": _is_blank,
     "ReceiptRuleName": lambda _: False,
-    "PolicyName": lambda text: not text.strip(),
+    "ReceiptRuleSetName": _is_blank,
+    "Subject": _is_blank,
+    "SuccessRedirectionURL": _is_blank,
+    "TemplateContent": _is_blank,
+    "TemplateName": _is_blank,
+}
+# For one member only: ReorderReceiptRuleSet checks an empty name as a text.
+EXTRA_CONSTRAINTS: Mapping[tuple[str, str], Sequence[Constraint]] = {
+    ("ReorderReceiptRuleSetRequest", "RuleSetName"): (
+        _NOT_EMPTY,
+        Constraint(_NAME_PATTERN.text, lambda text: bool(text.strip())),
+    ),
+}
+# Required lists that are empty if they were not sent.
+EMPTY_IF_ABSENT = frozenset({("ReorderReceiptRuleSetRequest", "RuleNames")})
+# Members whose absence has a text of its own.
+_MISSING_TEXTS: Mapping[tuple[str, str], str] = {
+    ("SendCustomVerificationEmailRequest", "EmailAddress"): "Email address not specified.",
 }
 _MEMBER_ORDER: Mapping[str, Sequence[str]] = {
     "BounceAction": ("TopicArn", "SmtpReplyCode", "StatusCode", "Sender", "Message"),
@@ -66,6 +120,8 @@ _MEMBER_ORDER: Mapping[str, Sequence[str]] = {
     "SNSAction": ("Encoding", "TopicArn"),
 }
 _ENUM_ORDER: Mapping[str, Sequence[str]] = {
+    "BehaviorOnMXFailure": ("RejectMessage", "UseDefaultValue"),
+    "IdentityType": ("Domain", "EmailAddress"),
     "InvocationType": ("RequestResponse", "Event"),
     "ReceiptFilterPolicy": ("Allow", "Block"),
     "SNSActionEncoding": ("Base64", "UTF-8"),
@@ -84,11 +140,16 @@ def max_length(name: str) -> int | None:
 
 
 def missing_parameter(shape: StructureShape, given: Mapping[str, str | None]) -> str | None:
-    """Return the first missing parameter that is reported as "X is required.", or None."""
+    """Return the text for the first missing parameter that is reported in words, or None."""
     for member in shape.required_members:
-        is_blank = _REQUIRED_IN_WORDS.get(shape.members[member].name)
-        if is_blank and (member not in given or is_blank(given[member] or "")):
-            return str(member)
+        text = _MISSING_TEXTS.get((shape.name, member))
+        is_blank = _is_blank if text else _REQUIRED_IN_WORDS.get(shape.members[member].name)
+        if is_blank is None:
+            continue
+        if (shape.name, member) in EXTRA_CONSTRAINTS and member in given:
+            continue
+        if member not in given or is_blank(given[member] or ""):
+            return text or f"{member} is required."
     return None
 
 

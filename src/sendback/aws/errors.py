@@ -32,6 +32,7 @@ COMMON_ERRORS: dict[str, int] = {
     "InvalidParameterValue": 400,
     "InvalidQueryParameter": 400,
     "MalformedHttpRequest": 400,
+    "MalformedInput": 400,
     "MalformedQueryString": 404,
     "MissingAction": 400,
     "MissingAuthenticationToken": 403,
@@ -112,6 +113,11 @@ def invalid_value(member: str, reason: str) -> SesError:
     `reason` may repeat the value: it is cut to 300 characters.
     """
     return SesError("InvalidParameterValue", f"{shown(member)}: {printable(reason, 300)}")
+
+
+def malformed_input(text: str) -> SesError:
+    """Return MalformedInput, for a parameter that is not of the protocol's form."""
+    return SesError("MalformedInput", text)
 
 
 def service_unavailable() -> SesError:

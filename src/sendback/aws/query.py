@@ -2,16 +2,18 @@
 
 Theory of operation. Names such as `BouncedRecipientInfoList.member.1.Recipient` are split at the
 dots into a tree; the tree is then decoded by the operation's input shape. Unknown members are
-ignored, as by AWS. What contradicts the shape (a scalar for a structure, a list index
-that is not a number) is `InvalidQueryParameter`; a missing member or an enum violation is collected
-into one `ValidationError`.
+ignored, as by AWS. What contradicts the shape (a scalar for a structure) is
+`InvalidQueryParameter`; an invalid list index or boolean is `MalformedInput`; a missing member or
+an enum violation is collected into one `ValidationError`. Lists may have gaps, which count only for
+the lists in `SPARSE_LISTS`.
 
 botocore checks no enum, length or pattern in the client, and its model has no lengths or patterns
 for most shapes; the constraints observed on the live service are in `aws.constraints`.
 
 Cost: linear in the octets of the pairs. A name has at most `MAX_NAME` characters and `MAX_DEPTH`
-parts, which is more than any name of the model; a list has at most `MAX_INDEX` members, and an
-index has one spelling. Names that do not begin with a member of the operation are not split.
+parts, which is more than any name of the model; a list has at most `MAX_MEMBERS` members, and an
+index, which is at most `MAX_INDEX`, has one spelling. Names that do not begin with a member of the
+operation are not split.
 """
 
 import base64
@@ -27,9 +29,12 @@ from botocore.model import ListShape, OperationModel, Shape, StructureShape
 
 from sendback.aws.constraints import (
     ELEMENT_CONSTRAINTS,
+    EMPTY_IF_ABSENT,
+    EXTRA_CONSTRAINTS,
     MAX_LIST_LENGTHS,
     MAX_STRING,
     NONEMPTY_LISTS,
+    SPARSE_LISTS,
     STRING_CONSTRAINTS,
     Constraint,
     broken,
@@ -39,14 +44,23 @@ from sendback.aws.constraints import (
     member_order,
     missing_parameter,
 )
-from sendback.aws.errors import SesError, invalid_value, shown, validation_error, violation
+from sendback.aws.errors import (
+    SesError,
+    invalid_value,
+    malformed_input,
+    shown,
+    validation_error,
+    violation,
+)
 
 MAX_NAME = 160
 MAX_DEPTH = 10
-MAX_INDEX = 10_000
+MAX_MEMBERS = 10_000
+MAX_INDEX = 2**31 - 1
 _MAX_SCALAR = 64  # characters of a number, a boolean or a date
 
-_INDEX = re.compile(r"[1-9][0-9]{0,4}")
+_INDEX = re.compile(r"[1-9][0-9]{0,9}")
+_BOOLEANS = {"true": True, "1": True, "false": False, "0": False}  # XML Schema 1.1 §3.3.2.2
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 
 Value = Any  # str, int, float, bool, bytes, datetime, list[Value] or dict[str, Value], by shape
@@ -80,7 +94,7 @@ def decode(operation: OperationModel, pairs: Iterable[tuple[str, str]]) -> dict[
     given = {name: node.text for name, node in tree.parts.items()}
     missing = missing_parameter(shape, given)
     if missing:
-        raise SesError("InvalidParameterValue", f"{missing} is required.")
+        raise SesError("InvalidParameterValue", missing)
     result = _structure(shape, tree, "", "", reader)
     if reader.violations:
         raise validation_error(reader.violations)
@@ -126,6 +140,10 @@ def _structure(
         if child is not None:
             child_name = f"{name}.{member}" if name else member
             result[member] = _value(member_shape, child, child_name, child_path, reader)
+            extra = EXTRA_CONSTRAINTS.get((shape.name, member), ())
+            reader.violations += _violations(child.text or "", child_path, extra)
+        elif (shape.name, member) in EMPTY_IF_ABSENT:
+            result[member] = []
         elif member in shape.required_members:
             reader.violations += is_missing(member_shape, child_path)
     return result
@@ -154,24 +172,24 @@ def _list(shape: ListShape, node: _Node, name: str, path: str, reader: _Reader) 
         raise SesError("InvalidQueryParameter", f"{name} is a list: write {name}.member.1, ….")
     items: dict[int, _Node] = {}
     for key, item in members.parts.items():
-        index = _index(key, name)
-        if index in items:
-            raise SesError("InvalidQueryParameter", f"{name}.member.{index} occurs twice.")
-        items[index] = item
+        items[_index(key)] = item
     _check_length(shape, len(items), path, reader)
     element = ELEMENT_CONSTRAINTS.get(shape.name)
     if element:
         return _names(items, path, element, reader)
-    return [
+    values = [
         _value(shape.member, item, f"{name}.member.{index}", f"{path}.{index}.member", reader)
         for index, item in sorted(items.items())
     ]
+    if shape.name in SPARSE_LISTS and items and max(items) > len(items):
+        values.append({})
+    return values
 
 
 def _check_length(shape: ListShape, length: int, path: str, reader: _Reader) -> None:
     if not length and shape.name in NONEMPTY_LISTS:
         reader.violations.append(violation(path, "have length greater than or equal to 1"))
-    limit = MAX_LIST_LENGTHS.get(shape.name, MAX_INDEX)
+    limit = MAX_LIST_LENGTHS.get(shape.name, MAX_MEMBERS)
     if length > limit:
         reader.violations.append(_too_long(path, limit))
 
@@ -194,9 +212,9 @@ def _names(
     return values
 
 
-def _index(key: str, name: str) -> int:
+def _index(key: str) -> int:
     if not _INDEX.fullmatch(key) or int(key) > MAX_INDEX:
-        raise SesError("InvalidQueryParameter", f"{name}.member.{key}: the index is no number.")
+        raise malformed_input(f"{shown(key)} is not a valid index")
     return int(key)
 
 
@@ -209,14 +227,19 @@ def _string(shape: Shape, text: str, path: str, reader: _Reader) -> str:
     if enum and text not in enum:
         values = ", ".join(enum_order(shape.name, enum))
         reader.violations.append(violation(path, f"satisfy enum value set: [{values}]"))
-    for constraint in broken(text, STRING_CONSTRAINTS.get(shape.name, ())):
-        reader.violations.append(violation(path, constraint.text))
+    reader.violations += _violations(text, path, STRING_CONSTRAINTS.get(shape.name, ()))
     return text
+
+
+def _violations(text: str, path: str, constraints: Sequence[Constraint]) -> list[str]:
+    return [violation(path, constraint.text) for constraint in broken(text, constraints)]
 
 
 def _scalar(shape: Shape, text: str, name: str) -> Value:
     if shape.type_name == "blob":
         return _blob(text, name)
+    if shape.type_name == "boolean":
+        return _boolean(text)
     if len(text) > _MAX_SCALAR:
         raise invalid_value(name, f"the value is longer than {_MAX_SCALAR} characters")
     return _SCALARS[shape.type_name](text, name)
@@ -241,10 +264,10 @@ def _rfc822(text: str, name: str) -> datetime:
         raise _wrong(name, text, "is not a timestamp") from None
 
 
-def _boolean(text: str, name: str) -> bool:
-    if text not in {"true", "false"}:
-        raise _wrong(name, text, "is neither true nor false")
-    return text == "true"
+def _boolean(text: str) -> bool:
+    if text not in _BOOLEANS:
+        raise malformed_input("boolean must follow xsd1.1 definition")
+    return _BOOLEANS[text]
 
 
 def _integer(text: str, name: str) -> int:
@@ -273,7 +296,6 @@ def _blob(text: str, name: str) -> bytes:
 
 _SCALARS = {
     "timestamp": _timestamp,
-    "boolean": _boolean,
     "integer": _integer,
     "long": _integer,
     "double": _double,

@@ -31,7 +31,7 @@ def doctor(
         bool | None,
         typer.Option(
             "--outside/--no-outside",
-            help="Whether to connect to the mail server of --probe.",
+            help="Whether to test outbound connections: the relays, or the server of --probe.",
             show_default="unless outbound is capture",
         ),
     ] = None,

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from sendback.config.settings import Settings
     from sendback.mail.envelope import Envelope
     from sendback.service.rules.apply_setup import Applied
-    from sendback.service.rules.dry_run import Rehearsal
+    from sendback.service.rules.dry_run import DryRunResult
     from sendback.store.rules.rule_sets import RuleSet
 
 app = typer.Typer(
@@ -154,7 +154,7 @@ def apply_setup(
 
 @app.command("test")
 @on_store
-def rehearse_mail(
+def run_mail_through_rules(
     file: Annotated[Path, typer.Argument(help="A mail; - is standard input.")],
     recipients: Annotated[
         list[str], typer.Option("--to", help="A recipient; repeat the option for more.")
@@ -180,17 +180,17 @@ def rehearse_mail(
     envelope = _envelope(sender, recipients, ip, helo, tls)
     content = b"\r\n".join(read_octets(file).splitlines()) + b"\r\n"
 
-    async def work(app: "App", settings: "Settings") -> "Rehearsal":
-        from sendback.service.rules.dry_run import Rehearsing
+    async def work(app: "App", settings: "Settings") -> "DryRunResult":
+        from sendback.service.rules.dry_run import DryRun
 
         found = await _rule_set(app, settings, rule_set)
-        rehearsing = Rehearsing(app.store, app.clock, app.targets, app.mail_checks)
+        dry_run = DryRun(app.store, app.clock, app.targets, app.mail_checks)
         try:
-            return await rehearsing.rehearse(settings.account_id, found, envelope, content)
+            return await dry_run.run(settings.account_id, found, envelope, content)
         finally:
             await app.mail_checks.close()
 
-    _print_rehearsal(options.run(work), as_json)
+    _print_dry_run(options.run(work), as_json)
 
 
 async def _rule_set(app: "App", settings: "Settings", name: str | None) -> "RuleSet":
@@ -218,15 +218,15 @@ def _envelope(sender: str, recipients: list[str], ip: str, helo: str, tls: bool)
     return Envelope(Client(ip, helo, "TLSv1.3" if tls else None), reverse_path, parsed)
 
 
-def _print_rehearsal(rehearsal: "Rehearsal", as_json: bool) -> None:
+def _print_dry_run(result: "DryRunResult", as_json: bool) -> None:
     steps = [
         {"rule": step.rule, "action": step.action, "for": step.recipients, "what": step.text}
-        for step in rehearsal.steps
+        for step in result.steps
     ]
-    verdicts = {name: verdict.value for name, verdict in rehearsal.verdicts.items()}
+    verdicts = {name: verdict.value for name, verdict in result.verdicts.items()}
     if as_json:
-        print_json({"recipients": rehearsal.recipients, "verdicts": verdicts, "steps": steps})
+        print_json({"recipients": result.recipients, "verdicts": verdicts, "steps": steps})
         return
-    print_fields({**rehearsal.recipients, **verdicts}, as_json=False)
+    print_fields({**result.recipients, **verdicts}, as_json=False)
     say("")
     print_rows(steps, ("rule", "action", "for", "what"), as_json=False)

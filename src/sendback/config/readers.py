@@ -99,6 +99,13 @@ def rate(text: str) -> float:
     return float(text)
 
 
+def positive_number(text: str) -> float:
+    """Read a number that is not 0."""
+    if not re.fullmatch(r"[0-9]{1,9}(?:\.[0-9]{1,9})?", text) or not float(text):
+        raise ValueError("write a number above 0, for example 14 or 0.5")
+    return float(text)
+
+
 def flag(text: str) -> bool:
     """Read true or false."""
     values = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}

@@ -125,6 +125,16 @@ class Settings:
         readers.rate,
         "Rate limit of each account: SendBounce calls per second; 0 is unlimited.",
     )
+    send_quota: float = _setting(
+        "50000",
+        readers.positive_number,
+        "Max24HourSend in the answer of GetSendQuota; reported, not enforced.",
+    )
+    send_rate: float = _setting(
+        "14",
+        readers.positive_number,
+        "MaxSendRate in the answer of GetSendQuota, a second; reported, not enforced.",
+    )
     development_key: bool = _setting(
         "true", readers.flag, "Whether the key pair test/test is accepted. Only on loopback."
     )

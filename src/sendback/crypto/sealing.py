@@ -1,8 +1,10 @@
-"""Encryption of stored keys with the installation's secret: a copy of the database is not enough.
+"""Encryption of stored keys with the installation's secret.
+
+A copy of the database alone does not disclose the keys.
 
 AES-256-GCM with a random nonce. The owner of the value (an access key, a DKIM selector) is the
 associated data, so that a sealed value cannot be moved to another row. The installation's secret is
-32 octets in hexadecimal: given (`SENDBACK_SECRET`), or in a file that is created on first use.
+32 octets in hexadecimal: the setting `secret`, or in a file that is created on first use.
 """
 
 import hashlib
@@ -45,9 +47,10 @@ class Sealing:
         nonce, text = sealed[:_NONCE_OCTETS], sealed[_NONCE_OCTETS:]
         try:
             return AESGCM(self._secret()).decrypt(nonce, text, belongs_to.encode())
-        except InvalidTag:
+        except (InvalidTag, ValueError):  # ValueError: the value is too short
             raise SecretError(
-                f"what is sealed for {belongs_to} was sealed with another secret than {self.origin}"
+                f"what is sealed for {belongs_to} was sealed with another secret than "
+                f"{self.origin}, or has been changed"
             ) from None
 
     def derive(self, purpose: str) -> bytes:
@@ -62,7 +65,7 @@ class Sealing:
     @property
     def origin(self) -> str:
         """Description of the secret's source, for error messages."""
-        return "the one given" if self._given else f"the one in {self._file}"
+        return "the one in the setting secret" if self._given else f"the one in {self._file}"
 
     def _secret(self) -> bytes:
         if self._key is None:

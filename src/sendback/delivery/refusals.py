@@ -36,11 +36,11 @@ def fault_of(refusal: StageReply) -> Fault:
     if reply.is_positive:
         return Fault.MESSAGE
     if refusal.stage is Stage.MAIL or reply.ends_session:
-        return Fault.STRIKE
+        return Fault.UNCLEAR
     found = _ENHANCED.match(reply.lines[0])
     if found is None or found[1] in _OF_MESSAGE or f"{found[1]}.{found[2]}" == _TOO_BIG:
         return Fault.MESSAGE
-    return Fault.MESSAGE if greylist_wait(refusal) else Fault.STRIKE
+    return Fault.MESSAGE if greylist_wait(refusal) else Fault.UNCLEAR
 
 
 def greylist_wait(refusal: StageReply, attempts: int = 0) -> timedelta | None:

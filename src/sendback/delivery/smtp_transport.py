@@ -293,6 +293,6 @@ def _failed(location: Location, error: HostFailedError, tls: str | None) -> Resu
         error.reply,
         tls,
         location.tls.name,
-        fault=Fault.STRIKE if settled else Fault.DOMAIN,
+        fault=Fault.UNCLEAR if settled else Fault.DOMAIN,
         is_settled=settled,
     )

@@ -12,7 +12,7 @@ class Fault(StrEnum):
     """What a failed attempt says about the whole domain."""
 
     MESSAGE = "message"  # nothing: the reply is about this message
-    STRIKE = "strike"  # it may refuse everything
+    UNCLEAR = "unclear"  # it may refuse everything
     DOMAIN = "domain"  # nothing can be delivered there now
 
 

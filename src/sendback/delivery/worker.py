@@ -1,6 +1,6 @@
 """The delivery worker: sends queued outbox messages by the transport and records each attempt.
 
-Leases: `service.queues.worker`. The concurrency of each domain: `windows`.
+Leases: `service.queues.worker`. The concurrency of each domain: `domain_concurrency`.
 """
 
 import asyncio
@@ -13,8 +13,8 @@ from datetime import datetime, timedelta
 
 from sendback.clock import Clock
 from sendback.crypto.sealing import SecretError
+from sendback.delivery.domain_concurrency import DomainConcurrency
 from sendback.delivery.transports import Fault, Result, Transport
-from sendback.delivery.windows import Windows
 from sendback.service.queues.retry import Backoff
 from sendback.service.queues.worker import LeaseWorker
 from sendback.store.engine.errors import LeaseLostError, StoreUnavailableError
@@ -78,18 +78,18 @@ class OutboxDelivery:
         self._probes = probes
         self._jitter = jitter
         self._stopping = False
-        self._windows = Windows(transport.per_domain)
+        self._concurrency = DomainConcurrency(transport.per_domain)
         self._held: dict[str, Lease] = {}
 
     async def take(self, term: Term, limit: int) -> Sequence[Lease]:
         probing = sum(1 for lease in self._held.values() if lease.failures)
-        first = self._windows.first_room
+        first = self._concurrency.initial_capacity
         unit = TakeLeases(
             term,
             limit,
-            room=limit if first is None else first,
+            capacity=limit if first is None else first,
             probes=min(limit, self._probes - probing),
-            rooms=self._windows.rooms(),
+            capacities=self._concurrency.capacities(),
         )
         leases = await self._store.write(unit)
         for lease in leases:
@@ -123,7 +123,7 @@ class OutboxDelivery:
 
     def _hold(self, lease: Lease) -> None:
         self._held[lease.message.message_id] = lease
-        self._windows.take(lease.message.domain)
+        self._concurrency.add_leased(lease.message.domain)
 
     def key(self, lease: Lease, /) -> str:
         return lease.message.message_id
@@ -132,7 +132,7 @@ class OutboxDelivery:
         """Make one attempt, or requeue it if the domain fails while it waits for a slot."""
         domain = lease.message.domain
         try:
-            if await self._windows.enter(domain):
+            if await self._concurrency.enter(domain):
                 await self._try(lease)
             else:
                 await self._store.write(Requeue(lease, self._clock.now()))
@@ -142,7 +142,7 @@ class OutboxDelivery:
         else:
             del self._held[lease.message.message_id]
         finally:
-            self._windows.give(domain)
+            self._concurrency.remove_leased(domain)
 
     def stop_waiting(self) -> None:
         """Stop waiting for a store that cannot write."""
@@ -168,14 +168,14 @@ class OutboxDelivery:
             )
             block = self._domain_block(lease, result)
             if block is None:
-                self._windows.leave(domain)
+                self._concurrency.leave(domain)
                 on_wire = False
             # Messages that wait for a slot are requeued only after the block is recorded.
             await self._record(lease, attempt, result, block, is_broken=is_broken)
         finally:
             if on_wire:
-                self._windows.failed(domain)
-                self._windows.leave(domain)
+                self._concurrency.record_failure(domain)
+                self._concurrency.leave(domain)
 
     async def _attempt(self, lease: Lease) -> tuple[Result, bool]:
         """Return how the attempt ended, and whether in an error of this program.
@@ -201,14 +201,16 @@ class OutboxDelivery:
         """Return the block of the domain that the result causes, None if there is none."""
         domain = lease.message.domain
         if result.fault is Fault.MESSAGE:
-            self._windows.answered(domain)
+            self._concurrency.record_reply(domain)
             return None
-        refuses = self._windows.strike(domain) or lease.failures > 0
-        if result.fault is Fault.STRIKE and not refuses:
+        refuses = self._concurrency.count_refusal(domain) or lease.failures > 0
+        if result.fault is Fault.UNCLEAR and not refuses:
             return None
         failures = lease.failures + 1
         wait = self._retry_policy.domain.wait(failures, self._jitter())
-        log.warning("%s is left alone for %d s: %s", domain, wait.total_seconds(), result.reply)
+        log.warning(
+            "deliveries to %s are paused for %d s: %s", domain, wait.total_seconds(), result.reply
+        )
         return Block(failures, self._clock.now() + wait, result.reply[:_REASON_LENGTH])
 
     async def _record(

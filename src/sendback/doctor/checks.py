@@ -1,6 +1,6 @@
 """The checks of this server's DNS, certificate and outbound connections, with advice.
 
-They see what this machine sees: a firewall or a blocklist elsewhere may stay unnoticed.
+They run on this machine: a firewall or a blocklist elsewhere is not detected.
 """
 
 import asyncio
@@ -36,7 +36,7 @@ from sendback.smtp_client.conversation import (
 from sendback.store.identities.dkim_keys import DkimKeyState, FindDkimKeys
 from sendback.store.identities.identities import IdentityKind, ListIdentities
 from sendback.store.identities.settings import DEFAULTS, FindSettings
-from sendback.verdicts.authentication import organization
+from sendback.verdicts.dmarc import organization
 
 _EXPIRES_SOON = timedelta(days=14)
 _MAX_DOMAINS = 50
@@ -58,9 +58,12 @@ class Doctor:
         self._dns = DnsClient(app.settings)
 
     async def examine(self) -> Findings:
-        """Return all findings, in the order in which they are printed."""
+        """Return the findings in the order in which they are printed.
+
+        Of domains, the first 50 of the first account are checked.
+        """
         if self._app.settings.dns == "off":
-            return [Finding("DNS", Severity.PROBLEM, "it is off", "set dns to system")]
+            return [Finding("DNS", Severity.PROBLEM, "the setting dns is off", "set dns to system")]
         found = await self._run("host name", self._host_name)
         found += await self._run("addresses", self._reverse_names)
         found += await self._run("SPF of HELO", self._spf)
@@ -107,10 +110,10 @@ class Doctor:
     async def _reverse_name(self, address: str) -> Finding:
         """Check the name of the address, and the addresses of that name (RFC 1912 §2.1)."""
         check = f"PTR of {address}"
-        question = dns.reversename.from_address(address).to_text()
-        answer = await self._dns.query(question, "PTR")
+        name = dns.reversename.from_address(address).to_text()
+        answer = await self._dns.query(name, "PTR")
         names = [r.target.to_text(omit_final_dot=True).lower() for r in answer.records]
-        wanted = f"ask the owner of the network to publish: {question} PTR {self._hostname}."
+        wanted = f"ask the owner of the network to publish: {name} PTR {self._hostname}."
         if not names:
             return Finding(check, Severity.PROBLEM, "there is no PTR record", wanted)
         if self._hostname not in names:
@@ -155,10 +158,13 @@ class Doctor:
             return [Finding(check, Severity.PROBLEM, found, "set tls_certificate to a PEM file")]
         left = certificate.not_valid_after_utc - datetime.now(UTC)
         if left < _EXPIRES_SOON:
-            found = f"{file} expires on {certificate.not_valid_after_utc:%Y-%m-%d}"
-            return [Finding(check, Severity.PROBLEM, found, "renew it")]
-        if self._hostname not in _names_in(certificate):
-            found = f"{file} is for {', '.join(_names_in(certificate)) or 'no name'}"
+            ends = "expired on" if left < timedelta(0) else "expires on"
+            found = f"{file} {ends} {certificate.not_valid_after_utc:%Y-%m-%d}"
+            advice = "renew it, and restart the server"
+            return [Finding(check, Severity.PROBLEM, found, advice)]
+        names = _names_in(certificate)
+        if not any(_covers(name, self._hostname) for name in names):
+            found = f"{file} is for {', '.join(names)}" if names else f"{file} names no host"
             return [Finding(check, Severity.PROBLEM, found, f"get one for {self._hostname}")]
         if certificate.issuer == certificate.subject:
             advice = "sufficient for most senders; set tls_certificate for those that verify"
@@ -211,7 +217,10 @@ class Doctor:
         return found
 
     async def _dmarc(self, domain: str) -> Finding:
-        """Check the policy, and whether HELO aligns: it must without DKIM (RFC 7489 §3.1.2)."""
+        """Check the policy, and whether HELO aligns (RFC 7489 §3.1.2).
+
+        It must if mail has no DKIM signature.
+        """
         check = f"DMARC of {domain}"
         for name in dict.fromkeys((domain, organization(domain))):
             answer = await self._dns.query(f"_dmarc.{name}", "TXT")
@@ -237,11 +246,13 @@ class Doctor:
         if not answer.is_secure:
             advice = "DANE needs a resolver that validates"
             return [Finding("DNSSEC", Severity.ADVICE, "the resolver does not validate", advice)]
-        return [Finding("DNSSEC", Severity.GOOD, "the resolver validates: DANE is used")]
+        return [
+            Finding("DNSSEC", Severity.GOOD, "the resolver validates; deliveries by MX use DANE")
+        ]
 
     async def _outbound(self) -> Findings:
         if not self._outside:
-            found = "not tested, as outbound captures; --outside tests it"
+            found = "not tested; --outside tests it"
             return [Finding("port 25 out", Severity.SKIPPED, found)]
         if self._app.settings.outbound.smarthosts:
             return await self._relays()
@@ -279,6 +290,11 @@ class Doctor:
         if "STARTTLS" not in capabilities:
             return [answers, Finding("TLS out", Severity.ADVICE, f"{peer} does not offer STARTTLS")]
         return [answers, Finding("TLS out", Severity.GOOD, f"{peer}: {tls}, certificate verified")]
+
+
+def _covers(name: str, host: str) -> bool:
+    """Whether a name in a certificate is for this host (RFC 9525 §6.3)."""
+    return name == host or (name.startswith("*.") and name[2:] == host.partition(".")[2])
 
 
 def _names_in(certificate: Any) -> list[str]:

@@ -1,23 +1,27 @@
 """HTTP requests to URLs that users configure: checked addresses, bounded, no redirects.
 
+The user and password of a URL are sent as HTTP's Basic credentials, and never shown.
+
 The address is checked when the connection is made, not before: a later lookup of the name may
 return another address (DNS rebinding). Time and size are limited for the whole exchange, so a
 server that sends slowly is disconnected like one that sends nothing.
 """
 
 import asyncio
+import base64
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import unquote
 
 import httpcore
 
 from sendback.errors import SendbackError
 from sendback.mail.printable import printable
 from sendback.net.networks import PrivateAddressError, permitted
-from sendback.redaction import shown_url, without_users
+from sendback.redaction import shown_url, split_url, without_users
 
 _MAX_RESPONSE = 6 * 2**20  # as Lambda limits the response of a function
 _MAX_CONTENT_TYPE = 200  # characters
@@ -114,7 +118,7 @@ class Connector:
     async def _exchange(
         self, method: str, url: str, fields: list[tuple[bytes, bytes]], content: bytes
     ) -> HttpResponse:
-        headers = [(b"host", _host_field(_parsed(url))), *fields]
+        headers = [(b"host", _host_field(_parsed(url))), *_credentials(url), *fields]
         async with self._pool.stream(method, url, headers=headers, content=content) as response:
             body = bytearray()
             async for chunk in response.aiter_stream():
@@ -132,6 +136,15 @@ def _parsed(url: str) -> httpcore.URL:
     if not url.isascii():
         raise ValueError("a URL is ASCII")
     return httpcore.URL(url)
+
+
+def _credentials(url: str) -> list[tuple[bytes, bytes]]:
+    """Return the Authorization field for a URL with a user and a password (RFC 7617 §2)."""
+    parts = split_url(url)
+    if parts.username is None:
+        return []
+    user = f"{unquote(parts.username)}:{unquote(parts.password or '')}".encode()
+    return [(b"authorization", b"Basic " + base64.b64encode(user))]
 
 
 def _size(octets: int) -> str:

@@ -32,6 +32,8 @@ _TOPIC_ARN = re.compile(r"arn:aws[a-z-]*:sns:[a-z0-9-]+:\d{12}:[^\s:]{1,256}")
 _FUNCTION_ARN = re.compile(
     r"arn:aws[a-z-]*:lambda:[a-z0-9-]+:\d{12}:function:[A-Za-z0-9_-]{1,140}(?::[$A-Za-z0-9_-]+)?"
 )
+_KMS_ARN = re.compile(r"arn:aws[a-z-]*:kms:[a-z0-9-]+:\d{12}:(?:key|alias)/[A-Za-z0-9/_-]{1,256}")
+_ROLE_ARN = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:role/[A-Za-z0-9+=,.@_/-]{1,512}")
 _HEADER_NAME = re.compile(r"[!-9;-~]+")  # RFC 5322 §3.6.8: ftext
 _NO_CONTROLS = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]*")
 _REPLY_CODE = re.compile(r"[45]\d\d")
@@ -118,6 +120,11 @@ def _check_bucket(action: S3Action) -> None:
         )
     if not _NO_CONTROLS.fullmatch(action.object_key_prefix or ""):
         raise invalid("Invalid object key prefix: control characters are not allowed")
+    key, role = action.kms_key_arn, action.iam_role_arn
+    if key is not None and not _KMS_ARN.fullmatch(key):
+        raise invalid(f"Invalid KMS encryption key ARN: {shown(key)}")
+    if role is not None and not _ROLE_ARN.fullmatch(role):
+        raise invalid(f"Invalid IAM role ARN: {shown(role)}")
 
 
 def _check_function(arn: str) -> None:

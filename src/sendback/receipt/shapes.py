@@ -78,12 +78,16 @@ def rule_from_shape(shape: Mapping[str, Any]) -> Rule:
 
 
 def rule_to_shape(rule: Rule) -> dict[str, Any]:
-    """Return the ReceiptRule, as in the response of DescribeReceiptRule."""
+    """Return the ReceiptRule, as in the response of DescribeReceiptRule.
+
+    The live service omits Recipients when there are none, but not Actions.
+    """
+    recipients = {"Recipients": list(rule.recipients)} if rule.recipients else {}
     return {
         "Name": rule.name,
         "Enabled": rule.enabled,
         "TlsPolicy": rule.tls_policy.value,
-        "Recipients": list(rule.recipients),
+        **recipients,
         "Actions": [action_to_shape(action) for action in rule.actions],
         "ScanEnabled": rule.scan_enabled,
     }
@@ -93,7 +97,7 @@ def action_from_shape(shape: Mapping[str, Any]) -> Action:
     """Return an action from a ReceiptAction. Raise `ActionShapeError`."""
     given = [name for name in ACTIONS if name in shape]
     if len(given) != 1:
-        raise ActionShapeError("An action must have exactly one type.")
+        raise ActionShapeError("Exactly one action type must be specified for each ReceiptAction")
     kind, members = ACTIONS[given[0]], shape[given[0]]
     known = {field.name for field in fields(kind)}
     values: dict[str, Any] = {

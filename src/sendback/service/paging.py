@@ -2,7 +2,7 @@
 
 import base64
 
-from sendback.aws.errors import SesError
+from sendback.aws.errors import SesError, shown
 
 
 def make_token(position: str) -> str:
@@ -15,11 +15,12 @@ def read_token(token: str) -> str:
     try:
         position = base64.b64decode(token.encode("ascii"), b"-_", validate=True).decode()
     except ValueError:
-        raise _invalid_token() from None
+        raise invalid_token(token) from None
     if not position.isprintable():
-        raise _invalid_token()
+        raise invalid_token(token)
     return position
 
 
-def _invalid_token() -> SesError:
-    return SesError("InvalidParameterValue", "Invalid NextToken")
+def invalid_token(token: str) -> SesError:
+    """Return InvalidParameterValue for a NextToken that no call returned."""
+    return SesError("InvalidParameterValue", f"Invalid NextToken <{shown(token)}>.")

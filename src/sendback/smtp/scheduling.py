@@ -4,8 +4,8 @@ Each piece of work has a cost in units of roughly 10 µs. A connection with new 
 at once, up to a slice, while little has been done in this round of the event loop. The rest waits
 in a queue, which is served round-robin, a few units at a time with a pause between. The pause lets
 the loop serve other connections, and the store's threads run: a thread that computes without a
-pause makes each of them wait for the interpreter lock (`sys.getswitchinterval`), many times in a
-transaction.
+pause makes each store thread wait for the interpreter lock (`sys.getswitchinterval`), many times in
+a transaction.
 """
 
 import asyncio
@@ -19,8 +19,8 @@ _BATCH_UNITS = 100
 _PAUSE_SECONDS = 0.001
 
 
-class Worker(Protocol):
-    """Something with work that can be done in slices."""
+class SlicedTask(Protocol):
+    """An object whose work can be done in slices."""
 
     def run_slice(self) -> int:
         """Do about a slice of work; return its cost in units. Queue again if some is left."""
@@ -30,25 +30,29 @@ class Worker(Protocol):
 
 
 class Scheduler:
-    """The queue of workers, and the units used in this round of the event loop."""
+    """The queue of tasks, and the units used in this round of the event loop."""
 
     def __init__(self, call_later: Callable[[float, Callable[[], None]], object]) -> None:
         self._call_later = call_later
-        self._waiting: deque[Worker] = deque()
+        self._waiting: deque[SlicedTask] = deque()
         self._is_scheduled = False
         self._round = -1.0
-        self.used = 0  # units of work done at once in this round; the worker adds them
+        self.used = 0  # units of work done at once in this round; the task adds them
 
     def has_capacity(self, now: float) -> bool:
-        """Whether a worker may run at once. `now` is the loop's time, one for each round."""
+        """Whether a task may run at once.
+
+        `now` is the loop's time. uvloop returns the same time within a round; with asyncio's loop
+        it differs in each call, so this limit has no effect there.
+        """
         if now != self._round:
             self._round = now
             self.used = 0
         return self.used < _ROUND_UNITS
 
-    def queue(self, worker: Worker) -> None:
-        """Run a slice of the worker later. A worker must not be queued twice."""
-        self._waiting.append(worker)
+    def queue(self, task: SlicedTask) -> None:
+        """Run a slice of the task later. A task must not be queued twice."""
+        self._waiting.append(task)
         if not self._is_scheduled:
             self._is_scheduled = True
             self._call_later(_PAUSE_SECONDS, self._run)
@@ -64,12 +68,12 @@ class Scheduler:
             self._call_later(_PAUSE_SECONDS, self._run)
 
 
-def _run_slice(worker: Worker) -> int:
-    """Run a slice; an exception of one worker must not stop the others."""
+def _run_slice(task: SlicedTask) -> int:
+    """Run a slice; an exception of one task must not stop the others."""
     try:
-        return worker.run_slice()
-    except Exception as error:  # noqa: BLE001 - any exception is the worker's to handle
-        worker.fail(error)
+        return task.run_slice()
+    except Exception as error:  # noqa: BLE001 - any exception is the task's to handle
+        task.fail(error)
         return SLICE_UNITS
 
 
@@ -88,7 +92,7 @@ class ConcurrencyLimit:
         return True
 
     async def acquire(self) -> None:
-        """Wait for a slot."""
+        """Wait for a slot. Call it only after `try_acquire` returned False."""
         slot = asyncio.get_running_loop().create_future()
         self._waiting.append(slot)
         try:

@@ -28,7 +28,7 @@ from sendback.mail.dkim_verification import (
 from sendback.net.dns_answers import DnsFailedError
 from sendback.receipt.verdicts import DkimResult
 from sendback.service.rules.content import ContentGoneError, MailToCheck
-from sendback.verdicts.authentication import organization
+from sendback.verdicts.dmarc import organization
 from sendback.verdicts.look_ups import Budget
 
 

@@ -89,7 +89,7 @@ def _run(
 
 
 def _check_dmarc(mail: MailToCheck, known: Verdicts, budget: Budget) -> DmarcResult:
-    from sendback.verdicts.authentication import check_dmarc  # noqa: PLC0415
+    from sendback.verdicts.dmarc import check_dmarc  # noqa: PLC0415
 
     found = check_dmarc(mail.content.header, known.spf, known.dkim, budget)
     if found.result != "fail" or known.dkim != UNKNOWN.dkim:

@@ -50,7 +50,11 @@ async def list_identities(request: Request, services: Services) -> Mapping[str, 
     """SES API: ListIdentities. A page has at most `MaxItems` identities, 1 to 1,000."""
     limit = request.input.get("MaxItems")
     if limit is not None and not 1 <= limit <= MAX_PAGE:
-        raise SesError("InvalidParameterValue", f"MaxItems: must be from 1 to {MAX_PAGE}.")
+        raise SesError(
+            "InvalidParameterValue",
+            f"Value {limit} for parameter MaxItems is invalid. "
+            f"MaxItems must be between 1 and {MAX_PAGE}.",
+        )
     kind = request.input.get("IdentityType")
     page = await services.identities.list(
         request.caller.account_id,

@@ -58,11 +58,14 @@ async def get_identity_mail_from_domain_attributes(request: Request, services: S
 
 
 async def set_identity_notification_topic(request: Request, services: Services) -> Output:
-    """SES API: SetIdentityNotificationTopic. Without a topic, removes the setting."""
+    """SES API: SetIdentityNotificationTopic. Without a topic, removes the setting.
+
+    The SDKs send an absent topic as no parameter; an empty one is refused, as by the live service.
+    """
     await services.identity_attributes.set_topic(
         *named_identity(request),
         request.input["NotificationType"],
-        request.input.get("SnsTopic", ""),
+        request.input.get("SnsTopic"),
     )
     return {}
 

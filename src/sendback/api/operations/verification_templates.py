@@ -22,7 +22,7 @@ _FIELDS = {
 
 async def create_custom_verification_email_template(request: Request, services: Services) -> Output:
     """SES API: CreateCustomVerificationEmailTemplate."""
-    given = {field: _text(request, member) for member, field in _FIELDS.items()}
+    given = {field: request.input[member] for member, field in _FIELDS.items()}
     template = VerificationTemplate(
         request.caller.account_id, request.input["TemplateName"], **given
     )
@@ -67,16 +67,12 @@ async def list_custom_verification_email_templates(request: Request, services: S
 
 async def send_custom_verification_email(request: Request, services: Services) -> Output:
     """SES API: SendCustomVerificationEmail."""
-    name = request.input.get("ConfigurationSetName")
-    if name:
-        raise SesError(
-            "ConfigurationSetDoesNotExist",
-            f"Configuration set <{name}> does not exist.",
-            {"ConfigurationSetName": name},
-        )
     account_id, template = _name(request)
     message_id = await services.verification_templates.send(
-        account_id, request.input["EmailAddress"], template
+        account_id,
+        request.input["EmailAddress"],
+        template,
+        request.input.get("ConfigurationSetName"),
     )
     return {"MessageId": message_id}
 

@@ -8,12 +8,11 @@ from sendback.aws.errors import SesError, shown
 from sendback.mail.address import (
     Address,
     AddressError,
-    identity_name,
     parse_address,
     parse_domain,
 )
 from sendback.service.identities.dkim_keys import tokens
-from sendback.service.identities.policies import own_identity
+from sendback.service.identities.policies import own_identities, own_identity, unknown_identity
 from sendback.service.identities.verification import Verification
 from sendback.store.engine.store import Store
 from sendback.store.identities.checks import (
@@ -65,10 +64,17 @@ class IdentityAttributes:
     # --- DKIM -------------------------------------------------------------------------------
 
     async def set_dkim_enabled(self, account_id: str, text: str, *, enabled: bool) -> None:
-        """Raises `SesError`: the domain must have keys. SES API: SetIdentityDkimEnabled."""
+        """Raise `SesError`: a domain must have keys, the domain of an address be an identity.
+
+        SES API: SetIdentityDkimEnabled.
+        """
         name = own_identity(account_id, self._region, text)
         domain = _domain_of(name)
-        if not await self._store.read(FindDkimKeys(account_id, (domain,))):
+        if name == domain:
+            allowed = bool(await self._store.read(FindDkimKeys(account_id, (domain,))))
+        else:
+            allowed = bool(await self._known(account_id, (domain,)))
+        if not allowed:
             raise SesError(
                 "InvalidParameterValue", f"Domain {shown(domain)} is not verified for DKIM signing."
             )
@@ -77,7 +83,7 @@ class IdentityAttributes:
 
     async def dkim(self, account_id: str, texts: Sequence[str]) -> Mapping[str, DkimAttributes]:
         """Return the attributes of the account's identities; an address has its domain's keys."""
-        names = {text: identity_name(text) for text in texts}
+        names = own_identities(account_id, self._region, texts)
         known = await self._known(account_id, names.values())
         domains = tuple({_domain_of(name) for name in known})
         keys = await self._store.read(FindDkimKeys(account_id, domains))
@@ -103,7 +109,7 @@ class IdentityAttributes:
         self, account_id: str, text: str, domain: str, behavior: str | None
     ) -> None:
         """Set it, or remove it if empty. Raise `SesError`. SES API: SetIdentityMailFromDomain."""
-        name = await self._expect(account_id, text)
+        name = await self._expect(account_id, text, unknown_identity(text))
         if domain:
             domain = _mail_from_domain(domain, name)
         check = self._verification.first_check(account_id, name, CheckKind.MAIL_FROM)
@@ -113,7 +119,7 @@ class IdentityAttributes:
         self, account_id: str, texts: Sequence[str]
     ) -> Mapping[str, MailFromAttributes]:
         """Return the attributes of the account's identities."""
-        names = {text: identity_name(text) for text in texts}
+        names = own_identities(account_id, self._region, texts)
         known = await self._known(account_id, names.values())
         settings = await self._store.read(FindSettings(account_id, known))
         checks = await self._checks(account_id, known, CheckKind.MAIL_FROM)
@@ -129,11 +135,11 @@ class IdentityAttributes:
 
     # --- notifications ----------------------------------------------------------------------
 
-    async def set_topic(self, account_id: str, text: str, kind: str, topic: str) -> None:
-        """Set or (empty) remove it. Raise `SesError`. SES API: SetIdentityNotificationTopic."""
-        name = await self._expect(account_id, text)
-        if topic and not _TOPIC.fullmatch(topic):
-            raise SesError("InvalidParameterValue", f"Invalid SNS topic <{shown(topic)}>")
+    async def set_topic(self, account_id: str, text: str, kind: str, topic: str | None) -> None:
+        """Set it, or remove it if None. Raise `SesError`. SES API: SetIdentityNotificationTopic."""
+        name = await self._expect(account_id, text, _unverified(text))
+        if topic is not None and not _TOPIC.fullmatch(topic):
+            raise SesError("InvalidParameterValue", f"SNS topic {shown(topic)} is invalid.")
 
         def change(settings: IdentitySettings) -> IdentitySettings:
             topics = {key: arn for key, arn in settings.topics.items() if key != kind}
@@ -150,8 +156,8 @@ class IdentityAttributes:
         await self._store.write(ChangeSettings(account_id, name, change))
 
     async def set_forwarding(self, account_id: str, text: str, *, enabled: bool) -> None:
-        """Raises `SesError`. SES API: SetIdentityFeedbackForwardingEnabled."""
-        name = await self._expect(account_id, text)
+        """Raise `SesError`. SES API: SetIdentityFeedbackForwardingEnabled."""
+        name = await self._expect(account_id, text, _unverified(text))
 
         def change(settings: IdentitySettings) -> IdentitySettings:
             if not enabled and not {"Bounce", "Complaint"} <= settings.topics.keys():
@@ -165,11 +171,14 @@ class IdentityAttributes:
         await self._store.write(ChangeSettings(account_id, name, change))
 
     async def set_headers(self, account_id: str, text: str, kind: str, *, enabled: bool) -> None:
-        """Raises `SesError`. SES API: SetIdentityHeadersInNotificationsEnabled."""
-        name = await self._expect(account_id, text)
+        """Raise `SesError`: there must be a topic to enable them.
+
+        SES API: SetIdentityHeadersInNotificationsEnabled.
+        """
+        name = await self._expect(account_id, text, _unverified(text))
 
         def change(settings: IdentitySettings) -> IdentitySettings:
-            if kind not in settings.topics:
+            if enabled and kind not in settings.topics:
                 raise SesError(
                     "InvalidParameterValue",
                     f"Identity <{shown(text)}> has no SNS topic for {kind} notifications.",
@@ -182,7 +191,7 @@ class IdentityAttributes:
         self, account_id: str, texts: Sequence[str]
     ) -> Mapping[str, IdentitySettings]:
         """Return those of the account's identities. SES API: GetIdentityNotificationAttributes."""
-        names = {text: identity_name(text) for text in texts}
+        names = own_identities(account_id, self._region, texts)
         known = await self._known(account_id, names.values())
         settings = await self._store.read(FindSettings(account_id, known))
         return {text: settings.get(name, DEFAULTS) for text, name in names.items() if name in known}
@@ -193,10 +202,11 @@ class IdentityAttributes:
         unit = FindIdentities(account_id, tuple(set(names)))
         return tuple(identity.identity for identity in await self._store.read(unit))
 
-    async def _expect(self, account_id: str, text: str) -> str:
-        name = own_identity(account_id, self._region, text)
+    async def _expect(self, account_id: str, text: str, unknown: SesError) -> str:
+        """Return the name of an identity of the account. Raise `unknown` if it has none."""
+        name = own_identity(account_id, self._region, text, unknown)
         if name not in await self._known(account_id, (name,)):
-            raise SesError("InvalidParameterValue", f"Identity <{shown(text)}> does not exist.")
+            raise unknown
         return name
 
     async def _checks(
@@ -204,6 +214,13 @@ class IdentityAttributes:
     ) -> Mapping[str, IdentityCheck]:
         found = await self._store.read(FindChecks(account_id, tuple(names)))
         return {check.identity: check for check in found if check.kind is kind}
+
+
+def _unverified(text: str) -> SesError:
+    return SesError(
+        "InvalidParameterValue",
+        f"Identity {shown(text)} is invalid. Must be a verified email address or domain.",
+    )
 
 
 def _domain_of(name: str) -> str:

@@ -1,10 +1,11 @@
 """DKIM keys of domains (RFC 6376, RFC 8463): creation and DNS records.
 
-Theory of operation. A domain has an active key that signs and a standby key, both published; with
-the setting `dkim_ed25519` it has two of each, one for each algorithm. Rotation makes the standby
-key active, so nothing has to be published first. The record of the old key stays until mail that it
-signed has been verified (`OVERLAP`), and a new standby key is created, to be published later. SES's
-API calls the selectors "DKIM tokens".
+Theory of operation. A domain has an active key that signs and two standby keys, all published. With
+the setting `dkim_ed25519` it has an active and a standby key of each algorithm. Rotation makes a
+standby key active, so nothing has to be published first. The record of the old key stays until mail
+that it signed has been verified (`OVERLAP`), and a new standby key is created, to be published
+later. SES's API calls the selectors "DKIM tokens", and always returns three of them; so does ours,
+which is why there are two standby keys.
 """
 
 import base64
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 RSA, ED25519 = "rsa", "ed25519"  # RFC 6376 §3.6.1, RFC 8463 §3: the k= tag
 OVERLAP = timedelta(days=7)
 _RSA_BITS = 2048
+# SES API: VerifyDomainDkim. Configurations written for SES publish exactly three.
+TOKENS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +51,10 @@ def is_published(texts: Sequence[bytes], key: DkimKey) -> bool:
 
 
 def tokens(keys: Sequence[DkimKey]) -> list[str]:
-    """Return the selectors of the active and standby keys."""
-    return [key.selector for key in keys if key.state is not DkimKeyState.RETIRED]
+    """Return the selectors of the active and standby keys, at most three: active and RSA first."""
+    used = [key for key in keys if key.state is not DkimKeyState.RETIRED]
+    used.sort(key=lambda key: (key.state is not DkimKeyState.ACTIVE, key.algorithm != RSA))
+    return [key.selector for key in used[:TOKENS]]
 
 
 class DkimKeyMaker:
@@ -57,21 +62,42 @@ class DkimKeyMaker:
 
     def __init__(self, sealing: Sealing, *, ed25519: bool) -> None:
         self._sealing = sealing
-        self._algorithms = (RSA, ED25519) if ed25519 else (RSA,)
+        self.algorithms = (RSA, ED25519) if ed25519 else (RSA,)
+        self._standby = 1 if ed25519 else 2  # of each algorithm
 
-    def first_keys(self, account_id: str, domain: str, now: datetime) -> list[DkimKey]:
-        """Create an active and a standby key of each algorithm; takes up to a second of CPU."""
-        return [
-            self.make(account_id, domain, algorithm, state, now)
-            for algorithm in self._algorithms
-            for state in (DkimKeyState.ACTIVE, DkimKeyState.STANDBY)
-        ]
+    def missing(
+        self, account_id: str, domain: str, keys: Sequence[DkimKey], now: datetime
+    ) -> list[DkimKey]:
+        """Create the keys that the domain lacks besides `keys`; takes up to a second of CPU.
 
-    def reserves(self, account_id: str, domain: str, now: datetime) -> list[DkimKey]:
-        """Create a standby key of each algorithm."""
+        A domain that has keys gets standby keys only: an active key would sign before its record
+        is published.
+        """
+        new = []
+        for algorithm in self.algorithms:
+            if not keys:
+                new.append(self.make(account_id, domain, algorithm, DkimKeyState.ACTIVE, now))
+            lacking = self._standby - len(_standby(keys, algorithm))
+            new += self._standby_keys(account_id, domain, algorithm, lacking, now)
+        return new
+
+    def next_standby(
+        self, account_id: str, domain: str, keys: Sequence[DkimKey], now: datetime
+    ) -> list[DkimKey]:
+        """Create the standby keys that the domain lacks after a rotation of `keys`."""
+        new = []
+        for algorithm in self.algorithms:
+            left = max(0, len(_standby(keys, algorithm)) - 1)
+            lacking = self._standby - left
+            new += self._standby_keys(account_id, domain, algorithm, lacking, now)
+        return new
+
+    def _standby_keys(
+        self, account_id: str, domain: str, algorithm: str, count: int, now: datetime
+    ) -> list[DkimKey]:
         return [
             self.make(account_id, domain, algorithm, DkimKeyState.STANDBY, now)
-            for algorithm in self._algorithms
+            for _ in range(count)
         ]
 
     def make(
@@ -89,6 +115,10 @@ class DkimKeyMaker:
             public_key=base64.b64encode(public).decode("ascii"),
             created_at=now,
         )
+
+
+def _standby(keys: Sequence[DkimKey], algorithm: str) -> list[DkimKey]:
+    return [key for key in keys if key.algorithm == algorithm and key.state is DkimKeyState.STANDBY]
 
 
 def belongs_to(account_id: str, domain: str, selector: str) -> str:

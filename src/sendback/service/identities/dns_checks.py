@@ -180,18 +180,19 @@ class IdentityChecks:
 
     async def _observe_dkim(self, check: IdentityCheck) -> Observation:
         keys = await self._store.read(FindDkimKeys(check.account_id, (check.identity,)))
-        wanted = [key for key in keys if key.state is not DkimKeyState.RETIRED]
+        used = [key for key in keys if key.state is not DkimKeyState.RETIRED]
         seen, missing = [], []
-        for key in wanted:
+        for key in used:
             if is_published(await self._texts(key.record_name), key):
                 seen.append(key.selector)
             else:
-                missing.append(key.record_name)
+                missing.append(key)
         now = self._clock.now()
         await self._store.write(MarkSeen(check.account_id, check.identity, seen, now))
-        if wanted and not missing:
-            return Observation(Presence.FOUND)
-        return Observation(Presence.ABSENT, "no such key at " + ", ".join(missing))
+        reason = "no such key at " + ", ".join(key.record_name for key in missing)
+        if not used or any(key.state is DkimKeyState.ACTIVE for key in missing):
+            return Observation(Presence.ABSENT, reason)
+        return Observation(Presence.FOUND, reason if missing else "")
 
     async def _observe_mail_from(self, check: IdentityCheck) -> Observation:
         unit = FindSettings(check.account_id, (check.identity,))

@@ -15,6 +15,7 @@ from sendback.mail.address import (
     parse_domain,
 )
 from sendback.service.identities.dkim_keys import DkimKeyMaker, tokens
+from sendback.service.identities.policies import own_identities
 from sendback.service.identities.verification import Verification, new_token
 from sendback.service.paging import make_token, read_token
 from sendback.store.engine.errors import LimitReachedError
@@ -60,6 +61,7 @@ class Identities:
         verification: Verification,
         dkim: DkimKeyMaker,
         queued: Callable[[], None],
+        region: str,
     ) -> None:
         """`queued` wakes delivery."""
         self._store = store
@@ -67,6 +69,7 @@ class Identities:
         self._verification = verification
         self._dkim = dkim
         self._queued = queued
+        self._region = region
 
     async def verify_email(self, account_id: str, text: str) -> Identity:
         """Send a verification mail to the address, unless it is verified already.
@@ -114,31 +117,39 @@ class Identities:
         )
 
     async def verify_dkim(self, account_id: str, text: str) -> Sequence[DkimKey]:
-        """Return the domain's DKIM keys, created at the first call. Raise `SesError`."""
+        """Return the domain's DKIM keys; those that it lacks are created. Raise `SesError`."""
         domain = _domain(text)
         identity = self._make(account_id, domain, IdentityKind.DOMAIN)
         known = await self.dkim_keys(account_id, (domain,))
-        new: Sequence[DkimKey] = ()
-        if not known:
-            now = self._clock.now()
-            new = await asyncio.to_thread(self._dkim.first_keys, account_id, domain, now)
+        now = self._clock.now()
+        new = await asyncio.to_thread(self._dkim.missing, account_id, domain, known, now)
+        selectors = frozenset(key.selector for key in known)
         check = self._check(identity, CheckKind.DKIM)
-        await self._write(RequestDnsVerification(identity, check, tuple(new)))
+        await self._write(RequestDnsVerification(identity, check, tuple(new), selectors))
         return await self.dkim_keys(account_id, (domain,))
 
     async def dkim_keys(self, account_id: str, domains: Sequence[str]) -> Sequence[DkimKey]:
         return await self._store.read(FindDkimKeys(account_id, tuple(domains)))
 
     async def rotate_dkim(self, account_id: str, text: str) -> Sequence[DkimKey]:
-        """Make the standby keys sign, and create new ones. Raise `RotationError`."""
+        """Make a standby key of each algorithm sign, and create new ones.
+
+        Raise `RotationError`.
+        """
         domain = identity_name(text)
         keys = await self.dkim_keys(account_id, (domain,))
         if not tokens(keys):
             raise RotationError(f"{text} has no DKIM keys: call VerifyDomainDkim first")
         now = self._clock.now()
-        reserves = await asyncio.to_thread(self._dkim.reserves, account_id, domain, now)
-        must_be_seen = not self._verification.at_once
-        unit = RotateDkimKeys(account_id, domain, tuple(reserves), now, must_be_seen)
+        standby = await asyncio.to_thread(self._dkim.next_standby, account_id, domain, keys, now)
+        unit = RotateDkimKeys(
+            account_id=account_id,
+            domain=domain,
+            algorithms=self._dkim.algorithms,
+            new_standby=tuple(standby),
+            now=now,
+            must_be_seen=not self._verification.at_once,
+        )
         return await self._store.write(unit)
 
     async def delete(self, account_id: str, text: str) -> bool:
@@ -162,8 +173,8 @@ class Identities:
         return [identity.identity for identity in await self._store.read(unit)]
 
     async def find(self, account_id: str, texts: Sequence[str]) -> dict[str, Identity]:
-        """Return the account's identities among the texts, by the text as given."""
-        names = {text: identity_name(text) for text in texts}
+        """Return the account's identities among the names and ARNs, by the text as given."""
+        names = own_identities(account_id, self._region, texts)
         found = await self._store.read(FindIdentities(account_id, tuple(set(names.values()))))
         by_name = {identity.identity: identity for identity in found}
         return {text: by_name[name] for text, name in names.items() if name in by_name}

@@ -1,7 +1,7 @@
 """Sending-authorization policies of identities. SES API: the operations named …IdentityPolic…."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from sendback.authz.policy import (
     PolicyError,
@@ -14,7 +14,7 @@ from sendback.aws.arn import IdentityArn, parse_identity_arn
 from sendback.aws.errors import SesError, shown, validation_error, violation
 from sendback.mail.address import identity_name
 from sendback.store.access.users import NamedPolicy
-from sendback.store.engine.errors import LimitReachedError
+from sendback.store.engine.errors import LimitReachedError, NotFoundError
 from sendback.store.engine.store import Store
 from sendback.store.identities.policies import (
     DeleteIdentityPolicy,
@@ -35,12 +35,13 @@ class IdentityPolicies:
         self._region = region
 
     async def put(self, account_id: str, identity: str, name: str, document: str) -> None:
-        """Attach or replace a policy. The identity need not exist (as in the live service).
+        """Attach or replace a policy of an identity, which need not be verified yet.
 
-        Raises `SesError`: InvalidPolicy, InvalidParameterValue, ValidationError.
+        Raise `SesError`: InvalidPolicy, InvalidParameterValue, ValidationError. As in the live
+        service, the policy is checked before the identity.
         """
         check_policy_name(name)
-        key = self._identity(account_id, identity)
+        key = own_identity(account_id, self._region, identity, _not_an_identity())
         arn = IdentityArn(self._region, account_id, key)
         try:
             check_identity_policy(parse_policy(document, PolicyKind.IDENTITY), str(arn))
@@ -50,6 +51,8 @@ class IdentityPolicies:
         unit = PutIdentityPolicy(account_id, key, policy, MAX_POLICIES)
         try:
             await self._store.write(unit)
+        except NotFoundError:
+            raise _not_an_identity() from None
         except LimitReachedError:
             raise SesError(
                 "InvalidParameterValue",
@@ -59,20 +62,20 @@ class IdentityPolicies:
 
     async def find(self, account_id: str, identity: str) -> Sequence[NamedPolicy]:
         """Return the policies of the identity, by name."""
-        key = self._identity(account_id, identity)
+        key = own_identity(account_id, self._region, identity)
         return await self._store.read(FindIdentityPolicies(account_id, key))
 
     async def delete(self, account_id: str, identity: str, name: str) -> bool:
         """Delete a policy; return whether there was one. SES returns the same in both cases."""
-        key = self._identity(account_id, identity)
+        key = own_identity(account_id, self._region, identity)
         return await self._store.write(DeleteIdentityPolicy(account_id, key, name))
 
-    def _identity(self, account_id: str, text: str) -> str:
-        return own_identity(account_id, self._region, text)
 
+def own_identity(account_id: str, region: str, text: str, unknown: SesError | None = None) -> str:
+    """Return the name of an identity given by name or ARN.
 
-def own_identity(account_id: str, region: str, text: str) -> str:
-    """Return the name of an identity given by name or ARN. Raise `SesError` for another account."""
+    Raise `SesError` for an invalid ARN, and `unknown` for one of another account or region.
+    """
     if not text.strip():
         raise SesError("InvalidParameterValue", "Identity is required.")
     if not text.startswith("arn:"):
@@ -82,12 +85,42 @@ def own_identity(account_id: str, region: str, text: str) -> str:
     except ValueError as error:
         raise SesError("InvalidParameterValue", f"Invalid identity: {shown(str(error))}") from None
     if (arn.account_id, arn.region) != (account_id, region):
-        raise SesError("InvalidParameterValue", f"Identity <{shown(text)}> does not exist.")
+        raise unknown or unknown_identity(text)
     return identity_name(arn.identity)
 
 
+def own_identities(account_id: str, region: str, texts: Iterable[str]) -> dict[str, str]:
+    """Return the names of identities given by name or ARN, by the text as given.
+
+    ARNs of other accounts and regions, and invalid ones, are omitted.
+    """
+    found = {}
+    for text in texts:
+        if not text.startswith("arn:"):
+            found[text] = identity_name(text)
+            continue
+        try:
+            arn = parse_identity_arn(text)
+        except ValueError:
+            continue
+        if (arn.account_id, arn.region) == (account_id, region):
+            found[text] = identity_name(arn.identity)
+    return found
+
+
+def unknown_identity(text: str) -> SesError:
+    """Return the error of most operations for an identity that the account does not have."""
+    return SesError("InvalidParameterValue", f"Identity <{shown(text)}> does not exist.")
+
+
+def _not_an_identity() -> SesError:
+    return SesError(
+        "InvalidParameterValue", "Invalid identity. Must be a verified email address or domain."
+    )
+
+
 def check_policy_name(name: str) -> None:
-    """Raises `SesError`."""
+    """Raise `SesError` for an invalid name."""
     if not name.strip():
         raise SesError("InvalidParameterValue", "PolicyName is required.")
     if len(name) > _MAX_NAME:

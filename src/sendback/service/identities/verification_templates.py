@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
-from sendback.aws.errors import SesError, identities_failed
-from sendback.mail.address import AddressError, parse_mailbox
+from sendback.aws.errors import SesError, identities_failed, shown
+from sendback.mail.address import AddressError, parse_address, parse_mailbox
 from sendback.mail.covering import covering_names
 from sendback.service.identities.identities import Identities
 from sendback.service.identities.verification import Verification
@@ -94,17 +94,33 @@ class VerificationTemplates:
         more = len(found) > limit
         return TemplatePage(found[:limit], make_token(found[limit - 1].name) if more else None)
 
-    async def send(self, account_id: str, address: str, name: str) -> str:
+    async def send(
+        self, account_id: str, address: str, name: str, configuration_set: str | None
+    ) -> str:
         """Send the verification mail to an address and return its MessageId.
 
-        Raises `SesError`.
+        Raise `SesError`: for an invalid address, a missing template, an unverified sender of the
+        template, a configuration set (there are none), in this order as in the live service.
         """
-        template = await self.get(account_id, name)
+        try:
+            parse_address(address)
+        except AddressError:
+            text = f"Invalid email address<{shown(address)}>."
+            raise SesError("InvalidParameterValue", text) from None
+        template = await self._store.read(FindTemplate(account_id, name))
+        if template is None:
+            raise _does_not_exist(name, f"Template <{shown(name)}> does not exist")
         if not await self._may_send(template):
             raise SesError(
                 "FromEmailAddressNotVerified",
                 identities_failed(template.from_address, self._region),
                 {"FromEmailAddress": template.from_address},
+            )
+        if configuration_set:
+            raise SesError(
+                "ConfigurationSetDoesNotExist",
+                f"Configuration set <{shown(configuration_set)}> does not exist.",
+                {"ConfigurationSetName": configuration_set},
             )
         mail = await self._identities.verify_by(
             account_id,
@@ -143,10 +159,10 @@ class VerificationTemplates:
         return await self._store.read(IsVerified(template.account_id, covering_names(address)))
 
 
-def _does_not_exist(name: str) -> SesError:
+def _does_not_exist(name: str, text: str = "") -> SesError:
     return SesError(
         "CustomVerificationEmailTemplateDoesNotExist",
-        f"Custom verification email template <{name}> does not exist",
+        text or f"Custom verification email template <{shown(name)}> does not exist",
         {"CustomVerificationEmailTemplateName": name},
     )
 

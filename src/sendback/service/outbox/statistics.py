@@ -10,12 +10,11 @@ from sendback.store.outbox.queue import CountByBucket, CountSince
 
 _BUCKET_MILLISECONDS = 15 * 60 * 1000
 _STATISTICS_SPAN = timedelta(days=14)
-UNLIMITED = -1.0  # SES API: "A value of -1 signifies an unlimited quota."
 
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """Messages in 24 hours (allowed, and sent), messages a second; -1 is unlimited."""
+    """Messages in 24 hours (allowed, and sent), messages a second (allowed)."""
 
     max_24_hour_send: float
     max_send_rate: float
@@ -34,15 +33,17 @@ class DataPoint:
 class SendingStatistics:
     """The sending statistics of accounts."""
 
-    def __init__(self, store: Store, clock: Clock, rate: float) -> None:
+    def __init__(self, store: Store, clock: Clock, *, quota: float, rate: float) -> None:
+        """`quota` and `rate` are reported as given: clients divide by them."""
         self._store = store
         self._clock = clock
+        self._quota = quota
         self._rate = rate
 
     async def quota(self, account_id: str) -> Quota:
         since = self._clock.now() - timedelta(hours=24)
         sent = await self._store.read(CountSince(account_id, since))
-        return Quota(UNLIMITED, self._rate or UNLIMITED, float(sent))
+        return Quota(self._quota, self._rate, float(sent))
 
     async def statistics(self, account_id: str) -> Sequence[DataPoint]:
         since = self._clock.now() - _STATISTICS_SPAN

@@ -90,7 +90,7 @@ class LeaseWorker(Generic[L]):
         self._stopping = False
 
     @property
-    def room(self) -> int:
+    def capacity(self) -> int:
         """The free capacity for leases; 0 once `stop` was called."""
         return 0 if self._stopping else self._concurrency - len(self._held) - self._reserved
 
@@ -105,7 +105,7 @@ class LeaseWorker(Generic[L]):
 
     def reserve(self) -> bool:
         """Reserve capacity for a lease; follow with `process` or `cancel_reservation`."""
-        if self.room <= 0:
+        if self.capacity <= 0:
             return False
         self._reserved += 1
         return True
@@ -120,14 +120,17 @@ class LeaseWorker(Generic[L]):
         self._start(lease)
 
     async def run(self) -> None:
-        """Work until `stop` is called; then finish what is in progress."""
-        beside = [asyncio.create_task(self._renew()), asyncio.create_task(self._work_suspects())]
+        """Work until `stop` is called; then give what is in progress a moment to finish."""
+        background = [
+            asyncio.create_task(self._renew()),
+            asyncio.create_task(self._work_suspects()),
+        ]
         try:
             while not self._stopping:
                 if not await self._take():
                     await self._wait()
         finally:
-            for task in beside:
+            for task in background:
                 task.cancel()
             await self._finish()
 
@@ -142,28 +145,30 @@ class LeaseWorker(Generic[L]):
 
     async def _take(self) -> bool:
         """Take due rows within the capacity; return whether there may be more now."""
-        room = self.room
+        capacity = self.capacity
         # Larger steps mean fewer transactions, but slow work must not delay the other rows.
-        few = room < self._concurrency // 4 and monotonic() - self._taken_at < _STEP_SECONDS
-        if room <= 0 or few:
+        few = capacity < self._concurrency // 4 and monotonic() - self._taken_at < _STEP_SECONDS
+        if capacity <= 0 or few:
             return False
-        room = min(room, _MOST_AT_ONCE)
+        capacity = min(capacity, _MOST_AT_ONCE)
         self._taken_at = monotonic()
-        self._reserved += room
+        self._reserved += capacity
         leases: Sequence[L] = ()
         try:
-            leases = await self._queue.take(self.term(), room)
+            leases = await self._queue.take(self.term(), capacity)
         except StoreUnavailableError as error:
-            log.warning("the queue cannot be read, work will go on by itself: %s", error)
+            log.warning(
+                "the queue cannot be read, it is tried again in %g s: %s", POLL_SECONDS, error
+            )
             await asyncio.sleep(POLL_SECONDS)
         except Exception:
-            log.exception("taking from the queue failed, and will be tried again")
+            log.exception("leasing rows failed, it is tried again in %g s", POLL_SECONDS)
             await asyncio.sleep(POLL_SECONDS)
         finally:
-            self._reserved -= room - len(leases)
+            self._reserved -= capacity - len(leases)
         for lease in leases:
             self.process(lease)
-        return len(leases) == room
+        return len(leases) == capacity
 
     async def _wait(self) -> None:
         with contextlib.suppress(TimeoutError):
@@ -185,9 +190,9 @@ class LeaseWorker(Generic[L]):
         try:
             await self._queue.failed(lease, error, self.term())
         except StoreUnavailableError as unavailable:
-            log.warning("a failure cannot be recorded, its lease will end: %s", unavailable)
+            log.warning("%s; %s", _not_recorded(self._queue.key(lease)), unavailable)
         except Exception:
-            log.exception("a failure cannot be recorded, its lease will end")
+            log.exception(_not_recorded(self._queue.key(lease)))
 
     async def _work_suspects(self) -> None:
         """Work on suspects one at a time, or on the next once one has taken as long as a lease.
@@ -204,9 +209,9 @@ class LeaseWorker(Generic[L]):
                         await asyncio.wait([self._start(lease)], timeout=seconds)
                         continue
             except StoreUnavailableError as error:
-                log.debug("suspects cannot be looked for: %s", error)
+                log.debug("suspects cannot be read: %s", error)
             except Exception:
-                log.exception("looking for suspects failed, and will be tried again")
+                log.exception("leasing a suspect failed, it is tried again in %g s", POLL_SECONDS)
             await asyncio.sleep(POLL_SECONDS)
 
     async def _renew(self) -> None:
@@ -218,10 +223,10 @@ class LeaseWorker(Generic[L]):
                 except StoreUnavailableError as error:
                     log.warning("leases could not be renewed: %s", error)
                 except Exception:
-                    log.exception("leases could not be renewed, and will be the next time")
+                    log.exception("leases could not be renewed, it is tried again")
 
     async def _finish(self) -> None:
-        """Finish work in progress within the time of a lease, and release the rest."""
+        """Wait for work in progress, at most 10 s or one lease; cancel and release the rest."""
         held = dict(self._held)
         if held:
             tasks = list(held.values())
@@ -233,7 +238,11 @@ class LeaseWorker(Generic[L]):
             try:
                 await self._queue.release(self.term(), keys)
             except StoreUnavailableError as error:
-                log.warning("leases were not given back and will end by themselves: %s", error)
+                log.warning("leases could not be released, they expire: %s", error)
+
+
+def _not_recorded(key: str) -> str:
+    return f"the failure of {key} cannot be recorded, it is tried again when its lease expires"
 
 
 def _in_steps(keys: Sequence[str]) -> Iterator[Sequence[str]]:

@@ -1,13 +1,13 @@
-"""Acceptance: which clients may send, and which accounts a recipient has.
+"""Acceptance: which clients may send, and which accounts receive mail for a recipient.
 
 SES developer guide, "Receipt".
 
-Results of the store are cached for a second: an identity, rule or filter that is changed on another
-node takes effect within that time. It is real time, also with a test clock: it bounds how long two
-processes may disagree.
+Results of the store are cached for a second: an identity, a rule or a filter of new connections
+that is changed in another process takes effect within that time. The second is measured in real
+time, also with a test clock: it bounds how long two processes may disagree.
 
-The entry of a recipient has the compiled rules themselves, so that no decision depends on a second
-cache: a missing entry means nothing.
+The cache entry of a recipient has the compiled rules themselves, so that one lookup is enough. If
+there is no entry, the store is read.
 """
 
 import logging
@@ -84,18 +84,24 @@ class Acceptance:
         return self._is_admitted(client_ip) if monotonic() < self._filters_until else None
 
     async def admits(self, client_ip: str) -> bool:
-        """Return whether any account accepts mail from it. Raise `StoreUnavailableError`."""
+        """Return whether any account accepts mail from the client.
+
+        Raise `StoreUnavailableError`.
+        """
         self._filters = await self._store.read(AllFilters())
         self._filters_until = monotonic() + _CACHE_SECONDS
         return self._is_admitted(client_ip)
 
     def known_receivers(self, recipient: Address) -> tuple[Receiver, ...] | None:
-        """What `receivers` returned within the last second; None: call it."""
+        """Return the cached receivers; None if there are none in the cache: call `receivers`."""
         found: tuple[Receiver, ...] | None = self._receivers.get(recipient.key)
         return found
 
     async def receivers(self, recipient: Address) -> tuple[Receiver, ...]:
-        """Return the accounts with a verified identity for it. Raise `StoreUnavailableError`."""
+        """Return the accounts with a verified identity for the recipient.
+
+        Raise `StoreUnavailableError`.
+        """
         found = await self._store.read(FindActiveVersions(covering_names(recipient)))
         receivers = []
         for account_id, rule_set, version in found:
@@ -112,7 +118,7 @@ class Acceptance:
         try:
             return await self._rule_sets.get(version)
         except VersionMissingError as error:
-            log.error("mail is put off: %s", error)  # noqa: TRY400 - the trace says nothing more
+            log.error("mail is refused temporarily: %s", error)  # noqa: TRY400 - the trace adds nothing
             raise StoreUnavailableError(str(error)) from error
 
     def decide(

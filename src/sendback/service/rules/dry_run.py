@@ -44,7 +44,7 @@ from sendback.store.rules.rule_sets import RuleSet
 
 
 @dataclass(frozen=True, slots=True)
-class RehearsedStep:
+class DryRunStep:
     """One step that would be taken."""
 
     rule: str
@@ -54,16 +54,16 @@ class RehearsedStep:
 
 
 @dataclass(frozen=True, slots=True)
-class Rehearsal:
+class DryRunResult:
     """The SMTP reply to each recipient, the verdicts, and the steps."""
 
     recipients: dict[str, str]
     verdicts: dict[str, Verdict]
-    steps: tuple[RehearsedStep, ...]
+    steps: tuple[DryRunStep, ...]
 
 
-class Rehearsing:
-    """Rehearses mails."""
+class DryRun:
+    """Runs mails through rules without any effect."""
 
     def __init__(
         self, store: Store, clock: Clock, targets: Targets, authenticator: MailAuthenticator
@@ -73,9 +73,9 @@ class Rehearsing:
         self._targets = targets
         self._authenticator = authenticator
 
-    async def rehearse(
+    async def run(
         self, account_id: str, rule_set: RuleSet, envelope: Envelope, content: bytes
-    ) -> Rehearsal:
+    ) -> DryRunResult:
         """Return the result, with CONTINUE from every function. Raise `StoreUnavailableError`."""
         rules = compile_rules(rule_set.rules)
         answers = {
@@ -102,7 +102,7 @@ class Rehearsing:
         steps = [
             await self._step(account_id, plan, step, envelope, header) for step in _steps(plan)
         ]
-        return Rehearsal(answers, verdicts, tuple(steps))
+        return DryRunResult(answers, verdicts, tuple(steps))
 
     async def _answer(
         self, account_id: str, rules: CompiledRules, recipient: Address, envelope: Envelope
@@ -120,7 +120,7 @@ class Rehearsing:
 
     async def _step(
         self, account_id: str, plan: Plan, step: Step, envelope: Envelope, header: bytes
-    ) -> RehearsedStep:
+    ) -> DryRunStep:
         planned, task = step_task(plan, step)
         text = _text(task, envelope, header)
         wanted = target_of(task)
@@ -131,7 +131,7 @@ class Rehearsing:
                 text += f"; FAILS: {error}"
         name = "Notice" if isinstance(task, Notice) else ACTION_TYPES[type(task)]
         recipients = tuple(str(address) for address in planned.recipients)
-        return RehearsedStep(planned.rule.name, name, recipients, text)
+        return DryRunStep(planned.rule.name, name, recipients, text)
 
 
 def _read(content: bytes) -> tuple[bytes, bytes]:
@@ -154,7 +154,7 @@ def _steps(plan: Plan) -> Sequence[Step]:
 
 def _text(task: Task, envelope: Envelope, header: bytes) -> str:
     if isinstance(task, Notice):
-        return f"tells {task.topic_arn} of the {ACTION_TYPES[type(task.action)]} action"
+        return f"publishes to {task.topic_arn} that {ACTION_TYPES[type(task.action)]} was done"
     return _action_text(task, envelope, header)
 
 
@@ -171,7 +171,7 @@ def _action_text(task: Action, envelope: Envelope, header: bytes) -> str:
         case LambdaAction():
             return f"calls {task.function_arn} ({task.invocation_type})"
         case _:
-            return "hands the mail on"
+            return "delivers the mail"
 
 
 def _bounce_text(task: BounceAction, envelope: Envelope, header: bytes) -> str:

@@ -23,7 +23,7 @@ from sendback.receipt.constraints import (
     rule_set_does_not_exist,
 )
 from sendback.receipt.model import BounceAction, Rule, Rules
-from sendback.service.paging import make_token, read_token
+from sendback.service.paging import invalid_token, make_token, read_token
 from sendback.service.rules.targets import Targets
 from sendback.store.engine.errors import (
     AlreadyExistsError,
@@ -227,4 +227,4 @@ def _read_token(token: str) -> tuple[datetime, str]:
             raise ValueError(name)
         return datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=made), str(name)
     except (ValueError, TypeError, OverflowError, RecursionError):
-        raise invalid("Invalid NextToken") from None
+        raise invalid_token(token) from None

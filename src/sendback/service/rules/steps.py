@@ -15,6 +15,7 @@ from sendback.clock import Clock
 from sendback.dsn.model import Action as DsnAction
 from sendback.dsn.model import RecipientFields
 from sendback.mail.address import Address, parse_mailbox
+from sendback.receipt.added_headers import Arrival, published_header
 from sendback.receipt.events import (
     MAX_CONTENT_OCTETS,
     SUBJECT,
@@ -38,7 +39,6 @@ from sendback.receipt.model import (
     WorkmailAction,
 )
 from sendback.receipt.plan import Notice, PlannedRule, StepOutcome, Task
-from sendback.receipt.published import Arrival, published_header
 from sendback.receipt.verdicts import Verdicts
 from sendback.service.bouncing.requests import BouncedRecipient, BounceRequest
 from sendback.service.bouncing.send_bounce import Bouncing, SilentError

@@ -161,44 +161,42 @@ class RotationError(RefusedError):
     """The keys cannot be rotated now; `str` says why."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RotateDkimKeys:
-    """Activate the standby keys, retire the active ones, and add `reserves` as standby keys.
+    """Activate the oldest standby key of each algorithm, retire its active one, add `new_standby`.
 
-    Returns the domain's keys afterwards. Raises `RotationError` when `must_be_seen` is set and a
-    standby key has not been seen in DNS.
+    Return the domain's keys afterwards. With `must_be_seen`, only keys that have been seen in DNS
+    are activated; raise `RotationError` if there is none.
     """
 
     account_id: str
     domain: str
-    reserves: tuple[DkimKey, ...]
+    algorithms: tuple[str, ...]
+    new_standby: tuple[DkimKey, ...]
     now: datetime
     must_be_seen: bool
 
     def __call__(self, connection: Connection, /) -> Sequence[DkimKey]:
         keys = find_dkim_keys(connection, self.account_id, (self.domain,))
-        for reserve in self.reserves:
-            self._rotate(connection, keys, reserve.algorithm)
-        add_dkim_keys(connection, self.reserves)
+        for algorithm in self.algorithms:
+            self._rotate(connection, keys, algorithm)
+        add_dkim_keys(connection, self.new_standby)
         return find_dkim_keys(connection, self.account_id, (self.domain,))
 
     def _rotate(self, connection: Connection, keys: Sequence[DkimKey], algorithm: str) -> None:
         of_algorithm = [key for key in keys if key.algorithm == algorithm]
-        standby = _in_state(of_algorithm, DkimKeyState.STANDBY)
-        if standby is None:
+        standby = [key for key in of_algorithm if key.state is DkimKeyState.STANDBY]
+        if not standby:
             return  # an algorithm that the domain did not have
-        if self.must_be_seen and standby.seen_at is None:
+        usable = [key for key in standby if key.seen_at is not None or not self.must_be_seen]
+        if not usable:
             raise RotationError(
-                f"the next key is not published yet: no record at {standby.record_name}"
+                f"the next key is not published yet: no record at {standby[0].record_name}"
             )
-        active = _in_state(of_algorithm, DkimKeyState.ACTIVE)
-        if active is not None:
-            set_dkim_state(connection, active, DkimKeyState.RETIRED, self.now)
-        set_dkim_state(connection, standby, DkimKeyState.ACTIVE, self.now)
-
-
-def _in_state(keys: Sequence[DkimKey], state: DkimKeyState) -> DkimKey | None:
-    return next((key for key in keys if key.state is state), None)
+        for key in of_algorithm:
+            if key.state is DkimKeyState.ACTIVE:
+                set_dkim_state(connection, key, DkimKeyState.RETIRED, self.now)
+        set_dkim_state(connection, usable[0], DkimKeyState.ACTIVE, self.now)
 
 
 @dataclass(frozen=True, slots=True)

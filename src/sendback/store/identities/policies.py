@@ -1,4 +1,4 @@
-"""Sending-authorization policies. The identity need not exist; deleting it deletes them."""
+"""Sending-authorization policies of identities. Deleting an identity deletes its policies."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
 from sendback.store.access.users import NamedPolicy, find_user_policies
-from sendback.store.engine.errors import LimitReachedError
+from sendback.store.engine.errors import LimitReachedError, NotFoundError
 from sendback.store.engine.tables import identity_policies
-from sendback.store.identities.identities import find_verified
+from sendback.store.identities.identities import FindIdentities, find_verified
 
 _FIND = (
     select(identity_policies)
@@ -19,7 +19,11 @@ _FIND = (
 
 @dataclass(frozen=True, slots=True)
 class PutIdentityPolicy:
-    """Attach or replace a policy. Raises `LimitReachedError` when there are `limit` others."""
+    """Attach or replace a policy.
+
+    Raise `NotFoundError` when the account does not have the identity, and `LimitReachedError` when
+    there are `limit` other policies.
+    """
 
     account_id: str
     identity: str
@@ -27,6 +31,8 @@ class PutIdentityPolicy:
     limit: int
 
     def __call__(self, connection: Connection, /) -> None:
+        if not FindIdentities(self.account_id, (self.identity,))(connection):
+            raise NotFoundError("identity", self.identity)
         columns = identity_policies.c
         of_identity = (columns.account_id == self.account_id, columns.identity == self.identity)
         where = (*of_identity, columns.policy_name == self.policy.name)

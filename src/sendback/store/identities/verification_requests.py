@@ -47,18 +47,24 @@ class RequestMailVerification:
 class RequestDnsVerification:
     """Add a domain with the `keys`, if any, and the DNS check of its token or its keys.
 
-    Returns the stored identity. Raises `LimitReachedError`.
+    The keys are added only if the domain's selectors are still `known`. Return the stored identity.
+    Raise `LimitReachedError`.
     """
 
     identity: Identity
     check: IdentityCheck
     keys: tuple[DkimKey, ...] = ()
+    known: frozenset[str] = frozenset()
 
     def __call__(self, connection: Connection, /) -> Identity:
         new = self.identity
         PutIdentity(new)(connection)
         # Of two concurrent calls, the first one's keys are used.
-        if self.keys and not find_dkim_keys(connection, new.account_id, (new.identity,)):
+        if self.keys and self._selectors(connection) == self.known:
             add_dkim_keys(connection, self.keys)
         ask_check(connection, self.check)
         return FindIdentities(new.account_id, (new.identity,))(connection)[0]
+
+    def _selectors(self, connection: Connection) -> set[str]:
+        keys = find_dkim_keys(connection, self.identity.account_id, (self.identity.identity,))
+        return {key.selector for key in keys}

@@ -183,8 +183,8 @@ class ExpireContent(SweepStep):
 
     def __call__(self, connection: Connection, /) -> Swept:
         columns = messages.c
-        is_held = columns.received_at >= to_milliseconds(self.held_since)
-        needed = or_(_in_state(ProcessingState.QUEUED), _in_state(ProcessingState.HELD) & is_held)
+        is_recent = columns.received_at >= to_milliseconds(self.held_since)
+        needed = or_(_in_state(ProcessingState.QUEUED), _in_state(ProcessingState.HELD) & is_recent)
         query = select(*_SWEPT, needed.label("stays")).where(
             text(f"({HAS_CONTENT})"), columns.expires_at <= to_milliseconds(self.now)
         )
@@ -208,15 +208,15 @@ class ForgetMessages(SweepStep):
 
     def __call__(self, connection: Connection, /) -> Swept:
         columns = messages.c
-        is_young = columns.expires_at > to_milliseconds(self.now)
-        needed = or_(is_young, _in_state(ProcessingState.QUEUED))
+        is_unexpired = columns.expires_at > to_milliseconds(self.now)
+        needed = or_(is_unexpired, _in_state(ProcessingState.QUEUED))
         query = select(
-            *_SWEPT, columns.body.is_(None).label("is_empty"), needed.label("stays")
+            *_SWEPT, columns.body.is_(None).label("has_no_inline_body"), needed.label("stays")
         ).where(columns.received_at < to_milliseconds(self.before))
         rows = connection.execute(in_order(query, columns.received_at, self.after)).all()
         budget: Budget[Any] = Budget()
         looked_at = budget.take(
-            rows, lambda row: (0, 0) if row.is_empty else _inline_octets(row)
+            rows, lambda row: (0, 0) if row.has_no_inline_body else _inline_octets(row)
         ).chosen
         done = [row for row in looked_at if not row.stays]
         if done:

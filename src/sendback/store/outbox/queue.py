@@ -97,25 +97,27 @@ def add_to_outbox(connection: Connection, messages: Sequence[OutboxMessage]) -> 
 class TakeLeases:
     """Lease up to `limit` due rows, destination by destination.
 
-    `rooms` is the capacity of each domain it names, `room` that of any other domain. Of up to
+    `capacities` has the capacity of some domains, `capacity` is that of any other. Of up to
     `probes` domains that had failed, one message each is leased.
     """
 
     term: Term
     limit: int
-    room: int
+    capacity: int
     probes: int
-    rooms: Mapping[str, int]
+    capacities: Mapping[str, int]
 
     def __call__(self, connection: Connection, /) -> Sequence[Lease]:
-        full = [domain for domain, room in self.rooms.items() if room <= 0]
+        full = [domain for domain, capacity in self.capacities.items() if capacity <= 0]
         failures: dict[str, int] = {}  # of each message's domain
         for due in find_due(connection, self.term.now, self.limit, self.probes, full):
             left = self.limit - len(failures)
             if left <= 0:
                 break
-            room = 1 if due.failures else min(left, self.rooms.get(due.domain, self.room))
-            taken = self._take(connection, due.domain, room)
+            capacity = (
+                1 if due.failures else min(left, self.capacities.get(due.domain, self.capacity))
+            )
+            taken = self._take(connection, due.domain, capacity)
             failures |= dict.fromkeys(taken, due.failures)
             if due.failures and taken:
                 begin_probe(connection, due.domain, self.term.until)

@@ -1,10 +1,11 @@
-"""The concurrency limit of each domain: how many messages are on the wire at once, per process.
+"""The concurrency limit of each domain: how many messages are transmitted at once, per process.
 
-Theory of operation. A domain begins with a window of one message. Each reply doubles the window,
-up to the limit; a failure of the domain closes it. So a domain that does not reply costs one
-connection for one timeout, however much mail is queued for it. Messages leased beyond the window
-wait for a slot, and are requeued if the window closes. As many are leased as the domain accepts in
-half a second: a fast domain does not wait for the store, and a slow one leaves capacity to others.
+Theory of operation. A domain begins with a window of one message. Each delivery or refusal of a
+message doubles the window, up to the limit; a failure of the domain closes it. So a domain that has
+never replied costs one connection for one timeout, however much mail is queued for it. Messages
+leased beyond the window wait for a slot, and are requeued if the window closes. As many are leased
+as the domain accepts in half a second: a fast domain does not wait for the store, and a slow one
+leaves capacity to others.
 """
 
 import asyncio
@@ -17,13 +18,13 @@ from time import monotonic
 from cachetools import LRUCache
 
 # Leased messages for each slot of the window: the minimum, and the maximum of a fast domain.
-_LEAST_AHEAD, _MOST_AHEAD = 2, 20
+_MIN_AHEAD, _MAX_AHEAD = 2, 20
 _AHEAD_SECONDS = 0.5
 _COUNTED_SECONDS = 0.05
 # Consecutive refusals that are not about one message, after which the domain is blocked.
-_STRIKES = 5
-_REMEMBERED = 10_000
-_MOST_RESTING = 1000
+_MAX_REFUSALS = 5
+_MAX_REFUSALS_KNOWN = 10_000
+_MAX_IDLE = 1000
 
 
 @dataclass(slots=True)
@@ -38,46 +39,46 @@ class _Domain:
     waiters: "deque[asyncio.Future[None]]" = field(default_factory=deque)
 
 
-class Windows:
-    """The windows of all domains; without any limit if `limit` is None."""
+class DomainConcurrency:
+    """The concurrency of all domains; without any limit if `limit` is None."""
 
     def __init__(self, limit: int | None, now: Callable[[], float] = monotonic) -> None:
         self._limit = limit
         self._now = now
         self._domains: dict[str, _Domain] = {}  # those with leased messages
-        self._resting: OrderedDict[str, _Domain] = OrderedDict()  # nothing leased now
-        self._strikes: LRUCache[str, int] = LRUCache(_REMEMBERED)
+        self._idle: OrderedDict[str, _Domain] = OrderedDict()  # nothing leased now
+        self._refusals: LRUCache[str, int] = LRUCache(_MAX_REFUSALS_KNOWN)
 
     @property
-    def first_room(self) -> int | None:
-        """How many to lease of a domain that is not in `rooms`; None for no limit."""
+    def initial_capacity(self) -> int | None:
+        """How many to lease of a domain that is not in `capacities`; None for no limit."""
         return None if self._limit is None else 1
 
-    def rooms(self) -> Mapping[str, int]:
-        """Return how many more to lease of each known domain."""
+    def capacities(self) -> Mapping[str, int]:
+        """Return how many more to lease of each known domain; empty if there is no limit."""
         if self._limit is None:
             return {}
-        known = chain(self._domains.items(), self._resting.items())
-        return {name: self._room(domain) for name, domain in known}
+        known = chain(self._domains.items(), self._idle.items())
+        return {name: self._capacity(domain) for name, domain in known}
 
-    def take(self, name: str) -> None:
+    def add_leased(self, name: str) -> None:
         """Count one more leased message of the domain."""
         domain = self._domains.get(name)
         if domain is None:
-            domain = self._domains[name] = self._resting.pop(name, _Domain())
+            domain = self._domains[name] = self._idle.pop(name, _Domain())
         domain.leased += 1
 
-    def give(self, name: str) -> None:
-        """Count one leased message of the domain less."""
+    def remove_leased(self, name: str) -> None:
+        """Decrement the count of the domain's leased messages."""
         domain = self._domains[name]
         domain.leased -= 1
         if domain.leased:
             return
         del self._domains[name]
         if not domain.is_closed:
-            self._resting[name] = domain
-            if len(self._resting) > _MOST_RESTING:
-                self._resting.popitem(last=False)
+            self._idle[name] = domain
+            if len(self._idle) > _MAX_IDLE:
+                self._idle.popitem(last=False)
 
     async def enter(self, name: str) -> bool:
         """Wait for a slot; return False if the domain has failed. Call `leave` after True."""
@@ -102,33 +103,33 @@ class Windows:
         domain.on_wire -= 1
         self._admit(domain)
 
-    def answered(self, name: str) -> None:
+    def record_reply(self, name: str) -> None:
         """Record a delivery, or a refusal of the message itself: the window doubles."""
-        self._strikes.pop(name, None)
+        self._refusals.pop(name, None)
         domain = self._domains[name]
         if self._limit is not None:
             domain.window = min(domain.window * 2, self._limit)
             self._count(domain)
 
-    def failed(self, name: str) -> None:
+    def record_failure(self, name: str) -> None:
         """Close the window: the domain does not reply, or refuses everything."""
         domain = self._domains[name]
         domain.window, domain.is_closed = 1, True
         self._admit(domain)
 
-    def strike(self, name: str) -> bool:
+    def count_refusal(self, name: str) -> bool:
         """Count a refusal that is not about the message; return whether to block the domain."""
-        strikes = self._strikes.get(name, 0) + 1
-        self._strikes[name] = strikes
-        return strikes >= _STRIKES
+        refusals = self._refusals.get(name, 0) + 1
+        self._refusals[name] = refusals
+        return refusals >= _MAX_REFUSALS
 
-    def _room(self, domain: _Domain) -> int:
+    def _capacity(self, domain: _Domain) -> int:
         if domain.is_closed:
             return 0
         allowed = 1
         if domain.window > 1:
             ahead = int(domain.rate * _AHEAD_SECONDS)
-            allowed = min(max(ahead, domain.window * _LEAST_AHEAD), domain.window * _MOST_AHEAD)
+            allowed = min(max(ahead, domain.window * _MIN_AHEAD), domain.window * _MAX_AHEAD)
         free = allowed - domain.leased
         return free if free * 3 >= allowed else 0  # larger steps, fewer transactions
 

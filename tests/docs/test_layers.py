@@ -13,9 +13,9 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.parametrize(
     ("module", "line", "contract"),
     [
-        ("mail/dates.py", "import sendback.store.engine.errors", "Floors only look down"),
-        ("store/engine/errors.py", "import sendback.net.networks", "Floors only look down"),
-        ("crypto/sealing.py", "import sendback.service.paging", "Floors only look down"),
+        ("mail/dates.py", "import sendback.store.engine.errors", "Layers import lower layers"),
+        ("store/engine/errors.py", "import sendback.net.networks", "Layers import lower layers"),
+        ("crypto/sealing.py", "import sendback.service.paging", "Layers import lower layers"),
         (
             "service/bouncing/requests.py",
             "import sendback.service.rules.steps",
@@ -39,14 +39,14 @@ ROOT = Path(__file__).parents[2]
         ("doctor/findings.py", "import sendback.doctor.checks", "The order within the doctor"),
         ("service/access/caller.py", "import sqlalchemy", "Only the store speaks to databases"),
         ("config/types.py", "import sendback.config.settings", "The order within the settings"),
-        ("dsn/parse.py", "import socket", "Floor 1 does no I/O"),
-        ("receipt/plan.py", "import socket", "Floor 1 does no I/O"),
+        ("dsn/parse.py", "import socket", "The pure packages do no I/O"),
+        ("receipt/plan.py", "import socket", "The pure packages do no I/O"),
         (
             "actions/topics.py",
             "import sendback.store.engine.tables",
             "The SQL of a table is in the store",
         ),
-        ("smtp/machine.py", "import asyncio", "The SMTP machine is as pure as floor 1"),
+        ("smtp/machine.py", "import asyncio", "The SMTP machine is pure too"),
         (
             "service/outbox/statistics.py",
             "import sendback.store.engine.tables",

@@ -1,0 +1,45 @@
+"""A Django site with anymail's inbound webhook for Amazon SES. Argument: USER:PASSWORD.
+
+Prints its port, and then a line of JSON for each mail that anymail passes on.
+"""
+
+import json
+import sys
+from wsgiref.simple_server import WSGIRequestHandler, make_server
+
+import django
+from django.conf import settings
+
+settings.configure(
+    SECRET_KEY="of a test",
+    ALLOWED_HOSTS=["*"],
+    INSTALLED_APPS=["anymail"],
+    ROOT_URLCONF=__name__,
+    LOGGING_CONFIG=None,
+    ANYMAIL={"WEBHOOK_SECRET": sys.argv[1]},
+)
+django.setup()
+
+from anymail.signals import inbound  # noqa: E402 - needs the settings
+from django.core.wsgi import get_wsgi_application  # noqa: E402
+from django.urls import include, path  # noqa: E402
+
+urlpatterns = [path("anymail/", include("anymail.urls"))]
+
+
+class Quiet(WSGIRequestHandler):
+    def log_message(self, *_):
+        pass
+
+
+def received(sender, event, esp_name, **_):
+    mail = event.message
+    found = {"esp": esp_name, "subject": mail.subject, "text": mail.text, "id": event.event_id}
+    found |= {"from": mail.envelope_sender, "to": mail.envelope_recipient}
+    print(json.dumps(found), flush=True)
+
+
+inbound.connect(received)
+server = make_server("127.0.0.1", 0, get_wsgi_application(), handler_class=Quiet)
+print(server.server_port, flush=True)
+server.serve_forever()
