@@ -5,70 +5,60 @@ import os
 import socket
 import ssl
 from functools import cached_property
+from typing import TYPE_CHECKING
 
-from sendback.actions.backends import ActionBackends
-from sendback.api.authentication import Authenticator
-from sendback.api.connections import ConnectionSettings, HttpLimits
-from sendback.api.dispatch import Dispatcher
-from sendback.api.services import Services
 from sendback.clock import Clock, SystemClock
 from sendback.config.settings import SettingError, Settings
 from sendback.config.types import Listen
-from sendback.crypto.sealing import Sealing, SecretError
-from sendback.delivery.outbound import delivery_worker, trust_of
-from sendback.descriptors import http_connections
-from sendback.dsn.texts import TextsError, builtin_texts, parse_texts
+from sendback.crypto.sealing import Sealing
 from sendback.ids import IdMaker, RandomIds
-from sendback.mail.address import AddressError, Mailbox, parse_mailbox
-from sendback.net.resolver import Resolver
-from sendback.service.access.accounts import Accounts
-from sendback.service.access.authorization import Authorization
-from sendback.service.access.keys import Keys
-from sendback.service.bouncing.access import BounceAccess
-from sendback.service.bouncing.composing import BounceComposer, HumanPart
-from sendback.service.bouncing.send_bounce import Bouncing, BouncingParts
-from sendback.service.heavy import HeavyWork
-from sendback.service.housekeeping import Housekeeping
-from sendback.service.identities.attributes import IdentityAttributes
-from sendback.service.identities.dkim_keys import DkimKeyMaker
-from sendback.service.identities.dns_checks import IdentityChecks
-from sendback.service.identities.identities import Identities
-from sendback.service.identities.policies import IdentityPolicies
-from sendback.service.identities.signing import Signing
-from sendback.service.identities.verification import Verification
-from sendback.service.identities.verification_links import Links
-from sendback.service.identities.verification_mails import MailSettings, VerificationMails
-from sendback.service.identities.verification_templates import VerificationTemplates
-from sendback.service.outbox.control import OutboxControl
-from sendback.service.outbox.statistics import SendingStatistics
-from sendback.service.queues.retry import Backoff
-from sendback.service.readiness import Readiness
-from sendback.service.receiving.acceptance import Acceptance
-from sendback.service.receiving.receiving import Receiving
-from sendback.service.rules.apply_setup import SetupService
-from sendback.service.rules.compiled import CompiledRuleSets
-from sendback.service.rules.control import ProcessingControl
-from sendback.service.rules.filters import Filters
-from sendback.service.rules.rounds import Rounds
-from sendback.service.rules.rule_sets import RuleSets
-from sendback.service.rules.run import ProcessingParts
-from sendback.service.rules.steps import Steps
-from sendback.service.rules.targets import BUCKET, FUNCTION, MAILBOX, TOPIC, Targets
-from sendback.service.rules.worker import ProcessingWorker
-from sendback.smtp.server import SmtpServer, SmtpSettings
-from sendback.smtp.session import SessionLimits
-from sendback.smtp.timeouts import TimeoutSettings
-from sendback.smtp.tls import server_context
-from sendback.store.access.installation import GetOrSet
 from sendback.store.engine.store import Store
-from sendback.store.identities.verification_mails import VerificationLimits
-from sendback.verdicts.checks import MailChecks
-from sendback.verdicts.processes import VerdictProcesses
-from sendback.verdicts.scanners import Clamd, Rspamd
+
+if TYPE_CHECKING:
+    from sendback.actions.backends import ActionBackends
+    from sendback.api.connections import ConnectionSettings, HttpLimits
+    from sendback.api.dispatch import Dispatcher
+    from sendback.delivery.worker import DeliveryWorker
+    from sendback.mail.address import Mailbox
+    from sendback.net.resolver import Resolver
+    from sendback.service.access.accounts import Accounts
+    from sendback.service.access.authorization import Authorization
+    from sendback.service.access.keys import Keys
+    from sendback.service.bouncing.composing import HumanPart
+    from sendback.service.bouncing.send_bounce import Bouncing
+    from sendback.service.heavy import HeavyWork
+    from sendback.service.housekeeping import Housekeeping
+    from sendback.service.identities.attributes import IdentityAttributes
+    from sendback.service.identities.dns_checks import IdentityChecks
+    from sendback.service.identities.identities import Identities
+    from sendback.service.identities.policies import IdentityPolicies
+    from sendback.service.identities.signing import Signing
+    from sendback.service.identities.verification import Verification
+    from sendback.service.identities.verification_templates import VerificationTemplates
+    from sendback.service.outbox.control import OutboxControl
+    from sendback.service.outbox.statistics import SendingStatistics
+    from sendback.service.readiness import Readiness
+    from sendback.service.receiving.acceptance import Acceptance
+    from sendback.service.receiving.receiving import Receiving
+    from sendback.service.rules.apply_setup import SetupService
+    from sendback.service.rules.compiled import CompiledRuleSets
+    from sendback.service.rules.control import ProcessingControl
+    from sendback.service.rules.filters import Filters
+    from sendback.service.rules.rounds import Rounds
+    from sendback.service.rules.rule_sets import RuleSets
+    from sendback.service.rules.steps import Steps
+    from sendback.service.rules.targets import Targets
+    from sendback.service.rules.worker import ProcessingWorker
+    from sendback.smtp.server import SmtpServer, SmtpSettings
+    from sendback.verdicts.checks import MailChecks
 
 
 class App:
-    """The services and workers of one process."""
+    """The services and workers of one process, each created on first use.
+
+    A module is imported where its service is created: most commands need a few of them, and
+    importing all takes half a second.
+    """
 
     def __init__(
         self,
@@ -84,101 +74,72 @@ class App:
         self.http = http or settings.http_listen
         self.store = Store(settings.database_url, settings.data_dir)
         self._owner = f"{socket.gethostname()[:32]}:{os.getpid()}:{os.urandom(4).hex()}"
-        self.heavy = HeavyWork()
-        self.rounds = Rounds()
-        self.readiness = Readiness(self.store, self.clock)
-        self.outbox = OutboxControl(self.store, self.clock, settings.give_up_after)
-        self.messages = ProcessingControl(self.store, self.clock)
-        self.sending = SendingStatistics(
-            self.store, self.clock, quota=settings.send_quota, rate=settings.send_rate
-        )
-        self.sealing = Sealing(settings.secret_path, settings.secret)
-        self.accounts = Accounts(self.store, self.clock)
-        self.keys = Keys(
+        # Rows that ended their worker are processed one at a time, in all queues together.
+        self._suspects = asyncio.Lock()
+
+    # --- shared by the services ---------------------------------------------------------------
+
+    @cached_property
+    def heavy(self) -> "HeavyWork":
+        from sendback.service.heavy import HeavyWork
+
+        return HeavyWork()
+
+    @cached_property
+    def rounds(self) -> "Rounds":
+        from sendback.service.rules.rounds import Rounds
+
+        return Rounds()
+
+    @cached_property
+    def sealing(self) -> Sealing:
+        return Sealing(self.settings.secret_path, self.settings.secret)
+
+    @cached_property
+    def readiness(self) -> "Readiness":
+        from sendback.service.readiness import Readiness
+
+        return Readiness(self.store, self.clock)
+
+    @cached_property
+    def housekeeping(self) -> "Housekeeping":
+        from sendback.service.housekeeping import Housekeeping
+
+        return Housekeeping(self.store, self.clock, self.settings.history, owner=self._owner)
+
+    # --- accounts and identities --------------------------------------------------------------
+
+    @cached_property
+    def accounts(self) -> "Accounts":
+        from sendback.service.access.accounts import Accounts
+
+        return Accounts(self.store, self.clock)
+
+    @cached_property
+    def keys(self) -> "Keys":
+        from sendback.service.access.keys import Keys
+
+        settings = self.settings
+        return Keys(
             self.store,
             self.clock,
             self.sealing,
             settings.account_id if settings.development_key else None,
         )
-        self.verification = self._verification()
-        self.housekeeping = Housekeeping(
-            self.store, self.clock, settings.history, owner=self._owner
-        )
-        self.signing = Signing(self.store, self.clock, self.sealing)
-        # Rows that ended their worker are processed one at a time, in all queues together.
-        self._suspects = asyncio.Lock()
-        self.delivery = delivery_worker(
-            settings,
-            self.store,
-            self.clock,
-            self.signing.sign,
-            owner=self._owner,
-            suspects=self._suspects,
-        )
-        self.identities = Identities(
-            self.store,
-            self.clock,
-            self.verification,
-            DkimKeyMaker(self.sealing, ed25519=settings.dkim_ed25519),
-            self.delivery.wake,
-            settings.region,
-        )
-        self.identity_attributes = IdentityAttributes(
-            self.store, self.verification, settings.region
-        )
-        self.identity_policies = IdentityPolicies(self.store, settings.region)
-        self.verification_templates = VerificationTemplates(
-            self.store, self.identities, self.verification, settings.region
-        )
-        self.authorization = Authorization(self.clock, settings.region)
-        self.bouncing = Bouncing(
-            BouncingParts(
-                store=self.store,
-                clock=self.clock,
-                access=BounceAccess(self.authorization, settings.region, settings.bounce_window),
-                composer=BounceComposer(
-                    self.store,
-                    self.ids,
-                    hostname=settings.hostname,
-                    human=_human_part(settings),
-                    lifetime=settings.give_up_after,
-                ),
-                heavy=self.heavy,
-                rate=settings.send_bounce_rate,
-                honour_notify_never=settings.honour_notify_never,
-                queued=self.delivery.wake,
-            )
-        )
-        self.action_backends = ActionBackends(
-            settings, self.clock, self._public_url, self._for_functions
-        )
-        self.targets = Targets(
-            self.store,
-            self.action_backends.ports,
-            _defaults(settings),
-            check_rules=settings.check_targets,
-        )
-        self.filters = Filters(self.store)
-        self.rule_sets = RuleSets(self.store, self.clock, self.targets)
-        self.setup = SetupService(self.store, self.clock, self.identities, self.targets)
-        self.dispatcher = Dispatcher(
-            Services(
-                heavy=self.heavy,
-                bouncing=self.bouncing,
-                identities=self.identities,
-                identity_attributes=self.identity_attributes,
-                identity_policies=self.identity_policies,
-                filters=self.filters,
-                rule_sets=self.rule_sets,
-                sending=self.sending,
-                verification_templates=self.verification_templates,
-            ),
-            Authenticator(self.keys, self.clock, settings.region),
-            self.authorization,
-            self.ids,
-        )
 
-    def _verification(self) -> Verification:
+    @cached_property
+    def authorization(self) -> "Authorization":
+        from sendback.service.access.authorization import Authorization
+
+        return Authorization(self.clock, self.settings.region)
+
+    @cached_property
+    def verification(self) -> "Verification":
+        from sendback.service.identities.verification import Verification
+        from sendback.service.identities.verification_links import Links
+        from sendback.service.identities.verification_mails import MailSettings, VerificationMails
+        from sendback.store.identities.verification_mails import VerificationLimits
+
         settings = self.settings
         lasts = settings.verification_link_lasts
         mail_settings = MailSettings(
@@ -202,7 +163,49 @@ class App:
         )
 
     @cached_property
-    def identity_checks(self) -> IdentityChecks:
+    def signing(self) -> "Signing":
+        from sendback.service.identities.signing import Signing
+
+        return Signing(self.store, self.clock, self.sealing)
+
+    @cached_property
+    def identities(self) -> "Identities":
+        from sendback.service.identities.dkim_keys import DkimKeyMaker
+        from sendback.service.identities.identities import Identities
+
+        return Identities(
+            self.store,
+            self.clock,
+            self.verification,
+            DkimKeyMaker(self.sealing, ed25519=self.settings.dkim_ed25519),
+            self._wake_delivery,
+            self.settings.region,
+        )
+
+    @cached_property
+    def identity_attributes(self) -> "IdentityAttributes":
+        from sendback.service.identities.attributes import IdentityAttributes
+
+        return IdentityAttributes(self.store, self.verification, self.settings.region)
+
+    @cached_property
+    def identity_policies(self) -> "IdentityPolicies":
+        from sendback.service.identities.policies import IdentityPolicies
+
+        return IdentityPolicies(self.store, self.settings.region)
+
+    @cached_property
+    def verification_templates(self) -> "VerificationTemplates":
+        from sendback.service.identities.verification_templates import VerificationTemplates
+
+        return VerificationTemplates(
+            self.store, self.identities, self.verification, self.settings.region
+        )
+
+    @cached_property
+    def identity_checks(self) -> "IdentityChecks":
+        from sendback.service.identities.dns_checks import IdentityChecks
+
         resolver = _resolver(self.settings, cached=False)
         return IdentityChecks(
             self.store,
@@ -212,13 +215,123 @@ class App:
             suspects=self._suspects,
         )
 
+    # --- bounces and their delivery -----------------------------------------------------------
+
     @cached_property
-    def compiled(self) -> CompiledRuleSets:
+    def bouncing(self) -> "Bouncing":
+        from sendback.service.bouncing.access import BounceAccess
+        from sendback.service.bouncing.composing import BounceComposer
+        from sendback.service.bouncing.send_bounce import Bouncing, BouncingParts
+
+        settings = self.settings
+        return Bouncing(
+            BouncingParts(
+                store=self.store,
+                clock=self.clock,
+                access=BounceAccess(self.authorization, settings.region, settings.bounce_window),
+                composer=BounceComposer(
+                    self.store,
+                    self.ids,
+                    hostname=settings.hostname,
+                    human=_human_part(settings),
+                    lifetime=settings.give_up_after,
+                ),
+                heavy=self.heavy,
+                rate=settings.send_bounce_rate,
+                honour_notify_never=settings.honour_notify_never,
+                queued=self._wake_delivery,
+            )
+        )
+
+    @cached_property
+    def delivery(self) -> "DeliveryWorker":
+        from sendback.delivery.outbound import delivery_worker
+
+        return delivery_worker(
+            self.settings,
+            self.store,
+            self.clock,
+            self.signing.sign,
+            owner=self._owner,
+            suspects=self._suspects,
+        )
+
+    def _wake_delivery(self) -> None:
+        """Wake this process's delivery worker, if it has one: commands have none."""
+        if "delivery" in self.__dict__:
+            self.delivery.wake()
+
+    @cached_property
+    def outbox(self) -> "OutboxControl":
+        from sendback.service.outbox.control import OutboxControl
+
+        return OutboxControl(self.store, self.clock, self.settings.give_up_after)
+
+    @cached_property
+    def sending(self) -> "SendingStatistics":
+        from sendback.service.outbox.statistics import SendingStatistics
+
+        settings = self.settings
+        return SendingStatistics(
+            self.store, self.clock, quota=settings.send_quota, rate=settings.send_rate
+        )
+
+    # --- receiving and rules ------------------------------------------------------------------
+
+    @cached_property
+    def messages(self) -> "ProcessingControl":
+        from sendback.service.rules.control import ProcessingControl
+
+        return ProcessingControl(self.store, self.clock)
+
+    @cached_property
+    def action_backends(self) -> "ActionBackends":
+        from sendback.actions.backends import ActionBackends
+
+        return ActionBackends(self.settings, self.clock, self._public_url, self._for_functions)
+
+    @cached_property
+    def targets(self) -> "Targets":
+        from sendback.service.rules.targets import Targets
+
+        return Targets(
+            self.store,
+            self.action_backends.ports,
+            _defaults(self.settings),
+            check_rules=self.settings.check_targets,
+        )
+
+    @cached_property
+    def filters(self) -> "Filters":
+        from sendback.service.rules.filters import Filters
+
+        return Filters(self.store)
+
+    @cached_property
+    def rule_sets(self) -> "RuleSets":
+        from sendback.service.rules.rule_sets import RuleSets
+
+        return RuleSets(self.store, self.clock, self.targets)
+
+    @cached_property
+    def setup(self) -> "SetupService":
+        from sendback.service.rules.apply_setup import SetupService
+
+        return SetupService(self.store, self.clock, self.identities, self.targets)
+
+    @cached_property
+    def compiled(self) -> "CompiledRuleSets":
+        from sendback.service.rules.compiled import CompiledRuleSets
+
         return CompiledRuleSets(self.store)
 
     @cached_property
-    def mail_checks(self) -> MailChecks:
+    def mail_checks(self) -> "MailChecks":
         """The checks that find the verdicts. Close it, as it may have started processes."""
+        from sendback.verdicts.checks import MailChecks
+        from sendback.verdicts.processes import VerdictProcesses
+        from sendback.verdicts.scanners import Clamd, Rspamd
+
         settings = self.settings
         processes = None
         if settings.dns != "off":
@@ -234,8 +347,10 @@ class App:
         )
 
     @cached_property
-    def steps(self) -> Steps:
+    def steps(self) -> "Steps":
         """Carries out the steps of rules."""
+        from sendback.service.rules.steps import Steps
+
         hostname = self.settings.hostname
         return Steps(
             self.action_backends.ports,
@@ -248,7 +363,11 @@ class App:
         )
 
     @cached_property
-    def processing(self) -> ProcessingWorker:
+    def processing(self) -> "ProcessingWorker":
+        from sendback.service.queues.retry import Backoff
+        from sendback.service.rules.run import ProcessingParts
+        from sendback.service.rules.worker import ProcessingWorker
+
         settings = self.settings
         parts = ProcessingParts(
             store=self.store,
@@ -269,7 +388,9 @@ class App:
         )
 
     @cached_property
-    def acceptance(self) -> Acceptance:
+    def acceptance(self) -> "Acceptance":
+        from sendback.service.receiving.acceptance import Acceptance
+
         return Acceptance(
             self.store,
             self.compiled,
@@ -277,7 +398,9 @@ class App:
         )
 
     @cached_property
-    def receiving(self) -> Receiving:
+    def receiving(self) -> "Receiving":
+        from sendback.service.receiving.receiving import Receiving
+
         return Receiving(
             self.store,
             self.clock,
@@ -287,16 +410,45 @@ class App:
             retention=self.settings.retention,
         )
 
+    # --- the servers --------------------------------------------------------------------------
+
     @cached_property
-    def smtp(self) -> SmtpServer:
+    def dispatcher(self) -> "Dispatcher":
+        from sendback.api.authentication import Authenticator
+        from sendback.api.dispatch import Dispatcher
+        from sendback.api.services import Services
+
+        return Dispatcher(
+            Services(
+                heavy=self.heavy,
+                bouncing=self.bouncing,
+                identities=self.identities,
+                identity_attributes=self.identity_attributes,
+                identity_policies=self.identity_policies,
+                filters=self.filters,
+                rule_sets=self.rule_sets,
+                sending=self.sending,
+                verification_templates=self.verification_templates,
+            ),
+            Authenticator(self.keys, self.clock, self.settings.region),
+            self.authorization,
+            self.ids,
+        )
+
+    @cached_property
+    def smtp(self) -> "SmtpServer":
         """The SMTP server, created on first use: other commands need no certificate."""
+        from sendback.smtp.server import SmtpServer
+
         return SmtpServer(
             _smtp_settings(self.settings), self.acceptance, self.receiving, _tls(self.settings)
         )
 
     @cached_property
-    def http_limits(self) -> HttpLimits:
+    def http_limits(self) -> "HttpLimits":
         """The limits that all HTTP connections of this process share."""
+        from sendback.api.connections import HttpLimits
+
         return HttpLimits(_connection_settings(self.settings), self.dispatcher.refuse)
 
     @property
@@ -327,8 +479,9 @@ class App:
         await check_secret(self.store, self.sealing)
 
     def close(self) -> None:
-        self.heavy.close()
-        self.signing.close()
+        for name in ("heavy", "signing"):
+            if name in self.__dict__:
+                getattr(self, name).close()
         self.store.close()
 
 
@@ -337,6 +490,9 @@ async def check_secret(store: Store, sealing: Sealing) -> None:
 
     Raise `SecretError`, `StoreUnavailableError`.
     """
+    from sendback.crypto.sealing import SecretError
+    from sendback.store.access.installation import GetOrSet
+
     fingerprint = sealing.fingerprint
     if await store.write(GetOrSet("secret", fingerprint)) != fingerprint:
         raise SecretError(
@@ -350,6 +506,8 @@ def check_settings(settings: Settings) -> None:
 
     This also creates the certificate that all workers share.
     """
+    from sendback.delivery.outbound import trust_of
+
     _human_part(settings)
     _verification_sender(settings)
     _tls(settings)
@@ -357,7 +515,10 @@ def check_settings(settings: Settings) -> None:
         trust_of(settings)
 
 
-def _connection_settings(settings: Settings) -> ConnectionSettings:
+def _connection_settings(settings: Settings) -> "ConnectionSettings":
+    from sendback.api.connections import ConnectionSettings
+    from sendback.descriptors import http_connections
+
     places = http_connections(settings)
     return ConnectionSettings(
         max_connections=places,
@@ -368,7 +529,11 @@ def _connection_settings(settings: Settings) -> ConnectionSettings:
     )
 
 
-def _smtp_settings(settings: Settings) -> SmtpSettings:
+def _smtp_settings(settings: Settings) -> "SmtpSettings":
+    from sendback.smtp.server import SmtpSettings
+    from sendback.smtp.session import SessionLimits
+    from sendback.smtp.timeouts import TimeoutSettings
+
     return SmtpSettings(
         hostname=settings.hostname,
         limits=SessionLimits(
@@ -388,6 +553,8 @@ def _smtp_settings(settings: Settings) -> SmtpSettings:
 
 
 def _tls(settings: Settings) -> ssl.SSLContext:
+    from sendback.smtp.tls import server_context
+
     try:
         return server_context(
             settings.tls_certificate, settings.tls_key, settings.data_dir, settings.hostname
@@ -398,8 +565,11 @@ def _tls(settings: Settings) -> ssl.SSLContext:
         raise SettingError("tls_certificate", value, "the settings", allowed) from None
 
 
-def _human_part(settings: Settings) -> HumanPart:
+def _human_part(settings: Settings) -> "HumanPart":
     """Return the built-in languages and the operator's, which override them."""
+    from sendback.dsn.texts import TextsError, builtin_texts, parse_texts
+    from sendback.service.bouncing.composing import HumanPart
+
     languages = dict(builtin_texts())
     folder = settings.bounce_texts
     for file in sorted(folder.glob("*.toml")) if folder else ():
@@ -413,7 +583,9 @@ def _human_part(settings: Settings) -> HumanPart:
     return HumanPart(languages, settings.bounce_language, settings.return_content == "full")
 
 
-def _verification_sender(settings: Settings) -> Mailbox:
+def _verification_sender(settings: Settings) -> "Mailbox":
+    from sendback.mail.address import AddressError, parse_mailbox
+
     given = settings.verification_sender
     try:
         return parse_mailbox(given or f"no-reply@{settings.hostname}")
@@ -421,13 +593,17 @@ def _verification_sender(settings: Settings) -> Mailbox:
         raise SettingError("verification_sender", given, "the settings", str(error)) from None
 
 
-def _resolver(settings: Settings, *, cached: bool) -> Resolver | None:
+def _resolver(settings: Settings, *, cached: bool) -> "Resolver | None":
+    from sendback.net.resolver import Resolver
+
     if settings.dns == "off":
         return None
     return Resolver(settings.dns_servers, cached=cached)
 
 
 def _defaults(settings: Settings) -> dict[str, str]:
+    from sendback.service.rules.targets import BUCKET, FUNCTION, MAILBOX, TOPIC
+
     return {
         BUCKET: settings.endpoint(settings.s3_endpoint),
         TOPIC: settings.endpoint(settings.sns_endpoint),

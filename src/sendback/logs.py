@@ -6,6 +6,7 @@ formatting: no handler is created here.
 """
 
 import logging
+from datetime import UTC, datetime
 
 from sendback.mail.printable import printable
 
@@ -23,6 +24,11 @@ class PrintableFormatter(logging.Formatter):
     def __init__(self, line_format: str = LINE_FORMAT) -> None:
         super().__init__(line_format)
 
+    def formatTime(self, record: logging.LogRecord, _: str | None = None) -> str:  # noqa: N802 - logging's
+        """Return the date in RFC 3339 with milliseconds, in the zone of this machine."""
+        moment = datetime.fromtimestamp(record.created, UTC).astimezone()
+        return moment.isoformat(timespec="milliseconds")
+
     def format(self, record: logging.LogRecord) -> str:
         """Return the event's line, then the traceback and the stack if the record has them.
 
@@ -30,7 +36,7 @@ class PrintableFormatter(logging.Formatter):
         """
         record.message = record.getMessage()
         if self.usesTime():
-            record.asctime = self.formatTime(record, self.datefmt)
+            record.asctime = self.formatTime(record)
         lines = [printable(self.formatMessage(record), limit=None)]
         if record.exc_info:
             lines.append(_indented(self.formatException(record.exc_info)))

@@ -55,6 +55,11 @@ def shown_wrong(text: str) -> str:
     return f"{scheme[1]}://{HIDDEN}" if scheme else HIDDEN
 
 
+def without_credentials(text: str) -> str:
+    """Return the text without users and passwords of URLs, and without a trace of them."""
+    return _USER.sub("//", text)
+
+
 def without_users(text: str) -> str:
     """Return the text, such as a library's error, without users and passwords of URLs."""
     return _USER.sub(f"//{HIDDEN}@", text)

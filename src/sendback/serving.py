@@ -23,6 +23,20 @@ from typing import Any, Protocol, cast
 import uvicorn
 import uvloop
 
+# `app` imports these when it creates their services. Imported here, before the workers are forked,
+# they are in memory once.
+import sendback.actions.backends
+import sendback.delivery.outbound
+import sendback.service.housekeeping
+import sendback.service.identities.dns_checks
+import sendback.service.identities.signing
+import sendback.service.readiness
+import sendback.service.receiving.receiving
+import sendback.service.rules.worker
+import sendback.smtp.server
+import sendback.verdicts.checks
+import sendback.verdicts.processes
+import sendback.verdicts.scanners  # noqa: F401
 from sendback.api.connections import HttpConnection
 from sendback.api.http import http_app
 from sendback.api.pages import VerificationPages
@@ -192,6 +206,8 @@ def _log_to_stderr(level: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(PrintableFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler])
+    # Of uvicorn's events, those that are no problem are reported by this server itself.
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
 
 
 def run(

@@ -215,6 +215,7 @@ def test_records_are_checked_and_dkim_keys_rotated(tmp_path):
             "SENDBACK_HOSTNAME": "mx.example.com",
         }
         data_dir = ("--data-dir", str(tmp_path / "data"))
+        run_cli("db", "create", *data_dir)
 
         def run(*arguments, check=True):
             return run_cli(
@@ -226,6 +227,7 @@ def test_records_are_checked_and_dkim_keys_rotated(tmp_path):
         assert [record["for"] for record in records] == [
             "verification",
             "DKIM, active rsa key",
+            "DKIM, standby rsa key",
             "DKIM, standby rsa key",
         ]
         done = run("check", "example.com", check=False)
@@ -242,7 +244,9 @@ def test_records_are_checked_and_dkim_keys_rotated(tmp_path):
         }
         assert "not signed" in run("sign", "example.com", "--off").stdout
         keys = json.loads(run("rotate-dkim", "example.com", "--json").stdout)
-        assert sorted(key["state"] for key in keys) == ["active", "retired", "standby"]
+        states = ["active", "retired", "standby", "standby"]
+        assert sorted(key["state"] for key in keys) == states
+        run("rotate-dkim", "example.com")  # the second standby key is published too
         done = run("rotate-dkim", "example.com", check=False)
         assert done.returncode == 1
         assert "the next key is not published yet" in done.stderr

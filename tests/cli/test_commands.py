@@ -148,7 +148,7 @@ def test_outbox_retry_and_cancel(tmp_path):
 def test_the_queue_is_managed_while_no_server_runs(tmp_path):
     """Hold, release, pause, resume, cancel and retry."""
     server = Sendback(tmp_path)
-    server.run("identities", "verify", "example.com")  # creates the store
+    server.create().run("identities", "verify", "example.com")
     names = ("a@a.example", "b@a.example", "c@c.example")
     fill(server.data_dir, names)
     assert server.run("outbox", "hold", "--domain", "A.Example").stdout == "2 messages are held.\n"
@@ -182,7 +182,7 @@ def _wait_for_attempts(server, bounce_id, number):
 
 
 def test_identities(tmp_path):
-    server = Sendback(tmp_path)
+    server = Sendback(tmp_path).create()
     assert server.json("identities", "verify", "Example.NET")["identity"] == "example.net"
     assert server.json("identities", "verify", "ann@x.example")["status"] == "Success"
     assert [row["identity"] for row in server.json("identities", "list")] == [

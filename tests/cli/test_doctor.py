@@ -67,6 +67,7 @@ def test_all_is_well(doctor, dns, tmp_path):
         }
         ask = ("--address", "192.0.2.1", "--probe", "there.example")
         doctor(*ask, **settings)
+        run_cli("db", "create", environment=doctor.environment)
         run_cli("identities", "verify", "here.example", "--dkim", environment=doctor.environment)
         records = run_cli(
             "identities", "records", "here.example", "--json", environment=doctor.environment
@@ -162,6 +163,7 @@ def test_a_certificate_that_cannot_be_read(doctor, tmp_path):
 def test_what_is_a_dmarc_record(doctor, dns, records, verdict):
     dns.put("_dmarc.here.example", "TXT", *records)
     doctor("--address", "192.0.2.1")
+    run_cli("db", "create", environment=doctor.environment)
     run_cli("identities", "verify", "here.example", environment=doctor.environment)
     found, _ = doctor("--address", "192.0.2.1")
     assert found["DMARC of here.example"][0] == verdict, found

@@ -26,7 +26,7 @@ def stopped(tmp_path_factory):
     """A stopped server with six messages whose function is unreachable, and one without rules."""
     folder = tmp_path_factory.mktemp("stopped")
     (folder / "setup.toml").write_text(SETUP)
-    server = Sendback(folder, environment={"SENDBACK_DNS": "off"})
+    server = Sendback(folder, environment={"SENDBACK_DNS": "off"}).create()
     server.run("identities", "verify", "example.com")
     server.start()
     server.plain = send_mail(server.smtp_port)

@@ -23,6 +23,8 @@ def project(tmp_path):
 
 @pytest.fixture
 def cli(project):
+    run_cli("db", "create", "--data-dir", str(project / "data"))
+
     def run(*arguments, code=0):
         done = run_cli(
             *arguments,

@@ -76,6 +76,11 @@ class Sendback:
         self.process.send_signal(number)
         return self.process.wait(_PATIENCE_SECONDS)
 
+    def create(self) -> "Sendback":
+        """Make the store, without starting the server."""
+        self.run("db", "create")
+        return self
+
     def run(self, *arguments: str, check: bool = True) -> "subprocess.CompletedProcess[str]":
         """Another `sendback` command on the same store."""
         return run_cli(*arguments, "--data-dir", str(self.data_dir), check=check)

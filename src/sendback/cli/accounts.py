@@ -47,7 +47,7 @@ def create(
     async def work(app: "App", _: "Settings") -> str:
         return await app.accounts.create(account_id, name)
 
-    created = options.run(work, may_create=True)
+    created = options.run(work, new_account=True)
     print_fields({"account": created, "name": name}, as_json=as_json)
 
 

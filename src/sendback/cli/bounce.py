@@ -1,13 +1,18 @@
 """`sendback bounce`: call SendBounce through the API."""
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from sendback.cli.failures import CommandFailedError, usage_error
-from sendback.cli.options import ConfigFile, Json, load_settings
+from sendback.cli.options import ConfigFile, DataDir, Json, StoreOptions, load_for_store
 from sendback.cli.output import print_fields
-from sendback.redaction import shown_url
+from sendback.config.settings import Settings
+from sendback.config.types import Listen
+from sendback.redaction import shown_url, split_url
+
+if TYPE_CHECKING:
+    from sendback.app import App
 
 # A copy of the names in sendback.dsn.REASONS, whose import is slow. A test compares them.
 REASONS = (
@@ -39,20 +44,29 @@ def bounce(
         typer.Option(
             envvar="AWS_ENDPOINT_URL_SES",
             help="The URL of the API.",
-            show_default="from http_listen",
+            show_default="of the server that runs on the data directory",
         ),
     ] = None,
     as_json: Json = False,
+    data_dir: DataDir = None,
     config: ConfigFile = None,
 ) -> None:
     """Bounce a received message: call SendBounce.
 
     The request is signed with the standard AWS credentials, such as environment variables or a
-    profile.
+    profile. MESSAGE_ID may be a unique prefix if the server's data directory is on this machine.
     """
     if reason not in REASONS:
         raise usage_error(f"--reason must be one of {', '.join(REASONS)}, not {reason!r}")
-    settings = load_settings(config).settings
+    loaded, server = load_for_store(config, data_dir=data_dir)
+    settings = loaded.settings
+    if endpoint_url is None and server is None:
+        raise usage_error(
+            f"no server runs on {settings.data_dir}: give the URL of the API with --endpoint-url, "
+            "or name the server's data directory with --data-dir"
+        )
+    if server is not None and endpoint_url in {None, f"http://{server.http}"}:
+        message_id = _whole_id(StoreOptions(config, data_dir, None, None), message_id)
     request: dict[str, Any] = {
         "OriginalMessageId": message_id,
         "BounceSender": sender,
@@ -62,11 +76,45 @@ def bounce(
     }
     if explanation is not None:
         request["Explanation"] = explanation
-    endpoint = endpoint_url or f"http://{settings.http_listen}"
-    print_fields(_send(endpoint, settings.region, request), as_json=as_json)
+    endpoint = endpoint_url or f"http://{server.http if server else settings.http_listen}"
+    advice = _advice(settings, endpoint, is_known=server is not None)
+    print_fields(_send(endpoint, settings.region, request, advice), as_json=as_json)
 
 
-def _send(endpoint: str, region: str, request: dict[str, Any]) -> dict[str, Any]:
+def _whole_id(options: StoreOptions, text: str) -> str:
+    """Return the ID that begins with the text, or the text: the API says that it is unknown."""
+
+    async def work(app: "App", settings: Settings) -> str:
+        try:
+            return await app.messages.whole_id(settings.account_id, text)
+        except NotFoundError:
+            return text
+
+    from sendback.store.engine.errors import NotFoundError
+
+    return options.run(work)
+
+
+def _advice(settings: Settings, endpoint: str, *, is_known: bool) -> str:
+    """Return how to get credentials. The development key works only where the server accepts it."""
+    test_key = "export AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test"
+    if is_known and settings.development_key:
+        return f"to use the development key: {test_key}"
+    own_key = "create a key with `sendback keys create`, and export it"
+    if is_known or not _is_loopback(endpoint):
+        return own_key
+    return f"{own_key}; if the server has the development key: {test_key}"
+
+
+def _is_loopback(endpoint: str) -> bool:
+    try:
+        host = split_url(endpoint).hostname or ""
+    except ValueError:
+        return False
+    return Listen(host, 0).is_loopback
+
+
+def _send(endpoint: str, region: str, request: dict[str, Any], advice: str) -> dict[str, Any]:
     import boto3
     from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
@@ -80,10 +128,7 @@ def _send(endpoint: str, region: str, request: dict[str, Any]) -> dict[str, Any]
     try:
         response = client.send_bounce(**request)
     except NoCredentialsError:
-        raise CommandFailedError(
-            "no AWS credentials were found; to use the development key: "
-            "export AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test"
-        ) from None
+        raise CommandFailedError(f"no AWS credentials were found; {advice}") from None
     except ClientError as error:
         details = error.response["Error"]
         raise CommandFailedError(f"{details['Code']}: {details['Message']}") from None

@@ -26,4 +26,6 @@ def show(as_json: Json = False, config: ConfigFile = None) -> None:
         }
         for entry in fields(Settings)
     ]
-    print_rows(rows, ("setting", "value", "from", "about"), as_json=as_json)
+    if as_json:
+        rows = [{**row, "value": row["value"] or None} for row in rows]
+    print_rows(rows, ("setting", "value", "from", "about"), as_json=as_json, drop=("about",))

@@ -1,5 +1,7 @@
 """`sendback db`: migrate and check the database."""
 
+import os
+
 import typer
 
 from sendback.cli.failures import CommandFailedError
@@ -7,6 +9,27 @@ from sendback.cli.options import ConfigFile, Database, DataDir, load_settings
 from sendback.cli.output import printable
 
 app = typer.Typer(help="Migrate and check the database.", no_args_is_help=True)
+
+
+@app.command("create")
+def create(data_dir: DataDir = None, database: Database = None, config: ConfigFile = None) -> None:
+    """Create the data directory and an empty database, to prepare them before the first start.
+
+    `sendback serve` does this itself; other commands do not. An existing database is not changed.
+    """
+    loaded = load_settings(config, data_dir=data_dir, database=database)
+    settings = loaded.settings
+    from sendback.clock import SystemClock
+    from sendback.data_directory import check_data_directory
+    from sendback.store.access.accounts import AddAccount
+    from sendback.store.engine.store import prepare_schema, transact
+
+    os.umask(0o077)  # mail and keys: readable by this user only
+    check_data_directory(settings.data_dir)
+    prepare_schema(settings.database_url)
+    account = AddAccount(settings.account_id, SystemClock().now())
+    transact(settings.database_url, account, writes=True)
+    typer.echo(f"The store in {settings.data_dir.absolute()} is ready.")
 
 
 @app.command("upgrade")

@@ -1,13 +1,23 @@
 """`sendback doctor`: check DNS, TLS and outbound connections."""
 
 import ipaddress
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+import shutil
+import tempfile
+from collections.abc import Callable, Coroutine
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sendback.cli.failures import usage_error
-from sendback.cli.options import Json, StoreOptions, on_store
+from sendback.cli.failures import CommandFailedError, usage_error
+from sendback.cli.options import (
+    Json,
+    StoreOptions,
+    check_store_exists,
+    load_for_store,
+    on_store,
+)
 from sendback.cli.output import print_json, printable, say
 
 if TYPE_CHECKING:
@@ -56,13 +66,38 @@ def doctor(
         connects = outside if outside is not None else not settings.outbound.captures
         return await Doctor(app, addresses=address or (), probe=probe, outside=connects).examine()
 
-    found = options.run(work, may_create=True)
+    found = _run(options, work)
     if as_json:
-        print_json([asdict(finding) for finding in found])
+        print_json([{**asdict(finding), "advice": finding.advice or None} for finding in found])
     else:
         _print(found)
     if any(finding.verdict == "problem" for finding in found):
         raise typer.Exit(1)
+
+
+def _run(
+    options: StoreOptions, work: "Callable[[App, Settings], Coroutine[Any, Any, list[Finding]]]"
+) -> "list[Finding]":
+    """Run the checks; without a store, on a temporary one, as no store is created here."""
+    flags = {"data_dir": options.data_dir, "database": options.database}
+    loaded, server = load_for_store(options.config, **flags)
+    settings = loaded.settings
+    try:
+        check_store_exists(settings)
+    except CommandFailedError:
+        say(f"Note: there is no store in {settings.data_dir}, so no domains are checked.", err=True)
+        with tempfile.TemporaryDirectory(prefix="sendback-doctor-") as folder:
+            certificate = settings.data_dir / "tls.pem"
+            if certificate.is_file():
+                shutil.copy(certificate, folder)
+            temporary = replace(settings, data_dir=Path(folder), database="")
+            return options.run_on(temporary, work)
+    if server is None:
+        say(
+            f"Note: no server runs on {settings.data_dir}: the settings are this command's.",
+            err=True,
+        )
+    return options.run(work)
 
 
 def _check_domain(text: str) -> None:

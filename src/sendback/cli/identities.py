@@ -6,7 +6,7 @@ import typer
 
 from sendback.cli.failures import CommandFailedError
 from sendback.cli.options import Json, StoreOptions, on_store
-from sendback.cli.output import print_fields, print_rows, say
+from sendback.cli.output import print_fields, print_json, print_rows, say
 
 if TYPE_CHECKING:
     from sendback.app import App
@@ -76,7 +76,7 @@ def verify(
             await app.identity_attributes.set_dkim_enabled(account_id, name, enabled=True)
         return _row((await app.identities.find(account_id, [name]))[name])
 
-    print_fields(options.run(work, may_create=True), as_json=as_json)
+    print_fields(options.run(work, decides=True), as_json=as_json)
 
 
 @app.command("records")
@@ -93,7 +93,11 @@ def records(name: Name, as_json: Json = False, *, options: StoreOptions) -> None
     rows = options.run(work)
     if not rows and not as_json:
         raise CommandFailedError(f"{name} needs no records: it is not a domain of the account")
-    print_rows(rows, ("name", "type", "value", "for"), as_json=as_json)
+    if as_json:
+        print_json(rows)
+        return
+    for row in rows:  # one below the other: values are long, and are copied
+        say(f"{row['name']}  {row['type']}   ({row['for']})\n    {row['value']}")
 
 
 @app.command("check")
@@ -111,7 +115,7 @@ def check(name: Name, as_json: Json = False, *, options: StoreOptions) -> None:
             {
                 "what": check.kind.value,
                 "status": check.status.value,
-                "reason": check.reason,
+                "reason": check.reason or None,
                 "next_check": check.due_at,
             }
             for check in found
@@ -123,7 +127,8 @@ def check(name: Name, as_json: Json = False, *, options: StoreOptions) -> None:
             f"{name} has nothing to check: it was verified without DNS, or is not a domain of the "
             "account"
         )
-    print_rows(rows, ("what", "status", "reason", "next_check"), as_json=as_json)
+    columns = ("what", "status", "reason", "next_check")
+    print_rows(rows, columns, as_json=as_json, whole=True)
     if any(row["reason"] for row in rows):
         raise typer.Exit(1)
 
@@ -167,7 +172,8 @@ def rotate_dkim(name: Name, as_json: Json = False, *, options: StoreOptions) -> 
         ]
 
     rows = options.run(work)
-    print_rows(rows, ("selector", "algorithm", "state", "record"), as_json=as_json)
+    columns = ("selector", "algorithm", "state", "record")
+    print_rows(rows, columns, as_json=as_json, whole=True)
 
 
 @app.command("delete")
@@ -192,6 +198,6 @@ def _row(identity: "Identity") -> dict[str, Any]:
         "identity": identity.identity,
         "kind": identity.kind.value,
         "status": identity.status.value,
-        "verification_token": identity.verification_token,
+        "verification_token": identity.verification_token or None,
         "created_at": identity.created_at,
     }

@@ -38,7 +38,7 @@ def create(user: User = "root", as_json: Json = False, *, options: StoreOptions)
         await app.check_secret()
         return _fields(await app.keys.create(settings.account_id, user))
 
-    print_fields(options.run(work, may_create=True), as_json=as_json)
+    print_fields(options.run(work), as_json=as_json)
 
 
 @app.command("temporary")

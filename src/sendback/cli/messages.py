@@ -23,7 +23,8 @@ app = typer.Typer(
 STATES = ("queued", "held", "done", "dropped")
 State = Annotated[str | None, typer.Option("--state", help=f"One of {', '.join(STATES)}.")]
 MessageIds = Annotated[
-    list[str] | None, typer.Argument(metavar="[MESSAGE_ID]...", help="The IDs of messages.")
+    list[str] | None,
+    typer.Argument(metavar="[MESSAGE_ID]...", help="The IDs of messages, or unique prefixes."),
 ]
 
 
@@ -51,14 +52,18 @@ def list_messages(
         return [{**_row(message), "processing": processing} for message, processing in found]
 
     rows = options.run(work)
+    if not as_json:
+        rows = [{**row, "from": row["from"] or "<>"} for row in rows]
     columns = ("received_at", "message_id", "from", "to", "subject", "size", "processing")
-    print_rows(rows, columns, as_json=as_json)
+    print_rows(rows, columns, as_json=as_json, drop=("size", "subject", "processing"))
 
 
 @app.command("show")
 @on_store
 def show_message(
-    message_id: Annotated[str, typer.Argument(help="The ID, from the 250 reply.")],
+    message_id: Annotated[
+        str, typer.Argument(help="The ID, from the 250 reply, or a unique prefix of it.")
+    ],
     raw: Annotated[bool, typer.Option(help="Print the message itself, as received.")] = False,
     as_json: Json = False,
     *,
@@ -84,10 +89,10 @@ def show_message(
         print_fields(fields, as_json=True)
         return
     steps = fields.pop("steps", [])
-    print_fields(fields, as_json=False)
+    print_fields({**fields, "from": fields["from"] or "<>"}, as_json=False)
     if steps:
         typer.echo()
-        print_rows(steps, _STEP_COLUMNS, as_json=False)
+        print_rows(steps, _STEP_COLUMNS, as_json=False, whole=True)
     typer.echo("\n" + _shown(message.header))
 
 
@@ -179,7 +184,7 @@ def _processing(shown: "ShownMessage") -> dict[str, Any]:
     return {
         "rule_set": entry.rule_set,
         "processing": entry.state.value,
-        "reason": entry.reason,
+        "reason": entry.reason or None,
         **verdicts,
         "steps": [
             {
@@ -212,9 +217,9 @@ def _row(message: "ReceivedMessage") -> dict[str, Any]:
         "message_id": message.message_id,
         "received_at": message.received_at,
         "expires_at": message.expires_at,
-        "from": str(envelope.reverse_path) or "<>",
+        "from": str(envelope.reverse_path) or None,
         "to": [str(recipient.address) for recipient in envelope.recipients],
-        "subject": subject[0].decode("utf-8", "replace") if subject else "",
+        "subject": subject[0].decode("utf-8", "replace") if subject else None,
         "size": message.size,
     }
 
@@ -224,12 +229,12 @@ def _envelope(message: "ReceivedMessage") -> dict[str, Any]:
     return {
         "client": envelope.client.ip,
         "helo": envelope.client.helo,
-        "tls": envelope.client.tls or "no",
+        "tls": envelope.client.tls,
         "envid": envelope.envelope_id,
         "ret": envelope.ret,
         "notify": [",".join(sorted(entry.notify)) for entry in envelope.recipients],
         "orcpt": [
-            f"{entry.original.address_type};{entry.original.address}" if entry.original else ""
+            f"{entry.original.address_type};{entry.original.address}" if entry.original else None
             for entry in envelope.recipients
         ],
     }

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from sendback.cli.failures import CommandFailedError
-from sendback.config.loading import LoadedSettings, load
-from sendback.config.settings import SettingError, Settings
+from sendback.cli.output import say
+from sendback.config.loading import LoadedSettings, describe_unknown, load
+from sendback.config.settings import Settings
+from sendback.running_server import RunningServer, running_server
 
 if TYPE_CHECKING:
     from sendback.app import App
@@ -45,8 +47,33 @@ Limit = Annotated[
 
 
 def load_settings(config: Path | None, **flags: str | None) -> LoadedSettings:
-    """Return the settings; flags come before all other sources. Raise `SettingError`."""
-    return load(flags, file=config)
+    """Return the settings; flags come before all other sources. Raise `SettingError`.
+
+    Variables of the environment that look like settings and are none are reported.
+    """
+    loaded = load(flags, file=config)
+    for name in loaded.unknown:
+        say(f"Warning: {describe_unknown(name)}.", err=True)
+    return loaded
+
+
+def load_for_store(
+    config: Path | None, **flags: str | None
+) -> tuple[LoadedSettings, RunningServer | None]:
+    """Return the settings for work on a data directory, and the server that uses it, if any.
+
+    What is not given is as the server has it. Raise `CommandFailedError`, `SettingError`.
+    """
+    loaded = load_settings(config, **flags)
+    server = running_server(loaded.settings.data_dir)
+    if server is None:
+        return loaded, None
+    if server.database and loaded.origins["database"] == "default":
+        raise CommandFailedError(
+            f"the server in {loaded.settings.data_dir} uses the database {server.database}: give "
+            "its URL with --database, or as SENDBACK_DATABASE"
+        )
+    return load(flags, file=config, server=server.settings), server
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,30 +89,49 @@ class StoreOptions:
         self,
         work: Callable[["App", Settings], Coroutine[Any, Any, T]],
         *,
-        may_create: bool = False,
+        decides: bool = False,
+        new_account: bool = False,
     ) -> T:
         """Return what `work` returns on the services of the store; the server need not run.
 
-        `--account` overrides the setting `account_id`. Without `may_create`, raise
-        `CommandFailedError` if there is no data directory.
+        `--account` overrides the setting `account_id`; the account must exist, unless
+        `new_account`. With `decides` the result depends on settings such as `outbound`: say so if
+        there is no server to take them from. Raise `CommandFailedError`: there is no store.
         """
         flags = {"data_dir": self.data_dir, "database": self.database, "account_id": self.account}
-        settings = load_settings(self.config, **flags).settings
-        if not may_create and not settings.data_dir.is_dir():
-            raise CommandFailedError(
-                f"there is no data directory {settings.data_dir}: start `sendback serve`, or name "
-                "another with --data-dir"
+        loaded, server = load_for_store(self.config, **flags)
+        settings = loaded.settings
+        check_store_exists(settings)
+        if decides and server is None and loaded.origins["outbound"] == "default":
+            say(
+                f"Note: no server runs on {settings.data_dir}. The settings of this command are "
+                f"used: outbound {settings.outbound}.",
+                err=True,
             )
+        return self.run_on(settings, work, must_exist=self.account is not None and not new_account)
+
+    @staticmethod
+    def run_on(
+        settings: Settings,
+        work: Callable[["App", Settings], Coroutine[Any, Any, T]],
+        *,
+        must_exist: bool = False,
+    ) -> T:
+        """Return what `work` returns on the services of these settings.
+
+        With `must_exist`, raise `CommandFailedError` if there is no account `account_id`.
+        """
         from sendback.app import App
         from sendback.store.engine.store import prepare_schema
 
         os.umask(0o077)  # mail and keys: readable by this user only
-        _make_folder(settings.data_dir)
         prepare_schema(settings.database_url)
 
         async def main() -> T:
             app = App(settings)
             try:
+                if must_exist:
+                    await _check_account(app, settings.account_id)
                 return await work(app, settings)
             finally:
                 app.close()
@@ -93,12 +139,22 @@ class StoreOptions:
         return asyncio.run(main())
 
 
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        allowed = f"a directory that can be created and written to ({error.strerror})"
-        raise SettingError("data_dir", str(folder), "the settings", allowed) from None
+def check_store_exists(settings: Settings) -> None:
+    """Raise `CommandFailedError` if there is no data directory, or no database in it.
+
+    Only `serve` and `db create` make them: a command in the wrong directory must not.
+    """
+    advice = "start `sendback serve`, or name another with --data-dir"
+    if not settings.data_dir.is_dir():
+        raise CommandFailedError(f"there is no data directory {settings.data_dir}: {advice}")
+    if not settings.database and not settings.database_file.exists():
+        raise CommandFailedError(f"there is no database in {settings.data_dir}: {advice}")
+
+
+async def _check_account(app: "App", account_id: str) -> None:
+    known = {account.account_id for account in await app.accounts.list()}
+    if account_id not in known:
+        raise CommandFailedError(f"there is no account {account_id}: see `sendback accounts list`")
 
 
 _STORE_OPTIONS = {

@@ -24,9 +24,12 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
-MessageId = Annotated[str, typer.Argument(help="The MessageId that SendBounce returned.")]
+MessageId = Annotated[
+    str, typer.Argument(help="The MessageId that SendBounce returned, or a unique prefix of it.")
+]
 MessageIds = Annotated[
-    list[str] | None, typer.Argument(metavar="[MESSAGE_ID]...", help="The MessageIds of bounces.")
+    list[str] | None,
+    typer.Argument(metavar="[MESSAGE_ID]...", help="The MessageIds of bounces, or prefixes."),
 ]
 Everything = Annotated[
     bool, typer.Option("--all", help="All bounces that can be changed; needs no filter.")
@@ -121,7 +124,7 @@ def list_outbox(
 
     rows = options.run(work)
     columns = ("created_at", "message_id", "recipient", "state", "attempts", "last_reply")
-    print_rows(rows, columns, as_json=as_json)
+    print_rows(rows, columns, as_json=as_json, drop=("attempts", "last_reply"))
 
 
 @app.command("show")
@@ -155,7 +158,7 @@ def show_outbox(
     print_fields(fields, as_json=False)
     typer.echo()
     columns = ("started_at", "outcome", "peer", "tls", "tls_policy", "milliseconds", "reply")
-    print_rows(rows, columns, as_json=False)
+    print_rows(rows, columns, as_json=False, whole=True)
     typer.echo("To print the whole bounce, add --raw.")
 
 
@@ -251,7 +254,7 @@ def domains(as_json: Json = False, *, options: StoreOptions) -> None:
 
     rows = options.run(work)
     columns = ("domain", "waiting", "state", "failures", "next_try", "reason")
-    print_rows(rows, columns, as_json=as_json)
+    print_rows(rows, columns, as_json=as_json, drop=("failures", "reason"))
 
 
 @app.command("pause")
@@ -323,7 +326,7 @@ def _row(message: "OutboxMessage") -> dict[str, Any]:
         "state": message.state.value,
         "attempts": message.attempts,
         "due_at": message.due_at if message.state == "queued" else None,
-        "last_reply": message.last_reply,
+        "last_reply": message.last_reply or None,
     }
 
 
@@ -332,10 +335,10 @@ def _attempt(attempt: "Attempt") -> dict[str, Any]:
         "started_at": attempt.started_at,
         "milliseconds": attempt.milliseconds,
         "outcome": attempt.outcome.value,
-        "peer": attempt.peer,
-        "tls": attempt.tls,
-        "tls_policy": attempt.tls_policy,
-        "reply": attempt.reply,
+        "peer": attempt.peer or None,
+        "tls": attempt.tls or None,
+        "tls_policy": attempt.tls_policy or None,
+        "reply": attempt.reply or None,
     }
 
 
@@ -348,5 +351,5 @@ def _domain_row(found: "Destination") -> dict[str, Any]:
         "failures": found.failures,
         "next_try": found.blocked_until if state == "failing" else None,
         "since": found.changed_at,
-        "reason": found.reason,
+        "reason": found.reason or None,
     }

@@ -6,6 +6,7 @@ and markup is not interpreted.
 
 import json
 import re
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -13,56 +14,71 @@ from typing import Any
 
 import typer
 
+from sendback.cli import tables
 from sendback.mail import printable as characters
 
-_SHORT = 19  # the width of a date
-_NARROWEST = 8
-_GAP = 3
+_MIN_WIDTH = 20
+_UNBOUNDED = 100_000  # columns, for output that is not a terminal
 
 
-def print_rows(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, as_json: bool) -> None:
-    """Print a table with these columns, or all fields of the rows as JSON."""
+def print_rows(
+    rows: Sequence[Mapping[str, Any]],
+    columns: Sequence[str],
+    *,
+    as_json: bool,
+    drop: Sequence[str] = (),
+    whole: bool = False,
+) -> None:
+    """Print a table with these columns, or all fields of the rows as JSON.
+
+    On a narrow terminal `drop` are the columns that are left out first, in this order, then the
+    others from the right. With `whole` nothing is shortened: a table that is too wide is printed as
+    one block of lines for each row.
+    """
     if as_json:
         print_json(list(rows))
         return
     if not rows:
         say("None.")
         return
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    # Output that is not a terminal would be folded at 80 columns.
-    console = Console(width=None if sys.stdout.isatty() else 240)
-    cells = [[printable(row.get(column)) for column in columns] for row in rows]
-    whole = _kept_whole(columns, cells, console.width)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in columns:
-        table.add_column(column.replace("_", " "), overflow="fold", no_wrap=column in whole)
-    for line in cells:
-        table.add_row(*map(Text, line))
-    console.print(table)
+    table = [_column(rows, name, _rank(name, columns, drop)) for name in columns]
+    width = terminal_width()
+    if whole and not tables.fits(table, width):
+        for row in rows:
+            print_fields({name: row.get(name) for name in columns}, as_json=False)
+            say("")
+        return
+    say("\n".join(tables.layout(table, width)))
 
 
-def _kept_whole(
-    columns: Sequence[str], cells: Sequence[Sequence[str]], width: int
-) -> frozenset[str]:
-    """Return the columns that are not folded: IDs, so that they can be copied, and short columns.
+def terminal_width() -> int:
+    """Return the columns of the terminal. Output that is not a terminal has no limit."""
+    if sys.stdout.isatty():
+        return max(_MIN_WIDTH, shutil.get_terminal_size().columns)
+    return _UNBOUNDED
 
-    Short columns are included only while the others keep `_NARROWEST` characters each.
-    """
-    widths = {
-        column: max(len(column), *(len(line[number]) for line in cells))
-        for number, column in enumerate(columns)
-    }
-    whole = {column for column in columns if column.endswith("_id")}
-    for column in sorted(columns, key=lambda name: widths[name]):
-        taken = sum(widths[name] + _GAP for name in whole | {column})
-        folded = len(columns) - len(whole | {column})
-        if widths[column] <= _SHORT and taken + folded * _NARROWEST <= width:
-            whole.add(column)
-    return frozenset(whole)
+
+def _column(rows: Sequence[Mapping[str, Any]], name: str, rank: int) -> tables.Column:
+    values = [row.get(name) for row in rows]
+    cells = tuple(map(printable, values))
+    return tables.Column(name.replace("_", " "), _kind(name, values), cells, rank)
+
+
+def _kind(name: str, values: Sequence[Any]) -> tables.Kind:
+    if name.endswith("_id"):
+        return tables.Kind.ID
+    given = [value for value in values if value is not None]
+    if given and all(isinstance(value, datetime) for value in given):
+        return tables.Kind.DATE
+    if given and all(isinstance(value, int) and not isinstance(value, bool) for value in given):
+        return tables.Kind.NUMBER
+    return tables.Kind.TEXT
+
+
+def _rank(name: str, columns: Sequence[str], drop: Sequence[str]) -> int:
+    if name in drop:
+        return len(columns) + len(drop) - drop.index(name)
+    return columns.index(name)
 
 
 def print_fields(fields: Mapping[str, Any], *, as_json: bool) -> None:
@@ -101,8 +117,10 @@ def printable(value: Any) -> str:
     """Return the value as one line of text, with invisible characters escaped."""
     if value is None:
         return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, datetime):
-        return value.strftime("%Y-%m-%d %H:%M:%S")
+        return tables.date_text(value)
     if isinstance(value, (list, tuple)):
         return ", ".join(map(printable, value))
     return characters.printable(str(value), limit=None)

@@ -142,7 +142,7 @@ def apply_setup(
         await app.store.write(AddAccount(settings.account_id, app.clock.now()))
         return await app.setup.apply(settings.account_id, setup, prune=prune)
 
-    applied = options.run(work, may_create=True)
+    applied = options.run(work, decides=True)
     if as_json:
         print_json({"changes": applied.changes, "warnings": applied.warnings})
         return

@@ -82,15 +82,25 @@ def serve(
     )
     if ready_file is not None and not ready_file.absolute().parent.is_dir():
         raise usage_error(f"--ready-file: there is no directory {ready_file.absolute().parent}")
+    from sendback.running_server import remove_running
     from sendback.serving import run
 
     announce = functools.partial(_announce, loaded)
-    raise typer.Exit(run(loaded.settings, ready_file, announce, stop))
+    try:
+        code = run(loaded.settings, ready_file, announce, stop)
+    finally:
+        remove_running(loaded.settings.data_dir)
+    raise typer.Exit(code)
 
 
 def _announce(loaded: LoadedSettings, addresses: "Addresses") -> None:
+    """Print the addresses, and write the file from which other commands learn the settings."""
+    from sendback.running_server import write_running
+
+    write_running(loaded, addresses)
     settings = loaded.settings
-    key = "test / test (loopback only)" if settings.development_key else "sendback keys create"
+    has_key = settings.development_key
+    key = "test / test (loopback only)" if has_key else "of your own: sendback keys create"
     delivery = f"sent through {settings.outbound}"
     if settings.outbound.captures:
         delivery = "stored here, never sent: sendback outbox list"
@@ -108,11 +118,20 @@ def _announce(loaded: LoadedSettings, addresses: "Addresses") -> None:
 
 Try it, in another terminal:
 
-  export AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test AWS_DEFAULT_REGION={settings.region}
-  aws ses verify-domain-identity --domain example.com --endpoint-url {endpoint}
-  swaks --server {addresses.smtp} --from ann@sender.example --to bob@example.com
-  aws ses send-bounce --endpoint-url {endpoint} --bounce-sender mailer-daemon@example.com \\
-      --bounced-recipient-info-list Recipient=bob@example.com,BounceType=DoesNotExist \\
-      --original-message-id THE-ID-IN-THE-250-REPLY
-""",
+{_example(endpoint, str(addresses.smtp), settings.region, has_key=has_key)}
+"""
     )
+
+
+def _example(endpoint: str, smtp: str, region: str, *, has_key: bool) -> str:
+    """Return commands to copy; no line is longer than 80 characters."""
+    key = "test" if has_key else "YOUR-KEY"
+    secret = "test" if has_key else "YOUR-SECRET"
+    return f"""\
+export AWS_ACCESS_KEY_ID={key} AWS_SECRET_ACCESS_KEY={secret}
+export AWS_DEFAULT_REGION={region} AWS_ENDPOINT_URL_SES={endpoint}
+aws ses verify-domain-identity --domain example.com
+swaks --server {smtp} --from ann@sender.example --to bob@example.com
+aws ses send-bounce --original-message-id THE-ID-IN-THE-250-REPLY \\
+  --bounce-sender mailer-daemon@example.com --bounced-recipient-info-list \\
+  Recipient=bob@example.com,BounceType=DoesNotExist"""

@@ -1,10 +1,13 @@
 """Loading of the settings: defaults, `sendback.toml`, the environment (`SENDBACK_…`), then flags.
 
 Each source overrides the ones before it. The source of every value is kept: `sendback config show`
-prints it.
+prints it. Commands that work on the store of a server that runs take its settings before the other
+sources, instead of the defaults.
 """
 
+import difflib
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -23,26 +26,38 @@ _MAX_FILE_OCTETS = 2**20
 
 @dataclass(frozen=True, slots=True)
 class LoadedSettings:
-    """The settings, the text of each without secrets, and its origin."""
+    """The settings, the text of each without secrets, and its origin.
+
+    `public_texts` are the texts of those that hold no secret. `unknown` are the variables of the
+    environment that look like settings and are none.
+    """
 
     settings: Settings
     texts: Mapping[str, str]
     origins: Mapping[str, str]
+    public_texts: Mapping[str, str]
+    unknown: tuple[str, ...] = ()
 
 
 def load(
     flags: Mapping[str, str | None] | None = None,
     environ: Mapping[str, str] | None = None,
     file: Path | None = None,
+    server: Mapping[str, str] | None = None,
 ) -> LoadedSettings:
-    """Read all sources and check every setting. Raise `SettingError`."""
+    """Read all sources and check every setting. Raise `SettingError`.
+
+    `server` are texts of settings of the server that runs, if any.
+    """
+    given = os.environ if environ is None else environ
     texts: dict[str, str] = {}
     origins: dict[str, str] = {}
     table = {entry.name: entry for entry in fields(Settings)}
     sources = (
         ("default", {name: entry.metadata["default"] for name, entry in table.items()}),
+        ("running server", {k: v for k, v in (server or {}).items() if k in table}),
         *_file_source(file, table.keys()),
-        ("environment", _from_environment(os.environ if environ is None else environ, table)),
+        ("environment", _from_environment(given, table)),
         ("flag", {name: text for name, text in (flags or {}).items() if text is not None}),
     )
     for origin, values in sources:
@@ -62,7 +77,12 @@ def load(
     shown_texts = {
         name: _shown(read[name], texts[name], entry.metadata) for name, entry in table.items()
     }
-    return LoadedSettings(settings, shown_texts, origins)
+    public = {
+        name: texts[name]
+        for name, shown in shown_texts.items()
+        if not table[name].metadata["hidden"] and shown == texts[name]
+    }
+    return LoadedSettings(settings, shown_texts, origins, public, _unknown(given, table))
 
 
 def _shown(value: object, text: str, metadata: Mapping[str, Any]) -> str:
@@ -83,6 +103,31 @@ def _shown_wrong(text: str, metadata: Mapping[str, Any]) -> str:
 def _from_environment(environ: Mapping[str, str], table: Mapping[str, Any]) -> dict[str, str]:
     names = {ENVIRONMENT_PREFIX + name.upper(): name for name in table}
     return {name: environ[variable] for variable, name in names.items() if variable in environ}
+
+
+# Kubernetes sets these for each service, such as one that is called "sendback".
+_OF_KUBERNETES = re.compile(r"SERVICE_(?:HOST|PORT.*)|PORT(?:_\d+_(?:TCP|UDP).*)?")
+
+
+def _unknown(environ: Mapping[str, str], table: Mapping[str, Any]) -> tuple[str, ...]:
+    known = {ENVIRONMENT_PREFIX + name.upper() for name in table}
+    found = (name for name in environ if name.startswith(ENVIRONMENT_PREFIX))
+    return tuple(
+        sorted(
+            name
+            for name in found
+            if name not in known
+            and not _OF_KUBERNETES.fullmatch(name.removeprefix(ENVIRONMENT_PREFIX))
+        )
+    )
+
+
+def describe_unknown(name: str) -> str:
+    """Return the text about a variable of the environment that is no setting."""
+    known = [ENVIRONMENT_PREFIX + entry.name.upper() for entry in fields(Settings)]
+    close = difflib.get_close_matches(name, known, 1)
+    advice = f"did you mean {close[0]}?" if close else "see `sendback config show`"
+    return f"{name} is no setting, and has no effect: {advice}"
 
 
 def _file_source(file: Path | None, known: Any) -> list[tuple[str, dict[str, str]]]:

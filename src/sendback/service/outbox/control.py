@@ -1,17 +1,18 @@
 """The outbox as operators see and change it: CLI, console and API use this."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from sendback.clock import Clock
-from sendback.service.queues.control import WrongStateError, change_in_steps
+from sendback.service.queues.control import SHOWN_IDS, WrongStateError, change_in_steps, whole_id
 from sendback.store.engine.errors import NotFoundError
 from sendback.store.engine.store import Store
 from sendback.store.outbox.control import (
     ChangeState,
     ChooseOutbox,
     CountStates,
+    FindOutboxIds,
     FindOutboxMessage,
     ListOutbox,
     Selection,
@@ -62,10 +63,21 @@ class OutboxControl:
         """Return the newest `limit` of the selected messages, the newest first."""
         return await self._store.read(ListOutbox(selection, limit))
 
-    async def find(
-        self, account_id: str, message_id: str
-    ) -> tuple[OutboxMessage, Sequence[Attempt]]:
-        """Return a message and its delivery attempts in order. Raise `NotFoundError`."""
+    async def whole_id(self, account_id: str, text: str) -> str:
+        """Return the ID that is `text` or begins with it.
+
+        Raise `NotFoundError`, `AmbiguousIdError`.
+        """
+        return await whole_id(
+            self._store,
+            "bounce",
+            text,
+            lambda prefix: FindOutboxIds(account_id, prefix, SHOWN_IDS),
+        )
+
+    async def find(self, account_id: str, text: str) -> tuple[OutboxMessage, Sequence[Attempt]]:
+        """Return a message, named as in `whole_id`, and its delivery attempts in order."""
+        message_id = await self.whole_id(account_id, text)
         found = await self._store.read(FindOutboxMessage(account_id, message_id))
         if found is None:
             raise NotFoundError("bounce", message_id)
@@ -81,8 +93,12 @@ class OutboxControl:
         """Change the selected messages and return how many were changed.
 
         A message that is being delivered at this moment is not changed. `progress` is called with
-        the number so far. Raises `NotFoundError` and `WrongStateError` for a selection of one ID.
+        the number so far. IDs are named as in `whole_id`. Raise `NotFoundError`,
+        `AmbiguousIdError`, and `WrongStateError` for a selection of one ID.
         """
+        account_id = selection.account_id
+        ids = [await self.whole_id(account_id, text) for text in selection.message_ids]
+        selection = replace(selection, message_ids=tuple(ids))
         if len(selection.message_ids) == 1:
             await self._check(change, selection)
         now = self._clock.now()

@@ -3,12 +3,40 @@
 from collections.abc import Callable, Sequence
 
 from sendback.errors import SendbackError
+from sendback.store.engine.errors import NotFoundError
 from sendback.store.engine.store import Store
 from sendback.store.engine.transactions import Unit
+
+SHOWN_IDS = 4  # of those with one prefix
 
 
 class WrongStateError(SendbackError):
     """The change is not possible in the state of the message; `str` is the reason."""
+
+
+class AmbiguousIdError(SendbackError):
+    """Several IDs begin with a text that must be a whole ID or a unique prefix of one."""
+
+    def __init__(self, text: str, found: Sequence[str]) -> None:
+        """`found` are some of these IDs."""
+        super().__init__(f"several IDs begin with {text}: {', '.join(found)}, …")
+
+
+async def whole_id(
+    store: Store, kind: str, text: str, find: Callable[[str], Unit[Sequence[str]]]
+) -> str:
+    """Return the ID that is `text` or begins with it, with or without `…` at its end.
+
+    `find` makes the unit that returns the first IDs with a prefix, in order. Raise `NotFoundError`
+    with `kind`, `AmbiguousIdError`.
+    """
+    prefix = text.strip().removesuffix("…").removesuffix("...")
+    found = await store.read(find(prefix)) if prefix else ()
+    if not found:
+        raise NotFoundError(kind, text)
+    if found[0] != prefix and len(found) > 1:
+        raise AmbiguousIdError(prefix, found)
+    return found[0]
 
 
 async def change_in_steps(

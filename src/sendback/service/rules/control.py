@@ -5,11 +5,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from sendback.clock import Clock
-from sendback.service.queues.control import WrongStateError, change_in_steps
+from sendback.service.queues.control import SHOWN_IDS, WrongStateError, change_in_steps, whole_id
 from sendback.store.engine.errors import NotFoundError
 from sendback.store.engine.store import Store
 from sendback.store.engine.transactions import Unit
-from sendback.store.messages.messages import FindBody, FindMessage, ListMessages, ReceivedMessage
+from sendback.store.messages.messages import (
+    FindBody,
+    FindMessage,
+    FindMessageIds,
+    ListMessages,
+    ReceivedMessage,
+)
 from sendback.store.rules.processing import FindProcessing, Processing, ProcessingState, StepRecord
 from sendback.store.rules.processing_control import (
     ChooseProcessing,
@@ -44,8 +50,21 @@ class ProcessingControl:
         """Return the newest messages first, each with the state of its processing, if any."""
         return await self._store.read(ListMessages(account_id, limit, state))
 
-    async def find(self, account_id: str, message_id: str) -> ShownMessage:
-        """Return a message with its body and its processing. Raise `NotFoundError`."""
+    async def whole_id(self, account_id: str, text: str) -> str:
+        """Return the ID that is `text` or begins with it.
+
+        Raise `NotFoundError`, `AmbiguousIdError`.
+        """
+        return await whole_id(
+            self._store,
+            "received message",
+            text,
+            lambda prefix: FindMessageIds(account_id, prefix, SHOWN_IDS),
+        )
+
+    async def find(self, account_id: str, text: str) -> ShownMessage:
+        """Return a message, named as in `whole_id`, with its body and its processing."""
+        message_id = await self.whole_id(account_id, text)
         message = await self._store.read(FindMessage(account_id, message_id))
         if message is None:
             raise NotFoundError("received message", message_id)
@@ -66,9 +85,11 @@ class ProcessingControl:
     ) -> int:
         """Queue held messages again, those named or all, and return how many were held.
 
-        Raises `NotFoundError` and `WrongStateError` for a single ID.
+        IDs are named as in `whole_id`. Raise `NotFoundError`, `AmbiguousIdError`, and
+        `WrongStateError` for a single ID.
         """
         now = self._clock.now()
+        message_ids = [await self.whole_id(account_id, text) for text in message_ids]
         states = (ProcessingState.HELD,)
         if len(message_ids) == 1:
             text = "only a held message can be retried"
@@ -90,10 +111,12 @@ class ProcessingControl:
     ) -> int:
         """End the processing of held and queued messages (or of those in `state`).
 
-        Returns how many were ended; one that is being processed is not changed. Raises
-        `NotFoundError` and `WrongStateError` for a single ID.
+        Return how many were ended; one that is being processed is not changed. IDs are named as in
+        `whole_id`. Raise `NotFoundError`, `AmbiguousIdError`, and `WrongStateError` for a single
+        ID.
         """
         now = self._clock.now()
+        message_ids = [await self.whole_id(account_id, text) for text in message_ids]
         states = (state,) if state else (ProcessingState.HELD, ProcessingState.QUEUED)
         if len(message_ids) == 1:
             await self._check(account_id, message_ids[0], states, "there is nothing to drop")

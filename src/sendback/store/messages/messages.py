@@ -113,6 +113,26 @@ class FindMessage:
 
 
 @dataclass(frozen=True, slots=True)
+class FindMessageIds:
+    """Return the first `limit` IDs of the account's messages that begin with a prefix, in order."""
+
+    account_id: str
+    prefix: str
+    limit: int
+
+    def __call__(self, connection: Connection, /) -> Sequence[str]:
+        message_id = messages.c.message_id
+        query = (
+            select(message_id)
+            .where(messages.c.account_id == self.account_id)
+            .where(message_id.startswith(self.prefix, autoescape=True))
+            .order_by(message_id)
+            .limit(self.limit)
+        )
+        return list(connection.execute(query).scalars())
+
+
+@dataclass(frozen=True, slots=True)
 class FindBody:
     """Return the message's body, or None when the message does not exist or has expired."""
 

@@ -74,6 +74,26 @@ class ListOutbox:
 
 
 @dataclass(frozen=True, slots=True)
+class FindOutboxIds:
+    """Return the first `limit` IDs of the account's messages that begin with a prefix, in order."""
+
+    account_id: str
+    prefix: str
+    limit: int
+
+    def __call__(self, connection: Connection, /) -> Sequence[str]:
+        message_id = outbox.c.message_id
+        query = (
+            select(message_id)
+            .where(outbox.c.account_id == self.account_id)
+            .where(message_id.startswith(self.prefix, autoescape=True))
+            .order_by(message_id)
+            .limit(self.limit)
+        )
+        return list(connection.execute(query).scalars())
+
+
+@dataclass(frozen=True, slots=True)
 class FindOutboxMessage:
     """Return a message and its attempts in order, or None."""
 
