@@ -25,11 +25,8 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -39,6 +36,7 @@ import pytest
 from tests.conftest import need
 from tests.docs.pages import ROOT, Block, blocks
 from tests.partners.postfix import free_port
+from tests.partners.waiting import wait_for, wait_for_port
 
 EXAMPLE = ROOT / "examples/first-rule"
 PAGES = [ROOT / "README.md", EXAMPLE / "README.md"]
@@ -171,7 +169,9 @@ class Newcomer:
     def _do_run(self, block: Block) -> None:
         self.outputs.append(self._terminals[-1].paste(block.text))
         if "sendmail(" in block.text:  # a reader takes more time than the rules do
-            until(lambda: not self.json("messages", "list", "--state", "queued"))
+            wait_for(
+                lambda: not self.json("messages", "list", "--state", "queued"), _PATIENCE_SECONDS
+            )
 
     def _do_install(self, block: Block) -> None:
         text = block.text.replace(
@@ -194,8 +194,8 @@ class Newcomer:
         command = block.text.strip()
         log = self.folder / f"{command}.log"
         self._terminals[-1].paste(block.text, f"</dev/null 3>&1 >'{log}' 2>&1 &")
-        listening = [self.ports[port] for port in SERVERS[command]]
-        until(lambda: all(is_open(port) for port in listening), log.read_text)
+        for port in SERVERS[command]:
+            wait_for_port("127.0.0.1", self.ports[port], log.read_text)
         self._terminals.append(Terminal(self.folder, self.environment, self.ports))
 
     def _do_output(self, block: Block) -> None:
@@ -218,18 +218,6 @@ def with_ports(text: str, ports: dict[str, int]) -> str:
 def without_variable_parts(text: str) -> str:
     text = re.sub(r"127\.0\.0\.1:\d+", "ADDRESS", text)
     return re.sub(r"(message ID: |bounce ID:  )\S+", r"\1ID", text)
-
-
-def is_open(port: int) -> bool:
-    with socket.socket() as client:
-        return client.connect_ex(("127.0.0.1", port)) == 0
-
-
-def until(condition: Callable[[], bool], explain: Callable[[], str] = str) -> None:
-    deadline = time.monotonic() + _PATIENCE_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, explain()
-        time.sleep(0.05)
 
 
 @pytest.fixture(scope="module")
