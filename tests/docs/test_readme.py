@@ -23,10 +23,12 @@ import contextlib
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -136,7 +138,6 @@ class Newcomer:
             "SENDBACK_SMTP_LISTEN": f"127.0.0.1:{self.ports['2525']}",
             "SENDBACK_DNS": "off",  # tests ask nothing of the internet's DNS
         }
-        self.bin = folder / ".venv/bin"
         self.outputs: list[str] = []
         self._wheel = wheel
         self._blocks: list[Block] = []
@@ -155,12 +156,9 @@ class Newcomer:
             getattr(self, f"_do_{rule_of(block)}")(block)
 
     def json(self, *arguments: str) -> Any:
-        """What a `sendback` command prints, run in the folder."""
-        command = [self.bin / "sendback", *arguments, "--json"]
-        done = subprocess.run(
-            command, cwd=self.folder, env=self.environment, capture_output=True, check=True
-        )
-        return json.loads(done.stdout)
+        """What a `sendback` command prints in the last terminal."""
+        command = shlex.join(["sendback", *arguments, "--json"])
+        return json.loads(self._terminals[-1].paste(f"{command}\n"))
 
     def log(self, command: str) -> str:
         """What a command that runs until Ctrl-C has printed."""
@@ -242,26 +240,27 @@ def environment() -> dict[str, str]:
     return {**kept, "PATH": _SYSTEM_PATH, "UV_CACHE_DIR": cache.stdout.strip()}
 
 
-def test_the_readme_from_its_first_block_to_its_last(wheel, environment, tmp_path):
-    with Newcomer(tmp_path, environment, wheel) as newcomer:
+@pytest.fixture(scope="module")
+def readme(wheel, environment, tmp_path_factory) -> Iterator[Newcomer]:
+    """A newcomer who has followed README.md to its end, and whose server still runs."""
+    with Newcomer(tmp_path_factory.mktemp("readme"), environment, wheel) as newcomer:
         newcomer.follow(ROOT / "README.md")
-        (message,) = newcomer.json("messages", "list")
-        bounces = newcomer.json("outbox", "list")
+        yield newcomer
+
+
+def test_the_readme_from_its_first_block_to_its_last(readme):
+    (message,) = readme.json("messages", "list")
+    bounces = readme.json("outbox", "list")
     assert (message["from"], message["to"]) == ("ann@sender.example", ["bob@example.com"])
     assert [bounce["original_message_id"] for bounce in bounces] == [message["message_id"]] * 2
-    assert "\nFinal-Recipient: rfc822; bob@example.com\n" in newcomer.outputs[-1]
+    assert "\nFinal-Recipient: rfc822; bob@example.com\n" in readme.outputs[-1]
 
 
-def test_the_first_rule(wheel, environment, tmp_path):
-    """Its page asks for an active environment: here one is on the path of each terminal."""
+def test_the_first_rule(readme, wheel, environment, tmp_path):
+    """Its page asks for an active environment: README.md's is on the path of each terminal."""
     ignored = shutil.ignore_patterns("__pycache__", "mail", "sendback-data")
     shutil.copytree(EXAMPLE, tmp_path, ignore=ignored, dirs_exist_ok=True)
-    python = tmp_path / ".venv/bin/python"
-    subprocess.run(
-        [UV, "venv", "--quiet", "--python", sys.executable, ".venv"], cwd=tmp_path, check=True
-    )
-    subprocess.run([UV, "pip", "install", "--quiet", "--python", python, wheel], check=True)
-    active = environment | {"PATH": f"{python.parent}:{_SYSTEM_PATH}"}
+    active = environment | {"PATH": f"{readme.folder}/.venv/bin:{_SYSTEM_PATH}"}
     with Newcomer(tmp_path, active, wheel) as newcomer:
         for name in ("setup.toml", "receiver.py"):
             file = tmp_path / name
