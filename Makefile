@@ -33,7 +33,7 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python tools/plain_words.py src docs README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md
+	$(BIN)/python tools/plain_words.py src docs examples README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md
 
 format: setup
 	$(BIN)/ruff format .
