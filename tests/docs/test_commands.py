@@ -155,7 +155,7 @@ def identities(folder: Path) -> dict[str, str]:
     """Attach the page's policy, whose account need not exist."""
     (block,) = (block for block in blocks(ROOT / "docs/identities.md") if block.language == "json")
     (folder / "policy.json").write_text(block.text)
-    server = Sendback(folder)
+    server = Sendback(folder).create()
     for arguments in (
         ("rules", "apply", str(folder / "setup.toml")),
         ("policies", "put", "p", str(folder / "policy.json"), "--identity", "example.com"),
@@ -168,7 +168,7 @@ def receiving(folder: Path) -> dict[str, str]:
     """Receive a mail and set its processing aside."""
     page = (ROOT / "docs/receiving.md").read_text()
     (shown,) = set(re.findall(r"\$ sendback messages show (\S+)", page))
-    server = Sendback(folder, environment={"SENDBACK_DNS": "off"})
+    server = Sendback(folder, environment={"SENDBACK_DNS": "off"}).create()
     server.run("rules", "apply", str(folder / "setup.toml"))
     with server:
         message_id = send_mail(server.smtp_port)

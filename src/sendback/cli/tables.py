@@ -64,7 +64,7 @@ def layout(columns: Sequence[Column], width: int) -> list[str]:
     shown, left_out = _fitted(list(columns), width)
     widths = [column.width for column in shown]
     lines = [_line(shown, widths, [column.title for column in shown])]
-    lines.append("-" * min(width, sum(widths) + _GAP * (len(widths) - 1)))
+    lines.append("─" * min(width, sum(widths) + _GAP * (len(widths) - 1)))
     rows = zip(*(column.cells for column in shown), strict=True)
     lines += [_line(shown, widths, row) for row in rows]
     if left_out:
