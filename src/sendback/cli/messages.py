@@ -180,7 +180,7 @@ def _processing(shown: "ShownMessage") -> dict[str, Any]:
     verdicts = {}
     if entry.verdicts:
         statuses = verdicts_from_json(entry.verdicts).statuses(scanned=True)
-        verdicts = {name: verdict.value for name, verdict in statuses.items()}
+        verdicts = {_snake_case(name): verdict.value for name, verdict in statuses.items()}
     return {
         "rule_set": entry.rule_set,
         "processing": entry.state.value,
@@ -201,6 +201,11 @@ def _processing(shown: "ShownMessage") -> dict[str, Any]:
             for step in steps
         ],
     }
+
+
+def _snake_case(name: str) -> str:
+    """Return the name of a verdict in an event, such as spamVerdict, as the command line has it."""
+    return name.replace("Verdict", "_verdict")
 
 
 def _shown(header: bytes) -> str:

@@ -82,12 +82,13 @@ def _rank(name: str, columns: Sequence[str], drop: Sequence[str]) -> int:
 
 
 def print_fields(fields: Mapping[str, Any], *, as_json: bool) -> None:
-    """Print one line for each field, or all as JSON."""
+    """Print one line for each field that is not absent, or all as JSON."""
     if as_json:
         print_json(fields)
         return
-    width = max(map(len, fields), default=0)
-    for name, value in fields.items():
+    shown = {name: value for name, value in fields.items() if value is not None}
+    width = max(map(len, shown), default=0)
+    for name, value in shown.items():
         say(f"{name.replace('_', ' '):{width}}  {printable(value)}")
 
 

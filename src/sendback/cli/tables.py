@@ -18,7 +18,7 @@ from datetime import datetime
 from enum import Enum, auto
 
 _GAP = 2
-_MIN_TEXT = 12
+_MIN_TEXT = 20
 _MIN_PREFIX = 12
 ELLIPSIS = "…"
 
@@ -80,11 +80,12 @@ def _fitted(columns: list[Column], width: int) -> tuple[list[Column], list[Colum
     left_out: list[Column] = []
     short = [_short_date(column) for column in columns]
     while True:
-        for narrowed in (short, [_short_id(column) for column in short]):
-            cut = _cut(narrowed, width)
-            if _total(cut) <= width or len(short) == 1:
-                order = [column.title for column in columns]
-                return cut, sorted(left_out, key=lambda column: order.index(column.title))
+        narrowed = short
+        if _total(short) > width:
+            narrowed = _cut([_short_id(column) for column in short], width)
+        if _total(narrowed) <= width or len(short) == 1:
+            order = [column.title for column in columns]
+            return narrowed, sorted(left_out, key=lambda column: order.index(column.title))
         last = max(short, key=lambda column: column.rank)
         short.remove(last)
         left_out.append(last)

@@ -125,7 +125,7 @@ def _unknown(environ: Mapping[str, str], table: Mapping[str, Any]) -> tuple[str,
 def describe_unknown(name: str) -> str:
     """Return the text about a variable of the environment that is no setting."""
     known = [ENVIRONMENT_PREFIX + entry.name.upper() for entry in fields(Settings)]
-    close = difflib.get_close_matches(name, known, 1)
+    close = difflib.get_close_matches(name, known, 1, 0.85)
     advice = f"did you mean {close[0]}?" if close else "see `sendback config show`"
     return f"{name} is no setting, and has no effect: {advice}"
 
