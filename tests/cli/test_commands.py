@@ -195,6 +195,7 @@ def test_identities(tmp_path):
 
 
 def test_keys(served):
+    served.run("users", "create", "ann")
     made = served.json("keys", "create", "--user", "ann")
     client = ses(served.endpoint, key=made["access_key_id"], secret=made["secret_access_key"])
     assert client.list_identities()["Identities"] == ["example.com"]
