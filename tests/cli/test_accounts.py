@@ -132,10 +132,15 @@ def test_temporary_keys(server):
 def test_policies_of_an_identity(server):
     put(server, "--identity", "example.com")
     (row,) = server.json("policies", "list", "--identity", "example.com")
-    assert row["policy"] == "p"
+    assert row == {"policy": "p", "document": ALLOW}
     shown = server.run("policies", "show", "p", "--identity", "example.com").stdout
     assert json.loads(shown) == ALLOW
     assert '\n  "Version"' in shown
+    assert server.json("policies", "show", "p", "--identity", "example.com") == {
+        "policy": "p",
+        "identity": "example.com",
+        "document": ALLOW,
+    }
     assert server.run("policies", "show", "q", "--identity", "example.com", check=False).returncode
     server.run("policies", "delete", "p", "--identity", "example.com")
     assert server.json("policies", "list", "--identity", "example.com") == []
@@ -214,6 +219,8 @@ def test_a_policy_of_a_user_restricts_its_calls(server):
     assert server.json("users", "list") == [
         {**server.json("users", "list")[0], "user": "bob", "policies": ["p"]}
     ]
+    shown = server.json("policies", "show", "p", "--user", "bob")
+    assert shown == {"policy": "p", "user": "bob", "document": document}
     assert server.json("policies", "simulate", "--user", "bob", "--from", "bob@example.com")
     done = server.run(
         "policies", "simulate", "--user", "bob", "--from", "x@example.com", check=False

@@ -95,6 +95,13 @@ def test_a_rehearsal_prints_the_steps_and_changes_nothing(cli, project):
         "bob@example.com": "250 2.1.5 accepted",
         "eve@example.com": "250 2.1.5 accepted",
     }
+    assert rehearsed["verdicts"] == {
+        "spam_verdict": "DISABLED",
+        "virus_verdict": "DISABLED",
+        "spf_verdict": "DISABLED",
+        "dkim_verdict": "DISABLED",
+        "dmarc_verdict": "DISABLED",
+    }
     assert [(step["rule"], step["action"]) for step in rehearsed["steps"]] == [
         ("no-such-people", "Bounce"),
         ("no-such-people", "Stop"),

@@ -320,7 +320,10 @@ def _print_dry_run(result: "DryRunResult", as_json: bool) -> None:
         {"rule": step.rule, "action": step.action, "for": step.recipients, "what": step.text}
         for step in result.steps
     ]
-    verdicts = {name: verdict.value for name, verdict in result.verdicts.items()}
+    verdicts = {
+        name.replace("Verdict", "_verdict"): verdict.value
+        for name, verdict in result.verdicts.items()
+    }
     if as_json:
         print_json({"recipients": result.recipients, "verdicts": verdicts, "steps": steps})
         return
