@@ -52,6 +52,14 @@ def test_accounts(server):
         1,
         f"sendback: there is an account {OTHER} already\n",
     )
+    assert made["name"] == "New"
+    unnamed = server.json("accounts", "create")
+    assert unnamed["name"] is None
+    names = {row["account"]: row["name"] for row in server.json("accounts", "list")}
+    assert names[unnamed["account"]] is None
+    done = server.run("accounts", "create", "--account", "222222222222", check=False)
+    assert done.returncode == 2
+    assert "--id names the new account" in done.stderr
     done = server.run("accounts", "create", "--id", "12", check=False)
     assert "'12' is not an account ID: 12 digits" in done.stderr
 
@@ -82,6 +90,28 @@ def test_users_and_their_keys(server):
     assert server.json("keys", "list", "--account", OTHER) == []
 
 
+@pytest.mark.parametrize("command", ["create", "temporary"])
+def test_keys_are_of_existing_users(server, command):
+    done = server.run("keys", command, "--user", "nobody", "--account", OTHER, check=False)
+    assert (done.returncode, done.stderr) == (
+        1,
+        "sendback: the account has no user nobody: create it with `sendback users create nobody`\n",
+    )
+    assert "nobody" not in [row["user"] for row in server.json("users", "list", "--account", OTHER)]
+    done = server.run("keys", "temporary", "--account", "222222222222", check=False)
+    assert "`sendback accounts create --id 222222222222`" in done.stderr
+
+
+def test_a_user_of_the_first_account_before_a_server_has_run(tmp_path):
+    place = Sendback(tmp_path)
+    place.run("users", "create", "ann")
+    made = place.json("keys", "create", "--user", "ann")
+    assert (made["user"], made["session_token"], made["expires_at"]) == ("ann", None, None)
+    assert "session token" not in place.run("keys", "create", "--user", "ann").stdout
+    done = place.run("users", "create", "ann", "--account", OTHER, check=False)
+    assert f"there is no account {OTHER}: create it with" in done.stderr
+
+
 def test_temporary_keys(server):
     found = server.json("keys", "temporary", "--lasts", "15m", "--account", OTHER)
     client = ses(
@@ -102,10 +132,15 @@ def test_temporary_keys(server):
 def test_policies_of_an_identity(server):
     put(server, "--identity", "example.com")
     (row,) = server.json("policies", "list", "--identity", "example.com")
-    assert row["policy"] == "p"
+    assert row == {"policy": "p", "document": ALLOW}
     shown = server.run("policies", "show", "p", "--identity", "example.com").stdout
     assert json.loads(shown) == ALLOW
     assert '\n  "Version"' in shown
+    assert server.json("policies", "show", "p", "--identity", "example.com") == {
+        "policy": "p",
+        "identity": "example.com",
+        "document": ALLOW,
+    }
     assert server.run("policies", "show", "q", "--identity", "example.com", check=False).returncode
     server.run("policies", "delete", "p", "--identity", "example.com")
     assert server.json("policies", "list", "--identity", "example.com") == []
@@ -169,6 +204,7 @@ def test_a_call_is_simulated(server):
 
 
 def test_a_policy_of_a_user_restricts_its_calls(server):
+    server.run("users", "create", "bob")
     issued = server.json("keys", "create", "--user", "bob")
     document = {
         "Version": "2012-10-17",
@@ -183,6 +219,8 @@ def test_a_policy_of_a_user_restricts_its_calls(server):
     assert server.json("users", "list") == [
         {**server.json("users", "list")[0], "user": "bob", "policies": ["p"]}
     ]
+    shown = server.json("policies", "show", "p", "--user", "bob")
+    assert shown == {"policy": "p", "user": "bob", "document": document}
     assert server.json("policies", "simulate", "--user", "bob", "--from", "bob@example.com")
     done = server.run(
         "policies", "simulate", "--user", "bob", "--from", "x@example.com", check=False

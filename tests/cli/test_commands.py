@@ -169,6 +169,19 @@ def test_the_queue_is_managed_while_no_server_runs(tmp_path):
     nothing = server.run("outbox", "cancel", check=False)
     assert nothing.returncode == 2
     assert "--all" in nothing.stderr
+    for state in ("delivered", "captured"):
+        final = server.run("outbox", "retry", "--all", "--state", state, check=False)
+        assert final.returncode == 2
+        assert f"{state} messages are not sent again" in final.stderr
+        assert "cancelled" in final.stderr
+    unknown = server.run("outbox", "resume", "unknown.example", check=False)
+    assert (unknown.returncode, unknown.stdout) == (1, "")
+    assert unknown.stderr == (
+        "sendback: no mail waits for unknown.example, and it is not paused: "
+        "see `sendback outbox domains`\n"
+    )
+    server.run("outbox", "pause", "later.example")
+    server.run("outbox", "resume", "later.example")
     odd = server.run("outbox", "list", "--older-than", "soon", check=False)
     assert odd.returncode == 2
 
@@ -195,6 +208,7 @@ def test_identities(tmp_path):
 
 
 def test_keys(served):
+    served.run("users", "create", "ann")
     made = served.json("keys", "create", "--user", "ann")
     client = ses(served.endpoint, key=made["access_key_id"], secret=made["secret_access_key"])
     assert client.list_identities()["Identities"] == ["example.com"]

@@ -19,6 +19,7 @@ import pytest
 from sendback.cli.tables import display_width
 from tests.partners.clients import send_mail, ses
 from tests.partners.sendback import Sendback
+from tests.partners.waiting import wait_for
 
 PAGE = Path(__file__).parents[2] / "docs/command-line.md"
 START, END = "<!-- tables: written by tests/cli/test_narrow.py -->\n", "<!-- end of tables -->"
@@ -81,6 +82,8 @@ def store(tmp_path_factory):
                 BouncedRecipientInfoList=[{"Recipient": recipient, "BounceType": "DoesNotExist"}],
             )["MessageId"]
             server.mail = mail
+        wait_for(lambda: all(row["attempts"] for row in server.json("outbox", "list")))
+        wait_for(lambda: not server.json("messages", "list", "--state", "queued"))
     return server
 
 

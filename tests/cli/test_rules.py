@@ -1,7 +1,11 @@
 """`sendback rules`: apply, list, show, activate, test."""
 
 import json
+import os
+import pty
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,6 +21,8 @@ def project(tmp_path):
     """A folder with the setup of docs/receiving.md, and a mail."""
     text = re.search(r"```toml\n(.*?)```", (ROOT / "docs/receiving.md").read_text(), re.DOTALL)[1]
     (tmp_path / "setup.toml").write_text(text)
+    (tmp_path / "check.py").write_text("def handler(event, context):\n    return None\n")
+    (tmp_path / "count.mjs").write_text("export const handler = async () => null\n")
     (tmp_path / "mail.eml").write_bytes(MAIL.replace(b"\r\n", b"\n"))
     return tmp_path
 
@@ -46,10 +52,28 @@ def test_a_setup_is_applied_from_a_file(cli, project):
     assert "Rule set main is active." in first
     assert cli("rules", "apply", str(project / "setup.toml")) == "Nothing to change.\n"
     (listed,) = json.loads(cli("rules", "list", "--json"))
-    assert (listed["name"], listed["active"], listed["rules"]) == ("main", "yes", 2)
+    assert (listed["name"], listed["active"], listed["rules"]) == ("main", True, 2)
     shown = json.loads(cli("rules", "show", "--json"))
-    assert [rule["Name"] for rule in shown["Rules"]] == ["no-such-people", "everything-else"]
-    assert shown["Rules"][0]["Enabled"] is True
+    assert (shown["name"], shown["active"]) == ("main", True)
+    assert [rule["name"] for rule in shown["rules"]] == ["no-such-people", "everything-else"]
+    assert shown["rules"][0] == {
+        "name": "no-such-people",
+        "enabled": True,
+        "tls_policy": "Optional",
+        "recipients": ["old.example.com", "bob@example.com", ".test.example.com"],
+        "actions": [
+            {
+                "type": "Bounce",
+                "smtp_reply_code": "550",
+                "message": "Mailbox does not exist",
+                "sender": "mailer-daemon@example.com",
+                "status_code": "5.1.1",
+                "topic_arn": None,
+            },
+            {"type": "Stop", "topic_arn": None},
+        ],
+        "scan_enabled": False,
+    }
     table = cli("rules", "show", "main")
     assert "AddHeader, S3, SNS, Lambda, Lambda" in table
 
@@ -72,6 +96,13 @@ def test_a_rehearsal_prints_the_steps_and_changes_nothing(cli, project):
     assert rehearsed["recipients"] == {
         "bob@example.com": "250 2.1.5 accepted",
         "eve@example.com": "250 2.1.5 accepted",
+    }
+    assert rehearsed["verdicts"] == {
+        "spam_verdict": "DISABLED",
+        "virus_verdict": "DISABLED",
+        "spf_verdict": "DISABLED",
+        "dkim_verdict": "DISABLED",
+        "dmarc_verdict": "DISABLED",
     }
     assert [(step["rule"], step["action"]) for step in rehearsed["steps"]] == [
         ("no-such-people", "Bounce"),
@@ -96,52 +127,92 @@ def test_a_rehearsal_prints_the_steps_and_changes_nothing(cli, project):
     ("text", "reason"),
     [
         ("nonsense", "is no TOML file"),
-        ("rule_set = 1", "rule_set is none of"),
-        ("identities = 1", "identities must be a list"),
-        ('active_rule_set = "x"', "there is no rule set x"),
-        ("[rule_sets.a]\nrule = 1", "rule_sets.a must hold"),
-        ("[[rule_sets.a.rules]]\nEnabled = true", "rule_sets.a.rules[1].Name is missing"),
-        ('[[rule_sets.a.rules]]\nName = "x"\nEnabld = true', "Enabld is none of"),
-        ('[[rule_sets.a.rules]]\nName = "x"\nEnabled = 1', "Enabled must be a boolean"),
-        ('[[rule_sets.a.rules]]\nName = "x"\nTlsPolicy = "No"', "must be one of Require, Optional"),
-        ('[[rule_sets.a.rules]]\nName = "-x"', "Not a valid ruleName: -x"),
-        ('[[rule_sets.a.rules]]\nName = "x"\n[[rule_sets.a.rules]]\nName = "x"', "two rules x"),
-        (
-            '[[rule_sets.a.rules]]\nName = "x"\nActions = [ { S3Action = {} } ]',
-            "rule_sets.a.rules[1].Actions[1].S3Action.BucketName is missing",
-        ),
-        (
-            '[[rule_sets.a.rules]]\nName = "x"\nActions = [ { BounceAction = { SmtpReplyCode = '
-            '"550", Message = "No", Sender = "a@b.example" } } ]',
-            "Identity is not verified: a@b.example",
-        ),
+        ('active_rule_set = "x"', "active_rule_set: Rule set does not exist: x"),
+        ("[[rule_sets.a.rules]]", "rule_sets.a.rules[1]: 2 validation errors detected: Value at"),
+        ('[functions]\nx = "python:no.py:f"', "functions.x: there is no file {project}/no.py"),
         ('[[filters]]\nName = "x"\nPolicy = "Block"\nCidr = "y"', "Invalid CIDR block: y"),
-        ('[[filters]]\nName = "x"', "must hold Name, Policy and Cidr"),
-        ('[buckets]\nx = "y"', "'y' is no target"),
     ],
 )
 def test_an_invalid_setup_changes_nothing(cli, project, text, reason):
+    """tests/service/test_setup.py has all the reasons."""
     file = project / "wrong.toml"
-    file.write_text(text if "identities" in text else f'identities = ["example.org"]\n{text}')
+    file.write_text(f'identities = ["example.org"]\n{text}')
+    reason = reason.replace("{project}", str(project))
     assert reason in cli("rules", "apply", str(file), code=2)
     if (project / "data").exists():
         assert json.loads(cli("identities", "list", "--json")) == []
+        assert json.loads(cli("accounts", "list", "--json")) == []
 
 
-def test_a_missing_target_is_a_warning(cli, project):
-    file = project / "setup.toml"
-    file.write_text(
-        '[[rule_sets.a.rules]]\nName = "x"\nActions = [ { S3Action = { BucketName = "mail" } } ]'
-    )
-    done = run_cli("rules", "apply", str(file), "--data-dir", str(project / "data"))
-    assert "Warning: rule x of a: nothing is known about the bucket mail." in done.stderr
+def test_a_missing_target_is_a_warning_without_check_targets(project):
+    file = project / "unchecked.toml"
+    file.write_text('[functions]\nx = "python:no.py:f"\n')
+    done = run_cli(
+        "rules", "apply", str(file), "--data-dir", str(project / "data"),
+        environment={"SENDBACK_CHECK_TARGETS": "false"},
+    )  # fmt: skip
+    assert done.stderr == f"Warning: functions.x: there is no file {project}/no.py.\n"
+
+
+def test_a_dry_run_changes_nothing(cli, project):
+    setup = str(project / "setup.toml")
+    expected = cli("rules", "apply", setup, "--dry-run")
+    assert not (project / "data").exists()
+    assert "Rule set main is created." in expected
+    dry = json.loads(cli("rules", "apply", setup, "--dry-run", "--json"))
+    assert (dry["applied"], dry["warnings"]) == (False, [])
+    done = json.loads(cli("rules", "apply", setup, "--json"))
+    assert done == {**dry, "applied": True}
+    (project / "other.toml").write_text("[rule_sets.other]\n")
+    other = str(project / "other.toml")
+    pruned = json.loads(cli("rules", "apply", other, "--dry-run", "--prune", "--json"))
+    assert "rule set main is deleted" in pruned["changes"]
+    assert pruned["warnings"] == [
+        "rule set main is active; mail would be received without being processed by any rule"
+    ]
+    assert [row["name"] for row in json.loads(cli("rules", "list", "--json"))] == ["main"]
+    (project / "wrong.toml").write_text('active_rule_set = "none"')
+    wrong = cli("rules", "apply", str(project / "wrong.toml"), "--dry-run", code=2)
+    assert "Rule set does not exist: none" in wrong
 
 
 def test_prune_deletes_what_the_file_does_not_name(cli, project):
     cli("rules", "apply", str(project / "setup.toml"))
     file = project / "less.toml"
     file.write_text('[[rule_sets.other.rules]]\nName = "x"\n')
-    pruned = cli("rules", "apply", str(file), "--prune")
+    refused = cli("rules", "apply", str(file), "--prune", code=2)
+    assert "rule set main is active; mail would be received without" in refused
+    assert "give --yes" in refused
+    assert [row["name"] for row in json.loads(cli("rules", "list", "--json"))] == ["main"]
+    pruned = cli("rules", "apply", str(file), "--prune", "--yes")
     assert "Rule set main is deleted." in pruned
     assert "Filters are changed." in pruned
     assert [row["name"] for row in json.loads(cli("rules", "list", "--json"))] == ["other"]
+
+
+def test_prune_asks_nothing_while_the_active_rule_set_stays(cli, project):
+    setup = project / "setup.toml"
+    cli("rules", "apply", str(setup))
+    (project / "empty.toml").write_text("[rule_sets.other]\n")
+    cli("rules", "apply", str(project / "empty.toml"))
+    assert "Rule set other is deleted." in cli("rules", "apply", str(setup), "--prune")
+
+
+@pytest.mark.parametrize(("answer", "code", "left"), [("y", 0, "other"), ("n", 130, "main")])
+def test_prune_asks_on_a_terminal(cli, project, answer, code, left):
+    cli("rules", "apply", str(project / "setup.toml"))
+    file = project / "other.toml"
+    file.write_text('active_rule_set = "other"\n[rule_sets.other]\n')
+    reader, terminal = pty.openpty()
+    os.write(reader, f"{answer}\n".encode())
+    done = subprocess.run(
+        [sys.executable, "-m", "sendback", "rules", "apply", str(file), "--prune",
+         "--data-dir", str(project / "data")],
+        stdin=terminal, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    os.close(reader)
+    os.close(terminal)
+    question = "rule set main is active; mail would be processed by rule set other instead"
+    assert f"{question}; delete it? [y/N]" in done.stderr
+    assert done.returncode == code, done.stderr
+    assert [row["name"] for row in json.loads(cli("rules", "list", "--json"))] == [left]

@@ -226,7 +226,7 @@ def test_a_fault_of_ours_is_an_internal_failure_without_details(server):
 
 
 def test_a_key_of_ones_own(server):
-    signer = server.call(server.app.keys.create("000000000000", "ann"))
+    signer = server.issue("000000000000", "ann")
     assert "ListIdentitiesResponse" in post(
         server, LIST, key=signer.key.access_key, secret=signer.secret
     )

@@ -16,7 +16,7 @@ INVALID = (
 
 
 def issue(server, user="ann", account=A):
-    return server.call(server.app.keys.create(account, user))
+    return server.issue(account, user)
 
 
 def temporary(server, user="ann", lasts=timedelta(hours=1), account=A):

@@ -47,7 +47,7 @@ def test_the_same_call_by_another_key_is_another_call(server):
     from tests.contract.test_common_errors import fetch
 
     message = server.send_mail()
-    signer = server.call(server.app.keys.create("000000000000", "ann"))
+    signer = server.issue("000000000000", "ann")
     body = (
         f"Action=SendBounce&Version=2010-12-01&OriginalMessageId={message}&BounceSender=a%40example.com"
         "&BouncedRecipientInfoList.member.1.Recipient=bob%40example.com"

@@ -55,6 +55,7 @@ def test_no_secret_is_in_it(tmp_path, given):
         environment["SENDBACK_SECRET"] = "5e" * 32
     with Sendback(tmp_path, environment=environment) as server:
         place = ["--data-dir", str(server.data_dir), "--json"]
+        run_cli("users", "create", "ann", *place[:2], environment=environment)
         issued = _json(run_cli("keys", "create", "--user", "ann", *place, environment=environment))
         temporary = _json(
             run_cli("keys", "temporary", "--user", "ann", *place, environment=environment)

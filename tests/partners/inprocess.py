@@ -11,13 +11,16 @@ from typing import Any, TypeVar
 import uvloop
 
 from sendback.app import App
+from sendback.aws.arn import ROOT_USER
 from sendback.clock import Clock
 from sendback.config.loading import load
 from sendback.net.listening import Addresses, bind
+from sendback.service.access.keys import IssuedKey
 from sendback.service.rules.apply_setup import Applied
 from sendback.service.rules.setup_file import parse_setup
 from sendback.serving import prepare, serve
 from sendback.store.access.accounts import AddAccount
+from sendback.store.access.users import AddUser
 from sendback.store.outbox.control import FindOutboxMessage, ListOutbox, Selection
 from sendback.store.outbox.rows import Attempt, OutboxMessage
 from sendback.store.rules.processing import FindProcessing, ProcessingState, StepRecord
@@ -71,8 +74,16 @@ class Running:
 
     def ses_of(self, account_id: str, user: str, **options: Any) -> Any:
         """A client of another account's user, who is made with a key if need be."""
-        issued = self.call(self.app.keys.create(account_id, user))
+        issued = self.issue(account_id, user)
         return self.ses(key=issued.key.access_key, secret=issued.secret, **options)
+
+    def issue(self, account_id: str, user: str) -> IssuedKey:
+        """A key of the account's user; both are added if need be."""
+        now = self.app.clock.now()
+        self.call(self.app.store.write(AddAccount(account_id, now)))
+        if user != ROOT_USER:
+            self.call(self.app.store.write(AddUser(account_id, user, now)))
+        return self.call(self.app.keys.create(account_id, user))
 
     def send_mail(self, **options: Any) -> str:
         return send_mail(self.smtp_port, **options)

@@ -31,7 +31,9 @@ DELIVER = (
 @pytest.fixture
 def ruled(running):
     def start(*rules, targets=None, **flags):
-        server = running(**{"dns": "off", "send_bounce_rate": "0", **flags})
+        server = running(
+            **{"dns": "off", "send_bounce_rate": "0", "check_targets": "false", **flags}
+        )
         server.apply(setup(*rules, **(targets or {})))
         return server
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sendback.cli.failures import CommandFailedError
+from sendback.cli.failures import CommandFailedError, usage_error
 from sendback.cli.options import Json, StoreOptions, on_store
 from sendback.cli.output import print_fields, print_rows, say
 
@@ -43,12 +43,14 @@ def create(
 
     To call the API it needs an access key: `sendback keys create --account ID`.
     """
+    if options.account is not None:
+        raise usage_error("--id names the new account: give it instead of --account")
 
     async def work(app: "App", _: "Settings") -> str:
         return await app.accounts.create(account_id, name)
 
     created = options.run(work, new_account=True)
-    print_fields({"account": created, "name": name}, as_json=as_json)
+    print_fields({"account": created, "name": name or None}, as_json=as_json)
 
 
 @app.command("list")
@@ -60,7 +62,11 @@ def list_accounts(as_json: Json = False, *, options: StoreOptions) -> None:
         return await app.accounts.list()
 
     rows = [
-        {"account": account.account_id, "name": account.name, "created_at": account.created_at}
+        {
+            "account": account.account_id,
+            "name": account.name or None,
+            "created_at": account.created_at,
+        }
         for account in options.run(work)
     ]
     print_rows(rows, ("account", "name", "created_at"), as_json=as_json)
@@ -72,9 +78,11 @@ def create_user(name: Name, *, options: StoreOptions) -> None:
     """Create a user."""
 
     async def work(app: "App", settings: "Settings") -> None:
+        if options.account is None:  # `serve` and `keys create` add it too
+            await app.accounts.ensure(settings.account_id)
         await app.accounts.create_user(settings.account_id, name)
 
-    options.run(work)
+    options.run(work, may_create=True)
     say(f"User {name} is created. To create its access key: sendback keys create --user {name}")
 
 

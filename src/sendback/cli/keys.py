@@ -26,19 +26,13 @@ KeyId = Annotated[str, typer.Argument(metavar="ACCESS_KEY_ID")]
 @app.command("create")
 @on_store
 def create(user: User = "root", as_json: Json = False, *, options: StoreOptions) -> None:
-    """Create an access key. Its secret is shown only now.
+    """Create an access key of a user. Its secret is shown only now."""
 
-    The user is created if it does not exist.
-    """
-
-    async def work(app: "App", settings: "Settings") -> dict[str, Any]:
-        from sendback.service.access.accounts import check_name
-
-        check_name(user, "user")
+    async def work(app: "App", settings: "Settings") -> "IssuedKey":
         await app.check_secret()
-        return _fields(await app.keys.create(settings.account_id, user))
+        return await app.keys.create(settings.account_id, user)
 
-    print_fields(options.run(work), as_json=as_json)
+    _print_issued(options.run(work), as_json=as_json)
 
 
 @app.command("temporary")
@@ -58,11 +52,11 @@ def temporary(
     except ValueError as error:
         raise usage_error(f"--lasts: {error}") from None
 
-    async def work(app: "App", settings: "Settings") -> dict[str, Any]:
+    async def work(app: "App", settings: "Settings") -> "IssuedKey":
         await app.check_secret()
-        return _fields(await app.keys.create_temporary(settings.account_id, user, duration))
+        return await app.keys.create_temporary(settings.account_id, user, duration)
 
-    print_fields(options.run(work), as_json=as_json)
+    _print_issued(options.run(work), as_json=as_json)
 
 
 @app.command("list")
@@ -149,13 +143,15 @@ def _set_enabled(access_key_id: str, options: StoreOptions, *, enabled: bool) ->
     say(f"Key {access_key_id} is {'enabled' if enabled else 'disabled'}.")
 
 
-def _fields(issued: "IssuedKey") -> dict[str, Any]:
+def _print_issued(issued: "IssuedKey", *, as_json: bool) -> None:
     fields: dict[str, Any] = {
         "access_key_id": issued.key.access_key,
         "secret_access_key": issued.secret,
         "account": issued.key.account_id,
         "user": issued.key.user_name,
+        "session_token": issued.session_token,
+        "expires_at": issued.key.expires_at,
     }
-    if issued.session_token is not None:
-        fields |= {"session_token": issued.session_token, "expires_at": issued.key.expires_at}
-    return fields
+    if not as_json:  # a permanent key has neither token nor end
+        fields = {name: value for name, value in fields.items() if value is not None}
+    print_fields(fields, as_json=as_json)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sendback.cli.failures import usage_error
+from sendback.cli.failures import CommandFailedError, usage_error
 from sendback.cli.options import Json, Limit, StoreOptions, on_store, with_options
 from sendback.cli.output import print_changed, print_fields, print_progress, print_rows
 from sendback.config.readers import positive_duration
@@ -192,6 +192,12 @@ def retry(
     """
     from sendback.service.outbox.control import RETRY, RETRY_WAITING
 
+    possible = [state.value for state in RETRY.origin]
+    if message_filter.state is not None and message_filter.state not in possible:
+        raise usage_error(
+            f"{message_filter.state} messages are not sent again: --state may be "
+            f"{', '.join(possible[:-1])} or {possible[-1]}"
+        )
     change = RETRY if message_ids or message_filter.state else RETRY_WAITING
     _change(options, change, "due now", message_filter, message_ids or [], everything=everything)
 
@@ -269,7 +275,10 @@ def pause(domain: Domain, *, options: StoreOptions) -> None:
 @on_store
 def resume(domain: Domain, *, options: StoreOptions) -> None:
     """Resume delivery to a paused or failing domain at once."""
-    _pause(options, domain, paused=False)
+    if not _pause(options, domain, paused=False):
+        raise CommandFailedError(
+            f"no mail waits for {domain}, and it is not paused: see `sendback outbox domains`"
+        )
     typer.echo(f"Mail for {domain} is due now.")
 
 
@@ -303,17 +312,19 @@ async def _paused(app: "App") -> list[str]:
     return [entry.domain for entry in found if entry.is_paused and entry.waiting]
 
 
-def _pause(options: StoreOptions, domain: str, *, paused: bool) -> None:
-    async def work(app: "App", settings: "Settings") -> None:  # noqa: ARG001
+def _pause(options: StoreOptions, domain: str, *, paused: bool) -> bool:
+    """Pause or resume a domain; return whether it was known."""
+
+    async def work(app: "App", settings: "Settings") -> bool:  # noqa: ARG001
         from sendback.mail.address import AddressError, canonical_domain
 
         try:
             name = canonical_domain(domain)
         except AddressError as error:
             raise usage_error(str(error)) from None
-        await app.outbox.set_paused(name, paused=paused)
+        return await app.outbox.set_paused(name, paused=paused)
 
-    options.run(work)
+    return options.run(work)
 
 
 def _row(message: "OutboxMessage") -> dict[str, Any]:

@@ -10,7 +10,7 @@ import typer
 from sendback.cli.failures import CommandFailedError, usage_error
 from sendback.cli.files import read_text
 from sendback.cli.options import Json, StoreOptions, on_store
-from sendback.cli.output import print_fields, print_rows, say
+from sendback.cli.output import print_fields, print_json, print_rows, say
 
 if TYPE_CHECKING:
     from sendback.app import App
@@ -43,19 +43,32 @@ def list_policies(
 ) -> None:
     """List the policies of an identity or a user."""
     found = options.run(_find(identity, user))
-    rows = [{"policy": policy.name, "document": policy.document} for policy in found]
+    rows = [
+        {
+            "policy": policy.name,
+            "document": json.loads(policy.document) if as_json else policy.document,
+        }
+        for policy in found
+    ]
     print_rows(rows, ("policy", "document"), as_json=as_json)
 
 
 @app.command("show")
 @on_store
 def show(
-    name: Name, identity: OfIdentity = None, user: OfUser = None, *, options: StoreOptions
+    name: Name,
+    identity: OfIdentity = None,
+    user: OfUser = None,
+    as_json: Json = False,
+    *,
+    options: StoreOptions,
 ) -> None:
-    """Print a policy document."""
+    """Print a policy document; with --json, also what it is attached to."""
     for policy in options.run(_find(identity, user)):
         if policy.name == name:
-            say(json.dumps(json.loads(policy.document), indent=2, ensure_ascii=False))
+            document = json.loads(policy.document)
+            attached = {"identity": identity} if identity else {"user": user}
+            print_json({"policy": name, **attached, "document": document} if as_json else document)
             return
     raise CommandFailedError(f"there is no policy {name}: see `sendback policies list`")
 
@@ -153,7 +166,7 @@ def simulate(
         "decision": "permitted" if found.permitted else "refused",
         "because": found.because,
         "caller": found.caller,
-        "identity": found.identity,
+        "identity": found.identity or None,
     }
     if as_json:
         fields["statements"] = [

@@ -1,5 +1,7 @@
 """`sendback rules`: manage and test receipt rule sets, IP filters and their targets."""
 
+import sys
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -8,15 +10,18 @@ import typer
 from sendback.cli.failures import CommandFailedError, usage_error
 from sendback.cli.files import read_octets, read_text
 from sendback.cli.options import Json, StoreOptions, on_store
-from sendback.cli.output import print_fields, print_json, print_rows, say
+from sendback.cli.output import print_fields, print_json, print_rows, printable, say
 
 if TYPE_CHECKING:
     from sendback.app import App
     from sendback.config.settings import Settings
     from sendback.mail.envelope import Envelope
+    from sendback.receipt.model import Action, Rule
     from sendback.service.rules.apply_setup import Applied
     from sendback.service.rules.dry_run import DryRunResult
+    from sendback.service.rules.setup_file import Setup
     from sendback.store.rules.rule_sets import RuleSet
+    from sendback.store.rules.setup import ActiveDeletion
 
 app = typer.Typer(
     help="Manage and test what is done with mail: receipt rule sets, IP filters, targets.",
@@ -43,11 +48,10 @@ def list_rule_sets(
             page = await app.rule_sets.list(settings.account_id, token)
             for name, created_at in page.rule_sets:
                 rule_set = await app.rule_sets.describe(settings.account_id, name)
-                is_active = active is not None and active.name == name
                 rows.append(
                     {
                         "name": name,
-                        "active": "yes" if is_active else "",
+                        "active": active is not None and active.name == name,
                         "rules": len(rule_set.rules),
                         "created_at": created_at,
                     }
@@ -70,17 +74,19 @@ def show_rule_set(
     *,
     options: StoreOptions,
 ) -> None:
-    """Show the rules of a rule set in order; with --json, as the API returns them."""
+    """Show the rules of a rule set in order; with --json, all of their members."""
 
-    async def work(app: "App", settings: "Settings") -> "RuleSet":
-        return await _rule_set(app, settings, name)
+    async def work(app: "App", settings: "Settings") -> "tuple[RuleSet, bool]":
+        found = await _rule_set(app, settings, name)
+        active = await app.rule_sets.describe_active(settings.account_id)
+        return found, active is not None and active.name == found.name
 
     from sendback.receipt.model import ACTION_TYPES
-    from sendback.receipt.shapes import rule_to_shape
 
-    rule_set = options.run(work)
+    rule_set, is_active = options.run(work)
     if as_json:
-        print_json({"Name": rule_set.name, "Rules": [rule_to_shape(r) for r in rule_set.rules]})
+        rules = [_rule_fields(rule) for rule in rule_set.rules]
+        print_json({"name": rule_set.name, "active": is_active, "rules": rules})
         return
     rows = [
         {
@@ -118,10 +124,17 @@ def activate_rule_set(
 @app.command("apply")
 @on_store
 def apply_setup(
-    file: Annotated[Path, typer.Argument(help="A TOML file.")],
+    file: Annotated[Path, typer.Argument(help="A TOML file; - is standard input.")],
     prune: Annotated[
         bool,
         typer.Option("--prune", help="Delete rule sets, filters and targets that are not in it."),
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what would change, and change nothing.")
+    ] = False,
+    yes: Annotated[
+        bool,
+        typer.Option("--yes", "-y", help="Delete the active rule set without asking (--prune)."),
     ] = False,
     as_json: Json = False,
     *,
@@ -137,19 +150,17 @@ def apply_setup(
     setup = read_setup(read_text(file, _MAX_SETUP_OCTETS), file)
 
     async def work(app: "App", settings: "Settings") -> "Applied":
-        from sendback.store.access.accounts import AddAccount
+        if dry_run:
+            applied = await app.setup.apply(settings.account_id, setup, prune=prune, dry_run=True)
+            return _with_deletion_warning(applied, settings)
+        return await _apply(app, settings, setup, prune=prune, yes=yes)
 
-        await app.store.write(AddAccount(settings.account_id, app.clock.now()))
-        return await app.setup.apply(settings.account_id, setup, prune=prune)
-
-    applied = options.run(work, decides=True)
+    applied = options.run(work, decides=bool(setup.identities))
     if as_json:
-        print_json({"changes": applied.changes, "warnings": applied.warnings})
-        return
-    for change in applied.changes or ("nothing to change",):
-        say(change[0].upper() + change[1:] + ".")
-    for warning in applied.warnings:
-        say(f"Warning: {warning}.", err=True)
+        fields = {"changes": applied.changes, "warnings": applied.warnings}
+        print_json({**fields, "applied": not dry_run})
+    else:
+        _print_applied(applied, dry_run=dry_run)
 
 
 @app.command("test")
@@ -193,6 +204,57 @@ def run_mail_through_rules(
     _print_dry_run(options.run(work), as_json)
 
 
+async def _apply(
+    app: "App", settings: "Settings", setup: "Setup", *, prune: bool, yes: bool
+) -> "Applied":
+    """Apply the setup; ask before the active rule set is deleted, unless `yes`."""
+    from sendback.store.rules.setup import ActiveDeletionError
+
+    may_delete: frozenset[str] = frozenset()
+    while True:
+        try:
+            return await app.setup.apply(
+                settings.account_id, setup, prune=prune, may_delete=may_delete
+            )
+        except ActiveDeletionError as error:
+            if not yes:
+                _confirm(_deletion_text(error.deletion, settings))
+            may_delete |= {error.deletion.name}
+
+
+def _confirm(consequence: str) -> None:
+    """Ask whether to delete a rule set. Raise `Abort` for no, `BadParameter` without a terminal."""
+    if not (sys.stdin and sys.stdin.isatty()):
+        raise usage_error(f"{consequence}; to delete it, give --yes")
+    typer.confirm(f"{printable(consequence)}; delete it?", abort=True, err=True)
+
+
+def _deletion_text(deletion: "ActiveDeletion", settings: "Settings") -> str:
+    if deletion.successor is not None:
+        consequence = f"be processed by rule set {deletion.successor} instead"
+    elif settings.receive_without_rules:
+        consequence = "be received without being processed by any rule"
+    else:
+        consequence = "be refused, as no rule set would be active"
+    return f"rule set {deletion.name} is active; mail would {consequence}"
+
+
+def _with_deletion_warning(applied: "Applied", settings: "Settings") -> "Applied":
+    if applied.deletion is None:
+        return applied
+    text = _deletion_text(applied.deletion, settings)
+    return replace(applied, warnings=(*applied.warnings, text))
+
+
+def _print_applied(applied: "Applied", *, dry_run: bool) -> None:
+    for change in applied.changes or ("nothing to change",):
+        say(change[0].upper() + change[1:] + ".")
+    for warning in applied.warnings:
+        say(f"Warning: {warning}.", err=True)
+    if dry_run:
+        say("This was a dry run: nothing is changed.", err=True)
+
+
 async def _rule_set(app: "App", settings: "Settings", name: str | None) -> "RuleSet":
     if name is not None:
         return await app.rule_sets.describe(settings.account_id, name)
@@ -202,6 +264,23 @@ async def _rule_set(app: "App", settings: "Settings", name: str | None) -> "Rule
             "no rule set is active: name one, or activate one with `sendback rules activate`"
         )
     return found
+
+
+def _rule_fields(rule: "Rule") -> dict[str, Any]:
+    return {
+        "name": rule.name,
+        "enabled": rule.enabled,
+        "tls_policy": rule.tls_policy.value,
+        "recipients": rule.recipients,
+        "actions": [_action_fields(action) for action in rule.actions],
+        "scan_enabled": rule.scan_enabled,
+    }
+
+
+def _action_fields(action: "Action") -> dict[str, Any]:
+    from sendback.receipt.model import ACTION_TYPES
+
+    return {"type": ACTION_TYPES[type(action)], **asdict(action)}
 
 
 def _envelope(sender: str, recipients: list[str], ip: str, helo: str, tls: bool) -> "Envelope":
@@ -223,10 +302,13 @@ def _print_dry_run(result: "DryRunResult", as_json: bool) -> None:
         {"rule": step.rule, "action": step.action, "for": step.recipients, "what": step.text}
         for step in result.steps
     ]
-    verdicts = {name: verdict.value for name, verdict in result.verdicts.items()}
+    verdicts = {
+        name.replace("Verdict", "_verdict"): verdict.value
+        for name, verdict in result.verdicts.items()
+    }
     if as_json:
         print_json({"recipients": result.recipients, "verdicts": verdicts, "steps": steps})
         return
     print_fields({**result.recipients, **verdicts}, as_json=False)
     say("")
-    print_rows(steps, ("rule", "action", "for", "what"), as_json=False)
+    print_rows(steps, ("rule", "action", "for", "what"), as_json=False, whole=True)

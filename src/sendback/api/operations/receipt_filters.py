@@ -4,16 +4,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from sendback.api.services import Request, Services
-from sendback.receipt.filters import FilterPolicy, IpFilter
+from sendback.service.rules.requests import filter_of
 
 
 async def create_receipt_filter(request: Request, services: Services) -> Mapping[str, Any]:
     """SES API: CreateReceiptFilter."""
-    given = request.input["Filter"]
-    entry = IpFilter(
-        given["Name"], FilterPolicy(given["IpFilter"]["Policy"]), given["IpFilter"]["Cidr"]
-    )
-    await services.filters.create(request.caller.account_id, entry)
+    await services.filters.create(request.caller.account_id, filter_of(request.input))
     return {}
 
 

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from sendback.api.services import Request, Services
-from sendback.receipt.constraints import check_name, invalid
-from sendback.receipt.model import Rule
-from sendback.receipt.shapes import ActionShapeError, rule_from_shape, rule_to_shape
+from sendback.receipt.constraints import check_name
+from sendback.receipt.shapes import rule_to_shape
+from sendback.service.rules.requests import active_rule_set_of, rule_of, rule_set_name_of
 from sendback.store.rules.rule_sets import RuleSet
 
 Output = Mapping[str, Any]
@@ -58,10 +58,8 @@ async def list_receipt_rule_sets(request: Request, services: Services) -> Output
 
 async def set_active_receipt_rule_set(request: Request, services: Services) -> Output:
     """SES API: SetActiveReceiptRuleSet. Without a name, deactivates the active rule set."""
-    name = request.input.get("RuleSetName", "").strip()
-    if name:
-        check_name(name, "ruleSetName")
-    await services.rule_sets.activate(request.caller.account_id, name or None)
+    name = active_rule_set_of(request.input)
+    await services.rule_sets.activate(request.caller.account_id, name)
     return {}
 
 
@@ -74,13 +72,14 @@ async def reorder_receipt_rule_set(request: Request, services: Services) -> Outp
 async def create_receipt_rule(request: Request, services: Services) -> Output:
     """SES API: CreateReceiptRule."""
     scope = _scope(request)
-    await services.rule_sets.create_rule(*scope, _rule(request), request.input.get("After"))
+    rule = rule_of(request.input)
+    await services.rule_sets.create_rule(*scope, rule, request.input.get("After"))
     return {}
 
 
 async def update_receipt_rule(request: Request, services: Services) -> Output:
     """SES API: UpdateReceiptRule."""
-    await services.rule_sets.update_rule(*_scope(request), _rule(request))
+    await services.rule_sets.update_rule(*_scope(request), rule_of(request.input))
     return {}
 
 
@@ -105,23 +104,13 @@ async def set_receipt_rule_position(request: Request, services: Services) -> Out
 
 def _scope(request: Request) -> tuple[str, str]:
     """Return the caller's account and the name of the rule set."""
-    name = request.input["RuleSetName"]
-    check_name(name, "ruleSetName")
-    return request.caller.account_id, name
+    return request.caller.account_id, rule_set_name_of(request.input)
 
 
 def _rule_name(request: Request) -> str:
     name: str = request.input["RuleName"]
     check_name(name, "ruleName")
     return name
-
-
-def _rule(request: Request) -> Rule:
-    check_name(request.input["Rule"]["Name"], "ruleName")
-    try:
-        return rule_from_shape(request.input["Rule"])
-    except ActionShapeError as error:
-        raise invalid(str(error)) from None
 
 
 def _described(found: RuleSet) -> dict[str, Any]:

@@ -49,6 +49,10 @@ class Accounts:
     async def list(self) -> Sequence[Account]:
         return await self._store.read(ListAccounts())
 
+    async def ensure(self, account_id: str) -> None:
+        """Add the account unless it exists."""
+        await self._store.write(AddAccount(account_id, self._clock.now()))
+
     async def create_user(self, account_id: str, name: str) -> None:
         """Raises `AccountError`."""
         check_name(name, "user")
@@ -90,7 +94,10 @@ class Accounts:
 
     async def _expect(self, account_id: str) -> None:
         if not await self._store.read(lambda connection: has_account(connection, account_id)):
-            raise AccountError(f"there is no account {account_id}")
+            raise AccountError(
+                f"there is no account {account_id}: create it with "
+                f"`sendback accounts create --id {account_id}`"
+            )
 
 
 def check_name(name: str, what: str) -> None:

@@ -15,9 +15,10 @@ from datetime import datetime, timedelta
 
 from cachetools import TTLCache
 
+from sendback.aws.arn import ROOT_USER
 from sendback.clock import Clock, seconds_of
 from sendback.crypto.sealing import Sealing
-from sendback.service.access.accounts import AccountError
+from sendback.service.access.accounts import AccountError, check_name
 from sendback.service.access.authorization import restrictions
 from sendback.service.access.caller import Caller
 from sendback.store.access.keys import (
@@ -121,7 +122,7 @@ class Keys:
     async def create(self, account_id: str, user_name: str) -> IssuedKey:
         """Create a key pair; its secret is returned this once and stored sealed.
 
-        A user that does not exist is created. Raises `AccountError`.
+        The account of a root user is added if there is none. Raises `AccountError`.
         """
         return await self._issue(account_id, user_name, "AKIA", None)
 
@@ -152,6 +153,7 @@ class Keys:
     async def _issue(
         self, account_id: str, user_name: str, prefix: str, lasts: timedelta | None
     ) -> IssuedKey:
+        check_name(user_name, "user")
         access_key = prefix + base64.b32encode(os.urandom(10)).decode("ascii")
         secret = base64.b64encode(os.urandom(30)).decode("ascii")
         token = base64.b64encode(os.urandom(96)).decode("ascii") if lasts else None
@@ -168,7 +170,7 @@ class Keys:
         try:
             await self._store.write(AddKeyOfUser(key, may_create=lasts is None))
         except NotFoundError:
-            raise AccountError(f"account {account_id} has no user {user_name}") from None
+            raise _unknown_caller(account_id, user_name) from None
         return IssuedKey(key, secret, token)
 
     def _signer(self, key: AccessKey, policies: Sequence[NamedPolicy]) -> Signer:
@@ -183,6 +185,17 @@ class Keys:
         except StoreUnavailableError as error:
             self._recorded.pop(access_key, None)
             log.warning("the use of %s was not recorded: %s", access_key, error)
+
+
+def _unknown_caller(account_id: str, user_name: str) -> AccountError:
+    if user_name == ROOT_USER:
+        return AccountError(
+            f"there is no account {account_id}: create it with "
+            f"`sendback accounts create --id {account_id}`"
+        )
+    return AccountError(
+        f"the account has no user {user_name}: create it with `sendback users create {user_name}`"
+    )
 
 
 def hash_token(token: str) -> str:

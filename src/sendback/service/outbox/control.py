@@ -114,9 +114,12 @@ class OutboxControl:
         """Return the domains that mail waits for, or that are blocked or paused, by name."""
         return await self._store.read(ListDestinations())
 
-    async def set_paused(self, domain: str, *, paused: bool) -> None:
-        """Stop delivery to a domain (canonical spelling), or resume it at once."""
-        await self._store.write(PauseDestination(domain, paused, self._clock.now()))
+    async def set_paused(self, domain: str, *, paused: bool) -> bool:
+        """Stop delivery to a domain (canonical spelling), or resume it at once.
+
+        Return whether any mail was queued for it, or it was paused, of late.
+        """
+        return await self._store.write(PauseDestination(domain, paused, self._clock.now()))
 
     async def _check(self, change: Change, selection: Selection) -> None:
         (message_id,) = selection.message_ids

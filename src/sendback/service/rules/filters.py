@@ -24,7 +24,7 @@ class Filters:
         except AlreadyExistsError:
             raise already_exists("Filter", entry.name) from None
         except LimitReachedError:
-            raise SesError("LimitExceeded", "Too many filters") from None
+            raise too_many_filters() from None
 
     async def delete(self, account_id: str, name: str) -> None:
         """Delete a filter if there is one of this name."""
@@ -33,3 +33,8 @@ class Filters:
     async def list(self, account_id: str) -> Sequence[IpFilter]:
         """Return the account's filters, by name."""
         return await self._store.read(ListFilters(account_id))
+
+
+def too_many_filters() -> SesError:
+    """Return LimitExceeded, for more filters than an account may have."""
+    return SesError("LimitExceeded", "Too many filters")

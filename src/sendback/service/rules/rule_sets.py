@@ -119,16 +119,9 @@ class RuleSets:
 
     async def create_rule(self, account_id: str, name: str, rule: Rule, after: str | None) -> None:
         """Insert a rule first, or behind `after`. Raise `SesError`."""
-
-        def insert(rules: Rules) -> Rules:
-            if any(existing.name == rule.name for existing in rules):
-                raise already_exists("Rule", rule.name)
-            if len(rules) >= MAX_RULES:
-                raise SesError("LimitExceeded", "Too many rules")
-            place = 0 if after is None else _index(rules, after) + 1
-            return (*rules[:place], rule, *rules[place:])
-
-        await self._write_rule(account_id, name, rule, insert)
+        await self._write_rule(
+            account_id, name, rule, lambda rules: insert_rule(rules, rule, after)
+        )
 
     async def update_rule(self, account_id: str, name: str, rule: Rule) -> None:
         """Replace a rule; its position stays. Raise `SesError`."""
@@ -174,7 +167,7 @@ class RuleSets:
         except AlreadyExistsError:
             raise already_exists("Rule set", name) from None
         except LimitReachedError:
-            raise SesError("LimitExceeded", "Too many rule sets") from None
+            raise too_many("rule sets") from None
         except NotFoundError as error:
             raise rule_set_does_not_exist(error.name) from None
 
@@ -198,15 +191,35 @@ class RuleSets:
         try:
             address: Address = parse_mailbox(sender).address
         except AddressError:
-            raise invalid(f"Identity is not verified: {shown(sender)}") from None
+            raise sender_not_verified(sender) from None
         if not await self._store.read(IsVerified(account_id, covering_names(address))):
-            raise invalid(f"Identity is not verified: {shown(sender)}")
+            raise sender_not_verified(sender)
 
     async def _change(self, account_id: str, name: str, change: Callable[[Rules], Rules]) -> None:
         try:
             await self._store.write(ChangeRules(account_id, name, change, self._clock.now()))
         except NotFoundError as error:
             raise rule_set_does_not_exist(error.name) from None
+
+
+def insert_rule(rules: Rules, rule: Rule, after: str | None) -> Rules:
+    """Return the rules with a new one, first or behind `after`. Raise `SesError`."""
+    if any(existing.name == rule.name for existing in rules):
+        raise already_exists("Rule", rule.name)
+    if len(rules) >= MAX_RULES:
+        raise too_many("rules")
+    place = 0 if after is None else _index(rules, after) + 1
+    return (*rules[:place], rule, *rules[place:])
+
+
+def sender_not_verified(sender: str) -> SesError:
+    """Return the error for a bounce action with this sender."""
+    return invalid(f"Identity is not verified: {shown(sender)}")
+
+
+def too_many(what: str) -> SesError:
+    """Return LimitExceeded; `what` is `rule sets` or `rules`."""
+    return SesError("LimitExceeded", f"Too many {what}")
 
 
 def _index(rules: Rules, name: str) -> int:

@@ -1,11 +1,12 @@
 """Setup files: identities, rule sets, filters and targets of a project.
 
-Rules have the form of the API and are checked against botocore's model; applying a file twice
-changes nothing.
+Rules and filters have the form of the API and are checked as its calls are, with the same texts.
+Applying a file twice changes nothing.
 """
 
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,16 +16,32 @@ from botocore.model import ListShape, Shape, StructureShape
 from sendback.aws.errors import SesError
 from sendback.aws.model import service_model
 from sendback.errors import InvalidInputError
-from sendback.mail.address import AddressError, parse_mailbox
-from sendback.receipt.constraints import MAX_FILTERS, MAX_RULES, check_name, check_rule
-from sendback.receipt.filters import FilterPolicy, IpFilter, check_filter
-from sendback.receipt.model import BounceAction, Rule, Rules
-from sendback.receipt.shapes import ActionShapeError, rule_from_shape
+from sendback.receipt.constraints import MAX_FILTERS, already_exists, check_rule
+from sendback.receipt.filters import IpFilter, check_filter
+from sendback.receipt.model import Rule, Rules
+from sendback.redaction import shown_wrong, split_url
+from sendback.service.rules.filters import too_many_filters
+from sendback.service.rules.requests import (
+    active_rule_set_of,
+    decode_as_call,
+    filter_of,
+    rule_of,
+    rule_set_name_of,
+)
+from sendback.service.rules.rule_sets import insert_rule
 from sendback.service.rules.targets import BUCKET, FUNCTION, MAILBOX, TOPIC
 
-_KINDS = {"buckets": BUCKET, "topics": TOPIC, "functions": FUNCTION, "mailboxes": MAILBOX}
-_TABLES = {"identities", "active_rule_set", "filters", "rule_sets", *_KINDS}
+TABLES = {BUCKET: "buckets", TOPIC: "topics", FUNCTION: "functions", MAILBOX: "mailboxes"}
+_KEYS = {"identities", "active_rule_set", "filters", "rule_sets", *TABLES.values()}
 _TYPES: dict[str, Any] = {"string": str, "boolean": bool, "list": list, "structure": dict}
+_FILTER_MEMBERS = {"Name", "Policy", "Cidr"}
+_AWS = "endpoint:URL, or aws"
+_FORMS = {
+    BUCKET: f"directory:PATH, {_AWS}",
+    TOPIC: f"an http or https URL, {_AWS}",
+    FUNCTION: f"python:FILE.py:FUNCTION, node:FILE.mjs:EXPORT, an http or https URL, {_AWS}",
+    MAILBOX: "smtp://HOST:PORT",
+}
 
 
 class SetupError(InvalidInputError):
@@ -55,19 +72,18 @@ def read_setup(text: str, file: Path) -> Setup:
 
 def parse_setup(content: Mapping[str, Any], folder: Path) -> Setup:
     """Raises `SetupError`."""
-    unknown = sorted(content.keys() - _TABLES)
+    unknown = sorted(content.keys() - _KEYS)
     if unknown:
-        raise SetupError(f"{unknown[0]} is none of {', '.join(sorted(_TABLES))}")
+        raise SetupError(f"{unknown[0]} is none of {', '.join(sorted(_KEYS))}")
     rule_sets = _expect(content, "rule_sets", dict)
-    active = content.get("active_rule_set")
     return Setup(
-        identities=tuple(map(str, _expect(content, "identities", list))),
+        identities=_identities(_expect(content, "identities", list)),
         rule_sets={name: _rules(name, value) for name, value in rule_sets.items()},
-        active_rule_set=None if active is None else str(active),
+        active_rule_set=_active(content.get("active_rule_set")),
         filters=_filters(_expect(content, "filters", list)),
         targets={
-            (kind, name): _absolute(str(target), folder)
-            for table, kind in _KINDS.items()
+            (kind, name): _target(kind, name, target, folder)
+            for kind, table in TABLES.items()
             for name, target in _expect(content, table, dict).items()
         },
     )
@@ -81,97 +97,134 @@ def _expect(content: Mapping[str, Any], name: str, kind: type) -> Any:
     return value
 
 
+@contextmanager
+def located(path: str) -> Iterator[None]:
+    """Raise the `SesError` of the block as a `SetupError` that says where in the file it is."""
+    try:
+        yield
+    except SesError as error:
+        raise SetupError(f"{path}: {error.message}") from None
+
+
+def _identities(values: Sequence[Any]) -> tuple[str, ...]:
+    for number, text in enumerate(values, 1):
+        path = f"identities[{number}]"
+        if not isinstance(text, str):
+            raise SetupError(f"{path} must be a string")
+        with located(path):
+            if "@" in text:
+                decode_as_call("VerifyEmailIdentity", {"EmailAddress": text})
+            else:
+                decode_as_call("VerifyDomainIdentity", {"Domain": text})
+    return tuple(values)
+
+
+def _active(name: Any) -> str | None:
+    if name is None:
+        return None
+    if not isinstance(name, str) or not name.strip():
+        raise SetupError("active_rule_set must be the name of a rule set")
+    with located("active_rule_set"):
+        given = decode_as_call("SetActiveReceiptRuleSet", {"RuleSetName": name})
+        return active_rule_set_of(given)
+
+
 def _rules(name: str, value: Any) -> Rules:
     path = f"rule_sets.{name}"
     if not isinstance(value, dict) or value.keys() - {"rules"}:
         raise SetupError(f"{path} must hold [[{path}.rules]]")
-    try:
-        check_name(name, "ruleSetName")
-        rules = tuple(
-            _rule(shape, f"{path}.rules[{number}]")
-            for number, shape in enumerate(_expect(value, "rules", list), 1)
-        )
-    except SesError as error:
-        raise SetupError(f"{path}: {error.message}") from None
-    names: set[str] = set()
-    for rule in rules:
-        if rule.name in names:
-            raise SetupError(f"{path}: there are two rules {rule.name}")
-        names.add(rule.name)
-    if len(rules) > MAX_RULES:
-        raise SetupError(f"{path}: Too many rules")
+    with located(path):
+        rule_set_name_of(decode_as_call("CreateReceiptRuleSet", {"RuleSetName": name}))
+    rules: Rules = ()
+    for number, shape in enumerate(_expect(value, "rules", list), 1):
+        where = f"{path}.rules[{number}]"
+        _check_types(service_model().shape_for("ReceiptRule"), shape, where)
+        with located(where):
+            rules = _with_rule(rules, name, shape)
     return rules
 
 
-def _rule(shape: Any, path: str) -> Rule:
-    """Return a rule; in a file, rules are enabled by default."""
-    _check_shape(service_model().shape_for("ReceiptRule"), shape, path)
-    try:
-        rule = rule_from_shape({"Enabled": True, **shape})
-        check_name(rule.name, "ruleName")
-        check_rule(rule)
-        for action in rule.actions:
-            if isinstance(action, BounceAction):
-                parse_mailbox(action.sender)
-    except SesError as error:
-        raise SetupError(f"{path}: {error.message}") from None
-    except (ActionShapeError, AddressError) as error:
-        raise SetupError(f"{path}: {error}") from None
-    return rule
+def _with_rule(rules: Rules, name: str, shape: Mapping[str, Any]) -> Rules:
+    """Add a rule as CreateReceiptRule does; in a file, rules are enabled by default."""
+    values = {"RuleSetName": name, "Rule": {"Enabled": True, **shape}}
+    rule: Rule = rule_of(decode_as_call("CreateReceiptRule", values))
+    new = insert_rule(rules, rule, rules[-1].name if rules else None)
+    check_rule(rule)
+    return new
 
 
-def _check_shape(shape: Shape, value: Any, path: str) -> None:
-    """Check a value against botocore's model."""
+def _check_types(shape: Shape, value: Any, path: str) -> None:
+    """Check the types of a value and the names of its members, which a call has no errors for."""
     if not isinstance(value, _TYPES[shape.type_name]):
         raise SetupError(f"{path} must be a {shape.type_name}")
     if isinstance(shape, ListShape):
         for number, item in enumerate(value, 1):
-            _check_shape(shape.member, item, f"{path}[{number}]")
+            _check_types(shape.member, item, f"{path}[{number}]")
     elif isinstance(shape, StructureShape):
-        _check_members(shape, value, path)
-    enum = shape.metadata.get("enum")
-    if enum and value not in enum:
-        raise SetupError(f"{path} must be one of {', '.join(enum)}")
-
-
-def _check_members(shape: StructureShape, value: Mapping[str, Any], path: str) -> None:
-    for member, item in value.items():
-        if member not in shape.members:
-            raise SetupError(f"{path}.{member} is none of {', '.join(shape.members)}")
-        _check_shape(shape.members[member], item, f"{path}.{member}")
-    for member in shape.required_members:
-        if member not in value:
-            raise SetupError(f"{path}.{member} is missing")
+        for member, item in value.items():
+            if member not in shape.members:
+                raise SetupError(f"{path}.{member} is none of {', '.join(shape.members)}")
+            _check_types(shape.members[member], item, f"{path}.{member}")
 
 
 def _filters(values: Sequence[Any]) -> tuple[IpFilter, ...]:
-    filters = []
+    filters: dict[str, IpFilter] = {}
     for number, value in enumerate(values, 1):
         path = f"filters[{number}]"
-        if not isinstance(value, dict) or value.keys() != {"Name", "Policy", "Cidr"}:
+        if not isinstance(value, dict) or value.keys() - _FILTER_MEMBERS:
             raise SetupError(f"{path} must hold Name, Policy and Cidr")
-        try:
-            entry = IpFilter(str(value["Name"]), FilterPolicy(value["Policy"]), str(value["Cidr"]))
-            check_filter(entry)
-        except SesError as error:
-            raise SetupError(f"{path}: {error.message}") from None
-        except ValueError:
-            raise SetupError(f"{path}.Policy must be one of Block, Allow") from None
-        filters.append(entry)
-    names = [entry.name for entry in filters]
-    if len(set(names)) < len(names) or len(names) > MAX_FILTERS:
-        raise SetupError("filters: too many, or two of one name")
-    return tuple(filters)
+        if not all(isinstance(text, str) for text in value.values()):
+            raise SetupError(f"{path}: Name, Policy and Cidr must be strings")
+        with located(path):
+            entry = _filter(value)
+            if entry.name in filters:
+                raise already_exists("Filter", entry.name)
+            if len(filters) >= MAX_FILTERS:
+                raise too_many_filters()
+        filters[entry.name] = entry
+    return tuple(filters.values())
 
 
-def _absolute(target: str, folder: Path) -> str:
+def _filter(value: Mapping[str, str]) -> IpFilter:
+    """Return a filter, checked as CreateReceiptFilter does. Raise `SesError`."""
+    name = {"Name": value["Name"]} if "Name" in value else {}
+    members = {member: text for member, text in value.items() if member != "Name"}
+    values = {"Filter": {**name, "IpFilter": members}}
+    entry = filter_of(decode_as_call("CreateReceiptFilter", values))
+    check_filter(entry)
+    return entry
+
+
+def _target(kind: str, name: str, target: Any, folder: Path) -> str:
     """Return the target with an absolute path."""
+    path = f"{TABLES[kind]}.{name}"
+    if not isinstance(target, str):
+        raise SetupError(f"{path} must be a string")
+    if "\0" in name + target:  # text in PostgreSQL cannot contain it
+        raise SetupError(f"{TABLES[kind]}: a NUL character is not allowed")
     scheme, _, rest = target.partition(":")
-    if scheme in {"directory", "python", "node"}:
-        return f"{scheme}:{folder / rest}"
-    if scheme in {"http", "https", "smtp", "endpoint"} or target == "aws":
-        return target
-    raise SetupError(
-        f"{target!r} is no target: write directory:PATH, python:FILE.py:FUNCTION, "
-        "node:FILE.mjs:EXPORT, an http, https or smtp URL, endpoint:URL, or aws"
-    )
+    if not _has_form(kind, target, scheme, rest):
+        raise SetupError(f"{path}: {shown_wrong(target)!r} is no target: write {_FORMS[kind]}")
+    return f"{scheme}:{folder / rest}" if scheme in {"directory", "python", "node"} else target
+
+
+def _has_form(kind: str, target: str, scheme: str, rest: str) -> bool:
+    """Return whether the target has one of the forms in `_FORMS`."""
+    if kind == MAILBOX:
+        return _is_url(target, {"smtp"})
+    if target == "aws" or (scheme == "endpoint" and _is_url(rest, {"http", "https"})):
+        return True
+    if kind == BUCKET:
+        return scheme == "directory" and bool(rest)
+    if kind == FUNCTION and scheme in {"python", "node"}:
+        file, _, handler = rest.rpartition(":")
+        return bool(file and handler)
+    return _is_url(target, {"http", "https"})
+
+
+def _is_url(text: str, schemes: set[str]) -> bool:
+    try:
+        parts = split_url(text)
+    except ValueError:
+        return False
+    return parts.scheme in schemes and bool(parts.hostname)

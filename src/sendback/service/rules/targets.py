@@ -31,6 +31,7 @@ from sendback.store.rules.targets import FindTarget
 
 BUCKET, TOPIC, FUNCTION, MAILBOX = "bucket", "topic", "function", "mailbox"
 KINDS = (BUCKET, TOPIC, FUNCTION, MAILBOX)
+_LOCAL = ("directory:", "python:", "node:")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +56,28 @@ class Targets:
         self._defaults = defaults
         self._check_rules = check_rules
 
+    @property
+    def checks_rules(self) -> bool:
+        """Whether a rule whose targets do not exist is refused (the setting `check_targets`)."""
+        return self._check_rules
+
+    def planned(self, mapping: Mapping[tuple[str, str], str], *, prune: bool) -> "PlannedTargets":
+        """Return the targets as they will be when `mapping`, by (kind, name), is written.
+
+        With `prune`, what it does not name has only its default.
+        """
+        return PlannedTargets(
+            self._store,
+            self._ports,
+            self._defaults,
+            check_rules=self._check_rules,
+            mapping=mapping,
+            prune=prune,
+        )
+
     async def find(self, account_id: str, kind: str, name: str) -> str:
         """Return the target of a name. Raise `UnknownTargetError`, `StoreUnavailableError`."""
-        found = await self._store.read(FindTarget(account_id, kind, name))
-        target = found or self._defaults.get(kind, "")
+        target = await self._mapped(account_id, kind, name) or self._defaults.get(kind, "")
         if not target:
             raise UnknownTargetError(
                 f"nothing is known about the {kind} {name}: map it with `sendback rules apply`, "
@@ -95,20 +114,78 @@ class Targets:
             error = SesError("InvalidLambdaFunction", text, {"FunctionArn": arn})
             await self._check(account_id, FUNCTION, arn, error)
 
-    async def _check(self, account_id: str, kind: str, name: str, error: SesError) -> None:
+    async def _mapped(self, account_id: str, kind: str, name: str) -> str | None:
+        return await self._store.read(FindTarget(account_id, kind, name))
+
+    async def _check_target(self, account_id: str, kind: str, name: str) -> None:
+        """Raises `UnknownTargetError`, `ActionFailedError`."""
         ports: dict[str, Objects | Topics | Functions] = {
             BUCKET: self._ports.objects,
             TOPIC: self._ports.topics,
             FUNCTION: self._ports.functions,
         }
+        target = await self.find(account_id, kind, name)
+        await ports[kind].check(target, name)
+
+    async def _check(self, account_id: str, kind: str, name: str, error: SesError) -> None:
         try:
-            target = await self.find(account_id, kind, name)
-            await ports[kind].check(target, name)
+            await self._check_target(account_id, kind, name)
         except ActionFailedError as reason:
             if kind == BUCKET and not isinstance(reason, UnknownTargetError):
                 text = f"Could not write to bucket: {name}"
                 raise SesError(error.code, text, error.members) from reason
             raise error from reason
+
+
+class PlannedTargets(Targets):
+    """Targets with a mapping that is not written yet.
+
+    Each target is checked once, since the rules of a file may name it thousands of times.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        ports: Ports,
+        defaults: Mapping[str, str],
+        *,
+        check_rules: bool,
+        mapping: Mapping[tuple[str, str], str],
+        prune: bool,
+    ) -> None:
+        """See `Targets.planned`."""
+        super().__init__(store, ports, defaults, check_rules=check_rules)
+        self._mapping = mapping
+        self._prune = prune
+        self._checked: dict[tuple[str, str, str], ActionFailedError | None] = {}
+
+    async def check_local(self, account_id: str, kind: str, name: str) -> str | None:
+        """Return why the folder or file that a name is mapped to cannot be used, or None."""
+        if not self._mapping[kind, name].startswith(_LOCAL):
+            return None
+        try:
+            await self._check_target(account_id, kind, name)
+        except ActionFailedError as error:
+            return str(error)
+        return None
+
+    async def _mapped(self, account_id: str, kind: str, name: str) -> str | None:
+        found = self._mapping.get((kind, name))
+        if found is None and not self._prune:
+            return await super()._mapped(account_id, kind, name)
+        return found
+
+    async def _check_target(self, account_id: str, kind: str, name: str) -> None:
+        key = (account_id, kind, name)
+        if key not in self._checked:
+            try:
+                await super()._check_target(*key)
+                self._checked[key] = None
+            except ActionFailedError as error:
+                self._checked[key] = error
+        failure = self._checked[key]
+        if failure is not None:
+            raise failure
 
 
 def target_of(task: Task) -> tuple[str, str] | None:

@@ -15,7 +15,7 @@ from sendback.clock import (
     to_optional_milliseconds,
 )
 from sendback.store.access.accounts import AddAccount, has_account
-from sendback.store.access.users import AddUser, NamedPolicy, find_user_policies, has_user
+from sendback.store.access.users import NamedPolicy, find_user_policies, has_user
 from sendback.store.engine.errors import NotFoundError
 from sendback.store.engine.sweeping import SweepStep, Swept, delete_some
 from sendback.store.engine.tables import access_keys
@@ -68,9 +68,9 @@ class AddKey:
 
 @dataclass(frozen=True, slots=True)
 class AddKeyOfUser:
-    """Add a key; with `may_create`, also its account and its user if they do not exist.
+    """Add a key of an existing user. Raises `NotFoundError` when there is no such user.
 
-    Without `may_create`, raises `NotFoundError` when there is no such account or user.
+    With `may_create`, the account of a root user's key is added if there is none.
     """
 
     key: AccessKey
@@ -78,10 +78,8 @@ class AddKeyOfUser:
 
     def __call__(self, connection: Connection, /) -> None:
         key = self.key
-        if self.may_create:
+        if self.may_create and key.user_name == ROOT_USER:
             AddAccount(key.account_id, key.created_at)(connection)
-            if key.user_name != ROOT_USER:
-                AddUser(key.account_id, key.user_name, key.created_at)(connection)
         elif not _has_caller(connection, key):
             raise NotFoundError("user", key.user_name)
         AddKey(key)(connection)

@@ -194,23 +194,27 @@ def unblock(connection: Connection, domains: Collection[str]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class PauseDestination:
-    """Pause all delivery to a domain, including mail that is queued later, or resume it."""
+    """Pause all delivery to a domain, including mail that is queued later, or resume it.
+
+    Returns whether the domain was known: an unknown one can only be paused.
+    """
 
     domain: str
     paused: bool
     now: datetime
 
-    def __call__(self, connection: Connection, /) -> None:
+    def __call__(self, connection: Connection, /) -> bool:
         values = {"paused": int(self.paused), "changed_at": to_milliseconds(self.now)}
         if not self.paused:
             values["blocked_until"] = None  # type: ignore[assignment]
         where = _columns.domain == self.domain
-        changed = connection.execute(update(destinations).where(where).values(values)).rowcount
-        if not changed and self.paused:
+        is_known = connection.execute(update(destinations).where(where).values(values)).rowcount > 0
+        if not is_known and self.paused:
             connection.execute(
                 insert(destinations), {"domain": self.domain, "failures": 0, **values}
             )
         touch(connection, [self.domain])
+        return is_known
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,14 +67,24 @@ class AllFilters:
 
 
 def put_filters(
-    connection: Connection, account_id: str, wanted: Sequence[IpFilter], *, prune: bool
+    connection: Connection,
+    account_id: str,
+    wanted: Sequence[IpFilter],
+    *,
+    prune: bool,
+    limit: int,
 ) -> bool:
-    """Add or overwrite filters; with `prune`, delete all others. Return whether any changed."""
+    """Add or overwrite filters; with `prune`, delete all others. Return whether any changed.
+
+    Raises `LimitReachedError` if there would be more than `limit`.
+    """
     existing = {entry.name: entry for entry in list_filters(connection, account_id)}
     given = {entry.name: entry for entry in wanted}
     new = given if prune else {**existing, **given}
     if new == existing:
         return False
+    if len(new) > limit:
+        raise LimitReachedError("filters of an account", limit)
     connection.execute(delete(ip_filters).where(ip_filters.c.account_id == account_id))
     _insert(connection, account_id, list(new.values()))
     return True

@@ -155,8 +155,7 @@ class AddRuleSet:
     def __call__(self, connection: Connection, /) -> None:
         if find_rule_set(connection, self.account_id, self.name) is not None:
             raise AlreadyExistsError("rule set", self.name)
-        count = select(func.count()).where(rule_sets.c.account_id == self.account_id)
-        if connection.execute(count).scalar_one() >= self.limit:
+        if count_rule_sets(connection, self.account_id) >= self.limit:
             raise LimitReachedError("rule sets of an account", self.limit)
         _insert(connection, self.account_id, self.name, self._rules(connection), self.now)
 
@@ -320,6 +319,13 @@ def find_rule_set(connection: Connection, account_id: str, name: str) -> RuleSet
     )
     row = connection.execute(query).first()
     return _from_row(row) if row else None
+
+
+def count_rule_sets(connection: Connection, account_id: str) -> int:
+    """Return how many rule sets the account has."""
+    count = select(func.count()).where(rule_sets.c.account_id == account_id)
+    found: int = connection.execute(count).scalar_one()
+    return found
 
 
 def active_name(connection: Connection, account_id: str) -> str | None:

@@ -6,23 +6,66 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from sendback.mail.address import parse_mailbox
+from sendback.mail.address import AddressError, parse_mailbox
 from sendback.mail.covering import covering_names
 from sendback.receipt.filters import IpFilter
 from sendback.receipt.model import BounceAction, Rules
-from sendback.store.engine.errors import RefusedError
+from sendback.store.access.accounts import AddAccount
+from sendback.store.engine.errors import LimitReachedError, RefusedError
 from sendback.store.engine.transactions import Unit
 from sendback.store.identities.identities import Identity, find_identities, find_verified
 from sendback.store.rules.filters import put_filters
-from sendback.store.rules.rule_sets import ActivateRuleSet, PutRuleSet, prune_rule_sets
+from sendback.store.rules.rule_sets import (
+    ActivateRuleSet,
+    PutRuleSet,
+    active_name,
+    count_rule_sets,
+    find_rule_set,
+    prune_rule_sets,
+)
 from sendback.store.rules.targets import put_targets
 
 
 class SenderNotVerifiedError(RefusedError):
     """A rule's bounce action has a sender that the account has not verified."""
 
-    def __init__(self, rule: str, sender: str) -> None:
-        super().__init__(f"rule {rule}: Identity is not verified: {sender}")
+    def __init__(self, rule_set: str, rule: str, sender: str) -> None:
+        super().__init__(f"rule {rule} of {rule_set}: the sender {sender} is not verified")
+        self.rule_set = rule_set
+        self.rule = rule
+        self.sender = sender
+
+
+@dataclass(frozen=True, slots=True)
+class ActiveDeletion:
+    """The active rule set is deleted; `successor` is the one that is active then, if any."""
+
+    name: str
+    successor: str | None
+
+
+class ActiveDeletionError(RefusedError):
+    """The active rule set would be deleted, which was not permitted."""
+
+    def __init__(self, deletion: ActiveDeletion) -> None:
+        super().__init__(f"rule set {deletion.name} is active")
+        self.deletion = deletion
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A line for each change, and the deletion of the active rule set if it is among them."""
+
+    changes: tuple[str, ...]
+    deletion: ActiveDeletion | None
+
+
+class DryRunError(RefusedError):
+    """The end of a dry run, which rolls it back: `written` is what would have been written."""
+
+    def __init__(self, written: Written) -> None:
+        super().__init__("a dry run")
+        self.written = written
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +73,12 @@ class WriteSetup:
     """Write a setup; with `prune`, delete targets, rule sets and filters that it does not name.
 
     `identities` has, by name, the unit that requests the verification of an identity if the account
-    does not have it yet; `targets` is by (kind, name). Returns a line for each change.
-    Raises `SenderNotVerifiedError`, and `NotFoundError` when there is no rule set of the name
-    `active_rule_set`.
+    does not have it yet; `targets` is by (kind, name). The account is added if there is none. The
+    active rule set is deleted only if it is in `may_delete`.
+
+    Raises `SenderNotVerifiedError`, `LimitReachedError`, `ActiveDeletionError`, `NotFoundError`
+    when there is no rule set of the name `active_rule_set`, and `DryRunError` at the end of a
+    `dry_run`.
     """
 
     account_id: str
@@ -43,24 +89,48 @@ class WriteSetup:
     targets: Mapping[tuple[str, str], str]
     now: datetime
     prune: bool
+    max_rule_sets: int
+    max_filters: int
+    may_delete: frozenset[str] = frozenset()
+    dry_run: bool = False
 
-    def __call__(self, connection: Connection, /) -> tuple[str, ...]:
+    def __call__(self, connection: Connection, /) -> Written:
+        AddAccount(self.account_id, self.now)(connection)
+        was_active = active_name(connection, self.account_id)
+        changes = self._change(connection)
+        deletion = self._deletion(connection, was_active)
+        written = Written(tuple(change for change in changes if change), deletion)
+        if self.dry_run:
+            raise DryRunError(written)
+        if deletion is not None and deletion.name not in self.may_delete:
+            raise ActiveDeletionError(deletion)
+        return written
+
+    def _deletion(self, connection: Connection, was_active: str | None) -> ActiveDeletion | None:
+        """Return the deletion of the rule set that was active, if it is deleted."""
+        if was_active is None or find_rule_set(connection, self.account_id, was_active):
+            return None
+        return ActiveDeletion(was_active, active_name(connection, self.account_id))
+
+    def _change(self, connection: Connection) -> list[str]:
         account = self.account_id
         changes = [self._request(connection, name) for name in self.identities]
         if put_targets(connection, account, self.targets, prune=self.prune):
             changes.append("targets are changed")
         for name, rules in self.rule_sets.items():
-            self._check_senders(connection, rules)
+            self._check_senders(connection, name, rules)
             change = PutRuleSet(account, name, self.now, rules)(connection)
             changes.append(f"rule set {name} is {change}" if change else "")
-        if put_filters(connection, account, self.filters, prune=self.prune):
+        if put_filters(connection, account, self.filters, prune=self.prune, limit=self.max_filters):
             changes.append("filters are changed")
         if self.prune:
             kept = (*self.rule_sets, self.active_rule_set or "")
             deleted = prune_rule_sets(connection, account, kept, self.now)
             changes += [f"rule set {name} is deleted" for name in deleted]
+        if count_rule_sets(connection, account) > self.max_rule_sets:
+            raise LimitReachedError("rule sets of an account", self.max_rule_sets)
         changes.append(self._activate(connection))
-        return tuple(change for change in changes if change)
+        return changes
 
     def _request(self, connection: Connection, name: str) -> str:
         if find_identities(connection, self.account_id, [name]):
@@ -68,14 +138,20 @@ class WriteSetup:
         identity = self.identities[name](connection)
         return f"identity {name} is {identity.status.value}"
 
-    def _check_senders(self, connection: Connection, rules: Rules) -> None:
+    def _check_senders(self, connection: Connection, rule_set: str, rules: Rules) -> None:
         for rule in rules:
-            for action in rule.actions:
-                if isinstance(action, BounceAction):
-                    address = parse_mailbox(action.sender).address
-                    names = {(self.account_id, name) for name in covering_names(address)}
-                    if not find_verified(connection, names):
-                        raise SenderNotVerifiedError(rule.name, action.sender)
+            bounces = [action for action in rule.actions if isinstance(action, BounceAction)]
+            for bounce in bounces:
+                if not self._is_verified(connection, bounce.sender):
+                    raise SenderNotVerifiedError(rule_set, rule.name, bounce.sender)
+
+    def _is_verified(self, connection: Connection, sender: str) -> bool:
+        try:
+            address = parse_mailbox(sender).address
+        except AddressError:
+            return False
+        names = {(self.account_id, name) for name in covering_names(address)}
+        return bool(find_verified(connection, names))
 
     def _activate(self, connection: Connection) -> str:
         name = self.active_rule_set
