@@ -103,7 +103,7 @@ def test_keys_are_of_existing_users(server, command):
 
 
 def test_a_user_of_the_first_account_before_a_server_has_run(tmp_path):
-    place = Sendback(tmp_path)
+    place = Sendback(tmp_path).create()
     place.run("users", "create", "ann")
     made = place.json("keys", "create", "--user", "ann")
     assert (made["user"], made["session_token"], made["expires_at"]) == ("ann", None, None)

@@ -124,7 +124,8 @@ def test_an_unknown_account(server):
         done = server.run(*command, "--account", "222222222222", check=False)
         assert done.returncode == 1
         assert done.stderr == (
-            "sendback: there is no account 222222222222: see `sendback accounts list`\n"
+            "sendback: there is no account 222222222222: create it with `sendback accounts create "
+            "--id 222222222222`, or see `sendback accounts list`\n"
         )
 
 

@@ -82,7 +82,7 @@ def create_user(name: Name, *, options: StoreOptions) -> None:
             await app.accounts.ensure(settings.account_id)
         await app.accounts.create_user(settings.account_id, name)
 
-    options.run(work, may_create=True)
+    options.run(work)
     say(f"User {name} is created. To create its access key: sendback keys create --user {name}")
 
 

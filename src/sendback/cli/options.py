@@ -154,7 +154,10 @@ def check_store_exists(settings: Settings) -> None:
 async def _check_account(app: "App", account_id: str) -> None:
     known = {account.account_id for account in await app.accounts.list()}
     if account_id not in known:
-        raise CommandFailedError(f"there is no account {account_id}: see `sendback accounts list`")
+        raise CommandFailedError(
+            f"there is no account {account_id}: create it with "
+            f"`sendback accounts create --id {account_id}`, or see `sendback accounts list`"
+        )
 
 
 _STORE_OPTIONS = {
