@@ -157,6 +157,11 @@ def test_a_dry_run_changes_nothing(cli, project):
     expected = cli("rules", "apply", setup, "--dry-run")
     assert not (project / "data").exists()
     assert "Rule set main is created." in expected
+    (project / "data").mkdir()
+    cli("rules", "apply", setup, "--dry-run", "--database", f"sqlite:///{project}/new.db")
+    cli("rules", "apply", setup, "--dry-run")
+    assert not list((project / "data").iterdir())
+    assert not (project / "new.db").exists()
     dry = json.loads(cli("rules", "apply", setup, "--dry-run", "--json"))
     assert (dry["applied"], dry["warnings"]) == (False, [])
     done = json.loads(cli("rules", "apply", setup, "--json"))

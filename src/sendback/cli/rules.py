@@ -212,14 +212,17 @@ def run_mail_through_rules(
 
 @contextmanager
 def _store_of_dry_run(options: StoreOptions) -> Iterator[StoreOptions]:
-    """Yield the options; with an empty store instead of one that does not exist yet."""
+    """Yield the options; with an empty temporary store instead of one that does not exist yet."""
     flags = {"data_dir": options.data_dir, "database": options.database}
     settings = load_settings(options.config, **flags).settings
-    if settings.data_dir.exists():
-        yield options
-        return
+    is_file = settings.database_url.startswith("sqlite:")
     with TemporaryDirectory() as folder:
-        yield replace(options, data_dir=folder)
+        if is_file and not settings.database_file.exists():
+            yield replace(options, data_dir=folder, database=f"sqlite:///{folder}/sendback.db")
+        elif not settings.data_dir.exists():
+            yield replace(options, data_dir=folder)
+        else:
+            yield options
 
 
 async def _apply(
