@@ -159,6 +159,9 @@ def test_a_dry_run_changes_nothing(cli, project):
     expected = cli("rules", "apply", setup, "--dry-run")
     assert json.loads(cli("rules", "list", "--json")) == []
     assert "Rule set main is created." in expected
+    new = ("--database", f"sqlite:///{project}/new.db")
+    assert "there is no database in" in cli("rules", "apply", setup, *new, code=1)
+    assert not (project / "new.db").exists()
     dry = json.loads(cli("rules", "apply", setup, "--dry-run", "--json"))
     assert (dry["applied"], dry["warnings"]) == (False, [])
     done = json.loads(cli("rules", "apply", setup, "--json"))

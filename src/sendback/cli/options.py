@@ -147,8 +147,10 @@ def check_store_exists(settings: Settings) -> None:
     advice = "start `sendback serve`, or name another with --data-dir"
     if not settings.data_dir.is_dir():
         raise CommandFailedError(f"there is no data directory {settings.data_dir}: {advice}")
-    if not settings.database and not settings.database_file.exists():
-        raise CommandFailedError(f"there is no database in {settings.data_dir}: {advice}")
+    is_file = settings.database_url.startswith("sqlite:")
+    if is_file and not settings.database_file.exists():
+        folder = settings.database_file.parent
+        raise CommandFailedError(f"there is no database in {folder}: {advice}")
 
 
 async def _check_account(app: "App", account_id: str) -> None:
