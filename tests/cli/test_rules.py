@@ -219,3 +219,68 @@ def test_prune_asks_on_a_terminal(cli, project, answer, code, left):
     assert f"{question}; delete it? [y/N]" in done.stderr
     assert done.returncode == code, done.stderr
     assert [row["name"] for row in json.loads(cli("rules", "list", "--json"))] == [left]
+
+
+def test_passwords_of_targets_are_not_shown(cli, project):
+    topic = "arn:aws:sns:us-east-1:000000000000:t"
+    function = "arn:aws:lambda:us-east-1:000000000000:function:f"
+    file = project / "targets.toml"
+    file.write_text(
+        f"""
+        identities = ["example.com"]
+        active_rule_set = "main"
+        topics = {{ "{topic}" = "http://sns:s3cret@127.0.0.1:9/hook" }}
+        functions = {{ "{function}" = "http://ann:s3cret@127.0.0.1:9/f" }}
+        [[rule_sets.main.rules]]
+        Name = "all"
+        Actions = [
+          {{ SNSAction = {{ TopicArn = "{topic}" }} }},
+          {{ LambdaAction = {{ FunctionArn = "{function}" }} }},
+        ]
+        """
+    )
+    applied = cli("rules", "apply", str(file))
+    mail = str(project / "mail.eml")
+    found = cli("rules", "test", mail, "--from", "ann@sender.example", "--to", "bob@example.com")
+    assert f"publishes the mail to {topic}, at http://***@127.0.0.1:9/hook" in found
+    assert "at http://***@127.0.0.1:9/f" in found
+    assert "s3cret" not in applied + found
+    file.write_text(file.read_text().replace("http://sns", "ftp://sns"))
+    assert "s3cret" not in cli("rules", "apply", str(file), code=2)
+
+
+def test_a_dry_run_has_a_text_for_each_action(cli, project):
+    """With `check_targets` false, as the targets do not exist."""
+    from sendback.receipt.model import ACTION_TYPES
+
+    account = "us-east-1:000000000000"
+    sender, role = "a@example.com", "arn:aws:iam::000000000000:role/connect"
+    organization = f"arn:aws:workmail:{account}:organization/m"
+    instance = f"arn:aws:connect:{account}:instance/12345678-1234-1234-1234-123456789abc"
+    (project / "all.toml").write_text(
+        f"""
+        identities = ["example.com"]
+        active_rule_set = "main"
+        [[rule_sets.main.rules]]
+        Name = "all"
+        Actions = [
+          {{ AddHeaderAction = {{ HeaderName = "X-A", HeaderValue = "b" }} }},
+          {{ S3Action = {{ BucketName = "mails" }} }},
+          {{ SNSAction = {{ TopicArn = "arn:aws:sns:{account}:t" }} }},
+          {{ LambdaAction = {{ FunctionArn = "arn:aws:lambda:{account}:function:f" }} }},
+          {{ BounceAction = {{ SmtpReplyCode = "550", Message = "no", Sender = "{sender}" }} }},
+          {{ WorkmailAction = {{ OrganizationArn = "{organization}" }} }},
+          {{ ConnectAction = {{ InstanceARN = "{instance}", IAMRoleARN = "{role}" }} }},
+          {{ StopAction = {{ Scope = "RuleSet" }} }},
+        ]
+        """
+    )
+    environment = {"SENDBACK_CHECK_TARGETS": "false", "SENDBACK_DNS": "off"}
+    place = ("--data-dir", str(project / "data"))
+    run_cli("rules", "apply", str(project / "all.toml"), *place, environment=environment)
+    mail = str(project / "mail.eml")
+    found = json.loads(
+        cli("rules", "test", mail, "--from", "a@x.example", "--to", "b@example.com", "--json")
+    )
+    assert {step["action"] for step in found["steps"]} == set(ACTION_TYPES.values())
+    assert all(step["what"] for step in found["steps"])

@@ -1,7 +1,8 @@
 """A dry run of the rules for a mail, without side effects: `sendback rules test`."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sendback.clock import Clock
 from sendback.mail.address import Address
@@ -17,9 +18,12 @@ from sendback.receipt.model import (
     Action,
     AddHeaderAction,
     BounceAction,
+    ConnectAction,
     LambdaAction,
     S3Action,
+    SNSAction,
     StopAction,
+    WorkmailAction,
 )
 from sendback.receipt.plan import (
     Notice,
@@ -33,6 +37,7 @@ from sendback.receipt.plan import (
     step_task,
 )
 from sendback.receipt.verdicts import Verdict
+from sendback.redaction import without_users
 from sendback.service.rules.content import Content, MailToCheck
 from sendback.service.rules.ports import UnknownTargetError
 from sendback.service.rules.run import MailAuthenticator
@@ -126,7 +131,8 @@ class DryRun:
         wanted = target_of(task)
         if wanted:
             try:
-                text += f", at {await self._targets.find(account_id, *wanted)}"
+                target = await self._targets.find(account_id, *wanted)
+                text += f", at {without_users(target)}"
             except UnknownTargetError as error:
                 text += f"; FAILS: {error}"
         name = "Notice" if isinstance(task, Notice) else ACTION_TYPES[type(task)]
@@ -155,23 +161,9 @@ def _steps(plan: Plan) -> Sequence[Step]:
 def _text(task: Task, envelope: Envelope, header: bytes) -> str:
     if isinstance(task, Notice):
         return f"publishes to {task.topic_arn} that {ACTION_TYPES[type(task.action)]} was done"
-    return _action_text(task, envelope, header)
-
-
-def _action_text(task: Action, envelope: Envelope, header: bytes) -> str:
-    match task:
-        case AddHeaderAction():
-            return f"adds {task.header_name}: {task.header_value}"
-        case StopAction():
-            return "ends the rule set"
-        case BounceAction():
-            return _bounce_text(task, envelope, header)
-        case S3Action():
-            return f"stores {object_key(task, 'MESSAGE-ID')} in {task.bucket_name}"
-        case LambdaAction():
-            return f"calls {task.function_arn} ({task.invocation_type})"
-        case _:
-            return "delivers the mail"
+    if isinstance(task, BounceAction):
+        return _bounce_text(task, envelope, header)
+    return _TEXTS[type(task)](task)
 
 
 def _bounce_text(task: BounceAction, envelope: Envelope, header: bytes) -> str:
@@ -185,3 +177,15 @@ def _bounce_text(task: BounceAction, envelope: Envelope, header: bytes) -> str:
         f"bounces to {envelope.reverse_path} from {task.sender}: "
         f"{task.smtp_reply_code}{status} {task.message}"
     )
+
+
+# A new action without a text fails the test of all actions.
+_TEXTS: dict[type[Action], Callable[[Any], str]] = {
+    AddHeaderAction: lambda action: f"adds {action.header_name}: {action.header_value}",
+    StopAction: lambda _: "ends the rule set",
+    S3Action: lambda action: f"stores {object_key(action, 'MESSAGE-ID')} in {action.bucket_name}",
+    LambdaAction: lambda action: f"calls {action.function_arn} ({action.invocation_type})",
+    SNSAction: lambda action: f"publishes the mail to {action.topic_arn}",
+    WorkmailAction: lambda action: f"delivers the mail to {action.organization_arn}",
+    ConnectAction: lambda action: f"delivers the mail to {action.instance_arn}",
+}
