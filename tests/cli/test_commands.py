@@ -116,6 +116,10 @@ def test_bounce_prints_what_is_wrong(served, tmp_path):
     missing = bounce(served, "nobody", *arguments, check=False, environment=no_credentials)
     assert missing.returncode == 1
     assert "AWS_ACCESS_KEY_ID=test" in missing.stderr
+    left_over = {**CREDENTIALS, "AWS_SESSION_TOKEN": "of another shell"}
+    refused = bounce(served, "nobody", *arguments, check=False, environment=left_over)
+    assert "InvalidClientTokenId" in refused.stderr
+    assert "AWS_SESSION_TOKEN is set: unset it" in refused.stderr
     dead = run_cli(
         "bounce", "x", *arguments, "--endpoint-url", "http://127.0.0.1:9",
         check=False, environment={**CREDENTIALS, "AWS_MAX_ATTEMPTS": "1"},

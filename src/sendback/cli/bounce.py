@@ -1,5 +1,6 @@
 """`sendback bounce`: call SendBounce through the API."""
 
+import os
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -131,7 +132,10 @@ def _send(endpoint: str, region: str, request: dict[str, Any], advice: str) -> d
         raise CommandFailedError(f"no AWS credentials were found; {advice}") from None
     except ClientError as error:
         details = error.response["Error"]
-        raise CommandFailedError(f"{details['Code']}: {details['Message']}") from None
+        hint = ""
+        if details["Code"] == "InvalidClientTokenId" and "AWS_SESSION_TOKEN" in os.environ:
+            hint = "; AWS_SESSION_TOKEN is set: unset it if the key is not a temporary one"
+        raise CommandFailedError(f"{details['Code']}: {details['Message']}{hint}") from None
     except BotoCoreError as error:
         raise CommandFailedError(f"{error} (is `sendback serve` running there?)") from None
     return {"message_id": response["MessageId"]}

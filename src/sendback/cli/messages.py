@@ -237,7 +237,7 @@ def _envelope(message: "ReceivedMessage") -> dict[str, Any]:
         "tls": envelope.client.tls,
         "envid": envelope.envelope_id,
         "ret": envelope.ret,
-        "notify": [",".join(sorted(entry.notify)) for entry in envelope.recipients],
+        "notify": [",".join(sorted(entry.notify)) or None for entry in envelope.recipients],
         "orcpt": [
             f"{entry.original.address_type};{entry.original.address}" if entry.original else None
             for entry in envelope.recipients

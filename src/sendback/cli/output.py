@@ -86,10 +86,11 @@ def print_fields(fields: Mapping[str, Any], *, as_json: bool) -> None:
     if as_json:
         print_json(fields)
         return
-    shown = {name: value for name, value in fields.items() if value is not None}
+    texts = {name: printable(value) for name, value in fields.items()}
+    shown = {name: text for name, text in texts.items() if text}
     width = max(map(len, shown), default=0)
-    for name, value in shown.items():
-        say(f"{name.replace('_', ' '):{width}}  {printable(value)}")
+    for name, text in shown.items():
+        say(f"{name.replace('_', ' '):{width}}  {text}")
 
 
 def print_json(value: Any) -> None:
