@@ -195,6 +195,7 @@ class HttpConnection(HttpToolsProtocol):
                     return
                 data = self._section_without_upgrade() + data[ended.args[0] :]
                 self.parser = httptools.HttpRequestParser(self)
+                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn
             else:
                 return
 
