@@ -8,6 +8,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
+# Tests wait for servers and clocks, so one worker more than there are processors.
+WORKERS ?= $(shell expr $$(nproc 2>/dev/null || echo 1) + 1)
 
 .PHONY: setup demo serve test partners lint format bench fuzz lock clean
 .DEFAULT_GOAL := setup
@@ -40,7 +42,7 @@ format: setup
 	$(BIN)/ruff check --fix .
 
 test: lint partners
-	$(BIN)/pytest -n auto
+	$(BIN)/pytest -n $(WORKERS)
 
 # Postfix, swaks and the like, where root and apt-get allow.
 partners:

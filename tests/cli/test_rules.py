@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.partners.clients import MAIL
-from tests.partners.sendback import run_cli
+from tests.partners.sendback import create_store, run_cli
 
 ROOT = Path(__file__).parents[2]
 
@@ -29,7 +29,7 @@ def project(tmp_path):
 
 @pytest.fixture
 def cli(project):
-    run_cli("db", "create", "--data-dir", str(project / "data"))
+    create_store(project / "data")
 
     def run(*arguments, code=0):
         done = run_cli(

@@ -210,10 +210,9 @@ def test_an_identity_whose_check_kills_its_worker_is_set_aside(tmp_path):
             "SENDBACK_VERIFICATION": "proved",
             "SENDBACK_DNS": dns.address,
         }
-        server = Sendback(tmp_path, (), environment)
+        server = Sendback(tmp_path, (), environment).create()
         dns.server = server
         place = ("--data-dir", str(server.data_dir))
-        server.data_dir.mkdir()
         for name in (*names, "poison.example"):
             done = run_cli("identities", "verify", name, "--json", *place, environment=environment)
             token = json.loads(done.stdout)["verification_token"]

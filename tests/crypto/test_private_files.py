@@ -104,7 +104,7 @@ def test_a_directory_that_others_can_enter_is_reported(tmp_path):
 
 def test_a_command_makes_private_files_too(tmp_path):
     place = Sendback(tmp_path)
-    (tmp_path / "data").mkdir()
+    place.run("db", "create")
     place.run("keys", "create")
     made = list((tmp_path / "data").rglob("*"))
     assert {path.name for path in made} >= {"sendback.db", "secret.key"}

@@ -7,24 +7,7 @@ import json
 import sys
 from wsgiref.simple_server import WSGIRequestHandler, make_server
 
-import django
-from django.conf import settings
-
-settings.configure(
-    SECRET_KEY="of a test",
-    ALLOWED_HOSTS=["*"],
-    INSTALLED_APPS=["anymail"],
-    ROOT_URLCONF=__name__,
-    LOGGING_CONFIG=None,
-    ANYMAIL={"WEBHOOK_SECRET": sys.argv[1]},
-)
-django.setup()
-
-from anymail.signals import inbound  # noqa: E402 - needs the settings
-from django.core.wsgi import get_wsgi_application  # noqa: E402
-from django.urls import include, path  # noqa: E402
-
-urlpatterns = [path("anymail/", include("anymail.urls"))]
+urlpatterns = []  # the site's: Django finds it by the name of this module
 
 
 class Quiet(WSGIRequestHandler):
@@ -39,7 +22,29 @@ def received(sender, event, esp_name, **_):
     print(json.dumps(found), flush=True)
 
 
-inbound.connect(received)
-server = make_server("127.0.0.1", 0, get_wsgi_application(), handler_class=Quiet)
-print(server.server_port, flush=True)
-server.serve_forever()
+def main(secret):
+    import django
+    from django.conf import settings
+
+    settings.configure(
+        SECRET_KEY="of a test",
+        ALLOWED_HOSTS=["*"],
+        INSTALLED_APPS=["anymail"],
+        ROOT_URLCONF=__name__,
+        LOGGING_CONFIG=None,
+        ANYMAIL={"WEBHOOK_SECRET": secret},
+    )
+    django.setup()
+    from anymail.signals import inbound
+    from django.core.wsgi import get_wsgi_application
+    from django.urls import include, path
+
+    urlpatterns.append(path("anymail/", include("anymail.urls")))
+    inbound.connect(received)
+    server = make_server("127.0.0.1", 0, get_wsgi_application(), handler_class=Quiet)
+    print(server.server_port, flush=True)
+    server.serve_forever()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -10,6 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+from sendback.clock import SystemClock
+from sendback.config.loading import load
+from sendback.data_directory import check_data_directory
+from sendback.store.access.accounts import AddAccount
+from sendback.store.engine.store import prepare_schema, transact
+
 _PATIENCE_SECONDS = 20.0
 
 
@@ -78,7 +84,7 @@ class Sendback:
 
     def create(self) -> "Sendback":
         """Make the store, without starting the server."""
-        self.run("db", "create")
+        create_store(self.data_dir)
         return self
 
     def run(self, *arguments: str, check: bool = True) -> "subprocess.CompletedProcess[str]":
@@ -93,6 +99,15 @@ class Sendback:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+
+def create_store(data_dir: Path) -> None:
+    """Do what `sendback db create` does, without its start-up."""
+    settings = load({"data_dir": str(data_dir)}, environ={}).settings
+    check_data_directory(settings.data_dir)
+    prepare_schema(settings.database_url)
+    account = AddAccount(settings.account_id, SystemClock().now())
+    transact(settings.database_url, account, writes=True)
 
 
 def run_cli(
