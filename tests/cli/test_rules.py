@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -201,7 +202,7 @@ def test_prune_asks_nothing_while_the_active_rule_set_stays(cli, project):
     assert "Rule set other is deleted." in cli("rules", "apply", str(setup), "--prune")
 
 
-@pytest.mark.parametrize(("answer", "code", "left"), [("y", 0, "other"), ("n", 130, "main")])
+@pytest.mark.parametrize(("answer", "code", "left"), [("y", 0, "other"), ("n", 1, "main")])
 def test_prune_asks_on_a_terminal(cli, project, answer, code, left):
     cli("rules", "apply", str(project / "setup.toml"))
     file = project / "other.toml"
@@ -219,6 +220,27 @@ def test_prune_asks_on_a_terminal(cli, project, answer, code, left):
     assert f"{question}; delete it? [y/N]" in done.stderr
     assert done.returncode == code, done.stderr
     assert [row["name"] for row in json.loads(cli("rules", "list", "--json"))] == [left]
+
+
+def test_ctrl_c_ends_the_question(cli, project):
+    cli("rules", "apply", str(project / "setup.toml"))
+    file = project / "other.toml"
+    file.write_text('active_rule_set = "other"\n[rule_sets.other]\n')
+    reader, terminal = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sendback", "rules", "apply", str(file), "--prune",
+         "--data-dir", str(project / "data")],
+        stdin=terminal, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    asked = b""
+    while b"[y/N]" not in asked:
+        asked += process.stderr.read(1)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=20)
+    os.close(reader)
+    os.close(terminal)
+    assert process.returncode == 130
+    assert [row["name"] for row in json.loads(cli("rules", "list", "--json"))] == ["main"]
 
 
 def test_passwords_of_targets_are_not_shown(cli, project):

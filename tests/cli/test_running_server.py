@@ -119,6 +119,22 @@ def test_variables_that_are_no_settings(name, expected):
     assert done.stderr == text
 
 
+def test_config_shows_the_settings_of_the_server(server):
+    rows = server.json("config", "show")
+    found = {row["setting"]: (row["value"], row["from"]) for row in rows}
+    assert found["http_listen"] == ("127.0.0.1:0", "running server")
+    assert found["outbound"] == ("smtp://127.0.0.1:9", "running server")
+
+
+def test_policies_of_nobody(server):
+    for command in (("--user", "nobody"), ("--identity", "no.example")):
+        done = server.run("policies", "list", *command, "--json", check=False)
+        assert done.returncode == 1
+        assert "there is no identity no.example" in done.stderr or "no user nobody" in done.stderr
+    done = server.run("identities", "records", "no.example", "--json", check=False)
+    assert done.returncode == 1
+
+
 def test_an_unknown_account(server):
     for command in (("messages", "list"), ("identities", "verify", "a.example"), ("keys", "list")):
         done = server.run(*command, "--account", "222222222222", check=False)
@@ -149,7 +165,7 @@ def test_a_prefix_of_several_ids(tmp_path):
         ids = sorted(send_mail(server.smtp_port) for _ in range(3))
         done = server.run("messages", "show", ids[0][:4], check=False)
         assert done.returncode == 1
-        assert f"several IDs begin with {ids[0][:4]}: {', '.join(ids)}" in done.stderr
+        assert done.stderr.endswith(f"several IDs begin with {ids[0][:4]}: {', '.join(ids)}\n")
         for text in ("", "…", "%", "_", ids[0][:4].upper() + "x"):
             done = server.run("messages", "show", text, check=False)
             assert done.returncode == 1

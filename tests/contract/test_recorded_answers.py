@@ -220,8 +220,11 @@ def test_operations_on_an_unknown_identity(server):
             {"NotificationType": "Bounce", "Enabled": True},
         ),
     ]
-    for operation, arguments in calls:
+    for operation, arguments in calls[:2]:
         assert error(operation, Identity="no.example", **arguments) == (INVALID, invalid)
+    operation, arguments = calls[2]
+    it_must = invalid.replace("Must", "It must")
+    assert error(operation, Identity="no.example", **arguments) == (INVALID, it_must)
     other = f"{ARN}example.com".replace("000000000000", "111122223333")
     assert error(
         ses.set_identity_feedback_forwarding_enabled, Identity=other, ForwardingEnabled=True
@@ -311,12 +314,39 @@ def test_reordering(server, client):
     expected = (INVALID, "Positions for rules not found: a, b, c")
     assert error(client.reorder_receipt_rule_set, RuleSetName="main") == expected
     assert error(client.reorder_receipt_rule_set, RuleSetName="main", RuleNames=[]) == expected
-    assert error(client.reorder_receipt_rule_set, RuleSetName="", RuleNames=["a"]) == violations(
-        "Value at 'ruleSetName' failed to satisfy constraint: Member must have length greater "
-        "than or equal to 1",
-        "Value at 'ruleSetName' failed to satisfy constraint: Member must satisfy regular "
-        "expression pattern: ^[a-zA-Z0-9_.-]+$",
-    )
+    empty = [
+        "Value at '{}' failed to satisfy constraint: Member must have length greater than or "
+        "equal to 1",
+        "Value at '{}' failed to satisfy constraint: Member must satisfy regular expression "
+        "pattern: ^[a-zA-Z0-9_.-]+$",
+    ]
+    found = error(client.reorder_receipt_rule_set, RuleSetName="", RuleNames=["a"])
+    assert found == violations(*(text.format("ruleSetName") for text in empty))
+    found = error(client.clone_receipt_rule_set, OriginalRuleSetName="", RuleSetName="")
+    names = ("originalRuleSetName", "ruleSetName")
+    assert found == violations(*(text.format(name) for name in names for text in empty))
+
+
+def test_a_gap_in_the_names_of_an_order_is_an_empty_name(server):
+    server.ses().create_receipt_rule_set(RuleSetName="main")
+    server.ses().create_receipt_rule(RuleSetName="main", Rule={"Name": "a"})
+    request = {"Action": "ReorderReceiptRuleSet", "RuleSetName": "main"}
+    code, text = failure(call(server, {**request, "RuleNames.member.3": "a"}))
+    assert code == "ValidationError"
+    assert "Value at 'ruleNames' failed to satisfy constraint: Member must satisfy" in text
+
+
+@pytest.mark.parametrize("text", ["ann", "@example.com", "a b@example.com", ""])
+def test_an_invalid_address(client, text):
+    expected = (INVALID, f"Invalid email address<{text}>.")
+    assert error(client.verify_email_identity, EmailAddress=text) == expected
+
+
+@pytest.mark.parametrize("text", ["example.com.", "a b", "ann@example.com", "", "-x.example"])
+def test_an_invalid_domain(client, text):
+    expected = (INVALID, f"Invalid domain name {text}.")
+    assert error(client.verify_domain_identity, Domain=text) == expected
+    assert error(client.verify_domain_dkim, Domain=text) == expected
 
 
 @pytest.mark.parametrize("number", [0, -1, 1001, 2**31])

@@ -74,7 +74,7 @@ def action(name, **members):
         ("identities = 1", "identities must be a list"),
         ("identities = [1]", "identities[1] must be a string"),
         ('identities = ["a b"]', "identities[1]: Invalid domain name"),
-        ('identities = [""]', "identities[1]: Invalid domain name: '' is not"),
+        ('identities = [""]', "identities[1]: Invalid domain name ."),
         ('active_rule_set = "x"', "active_rule_set: Rule set does not exist: x"),
         ('active_rule_set = "-x"', "Not a valid ruleSetName: -x"),
         ("active_rule_set = 1", "active_rule_set must be the name of a rule set"),

@@ -101,12 +101,12 @@ _REQUIRED_IN_WORDS: Mapping[str, Callable[[str], bool]] = {
     "TemplateContent": _is_blank,
     "TemplateName": _is_blank,
 }
-# For one member only: ReorderReceiptRuleSet checks an empty name as a text.
+_NOT_BLANK = Constraint(_NAME_PATTERN.text, lambda text: bool(text.strip()))
+# For some members only: these operations check an empty name as a text.
 EXTRA_CONSTRAINTS: Mapping[tuple[str, str], Sequence[Constraint]] = {
-    ("ReorderReceiptRuleSetRequest", "RuleSetName"): (
-        _NOT_EMPTY,
-        Constraint(_NAME_PATTERN.text, lambda text: bool(text.strip())),
-    ),
+    ("CloneReceiptRuleSetRequest", "OriginalRuleSetName"): (_NOT_EMPTY, _NOT_BLANK),
+    ("CloneReceiptRuleSetRequest", "RuleSetName"): (_NOT_EMPTY, _NOT_BLANK),
+    ("ReorderReceiptRuleSetRequest", "RuleSetName"): (_NOT_EMPTY, _NOT_BLANK),
 }
 # Required lists that are empty if they were not sent.
 EMPTY_IF_ABSENT = frozenset({("ReorderReceiptRuleSetRequest", "RuleNames")})

@@ -176,7 +176,7 @@ def _list(shape: ListShape, node: _Node, name: str, path: str, reader: _Reader) 
     _check_length(shape, len(items), path, reader)
     element = ELEMENT_CONSTRAINTS.get(shape.name)
     if element:
-        return _names(items, path, element, reader)
+        return _names(_with_gap(items), path, element, reader)
     values = [
         _value(shape.member, item, f"{name}.member.{index}", f"{path}.{index}.member", reader)
         for index, item in sorted(items.items())
@@ -184,6 +184,12 @@ def _list(shape: ListShape, node: _Node, name: str, path: str, reader: _Reader) 
     if shape.name in SPARSE_LISTS and items and max(items) > len(items):
         values.append({})
     return values
+
+
+def _with_gap(items: dict[int, _Node]) -> dict[int, _Node]:
+    """Add an empty member to a list that has gaps, as the live service fills them."""
+    last = max(items, default=0)
+    return items if last == len(items) else {**items, last + 1: _Node()}
 
 
 def _check_length(shape: ListShape, length: int, path: str, reader: _Reader) -> None:

@@ -4,7 +4,7 @@ from dataclasses import fields
 
 import typer
 
-from sendback.cli.options import ConfigFile, Json, load_settings
+from sendback.cli.options import ConfigFile, DataDir, Json, load_for_store
 from sendback.cli.output import print_rows
 from sendback.config.loading import ENVIRONMENT_PREFIX
 from sendback.config.settings import Settings
@@ -13,9 +13,12 @@ app = typer.Typer(help="Show the settings in force.", no_args_is_help=True)
 
 
 @app.command("show")
-def show(as_json: Json = False, config: ConfigFile = None) -> None:
-    """Print every setting with its value and the source of the value."""
-    loaded = load_settings(config)
+def show(as_json: Json = False, data_dir: DataDir = None, config: ConfigFile = None) -> None:
+    """Print every setting with its value and the source of the value.
+
+    If a server runs on the data directory, its settings are used for what is not given here.
+    """
+    loaded, _ = load_for_store(config, data_dir=data_dir)
     rows = [
         {
             "setting": entry.name,

@@ -91,7 +91,7 @@ def records(name: Name, as_json: Json = False, *, options: StoreOptions) -> None
         return [{"name": r.name, "type": r.kind, "value": r.value, "for": r.purpose} for r in found]
 
     rows = options.run(work)
-    if not rows and not as_json:
+    if not rows:
         raise CommandFailedError(f"{name} needs no records: it is not a domain of the account")
     if as_json:
         print_json(rows)

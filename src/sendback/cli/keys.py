@@ -93,7 +93,8 @@ def list_keys(
         "expires_at",
         "state",
     )
-    print_rows(options.run(work), columns, as_json=as_json)
+    drop = ("last_used_at", "expires_at", "account")
+    print_rows(options.run(work), columns, as_json=as_json, drop=drop)
 
 
 @app.command("disable")

@@ -145,6 +145,8 @@ def check_store_exists(settings: Settings) -> None:
     Only `serve` and `db create` make them: a command in the wrong directory must not.
     """
     advice = "start `sendback serve`, or name another with --data-dir"
+    if settings.data_dir.is_file():
+        raise CommandFailedError(f"{settings.data_dir} is a file, not a data directory: {advice}")
     if not settings.data_dir.is_dir():
         raise CommandFailedError(f"there is no data directory {settings.data_dir}: {advice}")
     is_file = settings.database_url.startswith("sqlite:")

@@ -124,7 +124,7 @@ def printable(value: Any) -> str:
     if isinstance(value, datetime):
         return tables.date_text(value)
     if isinstance(value, (list, tuple)):
-        return ", ".join(map(printable, value))
+        return ", ".join(filter(None, map(printable, value)))
     return characters.printable(str(value), limit=None)
 
 

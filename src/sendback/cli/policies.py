@@ -195,7 +195,14 @@ def _find(identity: str | None, user: str | None) -> Any:
 
     async def work(app: "App", settings: "Settings") -> "Sequence[NamedPolicy]":
         if identity:
+            if not await app.identities.find(settings.account_id, [identity]):
+                raise CommandFailedError(
+                    f"there is no identity {identity}: see `sendback identities list`"
+                )
             return await app.identity_policies.find(settings.account_id, identity)
+        users = {entry.name for entry in await app.accounts.users(settings.account_id)}
+        if user not in {"root", *users}:
+            raise CommandFailedError(f"the account has no user {user}: see `sendback users list`")
         return await app.accounts.policies(settings.account_id, user or "")
 
     return work

@@ -1,6 +1,7 @@
 """`sendback rules`: manage and test receipt rule sets, IP filters and their targets."""
 
 import sys
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,7 +10,7 @@ import typer
 
 from sendback.cli.failures import CommandFailedError, usage_error
 from sendback.cli.files import read_octets, read_text
-from sendback.cli.options import Json, StoreOptions, on_store
+from sendback.cli.options import Json, StoreOptions, load_for_store, on_store
 from sendback.cli.output import print_fields, print_json, print_rows, printable, say
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from sendback.receipt.model import Action, Rule
     from sendback.service.rules.apply_setup import Applied
     from sendback.service.rules.dry_run import DryRunResult
-    from sendback.service.rules.setup_file import Setup
     from sendback.store.rules.rule_sets import RuleSet
     from sendback.store.rules.setup import ActiveDeletion
 
@@ -153,9 +153,14 @@ def apply_setup(
         if dry_run:
             applied = await app.setup.apply(settings.account_id, setup, prune=prune, dry_run=True)
             return _with_deletion_warning(applied, settings)
-        return await _apply(app, settings, setup, prune=prune, yes=yes)
+        return await app.setup.apply(
+            settings.account_id, setup, prune=prune, may_delete=frozenset(may_delete)
+        )
 
-    applied = options.run(work, decides=bool(setup.identities))
+    may_delete: set[str] = set()
+    applied = _confirmed(
+        lambda: options.run(work, decides=bool(setup.identities)), may_delete, options, yes=yes
+    )
     if as_json:
         fields = {"changes": applied.changes, "warnings": applied.warnings}
         print_json({**fields, "applied": not dry_run})
@@ -204,29 +209,34 @@ def run_mail_through_rules(
     _print_dry_run(options.run(work), as_json)
 
 
-async def _apply(
-    app: "App", settings: "Settings", setup: "Setup", *, prune: bool, yes: bool
+def _confirmed(
+    apply: "Callable[[], Applied]", may_delete: set[str], options: StoreOptions, *, yes: bool
 ) -> "Applied":
-    """Apply the setup; ask before the active rule set is deleted, unless `yes`."""
+    """Apply the setup; ask before an active rule set is deleted, unless `yes`.
+
+    The question is asked outside the event loop, which would keep Ctrl-C from ending it.
+    """
     from sendback.store.rules.setup import ActiveDeletionError
 
-    may_delete: frozenset[str] = frozenset()
     while True:
         try:
-            return await app.setup.apply(
-                settings.account_id, setup, prune=prune, may_delete=may_delete
-            )
+            return apply()
         except ActiveDeletionError as error:
             if not yes:
-                _confirm(_deletion_text(error.deletion, settings))
-            may_delete |= {error.deletion.name}
+                settings, _ = load_for_store(options.config, data_dir=options.data_dir)
+                _confirm(_deletion_text(error.deletion, settings.settings))
+            may_delete.add(error.deletion.name)
 
 
 def _confirm(consequence: str) -> None:
-    """Ask whether to delete a rule set. Raise `Abort` for no, `BadParameter` without a terminal."""
+    """Ask whether to delete a rule set. Raise `CommandFailedError` for no.
+
+    Raise `BadParameter` without a terminal.
+    """
     if not (sys.stdin and sys.stdin.isatty()):
         raise usage_error(f"{consequence}; to delete it, give --yes")
-    typer.confirm(f"{printable(consequence)}; delete it?", abort=True, err=True)
+    if not typer.confirm(f"{printable(consequence)}; delete it?", err=True):
+        raise CommandFailedError("nothing is changed")
 
 
 def _deletion_text(deletion: "ActiveDeletion", settings: "Settings") -> str:

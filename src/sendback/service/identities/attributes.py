@@ -175,7 +175,7 @@ class IdentityAttributes:
 
         SES API: SetIdentityHeadersInNotificationsEnabled.
         """
-        name = await self._expect(account_id, text, _unverified(text))
+        name = await self._expect(account_id, text, _unverified(text, "It must"))
 
         def change(settings: IdentitySettings) -> IdentitySettings:
             if enabled and kind not in settings.topics:
@@ -216,10 +216,11 @@ class IdentityAttributes:
         return {check.identity: check for check in found if check.kind is kind}
 
 
-def _unverified(text: str) -> SesError:
+def _unverified(text: str, must: str = "Must") -> SesError:
+    """Return the error for an unknown identity; for one operation it has "It must"."""
     return SesError(
         "InvalidParameterValue",
-        f"Identity {shown(text)} is invalid. Must be a verified email address or domain.",
+        f"Identity {shown(text)} is invalid. {must} be a verified email address or domain.",
     )
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from sendback.aws.errors import SesError
+from sendback.aws.errors import SesError, shown
 from sendback.clock import Clock
 from sendback.mail.address import (
     Address,
@@ -214,11 +214,10 @@ class Identities:
     def _address(self, text: str) -> Address:
         try:
             address = parse_address(text)
-        except AddressError as error:
-            raise SesError("InvalidParameterValue", f"Invalid email address: {error}") from None
+        except AddressError:
+            raise invalid_address(text) from None
         if address.needs_smtputf8 and not self._verification.at_once:
-            reason = "its local part is not ASCII, and no mail can ask its owner"
-            raise SesError("InvalidParameterValue", f"Invalid email address: {text}: {reason}")
+            raise invalid_address(text)  # no mail can ask its owner
         return address
 
     def _make(self, account_id: str, name: str, kind: IdentityKind) -> Identity:
@@ -232,8 +231,13 @@ class Identities:
         )
 
 
+def invalid_address(text: str) -> SesError:
+    """Return the error of the live service for an invalid address."""
+    return SesError("InvalidParameterValue", f"Invalid email address<{shown(text)}>.")
+
+
 def _domain(text: str) -> str:
     try:
         return parse_domain(text)
-    except AddressError as error:
-        raise SesError("InvalidParameterValue", f"Invalid domain name: {error}") from None
+    except AddressError:
+        raise SesError("InvalidParameterValue", f"Invalid domain name {shown(text)}.") from None

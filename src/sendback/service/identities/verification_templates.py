@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from sendback.aws.errors import SesError, identities_failed, shown
 from sendback.mail.address import AddressError, parse_address, parse_mailbox
 from sendback.mail.covering import covering_names
-from sendback.service.identities.identities import Identities
+from sendback.service.identities.identities import Identities, invalid_address
 from sendback.service.identities.verification import Verification
 from sendback.service.paging import make_token, read_token
 from sendback.store.engine.errors import AlreadyExistsError, LimitReachedError
@@ -105,8 +105,7 @@ class VerificationTemplates:
         try:
             parse_address(address)
         except AddressError:
-            text = f"Invalid email address<{shown(address)}>."
-            raise SesError("InvalidParameterValue", text) from None
+            raise invalid_address(address) from None
         template = await self._store.read(FindTemplate(account_id, name))
         if template is None:
             raise _does_not_exist(name, f"Template <{shown(name)}> does not exist")

@@ -7,7 +7,7 @@ from sendback.store.engine.errors import NotFoundError
 from sendback.store.engine.store import Store
 from sendback.store.engine.transactions import Unit
 
-SHOWN_IDS = 4  # of those with one prefix
+SHOWN_IDS = 4  # with one prefix; one fewer is named
 
 
 class WrongStateError(SendbackError):
@@ -18,8 +18,9 @@ class AmbiguousIdError(SendbackError):
     """Several IDs begin with a text that must be a whole ID or a unique prefix of one."""
 
     def __init__(self, text: str, found: Sequence[str]) -> None:
-        """`found` are some of these IDs."""
-        super().__init__(f"several IDs begin with {text}: {', '.join(found)}, …")
+        """`found` are the first of these IDs, at most `SHOWN_IDS`."""
+        named, more = found[: SHOWN_IDS - 1], ", …" if len(found) == SHOWN_IDS else ""
+        super().__init__(f"several IDs begin with {text}: {', '.join(named)}{more}")
 
 
 async def whole_id(
