@@ -212,6 +212,7 @@ class App:
             self.clock,
             resolver,
             hostname=self.settings.hostname,
+            at_once=self.settings.verifies_at_once,
             suspects=self._suspects,
         )
 

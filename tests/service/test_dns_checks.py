@@ -455,3 +455,13 @@ def test_a_check_that_cannot_be_read_stops_no_other(proving, dns):
     assert look(proving) == 1
     assert status(proving, "good.example") == "Success"
     assert "cannot be read" in row(proving, "bad.example", "reason")
+
+
+def test_a_check_changes_nothing_that_was_verified_at_once(running, dns):
+    server = running(dns=dns.address, verification="at_once")
+    server.ses().verify_domain_identity(Domain="example.com")
+    server.ses().verify_domain_dkim(Domain="example.com")
+    checks = server.call(server.app.identity_checks.check("000000000000", "example.com"))
+    assert all("no" in check.reason for check in checks)
+    found = server.ses().get_identity_dkim_attributes(Identities=["example.com"])
+    assert found["DkimAttributes"]["example.com"]["DkimVerificationStatus"] == "Success"

@@ -57,10 +57,12 @@ class IdentityChecks:
         resolver: Resolver | None,
         *,
         hostname: str,
+        at_once: bool = False,
         suspects: asyncio.Lock | None = None,
     ) -> None:
         """Without a resolver every check fails with that reason.
 
+        `at_once`: identities are verified without a check, so `check` only reports.
         `suspects`: see `service.queues.worker.LeaseWorker`.
         """
         self._suspects = suspects or asyncio.Lock()
@@ -68,6 +70,7 @@ class IdentityChecks:
         self._clock = clock
         self._resolver = resolver
         self._hostname = hostname.lower()
+        self._at_once = at_once
         self._threads = ThreadPoolExecutor(4, "identity-checks")
 
     async def run(self) -> None:
@@ -140,18 +143,20 @@ class IdentityChecks:
         """Make a check within `_LONGEST`; return an exception as its reason."""
         try:
             async with asyncio.timeout(_LONGEST):
-                return await self._check(check)
+                return await self._check(check, records=not self._at_once)
         except StoreUnavailableError:
             raise
         except Exception as error:
             log.exception("the %s check of %s failed", check.kind, check.identity)
             return replace(check, reason=_internal(error))
 
-    async def _check(self, check: IdentityCheck) -> IdentityCheck:
+    async def _check(self, check: IdentityCheck, *, records: bool = True) -> IdentityCheck:
         try:
             seen = await self._observe(check)
         except DnsFailedError as error:
             seen = Observation(Presence.UNKNOWN, str(error))
+        if not records:
+            return replace(check, reason=_printable(seen.reason))
         result = updated(check, seen, self._clock.now())
         result = replace(result, reason=_printable(result.reason))
         await self._store.write(RecordCheck(result))
