@@ -3,6 +3,7 @@
 import base64
 import json
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -31,9 +32,9 @@ def whole_database(folder: Path) -> bytes:
 
 def private_parts(sealing: Sealing, database: Path) -> list[bytes]:
     """What is secret in the DKIM keys: the PKCS 8 octets, and an RSA key's numbers."""
-    rows = sqlite3.connect(database).execute(
-        "SELECT account_id, domain, selector, sealed_key FROM dkim_keys"
-    )
+    with closing(sqlite3.connect(database)) as connection:
+        query = "SELECT account_id, domain, selector, sealed_key FROM dkim_keys"
+        rows = connection.execute(query).fetchall()
     found: list[bytes] = []
     for account, domain, selector, sealed in rows:
         private = sealing.open(sealed, belongs_to(account, domain, selector))
@@ -95,11 +96,10 @@ def test_another_secret_opens_nothing_and_is_named(tmp_path):
     with pytest.raises(RuntimeError, match="sealed with another secret than the one in") as caught:
         Sendback(tmp_path).start()
     assert "Traceback" not in str(caught.value)
-    row = sqlite3.connect(tmp_path / "data/sendback.db").execute(
-        "SELECT sealed_secret FROM access_keys"
-    )
+    with closing(sqlite3.connect(tmp_path / "data/sendback.db")) as connection:
+        row = connection.execute("SELECT sealed_secret FROM access_keys").fetchone()
     with pytest.raises(SecretError, match=issued["access_key_id"]):
-        Sealing(tmp_path / "data/secret.key").open(row.fetchone()[0], issued["access_key_id"])
+        Sealing(tmp_path / "data/secret.key").open(row[0], issued["access_key_id"])
 
 
 def test_a_sealed_secret_cannot_be_moved_to_another_key(tmp_path):
