@@ -8,8 +8,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
-# Tests wait for servers and clocks, so one worker more than there are processors.
-WORKERS ?= $(shell expr $$(nproc 2>/dev/null || echo 1) + 1)
+# Processes that run the tests at once.
+WORKERS ?= auto
 
 .PHONY: setup demo serve test partners lint format bench fuzz lock clean
 .DEFAULT_GOAL := setup
