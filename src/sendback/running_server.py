@@ -2,7 +2,7 @@
 
 `sendback serve` writes its settings to a file in the data directory once it is ready, and deletes
 the file when it stops. Other commands read it, so that they decide as the server does. Secrets are
-not in it. The lock on the data directory tells whether the server still runs.
+not in it. The lock on the data directory shows whether the server still runs.
 """
 
 import contextlib

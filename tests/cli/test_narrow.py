@@ -159,9 +159,11 @@ def test_the_page_has_the_output_of_each_command(outputs):
         return
     for command, text in outputs.items():
         part = shown.partition(f"$ sendback {command}\n")[2].partition("\n$ sendback")[0]
-        # IDs need more or fewer characters in each run, which moves the last columns.
-        assert [line.split()[:4] for line in titles(part)] == [
-            line.split()[:4] for line in titles(text)
+        # In lists of messages, IDs need more or fewer characters in each run, which moves the
+        # last columns.
+        first = 4 if command in {"messages list", "outbox list"} else None
+        assert [line.split()[:first] for line in titles(part)] == [
+            line.split()[:first] for line in titles(text)
         ]
 
 

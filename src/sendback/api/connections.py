@@ -267,7 +267,7 @@ class HttpConnection(HttpToolsProtocol):
             self._stop(request_too_large(MAX_BODY))
         if [name for name, _ in self.headers].count(b"host") > 1:  # RFC 9112 §3.2
             self._stop(malformed_http("The request has more than one Host field."))
-        if self.parser.should_upgrade() and self._has_upgrade_fields():
+        if self.parser.should_upgrade() and self._keep_upgrade_fields():
             return
         self.headers += self._upgrade_fields  # they may be signed
         self._upgrade_fields = []
@@ -276,8 +276,8 @@ class HttpConnection(HttpToolsProtocol):
         self._receiving = _Receiving.BODY
         self._set_deadline(self._limits.settings.body_timeout)
 
-    def _has_upgrade_fields(self) -> bool:
-        """Keep the Upgrade fields for the second reading of the header section."""
+    def _keep_upgrade_fields(self) -> bool:
+        """Keep the Upgrade fields for the second reading; return whether there are any."""
         self._upgrade_fields = [field for field in self.headers if field[0] == b"upgrade"]
         if any(b"\n" in value or b"\r" in value for _, value in self.headers):
             self._stop(malformed_http("A header field of the request is folded."))

@@ -73,7 +73,7 @@ NONEMPTY_LISTS = frozenset({"BouncedRecipientInfoList"})
 
 # A gap counts as an empty member: the live SES refuses `Actions.member.2` without `member.1`. In
 # other lists gaps are closed.
-SPARSE_LISTS = frozenset({"ReceiptActionsList"})
+SPARSE_LISTS = frozenset({"ReceiptActionsList", "ReceiptRuleNamesList"})
 
 # SES documents no such limits, and real requests are far below them. The cost of matching, looking
 # up and repeating names, addresses and ARNs grows with their length.
@@ -88,8 +88,8 @@ def _is_blank(text: str) -> bool:
     return not text.strip()
 
 
-# Reported in words before all other checks, by shape; the function tells whether a text that was
-# sent counts as missing.
+# Reported in words before all other checks, by shape; the function returns whether a text that
+# was sent counts as missing.
 _REQUIRED_IN_WORDS: Mapping[str, Callable[[str], bool]] = {
     "FailureRedirectionURL": _is_blank,
     "FromAddress": _is_blank,

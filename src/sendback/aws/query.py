@@ -174,16 +174,15 @@ def _list(shape: ListShape, node: _Node, name: str, path: str, reader: _Reader) 
     for key, item in members.parts.items():
         items[_index(key)] = item
     _check_length(shape, len(items), path, reader)
+    if shape.name in SPARSE_LISTS:
+        items = _with_gap(items)
     element = ELEMENT_CONSTRAINTS.get(shape.name)
     if element:
-        return _names(_with_gap(items), path, element, reader)
-    values = [
+        return _names(items, path, element, reader)
+    return [
         _value(shape.member, item, f"{name}.member.{index}", f"{path}.{index}.member", reader)
         for index, item in sorted(items.items())
     ]
-    if shape.name in SPARSE_LISTS and items and max(items) > len(items):
-        values.append({})
-    return values
 
 
 def _with_gap(items: dict[int, _Node]) -> dict[int, _Node]:

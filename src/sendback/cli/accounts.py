@@ -49,7 +49,7 @@ def create(
     async def work(app: "App", _: "Settings") -> str:
         return await app.accounts.create(account_id, name)
 
-    created = options.run(work, new_account=True)
+    created = options.run(work)
     print_fields({"account": created, "name": name or None}, as_json=as_json)
 
 

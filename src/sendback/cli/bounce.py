@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sendback.cli.failures import CommandFailedError, usage_error
-from sendback.cli.options import ConfigFile, DataDir, Json, StoreOptions, load_for_store
+from sendback.cli.options import ConfigFile, DataDir, Json, StoreOptions
 from sendback.cli.output import print_fields
 from sendback.config.settings import Settings
 from sendback.config.types import Listen
@@ -59,15 +59,18 @@ def bounce(
     """
     if reason not in REASONS:
         raise usage_error(f"--reason must be one of {', '.join(REASONS)}, not {reason!r}")
-    loaded, server = load_for_store(config, data_dir=data_dir)
+    options = StoreOptions(config, data_dir, None, None)
+    loaded, server = options.load()
     settings = loaded.settings
-    if endpoint_url is None and server is None:
+    own_url = f"http://{server.http}" if server else None
+    endpoint = endpoint_url or own_url
+    if endpoint is None:
         raise usage_error(
             f"no server runs on {settings.data_dir}: give the URL of the API with --endpoint-url, "
             "or name the server's data directory with --data-dir"
         )
-    if server is not None and endpoint_url in {None, f"http://{server.http}"}:
-        message_id = _whole_id(StoreOptions(config, data_dir, None, None), message_id)
+    if endpoint == own_url:
+        message_id = _whole_id(options, settings, message_id)
     request: dict[str, Any] = {
         "OriginalMessageId": message_id,
         "BounceSender": sender,
@@ -77,13 +80,13 @@ def bounce(
     }
     if explanation is not None:
         request["Explanation"] = explanation
-    endpoint = endpoint_url or f"http://{server.http if server else settings.http_listen}"
     advice = _advice(settings, endpoint, is_known=server is not None)
     print_fields(_send(endpoint, settings.region, request, advice), as_json=as_json)
 
 
-def _whole_id(options: StoreOptions, text: str) -> str:
+def _whole_id(options: StoreOptions, settings: Settings, text: str) -> str:
     """Return the ID that begins with the text, or the text: the API says that it is unknown."""
+    from sendback.store.engine.errors import NotFoundError
 
     async def work(app: "App", settings: Settings) -> str:
         try:
@@ -91,9 +94,7 @@ def _whole_id(options: StoreOptions, text: str) -> str:
         except NotFoundError:
             return text
 
-    from sendback.store.engine.errors import NotFoundError
-
-    return options.run(work)
+    return options.run_on(settings, work)
 
 
 def _advice(settings: Settings, endpoint: str, *, is_known: bool) -> str:

@@ -15,7 +15,6 @@ from sendback.cli.options import (
     Json,
     StoreOptions,
     check_store_exists,
-    load_for_store,
     on_store,
 )
 from sendback.cli.output import print_json, printable, say
@@ -79,8 +78,7 @@ def _run(
     options: StoreOptions, work: "Callable[[App, Settings], Coroutine[Any, Any, list[Finding]]]"
 ) -> "list[Finding]":
     """Run the checks; without a store, on a temporary one, as no store is created here."""
-    flags = {"data_dir": options.data_dir, "database": options.database}
-    loaded, server = load_for_store(options.config, **flags)
+    loaded, server = options.load()
     settings = loaded.settings
     try:
         check_store_exists(settings)
@@ -91,13 +89,13 @@ def _run(
             if certificate.is_file():
                 shutil.copy(certificate, folder)
             temporary = replace(settings, data_dir=Path(folder), database="")
-            return options.run_on(temporary, work)
+            return replace(options, account=None).run_on(temporary, work)
     if server is None:
         say(
             f"Note: no server runs on {settings.data_dir}: the settings are this command's.",
             err=True,
         )
-    return options.run(work)
+    return options.run_on(settings, work)
 
 
 def _check_domain(text: str) -> None:

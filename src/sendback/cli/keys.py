@@ -153,6 +153,4 @@ def _print_issued(issued: "IssuedKey", *, as_json: bool) -> None:
         "session_token": issued.session_token,
         "expires_at": issued.key.expires_at,
     }
-    if not as_json:  # a permanent key has neither token nor end
-        fields = {name: value for name, value in fields.items() if value is not None}
     print_fields(fields, as_json=as_json)

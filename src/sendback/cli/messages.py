@@ -7,7 +7,14 @@ import typer
 
 from sendback.cli.failures import usage_error
 from sendback.cli.options import Json, Limit, StoreOptions, on_store
-from sendback.cli.output import print_changed, print_fields, print_progress, print_rows, printable
+from sendback.cli.output import (
+    print_changed,
+    print_fields,
+    print_progress,
+    print_rows,
+    printable,
+    verdict_fields,
+)
 
 if TYPE_CHECKING:
     from sendback.app import App
@@ -179,8 +186,7 @@ def _processing(shown: "ShownMessage") -> dict[str, Any]:
 
     verdicts = {}
     if entry.verdicts:
-        statuses = verdicts_from_json(entry.verdicts).statuses(scanned=True)
-        verdicts = {_snake_case(name): verdict.value for name, verdict in statuses.items()}
+        verdicts = verdict_fields(verdicts_from_json(entry.verdicts).statuses(scanned=True))
     return {
         "rule_set": entry.rule_set,
         "processing": entry.state.value,
@@ -201,11 +207,6 @@ def _processing(shown: "ShownMessage") -> dict[str, Any]:
             for step in steps
         ],
     }
-
-
-def _snake_case(name: str) -> str:
-    """Return the name of a verdict in an event, such as spamVerdict, as the command line has it."""
-    return name.replace("Verdict", "_verdict")
 
 
 def _shown(header: bytes) -> str:

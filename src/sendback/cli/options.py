@@ -90,16 +90,14 @@ class StoreOptions:
         work: Callable[["App", Settings], Coroutine[Any, Any, T]],
         *,
         decides: bool = False,
-        new_account: bool = False,
     ) -> T:
         """Return what `work` returns on the services of the store; the server need not run.
 
-        `--account` overrides the setting `account_id`; the account must exist, unless
-        `new_account`. With `decides` the result depends on settings such as `outbound`: say so if
-        there is no server to take them from. Raise `CommandFailedError`: there is no store.
+        `--account` overrides the setting `account_id`; the account must exist. With `decides` the
+        result depends on settings such as `outbound`: print a note if there is no server to take
+        them from. Raise `CommandFailedError` if there is no store.
         """
-        flags = {"data_dir": self.data_dir, "database": self.database, "account_id": self.account}
-        loaded, server = load_for_store(self.config, **flags)
+        loaded, server = self.load()
         settings = loaded.settings
         check_store_exists(settings)
         if decides and server is None and loaded.origins["outbound"] == "default":
@@ -108,18 +106,21 @@ class StoreOptions:
                 f"used: outbound {settings.outbound}.",
                 err=True,
             )
-        return self.run_on(settings, work, must_exist=self.account is not None and not new_account)
+        return self.run_on(settings, work)
 
-    @staticmethod
+    def load(self) -> tuple[LoadedSettings, RunningServer | None]:
+        """Return the settings, and the server that uses the data directory, if any."""
+        flags = {"data_dir": self.data_dir, "database": self.database, "account_id": self.account}
+        return load_for_store(self.config, **flags)
+
     def run_on(
+        self,
         settings: Settings,
         work: Callable[["App", Settings], Coroutine[Any, Any, T]],
-        *,
-        must_exist: bool = False,
     ) -> T:
         """Return what `work` returns on the services of these settings.
 
-        With `must_exist`, raise `CommandFailedError` if there is no account `account_id`.
+        Raise `CommandFailedError` if `--account` is given and does not exist.
         """
         from sendback.app import App
         from sendback.store.engine.store import prepare_schema
@@ -130,7 +131,7 @@ class StoreOptions:
         async def main() -> T:
             app = App(settings)
             try:
-                if must_exist:
+                if self.account is not None:
                     await _check_account(app, settings.account_id)
                 return await work(app, settings)
             finally:
@@ -158,10 +159,9 @@ def check_store_exists(settings: Settings) -> None:
 async def _check_account(app: "App", account_id: str) -> None:
     known = {account.account_id for account in await app.accounts.list()}
     if account_id not in known:
-        raise CommandFailedError(
-            f"there is no account {account_id}: create it with "
-            f"`sendback accounts create --id {account_id}`, or see `sendback accounts list`"
-        )
+        from sendback.service.access.accounts import no_account
+
+        raise CommandFailedError(f"{no_account(account_id)}, or see `sendback accounts list`")
 
 
 _STORE_OPTIONS = {

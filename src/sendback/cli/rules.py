@@ -10,8 +10,8 @@ import typer
 
 from sendback.cli.failures import CommandFailedError, usage_error
 from sendback.cli.files import read_octets, read_text
-from sendback.cli.options import Json, StoreOptions, load_for_store, on_store
-from sendback.cli.output import print_fields, print_json, print_rows, printable, say
+from sendback.cli.options import Json, StoreOptions, on_store
+from sendback.cli.output import print_fields, print_json, print_rows, printable, say, verdict_fields
 
 if TYPE_CHECKING:
     from sendback.app import App
@@ -223,8 +223,7 @@ def _confirmed(
             return apply()
         except ActiveDeletionError as error:
             if not yes:
-                settings, _ = load_for_store(options.config, data_dir=options.data_dir)
-                _confirm(_deletion_text(error.deletion, settings.settings))
+                _confirm(_deletion_text(error.deletion, options.load()[0].settings))
             may_delete.add(error.deletion.name)
 
 
@@ -312,10 +311,7 @@ def _print_dry_run(result: "DryRunResult", as_json: bool) -> None:
         {"rule": step.rule, "action": step.action, "for": step.recipients, "what": step.text}
         for step in result.steps
     ]
-    verdicts = {
-        name.replace("Verdict", "_verdict"): verdict.value
-        for name, verdict in result.verdicts.items()
-    }
+    verdicts = verdict_fields(result.verdicts)
     if as_json:
         print_json({"recipients": result.recipients, "verdicts": verdicts, "steps": steps})
         return

@@ -4,7 +4,7 @@ Dates and IDs are never broken. A table that is too wide for the terminal gets n
 steps, until it fits:
 
 1. dates are written without year and seconds;
-2. IDs are shortened to the prefix that tells them apart, with `…` (commands accept such prefixes);
+2. IDs are shortened, with `…`, to prefixes that distinguish them and that commands accept;
 3. long texts are cut, with `…`, the longest first, but not below `_MIN_TEXT` characters;
 4. columns are left out, those first that the caller names as the least important; the line below
    the table names them.
@@ -13,7 +13,7 @@ steps, until it fits:
 import itertools
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import Enum, auto
 
@@ -75,15 +75,15 @@ def layout(columns: Sequence[Column], width: int) -> list[str]:
 
 def _fitted(columns: list[Column], width: int) -> tuple[list[Column], list[Column]]:
     """Return the columns to show, narrowed, and those that are left out."""
-    if _total(columns) <= width:
+    if fits(columns, width):
         return columns, []
     left_out: list[Column] = []
     short = [_short_date(column) for column in columns]
     while True:
         narrowed = short
-        if _total(short) > width:
+        if not fits(short, width):
             narrowed = _cut([_short_id(column) for column in short], width)
-        if _total(narrowed) <= width or len(short) == 1:
+        if fits(narrowed, width) or len(short) == 1:
             order = [column.title for column in columns]
             return narrowed, sorted(left_out, key=lambda column: order.index(column.title))
         last = max(short, key=lambda column: column.rank)
@@ -93,26 +93,22 @@ def _fitted(columns: list[Column], width: int) -> tuple[list[Column], list[Colum
 
 def fits(columns: Sequence[Column], width: int) -> bool:
     """Return whether the table needs no narrowing."""
-    return _total(columns) <= width
-
-
-def _total(columns: Sequence[Column]) -> int:
-    return sum(column.width for column in columns) + _GAP * (len(columns) - 1)
+    return sum(column.width for column in columns) + _GAP * (len(columns) - 1) <= width
 
 
 def _short_date(column: Column) -> Column:
     if column.kind is not Kind.DATE:
         return column
-    return _with(column, tuple(cell[5:16] for cell in column.cells))
+    return replace(column, cells=tuple(cell[5:16] for cell in column.cells))
 
 
 def _short_id(column: Column) -> Column:
-    """Shorten IDs to what tells them apart; equal IDs are equal afterwards too."""
+    """Shorten IDs to a prefix that distinguishes them; equal IDs remain equal."""
     if column.kind is not Kind.ID:
         return column
     length = _distinct_length(sorted(set(column.cells)))
     cells = (cell if len(cell) <= length + 1 else cell[:length] + ELLIPSIS for cell in column.cells)
-    return _with(column, tuple(cells))
+    return replace(column, cells=tuple(cells))
 
 
 def _distinct_length(texts: Sequence[str]) -> int:
@@ -130,9 +126,7 @@ def _cut(columns: Sequence[Column], width: int) -> list[Column]:
     free = width - fixed - _GAP * (len(columns) - 1)
     texts = sorted(column.width for column in columns if column.kind is Kind.TEXT)
     limit = max(_MIN_TEXT, _share(texts, free))
-    return [
-        _cut_column(column, limit) if column.kind is Kind.TEXT else column for column in columns
-    ]
+    return [_cut_column(column, limit) for column in columns]
 
 
 def _share(widths: Sequence[int], free: int) -> int:
@@ -148,7 +142,7 @@ def _share(widths: Sequence[int], free: int) -> int:
 def _cut_column(column: Column, limit: int) -> Column:
     if column.kind is not Kind.TEXT:
         return column
-    return _with(column, tuple(cut(cell, limit) for cell in column.cells))
+    return replace(column, cells=tuple(cut(cell, limit) for cell in column.cells))
 
 
 def cut(text: str, limit: int) -> str:
@@ -162,10 +156,6 @@ def cut(text: str, limit: int) -> str:
             break
         taken.append(character)
     return "".join(taken) + ELLIPSIS
-
-
-def _with(column: Column, cells: tuple[str, ...]) -> Column:
-    return Column(column.title, column.kind, cells, column.rank)
 
 
 def _line(columns: Sequence[Column], widths: Sequence[int], cells: Sequence[str]) -> str:

@@ -94,10 +94,15 @@ class Accounts:
 
     async def _expect(self, account_id: str) -> None:
         if not await self._store.read(lambda connection: has_account(connection, account_id)):
-            raise AccountError(
-                f"there is no account {account_id}: create it with "
-                f"`sendback accounts create --id {account_id}`"
-            )
+            raise no_account(account_id)
+
+
+def no_account(account_id: str) -> AccountError:
+    """Return the error for an account that does not exist."""
+    return AccountError(
+        f"there is no account {account_id}: create it with "
+        f"`sendback accounts create --id {account_id}`"
+    )
 
 
 def check_name(name: str, what: str) -> None:

@@ -18,7 +18,7 @@ from cachetools import TTLCache
 from sendback.aws.arn import ROOT_USER
 from sendback.clock import Clock, seconds_of
 from sendback.crypto.sealing import Sealing
-from sendback.service.access.accounts import AccountError, check_name
+from sendback.service.access.accounts import AccountError, check_name, no_account
 from sendback.service.access.authorization import restrictions
 from sendback.service.access.caller import Caller
 from sendback.store.access.keys import (
@@ -189,10 +189,7 @@ class Keys:
 
 def _unknown_caller(account_id: str, user_name: str) -> AccountError:
     if user_name == ROOT_USER:
-        return AccountError(
-            f"there is no account {account_id}: create it with "
-            f"`sendback accounts create --id {account_id}`"
-        )
+        return no_account(account_id)
     return AccountError(
         f"the account has no user {user_name}: create it with `sendback users create {user_name}`"
     )

@@ -66,39 +66,30 @@ class DkimKeyMaker:
         self._standby = 1 if ed25519 else 2  # of each algorithm
 
     def missing(
-        self, account_id: str, domain: str, keys: Sequence[DkimKey], now: datetime
+        self,
+        account_id: str,
+        domain: str,
+        keys: Sequence[DkimKey],
+        now: datetime,
+        *,
+        rotates: bool = False,
     ) -> list[DkimKey]:
         """Create the keys that the domain lacks besides `keys`; takes up to a second of CPU.
 
-        A domain that has keys gets standby keys only: an active key would sign before its record
-        is published.
+        With `rotates`, those that it lacks once a standby key of each algorithm is active. A domain
+        that has keys gets standby keys only: an active key would sign before its record is
+        published.
         """
         new = []
         for algorithm in self.algorithms:
             if not keys:
                 new.append(self.make(account_id, domain, algorithm, DkimKeyState.ACTIVE, now))
-            lacking = self._standby - len(_standby(keys, algorithm))
-            new += self._standby_keys(account_id, domain, algorithm, lacking, now)
+            left = max(0, _standby_count(keys, algorithm) - rotates)
+            new += [
+                self.make(account_id, domain, algorithm, DkimKeyState.STANDBY, now)
+                for _ in range(self._standby - left)
+            ]
         return new
-
-    def next_standby(
-        self, account_id: str, domain: str, keys: Sequence[DkimKey], now: datetime
-    ) -> list[DkimKey]:
-        """Create the standby keys that the domain lacks after a rotation of `keys`."""
-        new = []
-        for algorithm in self.algorithms:
-            left = max(0, len(_standby(keys, algorithm)) - 1)
-            lacking = self._standby - left
-            new += self._standby_keys(account_id, domain, algorithm, lacking, now)
-        return new
-
-    def _standby_keys(
-        self, account_id: str, domain: str, algorithm: str, count: int, now: datetime
-    ) -> list[DkimKey]:
-        return [
-            self.make(account_id, domain, algorithm, DkimKeyState.STANDBY, now)
-            for _ in range(count)
-        ]
 
     def make(
         self, account_id: str, domain: str, algorithm: str, state: DkimKeyState, now: datetime
@@ -117,8 +108,8 @@ class DkimKeyMaker:
         )
 
 
-def _standby(keys: Sequence[DkimKey], algorithm: str) -> list[DkimKey]:
-    return [key for key in keys if key.algorithm == algorithm and key.state is DkimKeyState.STANDBY]
+def _standby_count(keys: Sequence[DkimKey], algorithm: str) -> int:
+    return sum(key.algorithm == algorithm and key.state is DkimKeyState.STANDBY for key in keys)
 
 
 def belongs_to(account_id: str, domain: str, selector: str) -> str:

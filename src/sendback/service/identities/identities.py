@@ -141,7 +141,9 @@ class Identities:
         if not tokens(keys):
             raise RotationError(f"{text} has no DKIM keys: call VerifyDomainDkim first")
         now = self._clock.now()
-        standby = await asyncio.to_thread(self._dkim.next_standby, account_id, domain, keys, now)
+        standby = await asyncio.to_thread(
+            self._dkim.missing, account_id, domain, keys, now, rotates=True
+        )
         unit = RotateDkimKeys(
             account_id=account_id,
             domain=domain,

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 
 from sendback.authz.policy import (
     PolicyError,
@@ -96,15 +97,8 @@ def own_identities(account_id: str, region: str, texts: Iterable[str]) -> dict[s
     """
     found = {}
     for text in texts:
-        if not text.startswith("arn:"):
-            found[text] = identity_name(text)
-            continue
-        try:
-            arn = parse_identity_arn(text)
-        except ValueError:
-            continue
-        if (arn.account_id, arn.region) == (account_id, region):
-            found[text] = identity_name(arn.identity)
+        with suppress(SesError):
+            found[text] = own_identity(account_id, region, text)
     return found
 
 

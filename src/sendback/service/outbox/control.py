@@ -12,10 +12,10 @@ from sendback.store.outbox.control import (
     ChangeState,
     ChooseOutbox,
     CountStates,
-    FindOutboxIds,
     FindOutboxMessage,
     ListOutbox,
     Selection,
+    find_outbox_ids,
 )
 from sendback.store.outbox.destinations import Destination, ListDestinations, PauseDestination
 from sendback.store.outbox.rows import Attempt, OutboxMessage, OutboxState
@@ -72,7 +72,7 @@ class OutboxControl:
             self._store,
             "bounce",
             text,
-            lambda prefix: FindOutboxIds(account_id, prefix, SHOWN_IDS),
+            lambda prefix: find_outbox_ids(account_id, prefix, SHOWN_IDS),
         )
 
     async def find(self, account_id: str, text: str) -> tuple[OutboxMessage, Sequence[Attempt]]:

@@ -12,9 +12,9 @@ from sendback.store.engine.transactions import Unit
 from sendback.store.messages.messages import (
     FindBody,
     FindMessage,
-    FindMessageIds,
     ListMessages,
     ReceivedMessage,
+    find_message_ids,
 )
 from sendback.store.rules.processing import FindProcessing, Processing, ProcessingState, StepRecord
 from sendback.store.rules.processing_control import (
@@ -59,7 +59,7 @@ class ProcessingControl:
             self._store,
             "received message",
             text,
-            lambda prefix: FindMessageIds(account_id, prefix, SHOWN_IDS),
+            lambda prefix: find_message_ids(account_id, prefix, SHOWN_IDS),
         )
 
     async def find(self, account_id: str, text: str) -> ShownMessage:

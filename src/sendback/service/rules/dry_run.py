@@ -83,14 +83,14 @@ class DryRun:
     ) -> DryRunResult:
         """Return the result, with CONTINUE from every function. Raise `StoreUnavailableError`."""
         rules = compile_rules(rule_set.rules)
-        answers = {
+        replies = {
             str(entry.address): await self._answer(account_id, rules, entry.address, envelope)
             for entry in envelope.recipients
         }
         accepted = [
             entry.address
             for entry in envelope.recipients
-            if answers[str(entry.address)].startswith("250")
+            if replies[str(entry.address)].startswith("250")
         ]
         plan = make_plan(rules, accepted)
         header, body = _read(content)
@@ -107,7 +107,7 @@ class DryRun:
         steps = [
             await self._step(account_id, plan, step, envelope, header) for step in _steps(plan)
         ]
-        return DryRunResult(answers, verdicts, tuple(steps))
+        return DryRunResult(replies, verdicts, tuple(steps))
 
     async def _answer(
         self, account_id: str, rules: CompiledRules, recipient: Address, envelope: Envelope

@@ -20,6 +20,7 @@ from sqlalchemy import (
 from sendback.clock import from_milliseconds, to_milliseconds
 from sendback.mail.envelope import Envelope
 from sendback.receipt.model import Rules
+from sendback.store.engine.prefixes import FindKeys
 from sendback.store.engine.sweeping import Budget, SweepStep, Swept, behind, in_order
 from sendback.store.engine.tables import HAS_CONTENT, SET_ASIDE, messages, processing
 from sendback.store.engine.transactions import BatchUnit
@@ -112,24 +113,10 @@ class FindMessage:
         return find_messages(connection, [key]).get(key)
 
 
-@dataclass(frozen=True, slots=True)
-class FindMessageIds:
-    """Return the first `limit` IDs of the account's messages that begin with a prefix, in order."""
-
-    account_id: str
-    prefix: str
-    limit: int
-
-    def __call__(self, connection: Connection, /) -> Sequence[str]:
-        message_id = messages.c.message_id
-        query = (
-            select(message_id)
-            .where(messages.c.account_id == self.account_id)
-            .where(message_id.startswith(self.prefix, autoescape=True))
-            .order_by(message_id)
-            .limit(self.limit)
-        )
-        return list(connection.execute(query).scalars())
+def find_message_ids(account_id: str, prefix: str, limit: int) -> FindKeys:
+    """Return the unit that finds the first IDs of the account's messages with a prefix."""
+    columns = messages.c
+    return FindKeys(columns.message_id, columns.account_id == account_id, prefix, limit)
 
 
 @dataclass(frozen=True, slots=True)

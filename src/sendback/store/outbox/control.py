@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, Select, func, select, update
 
 from sendback.clock import from_milliseconds, to_milliseconds
+from sendback.store.engine.prefixes import FindKeys
 from sendback.store.engine.tables import attempts, outbox
 from sendback.store.outbox.destinations import touch, unblock
 from sendback.store.outbox.rows import WHOLE, Attempt, OutboxMessage, OutboxState, Outcome, from_row
@@ -73,24 +74,10 @@ class ListOutbox:
         return [from_row(row) for row in connection.execute(query)]
 
 
-@dataclass(frozen=True, slots=True)
-class FindOutboxIds:
-    """Return the first `limit` IDs of the account's messages that begin with a prefix, in order."""
-
-    account_id: str
-    prefix: str
-    limit: int
-
-    def __call__(self, connection: Connection, /) -> Sequence[str]:
-        message_id = outbox.c.message_id
-        query = (
-            select(message_id)
-            .where(outbox.c.account_id == self.account_id)
-            .where(message_id.startswith(self.prefix, autoescape=True))
-            .order_by(message_id)
-            .limit(self.limit)
-        )
-        return list(connection.execute(query).scalars())
+def find_outbox_ids(account_id: str, prefix: str, limit: int) -> FindKeys:
+    """Return the unit that finds the first IDs of the account's messages with a prefix."""
+    columns = outbox.c
+    return FindKeys(columns.message_id, columns.account_id == account_id, prefix, limit)
 
 
 @dataclass(frozen=True, slots=True)
