@@ -22,7 +22,6 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
@@ -30,12 +29,11 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from tests.partners.clients import send_mail, ses
-from tests.partners.inprocess import Running
 from tests.partners.raw_http import HEALTH, RawHttp
 from tests.partners.sendback import Sendback
+from tests.partners.server import Server
 
 from bench.common import machine, sendback
-from sendback.clock import SystemClock
 
 SECONDS = float(os.environ.get("SECONDS", "4"))
 SIZE = 2 * 2**20 - 200
@@ -75,8 +73,8 @@ def _measure_holds(attacks: dict[str, Attack]) -> None:
     logging.disable(logging.CRITICAL)
     with tempfile.TemporaryDirectory() as place:
         flags = {"send_bounce_rate": "0", "workers": "1"}
-        server = Running(Path(place), SystemClock(), flags)
-        server.ses().verify_domain_identity(Domain="example.com")
+        server = Server(data_dir=place, **flags).start()
+        server.ses.verify_domain_identity(Domain="example.com")
         gc.collect()
         gc.freeze()  # as a server does when it has started
         target = _Target(server.endpoint, server.addresses.http.port, server.smtp_port)
@@ -87,7 +85,7 @@ def _measure_holds(attacks: dict[str, Attack]) -> None:
     logging.disable(logging.NOTSET)
 
 
-def _hold(server: Running, attack: Attack, target: Any) -> float:
+def _hold(server: Server, attack: Attack, target: Any) -> float:
     """The most CPU seconds between two runs of a task that wants to run each millisecond."""
     longest = 0.0
 
@@ -101,7 +99,7 @@ def _hold(server: Running, attack: Attack, target: Any) -> float:
 
     process = _FORK.Process(target=attack, args=(target,))
     process.start()
-    server.call(asyncio.wait_for(beat(), 20))
+    server.run(asyncio.wait_for(beat(), 20))
     process.join()
     return longest
 

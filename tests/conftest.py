@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from sendback.clock import ManualClock
-from tests.partners.inprocess import Running
+from tests.partners.server import Server
 
 _SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large]
 settings.register_profile("default", max_examples=200, deadline=None, suppress_health_check=_SLOW)
@@ -35,12 +35,14 @@ def clock() -> ManualClock:
 
 
 @pytest.fixture
-def running(tmp_path: Path, clock: ManualClock) -> Iterator[Callable[..., Running]]:
+def running(tmp_path: Path, clock: ManualClock) -> Iterator[Callable[..., Server]]:
     """Starts whole servers in this process: real ports, a clock that the test moves."""
-    started: list[Running] = []
+    started: list[Server] = []
 
-    def start(**flags: Any) -> Running:
-        server = Running(tmp_path / f"data{len(started)}", clock, flags)
+    def start(**flags: Any) -> Server:
+        defaults = {"dns": "system", "send_bounce_rate": "1"}  # those of `sendback serve`
+        data_dir = tmp_path / f"data{len(started)}"
+        server = Server(clock=clock, data_dir=data_dir, **{**defaults, **flags}).start()
         started.append(server)
         return server
 
@@ -50,8 +52,8 @@ def running(tmp_path: Path, clock: ManualClock) -> Iterator[Callable[..., Runnin
 
 
 @pytest.fixture
-def server(running: Callable[..., Running]) -> Running:
+def server(running: Callable[..., Server]) -> Server:
     """A capturing server without rate limit that receives for example.com."""
     instance = running(send_bounce_rate="0")
-    instance.ses().verify_domain_identity(Domain="example.com")
+    instance.ses.verify_domain_identity(Domain="example.com")
     return instance

@@ -1,13 +1,15 @@
 """The services of one process, created from the settings. `serving` runs them."""
 
 import asyncio
+import contextlib
 import os
 import socket
 import ssl
+from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from sendback.clock import Clock, SystemClock
+from sendback.clock import AdjustableClock, SystemClock
 from sendback.config.settings import SettingError, Settings
 from sendback.config.types import Listen
 from sendback.crypto.sealing import Sealing
@@ -63,7 +65,7 @@ class App:
     def __init__(
         self,
         settings: Settings,
-        clock: Clock | None = None,
+        clock: AdjustableClock | None = None,
         ids: IdMaker | None = None,
         http: Listen | None = None,
     ) -> None:
@@ -478,6 +480,40 @@ class App:
         Raise `SecretError`, `StoreUnavailableError`.
         """
         await check_secret(self.store, self.sealing)
+
+    async def advance(self, by: timedelta) -> None:
+        """Move the clock forward; workers look at once for what is due by the new date.
+
+        Raise `ValueError` for a negative duration.
+        """
+        if by < timedelta(0):
+            raise ValueError(f"the clock can only be moved forward, not by {by}")
+        self.clock.advance(by)
+        for worker in self._queue_workers():
+            await worker.clock_moved()
+        for name in ("housekeeping", "identity_checks"):
+            if name in self.__dict__:
+                getattr(self, name).wake()
+
+    async def reset(self) -> None:
+        """Delete everything but the first account and the installation's keys.
+
+        Work in progress is cancelled. The clock is not moved back. Raise `StoreUnavailableError`.
+        """
+        from sendback.store.access.accounts import AddAccount
+        from sendback.store.engine.clearing import ClearTables
+
+        async with contextlib.AsyncExitStack() as suspended:
+            for worker in self._queue_workers():
+                await suspended.enter_async_context(worker.suspended())
+            await self.store.write(ClearTables())
+            await self.store.write(AddAccount(self.settings.account_id, self.clock.now()))
+            await asyncio.to_thread(self.store.blobs.clear)
+
+    def _queue_workers(self) -> "list[DeliveryWorker | ProcessingWorker]":
+        """Return the workers that this process has: commands have none."""
+        found = (self.__dict__.get(name) for name in ("processing", "delivery"))
+        return [worker for worker in found if worker is not None]
 
     def close(self) -> None:
         for name in ("heavy", "signing"):

@@ -15,14 +15,23 @@ class Clock(Protocol):
     def now(self) -> datetime: ...
 
 
+class AdjustableClock(Clock, Protocol):
+    """A clock that can be moved forward."""
+
+    def advance(self, by: timedelta) -> None: ...
+
+
 class SystemClock:
-    """The machine's clock, shifted by `offset` (the setting `clock_offset`)."""
+    """The machine's clock, shifted by `offset` (the setting `clock_offset`) and by `advance`."""
 
     def __init__(self, offset: timedelta = timedelta(0)) -> None:
         self._offset = offset
 
     def now(self) -> datetime:
         return datetime.now(UTC) + self._offset
+
+    def advance(self, by: timedelta) -> None:
+        self._offset += by
 
 
 class ManualClock:

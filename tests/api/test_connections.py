@@ -333,8 +333,8 @@ def test_an_answer_that_nobody_takes_is_dropped(running):
     server = running(http_body_timeout="1s", check_targets="false")
     recipients = [f"{'x' * 60}{number}@{'d' * 60}.{'e' * 60}.example" for number in range(400)]
     rule = f'[[rule_sets.big.rules]]\nName = "r%d"\nRecipients = {recipients}\n'
-    server.apply("\n".join(rule % number for number in range(60)).replace("'", '"'))
-    url = server.ses().generate_presigned_url(
+    server.set_up("\n".join(rule % number for number in range(60)).replace("'", '"'))
+    url = server.ses.generate_presigned_url(
         "describe_receipt_rule_set", {"RuleSetName": "big"}, HttpMethod="GET"
     )
     target = url.removeprefix(server.endpoint)
@@ -393,7 +393,7 @@ def test_a_request_that_is_being_answered_is_not_closed_for_another(running):
 
 def test_fifty_clients_of_one_address_at_once(server):
     def calls(_):
-        client = server.ses()
+        client = server.ses
         return [client.list_identities()["Identities"] for _ in range(4)]
 
     with ThreadPoolExecutor(50) as pool:

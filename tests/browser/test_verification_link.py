@@ -26,12 +26,12 @@ def link_in(server, number=-1):
 
 
 def status(server, address=ADDRESS):
-    found = server.ses().get_identity_verification_attributes(Identities=[address])
+    found = server.ses.get_identity_verification_attributes(Identities=[address])
     return found["VerificationAttributes"][address]["VerificationStatus"]
 
 
 def test_the_whole_way(proving, page):
-    proving.ses().verify_email_identity(EmailAddress=ADDRESS)
+    proving.ses.verify_email_identity(EmailAddress=ADDRESS)
     mail, link = link_in(proving)
     assert mail["To"] == ADDRESS
     assert mail["From"] == "no-reply@mx.example.com"
@@ -50,7 +50,7 @@ def test_the_whole_way(proving, page):
 
 
 def test_an_expired_link(proving, page, clock):
-    proving.ses().verify_email_identity(EmailAddress=ADDRESS)
+    proving.ses.verify_email_identity(EmailAddress=ADDRESS)
     _, link = link_in(proving)
     page.goto(link)
     clock.advance(timedelta(hours=24, seconds=1))
@@ -60,14 +60,14 @@ def test_an_expired_link(proving, page, clock):
     assert page.locator("h1").inner_text() == "This link has expired"
     assert status(proving) == "Pending"
     # Asked again, a new mail has a link that works.
-    proving.ses().verify_email_identity(EmailAddress=ADDRESS)
+    proving.ses.verify_email_identity(EmailAddress=ADDRESS)
     page.goto(link_in(proving)[1])
     page.get_by_role("button").click()
     assert status(proving) == "Success"
 
 
 def test_forged_links(proving, page):
-    proving.ses().verify_email_identity(EmailAddress=ADDRESS)
+    proving.ses.verify_email_identity(EmailAddress=ADDRESS)
     _, link = link_in(proving)
     payload, signature = link.split("=", 1)[1].split(".")
     forged = [link[:-4] + "AAAA", link.replace(payload, payload[:-8]), link[:80], "/verify"]
@@ -80,7 +80,7 @@ def test_forged_links(proving, page):
 
 def test_an_address_that_is_markup_is_shown_as_text(proving, page):
     address = '"<b>&amp;</b><script>document.title=1</script>"@other.example'
-    proving.ses().verify_email_identity(EmailAddress=address)
+    proving.ses.verify_email_identity(EmailAddress=address)
     page.goto(link_in(proving)[1])
     assert page.locator("strong").inner_text() == address
     assert page.title() == "Confirm your address"
@@ -90,9 +90,9 @@ def test_an_address_that_is_markup_is_shown_as_text(proving, page):
 
 def test_a_custom_mail_leads_to_its_own_pages(running, page, clock):
     server = running(dns="off")  # the template's sender is verified at once
-    server.ses().verify_domain_identity(Domain="example.com")
+    server.ses.verify_domain_identity(Domain="example.com")
     with Webhook() as site:
-        server.ses().create_custom_verification_email_template(
+        server.ses.create_custom_verification_email_template(
             TemplateName="welcome",
             FromEmailAddress="team@example.com",
             TemplateSubject="Welcome",
@@ -100,7 +100,7 @@ def test_a_custom_mail_leads_to_its_own_pages(running, page, clock):
             SuccessRedirectionURL=f"{site.url}/yes",
             FailureRedirectionURL=f"{site.url}/no",
         )
-        send = server.ses().send_custom_verification_email
+        send = server.ses.send_custom_verification_email
         send(TemplateName="welcome", EmailAddress=ADDRESS)
         _, link = link_in(server)
         page.goto(link)

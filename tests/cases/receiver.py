@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.partners.inprocess import Running
+from tests.partners.server import Server
 from tests.partners.webhook import Webhook
 
 TOPIC = "arn:aws:sns:us-east-1:000000000000:topic"
@@ -21,10 +21,10 @@ def read_case(name: str) -> bytes:
 class Receiver:
     """Stores what it receives in a directory, then publishes it."""
 
-    def __init__(self, running: Callable[..., Running], hook: Webhook, **flags: Any) -> None:
+    def __init__(self, running: Callable[..., Server], hook: Webhook, **flags: Any) -> None:
         self.server = running(send_bounce_rate="0", **flags)
         self.hook = hook
-        self.server.apply(
+        self.server.set_up(
             f"""
             identities = ["example.com"]
             active_rule_set = "main"

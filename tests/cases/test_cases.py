@@ -222,7 +222,7 @@ def test_everybody_reads_the_same_header_section(receiver, content):
     assert published.get_payload().replace("\r\n", "\n") == stored.get_payload().replace(
         "\r\n", "\n"
     )
-    receiver.server.ses().send_bounce(
+    receiver.server.ses.send_bounce(
         OriginalMessageId=message_id,
         BounceSender="mailer-daemon@example.com",
         BouncedRecipientInfoList=[{"Recipient": "bob@example.com", "BounceType": "DoesNotExist"}],
@@ -296,7 +296,7 @@ def test_every_case_has_its_test():
 )
 def test_a_rule_for_an_address_holds_for_every_spelling(running, hook, spelling):
     server = running(dns="off")
-    server.apply(
+    server.set_up(
         f"""
         identities = ["example.com"]
         active_rule_set = "main"
@@ -332,7 +332,7 @@ def test_one_mailbox_in_two_spellings_is_one_recipient(receiver):
 
 def test_a_sender_with_odd_dots_gets_its_bounce(running):
     server = running(send_bounce_rate="0")
-    server.ses().verify_domain_identity(Domain="example.com")
+    server.ses.verify_domain_identity(Domain="example.com")
     server.send_bounce(sender="taro..yamada@docomo.example")
     (bounce,) = server.outbox()
     assert str(bounce.recipient) == "taro..yamada@docomo.example"

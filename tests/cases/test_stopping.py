@@ -69,7 +69,7 @@ CASES = ["first-line-space/mail.eml"]
 def server(running):
     started = running(send_bounce_rate="0", dns="off")
     (started.settings.data_dir / "filter.py").write_text(HANDLER)
-    started.apply(SETUP)
+    started.set_up(SETUP)
     return started
 
 

@@ -76,7 +76,7 @@ def test_get_with_a_presigned_query_succeeds(server):
 
 
 def test_botos_own_presigned_url_succeeds(server):
-    url = server.ses().generate_presigned_url("list_identities", HttpMethod="GET")
+    url = server.ses.generate_presigned_url("list_identities", HttpMethod="GET")
     assert "<member>example.com</member>" in fetch(url)
 
 
@@ -152,7 +152,7 @@ def test_an_unknown_action(server):
 
 def test_an_action_that_is_not_built_yet_says_so(server):
     with pytest.raises(ClientError) as caught:
-        server.ses().list_templates()
+        server.ses.list_templates()
     assert caught.value.response["Error"]["Code"] == "InvalidAction"
     assert "not built yet" in caught.value.response["Error"]["Message"]
 
@@ -208,12 +208,12 @@ def test_a_store_that_cannot_be_written_is_unavailable_and_recovers_by_itself(ru
     lock = sqlite3.connect(server.settings.data_dir / "sendback.db", isolation_level=None)
     lock.execute("BEGIN IMMEDIATE")
     with pytest.raises(ClientError) as caught:
-        server.ses(read_timeout=30).verify_domain_identity(Domain="example.com")
+        server.ses_client(read_timeout=30).verify_domain_identity(Domain="example.com")
     assert caught.value.response["Error"]["Code"] == "ServiceUnavailable"
     assert caught.value.response["ResponseMetadata"]["HTTPStatusCode"] == 503
     lock.execute("ROLLBACK")
     lock.close()
-    assert server.ses().verify_domain_identity(Domain="example.com")["VerificationToken"]
+    assert server.ses.verify_domain_identity(Domain="example.com")["VerificationToken"]
 
 
 def test_a_fault_of_ours_is_an_internal_failure_without_details(server):
@@ -230,7 +230,7 @@ def test_a_key_of_ones_own(server):
     assert "ListIdentitiesResponse" in post(
         server, LIST, key=signer.key.access_key, secret=signer.secret
     )
-    server.call(server.app.keys.delete("000000000000", signer.key.access_key))
+    server.run(server.app.keys.delete("000000000000", signer.key.access_key))
     server.app.keys._cache.clear()
     found = post(server, LIST, key=signer.key.access_key, secret=signer.secret)
     assert found[0] == "InvalidClientTokenId"

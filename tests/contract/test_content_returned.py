@@ -13,7 +13,7 @@ GERMAN = "From: a\r\nAccept-Language: de-AT, en\r\nSubject: x\r\n\r\nGrüße\r\n
 
 
 def bounced(server, **mail):
-    answer = server.ses().send_bounce(
+    answer = server.ses.send_bounce(
         OriginalMessageId=server.send_mail(**mail),
         BounceSender="mailer-daemon@example.com",
         BouncedRecipientInfoList=[{"Recipient": "bob@example.com", "BounceType": "DoesNotExist"}],
@@ -25,7 +25,7 @@ def bounced(server, **mail):
 def started(running):
     def start(**flags):
         server = running(send_bounce_rate="0", **flags)
-        server.ses().verify_domain_identity(Domain="example.com")
+        server.ses.verify_domain_identity(Domain="example.com")
         return server
 
     return start

@@ -34,6 +34,6 @@ def test_a_call_without_a_version(server, protocol):
 @pytest.mark.parametrize("method", ["DELETE", "PUT"])
 def test_other_methods_with_a_query_string(server, method):
     url = f"{server.endpoint}/?Action=DeleteVerifiedEmailAddress&EmailAddress=ann%40example.com"
-    server.ses().verify_email_identity(EmailAddress="ann@example.com")
+    server.ses.verify_email_identity(EmailAddress="ann@example.com")
     assert "DeleteVerifiedEmailAddressResponse" in curl(server, "--request", method, url)
-    assert server.ses().list_identities()["Identities"] == ["example.com"]
+    assert server.ses.list_identities()["Identities"] == ["example.com"]

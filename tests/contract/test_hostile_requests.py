@@ -209,7 +209,7 @@ def test_a_user_agent_is_not_cut_but_refused(server):
 
 
 def test_a_rule_has_at_most_500_recipients_and_a_bounce_100_extension_fields(server):
-    ses = server.ses(parameter_validation=False)
+    ses = server.ses_client(parameter_validation=False)
     ses.create_receipt_rule_set(RuleSetName="one")
     recipients = [f"u{number}@example.com" for number in range(501)]
     rule = {"Name": "r", "Recipients": recipients[:500]}
@@ -231,7 +231,7 @@ def recipients_of(server, answer):
 
 
 def bounced(server, *entries, recipients=("bob@example.com", "ann@example.com")):
-    return server.ses().send_bounce(
+    return server.ses.send_bounce(
         OriginalMessageId=server.send_mail(recipients=recipients),
         BounceSender=SENDER,
         BouncedRecipientInfoList=list(entries),
@@ -294,7 +294,7 @@ def test_nine_thousand_recipients_that_are_none_are_refused(server):
 
 def test_a_thousand_recipients_are_bounced_at_once(running):
     server = running(send_bounce_rate="0")
-    server.ses().verify_domain_identity(Domain="example.com")
+    server.ses.verify_domain_identity(Domain="example.com")
     names = tuple(f"u{number}@example.com" for number in range(1000))
     answer = bounced(server, *map(entry, names), recipients=names)
     assert len(recipients_of(server, answer)) == 1000
@@ -308,7 +308,7 @@ def test_a_thousand_recipients_are_bounced_at_once(running):
     ],
 )
 def test_reordering_is_checked_as_before(server, order, text):
-    ses = server.ses()
+    ses = server.ses
     ses.create_receipt_rule_set(RuleSetName="one")
     for name in ("b", "a"):
         ses.create_receipt_rule(RuleSetName="one", Rule={"Name": name})
@@ -392,7 +392,7 @@ def test_an_answer_of_very_many_elements_is_xml(server):
         identities = server.app.identities
         await asyncio.gather(*(identities.verify_domain("000000000000", name) for name in names))
 
-    server.call(verify())
+    server.run(verify())
     listed = post(server, {**LIST, "MaxItems": "1000"})
     assert len(ET.fromstring(listed)[0][0]) == 1000
 
@@ -400,11 +400,11 @@ def test_an_answer_of_very_many_elements_is_xml(server):
 def test_a_mail_of_a_thousand_recipients_can_be_bounced_by_each(running):
     """A single entry is found in the envelope without walking through it for each."""
     server = running(send_bounce_rate="0")
-    server.ses().verify_domain_identity(Domain="example.com")
+    server.ses.verify_domain_identity(Domain="example.com")
     names = tuple(f"u{number}@example.com" for number in range(1000))
     message_id = send_mail(server.smtp_port, recipients=names)
     for name in (names[0], names[999]):
-        answer = server.ses().send_bounce(
+        answer = server.ses.send_bounce(
             OriginalMessageId=message_id,
             BounceSender=SENDER,
             BouncedRecipientInfoList=[entry(name)],

@@ -9,7 +9,7 @@ def code(call, **arguments):
 
 
 def test_verifying_listing_and_deleting(server):
-    ses = server.ses()
+    ses = server.ses
     ses.verify_email_identity(EmailAddress="Ann@Other.Example")
     token = ses.verify_domain_identity(Domain="EXÄMPLE.net")["VerificationToken"]
     assert ses.list_identities()["Identities"] == [
@@ -33,13 +33,13 @@ def test_verifying_listing_and_deleting(server):
 
 
 def test_verifying_again_keeps_the_token(server):
-    ses = server.ses()
+    ses = server.ses
     first = ses.verify_domain_identity(Domain="a.example")["VerificationToken"]
     assert ses.verify_domain_identity(Domain="a.example")["VerificationToken"] == first
 
 
 def test_pages(server):
-    ses = server.ses()
+    ses = server.ses
     for number in range(7):
         ses.verify_email_identity(EmailAddress=f"u{number}@other.example")
     pages = list(
@@ -72,19 +72,18 @@ def test_pages(server):
     ],
 )
 def test_what_is_refused(server, call, arguments, expected):
-    assert code(getattr(server.ses(), call), **arguments) == expected
+    assert code(getattr(server.ses, call), **arguments) == expected
 
 
 def test_a_deleted_identity_receives_no_more(server, clock):
     server.send_mail()
-    server.ses().delete_identity(Identity="example.com")
-    server.clear_cache()
+    server.ses.delete_identity(Identity="example.com")
     with pytest.raises(AssertionError):
         server.send_mail()
 
 
 def test_quota_and_statistics(server):
-    ses = server.ses()
+    ses = server.ses
     assert ses.get_send_quota()["SentLast24Hours"] == 0
     message = server.send_mail()
     for _ in range(3):

@@ -8,7 +8,7 @@ TOPIC = "arn:aws:sns:us-east-1:000000000000:feedback"
 
 
 def test_the_older_operations_on_addresses(server):
-    ses = server.ses()
+    ses = server.ses
     ses.verify_email_address(EmailAddress="ann@other.example")
     ses.verify_email_identity(EmailAddress="bob@other.example")
     found = ses.list_verified_email_addresses()["VerifiedEmailAddresses"]
@@ -22,7 +22,7 @@ def test_the_older_operations_on_addresses(server):
 
 
 def test_dkim_tokens_are_made_once(server):
-    ses = server.ses()
+    ses = server.ses
     tokens = ses.verify_domain_dkim(Domain="Other.Example")["DkimTokens"]
     assert len(tokens) == len(set(tokens)) == 3
     assert ses.verify_domain_dkim(Domain="other.example")["DkimTokens"] == tokens
@@ -46,9 +46,9 @@ def test_dkim_tokens_are_made_once(server):
 
 def test_ed25519_keys_by_setting(running):
     server = running(dkim_ed25519="true")
-    ses = server.ses()
+    ses = server.ses
     tokens = ses.verify_domain_dkim(Domain="other.example")["DkimTokens"]
-    keys = server.call(server.app.identities.dkim_keys("000000000000", ["other.example"]))
+    keys = server.run(server.app.identities.dkim_keys("000000000000", ["other.example"]))
     assert sorted(key.algorithm for key in keys) == ["ed25519", "ed25519", "rsa", "rsa"]
     # SES's clients expect three: the active ones, and the standby key that all can verify.
     active = [key.selector for key in keys if key.state == "active"]
@@ -58,7 +58,7 @@ def test_ed25519_keys_by_setting(running):
 
 
 def test_enabling_dkim(server):
-    ses = server.ses()
+    ses = server.ses
     assert error(ses.set_identity_dkim_enabled, Identity="example.com", DkimEnabled=True) == (
         "InvalidParameterValue",
         "Domain example.com is not verified for DKIM signing.",
@@ -84,7 +84,7 @@ def mail_from(ses, name="example.com"):
 
 
 def test_the_mail_from_domain(server):
-    ses = server.ses()
+    ses = server.ses
     ses.set_identity_mail_from_domain(
         Identity="example.com",
         MailFromDomain="Bounces.example.com",
@@ -139,7 +139,7 @@ def test_the_mail_from_domain(server):
     ],
 )
 def test_mail_from_domains_that_are_refused(server, identity, domain, expected):
-    call = server.ses().set_identity_mail_from_domain
+    call = server.ses.set_identity_mail_from_domain
     found = error(call, Identity=identity, MailFromDomain=domain)
     assert found == ("InvalidParameterValue", expected)
 
@@ -165,7 +165,7 @@ def notifications(ses):
 
 
 def test_notification_attributes(server):
-    ses = server.ses()
+    ses = server.ses
     assert notifications(ses) == {
         "BounceTopic": "",
         "ComplaintTopic": "",
@@ -199,7 +199,7 @@ def test_notification_attributes(server):
 
 
 def test_notification_attributes_that_are_refused(server):
-    ses = server.ses()
+    ses = server.ses
     code = "InvalidParameterValue"
     assert error(
         ses.set_identity_notification_topic,
@@ -234,7 +234,7 @@ def test_notification_attributes_that_are_refused(server):
 
 
 def test_what_belongs_to_an_identity_goes_with_it(server):
-    ses = server.ses()
+    ses = server.ses
     ses.verify_domain_dkim(Domain="example.com")
     ses.set_identity_mail_from_domain(Identity="example.com", MailFromDomain="m.example.com")
     ses.set_identity_notification_topic(
@@ -257,5 +257,5 @@ def test_what_belongs_to_an_identity_goes_with_it(server):
     ],
 )
 def test_at_most_a_hundred_at_a_time(server, operation):
-    found = error(getattr(server.ses(), operation), Identities=["x.example"] * 101)
+    found = error(getattr(server.ses, operation), Identities=["x.example"] * 101)
     assert found == ("InvalidParameterValue", "Identities: at most 100 at a time.")

@@ -34,7 +34,7 @@ def refused(client, name="one", identity="example.com", policy=None):
 
 
 def test_putting_listing_getting_and_deleting(server):
-    ses = server.ses()
+    ses = server.ses
     put(ses, "two")
     put(ses, "one", identity=ARN)
     assert ses.list_identity_policies(Identity="EXAMPLE.com")["PolicyNames"] == ["one", "two"]
@@ -50,13 +50,13 @@ def test_putting_listing_getting_and_deleting(server):
 
 
 def test_policies_of_an_identity_that_does_not_exist(server):
-    ses = server.ses()
+    ses = server.ses
     assert ses.list_identity_policies(Identity="no.example")["PolicyNames"] == []
     ses.delete_identity_policy(Identity="no.example", PolicyName="one")
 
 
 def test_deleting_the_identity_deletes_its_policies(server):
-    ses = server.ses()
+    ses = server.ses
     put(ses)
     ses.delete_identity(Identity="example.com")
     ses.verify_domain_identity(Domain="example.com")
@@ -64,7 +64,7 @@ def test_deleting_the_identity_deletes_its_policies(server):
 
 
 def test_the_21st_policy(server):
-    ses = server.ses()
+    ses = server.ses
     for number in range(20):
         put(ses, f"p{number}")
     put(ses, "p7")  # one that exists is replaced
@@ -138,7 +138,7 @@ def test_policies_that_are_none(client, policy, expected):
 
 def test_another_accounts_identity(server):
     other = ARN.replace("000000000000", "111111111111")
-    ses = server.ses()
+    ses = server.ses
     expected = (
         "InvalidParameterValue",
         "Invalid identity. Must be a verified email address or domain.",
@@ -149,8 +149,8 @@ def test_another_accounts_identity(server):
 
 
 def test_policies_are_each_accounts_own(server):
-    put(server.ses())
+    put(server.ses)
     eve = server.ses_of("111111111111", "eve")
     assert eve.list_identity_policies(Identity="example.com")["PolicyNames"] == []
     eve.delete_identity_policy(Identity="example.com", PolicyName="one")
-    assert server.ses().list_identity_policies(Identity="example.com")["PolicyNames"] == ["one"]
+    assert server.ses.list_identity_policies(Identity="example.com")["PolicyNames"] == ["one"]

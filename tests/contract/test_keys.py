@@ -20,15 +20,15 @@ def issue(server, user="ann", account=A):
 
 
 def temporary(server, user="ann", lasts=timedelta(hours=1), account=A):
-    return server.call(server.app.keys.create_temporary(account, user, lasts))
+    return server.run(server.app.keys.create_temporary(account, user, lasts))
 
 
 def client(server, issued, token=None):
-    return server.ses(key=issued.key.access_key, secret=issued.secret, token=token)
+    return server.ses_client(key=issued.key.access_key, secret=issued.secret, token=token)
 
 
 def listed(server, issued):
-    keys = server.call(server.app.keys.list(None))
+    keys = server.run(server.app.keys.list(None))
     return next(key for key in keys if key.access_key == issued.key.access_key)
 
 
@@ -42,17 +42,17 @@ def test_a_disabled_key(server):
     ses = client(server, issued)
     ses.list_identities()
     keys, name = server.app.keys, issued.key.access_key
-    assert server.call(keys.set_enabled(A, name, enabled=False))
+    assert server.run(keys.set_enabled(A, name, enabled=False))
     keys._cache.clear()
     assert error(ses.list_identities) == INVALID
-    assert server.call(keys.set_enabled(A, name, enabled=True))
+    assert server.run(keys.set_enabled(A, name, enabled=True))
     ses.list_identities()
-    assert not server.call(keys.set_enabled(B, name, enabled=False))
-    assert not server.call(keys.delete(B, name))
+    assert not server.run(keys.set_enabled(B, name, enabled=False))
+    assert not server.run(keys.delete(B, name))
 
 
 def test_temporary_credentials(server, clock):
-    server.call(server.app.accounts.create_user(A, "ann"))
+    server.run(server.app.accounts.create_user(A, "ann"))
     issued = temporary(server)
     assert issued.key.access_key.startswith("ASIA")
     good = client(server, issued, issued.session_token)
@@ -106,7 +106,7 @@ def test_the_last_use_is_recorded(server, clock):
 
 def test_a_wrong_signature_is_no_use(server):
     issued = issue(server)
-    wrong = server.ses(key=issued.key.access_key, secret="wrong")
+    wrong = server.ses_client(key=issued.key.access_key, secret="wrong")
     assert error(wrong.list_identities)[0] == "SignatureDoesNotMatch"
     time.sleep(0.1)
     assert listed(server, issued).last_used_at is None
@@ -129,7 +129,7 @@ def test_a_deleted_users_keys_are_gone(server):
     issued = issue(server)
     ses = client(server, issued)
     ses.list_identities()
-    assert server.call(server.app.accounts.delete_user(A, "ann"))
+    assert server.run(server.app.accounts.delete_user(A, "ann"))
     server.app.keys._cache.clear()
     assert error(ses.list_identities) == INVALID
 

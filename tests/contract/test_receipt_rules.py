@@ -172,7 +172,7 @@ def test_a_rules_defaults(one, server):
 
 def test_every_action_comes_back_as_it_was_given(running):
     server = running(check_targets="false")
-    client = server.ses()
+    client = server.ses
     client.verify_domain_identity(Domain="example.com")
     client.create_receipt_rule_set(RuleSetName="one")
     actions = [
@@ -212,7 +212,7 @@ def test_every_action_comes_back_as_it_was_given(running):
 
 
 def test_the_encoding_of_an_sns_action_defaults(running):
-    client = running(check_targets="false").ses()
+    client = running(check_targets="false").ses
     client.create_receipt_rule_set(RuleSetName="one")
     add(client, "a", Actions=[{"SNSAction": {"TopicArn": TOPIC}}])
     (action,) = client.describe_receipt_rule(RuleSetName="one", RuleName="a")["Rule"]["Actions"]

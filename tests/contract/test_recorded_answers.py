@@ -67,7 +67,7 @@ def test_every_method_with_a_query_string_and_without_a_version(server, method):
 def test_every_method_with_a_body(server, method):
     found = call(server, {"Action": "DeleteIdentity", "Identity": "example.com"}, method=method)
     assert found.tag == f"{NAMESPACE}DeleteIdentityResponse"
-    assert server.ses().list_identities()["Identities"] == []
+    assert server.ses.list_identities()["Identities"] == []
 
 
 @pytest.mark.parametrize("method", ["PATCH", "OPTIONS", "FROB"])
@@ -145,7 +145,7 @@ def test_pipelined_upgrades(server):
     ],
 )
 def test_lists_and_booleans_that_are_refused(server, parameters, expected):
-    server.ses().create_receipt_rule_set(RuleSetName="main")
+    server.ses.create_receipt_rule_set(RuleSetName="main")
     request = {"Action": "CreateReceiptRule", "RuleSetName": "main", "Rule.Name": "a"}
     request |= {f"Rule.{name}": value for name, value in parameters.items()}
     code, text = failure(call(server, request))
@@ -156,43 +156,41 @@ def test_lists_and_booleans_that_are_refused(server, parameters, expected):
         )
     else:
         assert (code, text) == ("MalformedInput", expected)
-    assert server.ses().describe_receipt_rule_set(RuleSetName="main")["Rules"] == []
+    assert server.ses.describe_receipt_rule_set(RuleSetName="main")["Rules"] == []
 
 
 @pytest.mark.parametrize(("text", "value"), [("1", True), ("0", False), ("true", True)])
 def test_booleans(server, text, value):
-    server.ses().create_receipt_rule_set(RuleSetName="main")
+    server.ses.create_receipt_rule_set(RuleSetName="main")
     request = {"Action": "CreateReceiptRule", "RuleSetName": "main", "Rule.Name": "a"}
     call(server, {**request, "Rule.Enabled": text})
-    rule = server.ses().describe_receipt_rule(RuleSetName="main", RuleName="a")["Rule"]
+    rule = server.ses.describe_receipt_rule(RuleSetName="main", RuleName="a")["Rule"]
     assert rule["Enabled"] is value
 
 
 def test_gaps_in_other_lists_are_closed(server):
-    server.ses().create_receipt_rule_set(RuleSetName="main")
+    server.ses.create_receipt_rule_set(RuleSetName="main")
     request = {"Action": "CreateReceiptRule", "RuleSetName": "main", "Rule.Name": "a"}
     call(server, {**request, "Rule.Recipients.member.7": "example.com"})
-    rule = server.ses().describe_receipt_rule(RuleSetName="main", RuleName="a")["Rule"]
+    rule = server.ses.describe_receipt_rule(RuleSetName="main", RuleName="a")["Rule"]
     assert rule["Recipients"] == ["example.com"]
 
 
 def test_a_rule_without_recipients_and_actions(server):
-    server.ses().create_receipt_rule_set(RuleSetName="main")
-    server.ses().create_receipt_rule(RuleSetName="main", Rule={"Name": "a"})
+    server.ses.create_receipt_rule_set(RuleSetName="main")
+    server.ses.create_receipt_rule(RuleSetName="main", Rule={"Name": "a"})
     found = call(server, {"Action": "DescribeReceiptRule", "RuleSetName": "main", "RuleName": "a"})
     rule = found.find(f".//{NAMESPACE}Rule")
     names = [re.sub(r"\{.*\}", "", child.tag) for child in rule]
     assert names == ["Name", "Enabled", "TlsPolicy", "Actions", "ScanEnabled"]
-    assert (
-        "Recipients" not in server.ses().describe_receipt_rule_set(RuleSetName="main")["Rules"][0]
-    )
+    assert "Recipients" not in server.ses.describe_receipt_rule_set(RuleSetName="main")["Rules"][0]
 
 
 # --- identities -------------------------------------------------------------------------------
 
 
 def test_attributes_of_arns_are_returned_under_the_arns(server):
-    ses = server.ses()
+    ses = server.ses
     ses.verify_domain_dkim(Domain="example.com")
     names = [f"{ARN}example.com", "example.com", f"{ARN}no.example", "arn:aws:ses:x"]
     names.append(f"{ARN}example.com".replace("000000000000", "111122223333"))
@@ -210,7 +208,7 @@ def test_attributes_of_arns_are_returned_under_the_arns(server):
 
 
 def test_operations_on_an_unknown_identity(server):
-    ses = server.ses()
+    ses = server.ses
     invalid = "Identity no.example is invalid. Must be a verified email address or domain."
     calls = [
         (ses.set_identity_notification_topic, {"NotificationType": "Bounce", "SnsTopic": TOPIC}),
@@ -242,7 +240,7 @@ def test_topics_that_are_invalid(server, topic):
 
 
 def test_headers_are_disabled_without_a_topic(server):
-    ses = server.ses()
+    ses = server.ses
     ses.set_identity_headers_in_notifications_enabled(
         Identity="example.com", NotificationType="Bounce", Enabled=False
     )
@@ -252,7 +250,7 @@ def test_headers_are_disabled_without_a_topic(server):
 
 
 def test_a_policy_of_an_identity_that_was_never_registered(server):
-    ses = server.ses()
+    ses = server.ses
     arguments = {"PolicyName": "p", "Policy": POLICY % f"{ARN}no.example"}
     expected = (INVALID, "Invalid identity. Must be a verified email address or domain.")
     assert error(ses.put_identity_policy, Identity="no.example", **arguments) == expected
@@ -262,7 +260,7 @@ def test_a_policy_of_an_identity_that_was_never_registered(server):
 
 
 def test_a_policy_of_a_pending_identity(running):
-    ses = running(verification="proved", dns="off").ses()
+    ses = running(verification="proved", dns="off").ses
     ses.verify_domain_identity(Domain="new.example")
     ses.put_identity_policy(
         Identity="new.example", PolicyName="p", Policy=POLICY % f"{ARN}new.example"
@@ -271,7 +269,7 @@ def test_a_policy_of_a_pending_identity(running):
 
 
 def test_dkim_of_an_address_whose_domain_is_registered(server):
-    ses = server.ses()
+    ses = server.ses
     ses.set_identity_dkim_enabled(Identity="ann@example.com", DkimEnabled=True)
     assert error(ses.set_identity_dkim_enabled, Identity="ann@no.example", DkimEnabled=True) == (
         INVALID,
@@ -280,7 +278,7 @@ def test_dkim_of_an_address_whose_domain_is_registered(server):
 
 
 def test_dkim_tokens_are_three(server):
-    ses = server.ses()
+    ses = server.ses
     tokens = ses.verify_domain_dkim(Domain="example.com")["DkimTokens"]
     assert len(set(tokens)) == 3
     found = ses.get_identity_dkim_attributes(Identities=["example.com"])["DkimAttributes"]
@@ -307,7 +305,7 @@ def test_custom_verification_mails(server, client):
 
 
 def test_reordering(server, client):
-    ses = server.ses()
+    ses = server.ses
     ses.create_receipt_rule_set(RuleSetName="main")
     for name in "cba":
         ses.create_receipt_rule(RuleSetName="main", Rule={"Name": name})
@@ -328,8 +326,8 @@ def test_reordering(server, client):
 
 
 def test_a_gap_in_the_names_of_an_order_is_an_empty_name(server):
-    server.ses().create_receipt_rule_set(RuleSetName="main")
-    server.ses().create_receipt_rule(RuleSetName="main", Rule={"Name": "a"})
+    server.ses.create_receipt_rule_set(RuleSetName="main")
+    server.ses.create_receipt_rule(RuleSetName="main", Rule={"Name": "a"})
     request = {"Action": "ReorderReceiptRuleSet", "RuleSetName": "main"}
     code, text = failure(call(server, {**request, "RuleNames.member.3": "a"}))
     assert code == "ValidationError"
@@ -379,8 +377,8 @@ def test_the_order_of_enum_values(client):
 def refused_action(running, action):
     """The error of a rule with this action, by a client that checks nothing itself."""
     server = running()
-    server.apply('[buckets]\nmails = "directory:mails"\n')
-    ses = server.ses(parameter_validation=False)
+    server.set_up('[buckets]\nmails = "directory:mails"\n')
+    ses = server.ses_client(parameter_validation=False)
     ses.create_receipt_rule_set(RuleSetName="main")
     rule = {"Name": "a", "Actions": [action]}
     return error(ses.create_receipt_rule, RuleSetName="main", Rule=rule)
@@ -426,8 +424,8 @@ def test_roles_that_are_no_arns(running, arn, is_short):
 )
 def test_keys_and_roles(running, members):
     server = running()
-    server.apply('[buckets]\nmails = "directory:mails"\n')
-    ses = server.ses()
+    server.set_up('[buckets]\nmails = "directory:mails"\n')
+    ses = server.ses
     ses.create_receipt_rule_set(RuleSetName="main")
     action = {"BucketName": "mails", **members}
     rule = {"Name": "a", "Actions": [{"S3Action": action}]}
@@ -437,8 +435,8 @@ def test_keys_and_roles(running, members):
 
 
 def test_the_quota(running):
-    quota = running().ses().get_send_quota()
+    quota = running().ses.get_send_quota()
     assert quota["Max24HourSend"] > 0
     assert quota["MaxSendRate"] > 0
-    quota = running(send_quota="200", send_rate="1", send_bounce_rate="0").ses().get_send_quota()
+    quota = running(send_quota="200", send_rate="1", send_bounce_rate="0").ses.get_send_quota()
     assert (quota["Max24HourSend"], quota["MaxSendRate"]) == (200, 1)

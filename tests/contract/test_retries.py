@@ -30,7 +30,7 @@ def test_botos_retry_gets_the_same_message_id_and_one_bounce_is_sent(server, mod
 
 def test_a_retry_is_not_throttled_by_its_own_first_attempt(running):
     server = running()  # one call a second
-    server.ses().verify_domain_identity(Domain="example.com")
+    server.ses.verify_domain_identity(Domain="example.com")
     message = server.send_mail()
     with Swallower(server.addresses.http.port, swallow=2) as proxy:
         client = ses(f"http://127.0.0.1:{proxy.port}", retries={"max_attempts": 3})

@@ -15,7 +15,7 @@ BOB = {"Recipient": "bob@example.com", "BounceType": "DoesNotExist"}
 
 
 def send(server, message_id, *recipients, **members):
-    return server.ses().send_bounce(
+    return server.ses.send_bounce(
         OriginalMessageId=message_id,
         **{
             "BounceSender": SENDER,
@@ -263,7 +263,7 @@ def test_the_24_hour_window(server, clock):
 def test_an_expired_message_is_known_as_such_after_its_content_is_gone(server, clock):
     message = server.send_mail()
     clock.advance(timedelta(hours=30))
-    server.call(server.app.housekeeping.sweep())
+    server.run(server.app.housekeeping.sweep())
     assert "2026-03-02T12:00:00Z" in refused(server, message)[2]
 
 
@@ -277,7 +277,7 @@ def test_a_sender_that_is_not_verified(server):
 
 
 def test_a_verified_address_covers_itself_and_no_other(server):
-    server.ses().verify_email_identity(EmailAddress="noreply@verified.example")
+    server.ses.verify_email_identity(EmailAddress="noreply@verified.example")
     message = server.send_mail()
     assert send(server, message, BounceSender="noreply@VERIFIED.example")["MessageId"]
     assert refused(server, message, BounceSender="other@verified.example")[0] == "MessageRejected"
@@ -405,7 +405,7 @@ def test_a_violation_of_the_model_is_a_validation_error_in_awss_wording(server, 
 
 
 def test_missing_members_are_a_validation_error(server):
-    client = server.ses(parameter_validation=False)
+    client = server.ses_client(parameter_validation=False)
     with pytest.raises(ClientError) as caught:
         client.send_bounce(BounceSender=SENDER)
     error = caught.value.response["Error"]
@@ -415,7 +415,7 @@ def test_missing_members_are_a_validation_error(server):
 
 def test_the_second_call_within_the_second(running, clock):
     server = running()
-    server.ses().verify_domain_identity(Domain="example.com")
+    server.ses.verify_domain_identity(Domain="example.com")
     message = server.send_mail()
     assert send(server, message)["MessageId"]
     clock.advance(timedelta(milliseconds=999))
@@ -426,7 +426,7 @@ def test_the_second_call_within_the_second(running, clock):
 
 def test_the_rate_is_each_accounts_own(running):
     server = running()
-    server.ses().verify_domain_identity(Domain="example.com")
+    server.ses.verify_domain_identity(Domain="example.com")
     other = server.ses_of("111111111111", "eve")
     other.verify_domain_identity(Domain="example.com")  # both receive for it
     message = server.send_mail()
@@ -435,7 +435,7 @@ def test_the_rate_is_each_accounts_own(running):
         "BounceSender": SENDER,
         "BouncedRecipientInfoList": [BOB],
     }
-    assert server.ses().send_bounce(**arguments)["MessageId"]
+    assert server.ses.send_bounce(**arguments)["MessageId"]
     assert other.send_bounce(**arguments)["MessageId"]
 
 

@@ -39,7 +39,7 @@ def policy(*statements, **changes):
 
 
 def put(server, document, identity="example.com"):
-    server.ses().put_identity_policy(Identity=identity, PolicyName="p", Policy=document)
+    server.ses.put_identity_policy(Identity=identity, PolicyName="p", Policy=document)
 
 
 def request(message, sender="bounce@example.com", recipient="bob@example.com", **more):
@@ -57,7 +57,6 @@ def bea(server):
     """A user of account B, which receives for b.example and owns nothing else."""
     client = server.ses_of(B, "bea")
     client.verify_domain_identity(Domain="b.example")
-    server.clear_cache()
     return client
 
 
@@ -109,7 +108,7 @@ def test_an_arn_of_what_does_not_exist_reads_like_one_without_a_policy(server, b
 
 def test_an_identity_that_is_not_verified_any_more(server, bea, own):
     put(server, policy())
-    server.ses().delete_identity(Identity="example.com")
+    server.ses.delete_identity(Identity="example.com")
     assert refusal(bea, own, BounceSenderArn=DOMAIN) == denied(BEA)
 
 
@@ -188,7 +187,7 @@ def test_mail_that_another_account_received(server, bea):
 
 
 def test_an_address_identity_opens_its_own_recipient_only(server, bea):
-    server.ses().verify_email_identity(EmailAddress="bob@example.com")
+    server.ses.verify_email_identity(EmailAddress="bob@example.com")
     arn = DOMAIN.replace("example.com", "bob@example.com")
     put(server, policy(Resource=arn), identity="bob@example.com")
     message = server.send_mail(recipients=("bob@example.com", "carl@example.com"))
@@ -252,7 +251,7 @@ def test_not_more_than_twenty_identities_by_arn(server, bea, own):
 
 def test_the_owner_needs_no_policy_but_a_deny_holds_for_it_too(server):
     message = server.send_mail()
-    ses = server.ses()
+    ses = server.ses
     assert ses.send_bounce(**request(message))
     assert ses.send_bounce(**request(message, BounceSenderArn=DOMAIN))
     put(server, policy(Effect="Deny", Principal="*"))
@@ -263,7 +262,7 @@ def test_the_owner_needs_no_policy_but_a_deny_holds_for_it_too(server):
 
 def restrict(server, user, *statements, account=A):
     document = json.dumps({"Version": "2012-10-17", "Statement": list(statements)})
-    server.call(server.app.accounts.put_policy(account, user, "limits", document))
+    server.run(server.app.accounts.put_policy(account, user, "limits", document))
     server.app.keys._cache.clear()
 
 
@@ -345,7 +344,7 @@ def test_across_accounts_both_kinds_are_needed(server, bea, own):
 
 def test_the_closest_identity_is_the_one_that_is_used(server):
     """An address of its own beside its domain: its policies count, not the domain's."""
-    ses = server.ses()
+    ses = server.ses
     ses.verify_email_identity(EmailAddress="bounce@example.com")
     put(server, policy(Effect="Deny", Principal="*"))
     message = server.send_mail()
@@ -355,7 +354,7 @@ def test_the_closest_identity_is_the_one_that_is_used(server):
 
 @pytest.mark.parametrize("sender", ["x@example.com", "x@sub.example.com", "X+tag@EXAMPLE.com"])
 def test_what_a_domain_covers(server, sender):
-    assert server.ses().send_bounce(**request(server.send_mail(), sender=sender))
+    assert server.ses.send_bounce(**request(server.send_mail(), sender=sender))
 
 
 def test_what_an_address_covers(server, bea):

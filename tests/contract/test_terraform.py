@@ -15,7 +15,7 @@ TOPIC = "arn:aws:sns:us-east-1:000000000000:feedback"
 @pytest.fixture
 def ses(running):
     server = running(send_bounce_rate="0")
-    server.apply(
+    server.set_up(
         f"""
         [buckets]
         mails = "directory:mails"
@@ -23,7 +23,7 @@ def ses(running):
         "{TOPIC}" = "http://127.0.0.1:9/"
         """
     )
-    return server.ses()
+    return server.ses
 
 
 def verification(ses, name):

@@ -48,7 +48,7 @@ def refused(ses, address):
 
 def test_an_account_in_an_hour(proving, clock):
     server = proving(verification_account_limit=3)
-    ses = server.ses()
+    ses = server.ses
     for number in range(3):
         ses.verify_email_identity(EmailAddress=f"u{number}@other.example")
     assert "3 verification mails an hour" in refused(ses, "u3@other.example")
@@ -60,7 +60,7 @@ def test_an_account_in_an_hour(proving, clock):
 
 def test_the_defaults(proving):
     server = proving()
-    ses = server.ses()
+    ses = server.ses
     for number in range(50):
         ses.verify_email_identity(EmailAddress=f"u{number}@other.example")
     for number in range(50, 200):
@@ -82,7 +82,7 @@ SPELLINGS = [
 
 def test_an_address_in_a_day_however_it_is_spelt(proving, clock):
     server = proving(verification_address_limit=2, verification_account_limit=0)
-    ses = server.ses()
+    ses = server.ses
     for address in SPELLINGS[:2]:
         ses.verify_email_identity(EmailAddress=address)
     for address in SPELLINGS:
@@ -95,7 +95,7 @@ def test_an_address_in_a_day_however_it_is_spelt(proving, clock):
 
 def test_asking_again_for_an_address_that_waits_counts(proving):
     server = proving(verification_address_limit=2)
-    ses = server.ses()
+    ses = server.ses
     for _ in range(2):
         ses.verify_email_identity(EmailAddress="ann@other.example")
     refused(ses, "ann@other.example")
@@ -105,7 +105,7 @@ def test_asking_again_for_an_address_that_waits_counts(proving):
 
 def test_in_all_over_accounts(proving):
     server = proving(verification_limit=2)
-    ses = server.ses()
+    ses = server.ses
     ses.verify_email_identity(EmailAddress="u1@other.example")
     ses.verify_email_identity(EmailAddress="u2@other.example")
     refused(ses, "u3@other.example")
@@ -113,7 +113,7 @@ def test_in_all_over_accounts(proving):
 
 def test_custom_mails_count_too(proving, clock):
     server = proving(verification_address_limit=2, verification_account_limit=0)
-    ses = server.ses()
+    ses = server.ses
     verified = Identity(
         "000000000000",
         "example.com",
@@ -122,7 +122,7 @@ def test_custom_mails_count_too(proving, clock):
         "token",
         clock.now(),
     )
-    server.call(server.app.store.write(PutIdentity(verified)))
+    server.run(server.app.store.write(PutIdentity(verified)))
     ses.create_custom_verification_email_template(**TEMPLATE)
     send = ses.send_custom_verification_email
     ses.verify_email_identity(EmailAddress="ann@other.example")
@@ -136,7 +136,7 @@ def test_zero_is_unlimited(proving):
     server = proving(
         verification_account_limit=0, verification_address_limit=0, verification_limit=0
     )
-    ses = server.ses()
+    ses = server.ses
     for _ in range(60):
         ses.verify_email_identity(EmailAddress="ann@other.example")
     assert len(mails(server)) == 60
@@ -145,9 +145,9 @@ def test_zero_is_unlimited(proving):
 def test_what_sends_no_mail_is_not_limited(running):
     server = running(verification="at_once", verification_account_limit="1")
     for number in range(5):
-        server.ses().verify_email_identity(EmailAddress=f"u{number}@other.example")
+        server.ses.verify_email_identity(EmailAddress=f"u{number}@other.example")
     for number in range(5):
-        server.ses().verify_domain_identity(Domain=f"d{number}.example")
+        server.ses.verify_domain_identity(Domain=f"d{number}.example")
     assert mails(server) == []
 
 

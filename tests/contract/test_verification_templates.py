@@ -18,7 +18,7 @@ TEMPLATE = {
 
 @pytest.fixture
 def ses(server):
-    client = server.ses(parameter_validation=False)
+    client = server.ses_client(parameter_validation=False)
     client.create_custom_verification_email_template(**TEMPLATE)
     return client
 

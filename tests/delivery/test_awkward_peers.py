@@ -30,7 +30,7 @@ MISDEEDS = {
 def bouncing(running):
     def start(peer, **flags):
         server = running(send_bounce_rate="0", outbound=peer.url, delivery_timeout="1s", **flags)
-        server.ses().verify_domain_identity(Domain="example.com")
+        server.ses.verify_domain_identity(Domain="example.com")
         return server, server.bounce(server.send_bounce())
 
     return start
@@ -111,7 +111,7 @@ def test_a_server_that_is_gone_between_two_messages(bouncing):
     with Awkward() as peer:
         server, first = bouncing(peer)
         assert first.state == "delivered"
-        message = server.ses().send_bounce(
+        message = server.ses.send_bounce(
             OriginalMessageId=first.original_message_id,
             BounceSender="mailer-daemon@example.com",
             BouncedRecipientInfoList=[

@@ -44,7 +44,7 @@ def bounced(running, dns, authority):
             send_bounce_rate="0", outbound="mx", dns=dns.address, mx_port=str(port),
             private_targets="true", tls_ca_file=str(authority.file), delivery_timeout="2s", **flags,
         )  # fmt: skip
-        server.ses().verify_domain_identity(Domain="example.com")
+        server.ses.verify_domain_identity(Domain="example.com")
         tls = issued.context() if issued else None
         with Awkward(host="127.0.0.2", port=port, tls=tls) as peer:
             found = server.bounce(server.send_bounce(sender=f"ann@{domain}"))

@@ -205,7 +205,7 @@ def by_mx(running, dns):
             **flags,
         }
         server = running(**settings)
-        server.ses().verify_domain_identity(Domain="example.com")
+        server.ses.verify_domain_identity(Domain="example.com")
 
         return server, lambda sender: server.send_bounce(sender=sender)
 
@@ -222,7 +222,7 @@ def put_domain(dns, domain, *addresses):
 
 
 def destinations(server):
-    found = server.call(server.app.store.read(ListDestinations()))
+    found = server.run(server.app.store.read(ListDestinations()))
     return {entry.domain: entry for entry in found}
 
 
@@ -408,7 +408,7 @@ def test_a_domain_that_does_not_answer_is_blocked_and_probed(by_mx, dns, clock):
     assert timedelta(seconds=48) <= blocked.blocked_until - clock.now() <= timedelta(seconds=72)
     clock.advance(timedelta(seconds=73))
     wait_for(lambda: destinations(server)["a.example"].failures == 2)
-    tried = [server.call(_show(server, key)).attempts for key in (first, *others)]
+    tried = [server.run(_show(server, key)).attempts for key in (first, *others)]
     assert sum(tried) == 2
     with Listener(host="127.0.0.2", port=by_mx.port) as back:
         clock.advance(timedelta(seconds=145))
@@ -446,7 +446,7 @@ def test_a_domain_that_refuses_everything_is_blocked(by_mx, dns):
         server, bounce = by_mx()
         sent = [bounce("ann@a.example") for _ in range(12)]
         wait_for(lambda: any(entry.failures for entry in destinations(server).values()))
-        states = [server.call(_show(server, key)).state.value for key in sent]
+        states = [server.run(_show(server, key)).state.value for key in sent]
     assert states.count("failed") >= 5
     found = destinations(server)["a.example"]
     assert found.waiting == states.count("queued") > 0
@@ -459,7 +459,7 @@ def test_unknown_users_block_nobody(by_mx, dns):
     with Awkward("RCPT", refusal, host="127.0.0.2", port=by_mx.port):
         server, bounce = by_mx()
         sent = [bounce("ann@a.example") for _ in range(12)]
-        wait_for(lambda: all(server.call(_show(server, k)).state == "failed" for k in sent))
+        wait_for(lambda: all(server.run(_show(server, k)).state == "failed" for k in sent))
     assert destinations(server) == {}
 
 

@@ -25,7 +25,7 @@ def bouncing(running):
 
     def start(url, **flags):
         server = running(send_bounce_rate="0", outbound=url, **flags)
-        server.ses().verify_domain_identity(Domain="example.com")
+        server.ses.verify_domain_identity(Domain="example.com")
 
         return server, server.send_bounce
 
@@ -241,7 +241,7 @@ def test_a_non_ascii_reverse_path_needs_smtputf8_at_the_peer(bouncing):
                 smtp.mail("änn@sender.example", ("SMTPUTF8",))
                 smtp.rcpt("bob@example.com")
                 message = smtp.data(b"\r\nhi\r\n")[1].decode().split()[1]
-            answer = server.ses().send_bounce(
+            answer = server.ses.send_bounce(
                 OriginalMessageId=message,
                 BounceSender="a@example.com",
                 BouncedRecipientInfoList=[

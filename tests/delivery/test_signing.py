@@ -20,7 +20,7 @@ def sending(running):
     """A server that relays to a listener; answers it and a function that bounces and verifies."""
     with Listener() as listener:
         server = running(send_bounce_rate="0", outbound=listener.url, dkim_ed25519="true")
-        server.ses().verify_domain_identity(Domain="example.com")
+        server.ses.verify_domain_identity(Domain="example.com")
 
         def verified(sender="mailer-daemon@example.com", **arguments):
             """The d= and a= tags of each signature, all of which must be good."""
@@ -41,7 +41,7 @@ def sending(running):
 
         def publish(domain, account_id="000000000000"):
             app = server.app
-            found = server.call(
+            found = server.run(
                 wanted_records(app.store, account_id, domain, server.settings.hostname)
             )
             for record in found:
@@ -52,8 +52,8 @@ def sending(running):
 
 
 def make_keys(server, domain="example.com"):
-    server.ses().verify_domain_dkim(Domain=domain)
-    server.ses().set_identity_dkim_enabled(Identity=domain, DkimEnabled=True)
+    server.ses.verify_domain_dkim(Domain=domain)
+    server.ses.set_identity_dkim_enabled(Identity=domain, DkimEnabled=True)
     server.publish(domain)
 
 
@@ -71,15 +71,15 @@ def test_without_keys_nothing_is_signed(sending):
 
 def test_where_signing_is_off_nothing_is_signed(sending):
     """As in SES, where keys alone do not sign yet."""
-    sending.ses().verify_domain_dkim(Domain="example.com")
+    sending.ses.verify_domain_dkim(Domain="example.com")
     assert sending.verified() == []
-    sending.ses().set_identity_dkim_enabled(Identity="example.com", DkimEnabled=False)
+    sending.ses.set_identity_dkim_enabled(Identity="example.com", DkimEnabled=False)
     assert sending.verified() == []
 
 
 def test_an_address_has_a_setting_of_its_own(sending):
     make_keys(sending)
-    ses = sending.ses()
+    ses = sending.ses
     ses.verify_email_identity(EmailAddress="mailer-daemon@example.com")
     ses.set_identity_dkim_enabled(Identity="mailer-daemon@example.com", DkimEnabled=False)
     assert sending.verified() == []
@@ -93,7 +93,7 @@ def test_a_subdomain_is_signed_for_by_its_parent(sending):
 
 def test_the_closest_domain_signs(sending):
     make_keys(sending)
-    sending.ses().verify_domain_identity(Domain="mail.example.com")
+    sending.ses.verify_domain_identity(Domain="mail.example.com")
     make_keys(sending, "mail.example.com")
     assert {domain for domain, _ in sending.verified("x@mail.example.com")} == {"mail.example.com"}
 
@@ -101,7 +101,7 @@ def test_the_closest_domain_signs(sending):
 def test_after_a_rotation_the_reserve_signs(sending, clock):
     make_keys(sending)
     assert len(sending.verified()) == 2
-    sending.call(sending.app.identities.rotate_dkim("000000000000", "example.com"))
+    sending.run(sending.app.identities.rotate_dkim("000000000000", "example.com"))
     sending.publish("example.com")
     sending.app.signing.clear_cache()
     assert len(sending.verified()) == 2

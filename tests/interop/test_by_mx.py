@@ -14,7 +14,6 @@ import dkim
 import dns.resolver
 import pytest
 
-from sendback.clock import SystemClock
 from sendback.service.identities.dns_records import wanted_records
 from tests.conftest import need
 from tests.partners import dnssec, exim, opensmtpd, postfix
@@ -22,10 +21,10 @@ from tests.partners.authority import Authority
 from tests.partners.dnssec import Dnssec
 from tests.partners.exim import Exim
 from tests.partners.https_server import HttpsServer
-from tests.partners.inprocess import Running
 from tests.partners.listener import Listener
 from tests.partners.opensmtpd import OpenSmtpd
 from tests.partners.postfix import Postfix, free_port
+from tests.partners.server import Server
 from tests.partners.waiting import wait_for
 
 ACCOUNT = "000000000000"
@@ -119,7 +118,7 @@ def world(tmp_path_factory):
         "dkim_ed25519": "true",
         "hostname": "mx.sendback.example",
     }
-    made.server = Running(tmp_path_factory.mktemp("data"), SystemClock(), flags)
+    made.server = Server(data_dir=tmp_path_factory.mktemp("data"), **flags).start()
     signed, unsigned = made.zones()
     signed += _own_records(made.server)
     certificate = made.authority.issue("mta-sts.exim.plain", "mta-sts.wrong.plain")
@@ -157,13 +156,13 @@ def world(tmp_path_factory):
 
 def _own_records(server):
     """What `sendback identities records` says is to be published, relative to the zone."""
-    client = server.ses()
+    client = server.ses
     client.verify_domain_identity(Domain="sendback.example")
     client.verify_domain_dkim(Domain="sendback.example")
     client.set_identity_dkim_enabled(Identity="sendback.example", DkimEnabled=True)
     work = wanted_records(server.app.store, ACCOUNT, "sendback.example", "mx.sendback.example")
     lines = ""
-    for record in server.call(work):
+    for record in server.run(work):
         if record.kind == "TXT":
             text = " ".join(
                 f'"{record.value[start : start + 250]}"'

@@ -89,16 +89,15 @@ def server(running, moto):
         sns_endpoint=moto,
         lambda_endpoint=moto,
     )
-    instance.ses().verify_domain_identity(Domain="example.com")
-    instance.ses().create_receipt_rule_set(RuleSetName="main")
+    instance.ses.verify_domain_identity(Domain="example.com")
+    instance.ses.create_receipt_rule_set(RuleSetName="main")
     return instance
 
 
 def create(server, *actions, name="all"):
     rule = {"Name": name, "Enabled": True, "Actions": list(actions)}
-    server.ses().create_receipt_rule(RuleSetName="main", Rule=rule)
-    server.ses().set_active_receipt_rule_set(RuleSetName="main")
-    server.clear_cache()
+    server.ses.create_receipt_rule(RuleSetName="main", Rule=rule)
+    server.ses.set_active_receipt_rule_set(RuleSetName="main")
 
 
 def test_the_same_rules_on_aws(server, aws):
@@ -158,7 +157,7 @@ def test_a_rule_is_checked_against_aws(server, aws, action, code, text):
     from tests.contract.errors import error
 
     rule = {"Name": "a", "Actions": [action]}
-    call = server.ses().create_receipt_rule
+    call = server.ses.create_receipt_rule
     assert error(call, RuleSetName="main", Rule=rule) == (code, text)
 
 

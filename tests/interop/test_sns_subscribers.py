@@ -63,7 +63,7 @@ def published(running, site, version):
     """A message as a webhook gets it, whose certificate the site serves."""
     server = running(public_url=f"https://{site.host}", sns_signature_version=version)
     with Webhook() as hook:
-        server.apply(rules(hook.url))
+        server.set_up(rules(hook.url))
         server.send_mail()
         _, body = hook.next()
     site.serve_certificate(server, json.loads(body))
@@ -137,7 +137,7 @@ def test_anymail_with_user_and_password(running, anymail):
     port = anymail.get(timeout=60)
     server = running()
     url = f"http://sns:s3cret%25@127.0.0.1:{port}/anymail/amazon_ses/inbound/"
-    server.apply(rules(url))
+    server.set_up(rules(url))
     message_id = server.send_mail()
     assert anymail.get(timeout=20) == {
         "esp": "Amazon SES",
@@ -155,7 +155,7 @@ def test_anymail_with_user_and_password(running, anymail):
 def test_a_wrong_password_is_refused(running, anymail):
     port = anymail.get(timeout=60)
     server = running()
-    server.apply(rules(f"http://sns:wrong@127.0.0.1:{port}/anymail/amazon_ses/inbound/"))
+    server.set_up(rules(f"http://sns:wrong@127.0.0.1:{port}/anymail/amazon_ses/inbound/"))
     message_id = server.send_mail()
     (step,) = server.steps(message_id)
     assert step.outcome == "failed"

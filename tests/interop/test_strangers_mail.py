@@ -37,7 +37,7 @@ def test_each_is_received_and_bounced_and_the_bounce_is_clean(server, source, op
 
 
 def _bounced(server, content, options, name):
-    answer = server.ses().send_bounce(
+    answer = server.ses.send_bounce(
         OriginalMessageId=server.send_mail(content=content, mail_options=options),
         BounceSender="mailer-daemon@example.com",
         BouncedRecipientInfoList=[

@@ -30,18 +30,18 @@ def rows(server, query):
 
 def test_content_goes_after_a_day_and_the_record_after_a_fortnight(server, clock):
     server.send_mail()
-    server.call(server.app.housekeeping.sweep())
+    server.run(server.app.housekeeping.sweep())
     assert rows(server, "SELECT length(body) > 0 FROM messages") == [(1,)]
     clock.advance(timedelta(hours=25))
-    server.call(server.app.housekeeping.sweep())
+    server.run(server.app.housekeeping.sweep())
     assert rows(server, "SELECT body, length(header) FROM messages") == [(None, 0)]
     clock.advance(timedelta(days=14))
-    server.call(server.app.housekeeping.sweep())
+    server.run(server.app.housekeeping.sweep())
     assert rows(server, "SELECT count(*) FROM messages") == [(0,)]
 
 
 def test_finished_bounces_go_after_a_fortnight_with_their_attempts(server, clock):
-    answer = server.ses().send_bounce(
+    answer = server.ses.send_bounce(
         OriginalMessageId=server.send_mail(),
         BounceSender="a@example.com",
         BouncedRecipientInfoList=[{"Recipient": "bob@example.com", "BounceType": "Undefined"}],
@@ -49,11 +49,11 @@ def test_finished_bounces_go_after_a_fortnight_with_their_attempts(server, clock
     server.bounce(answer["MessageId"])
     assert rows(server, "SELECT count(*) FROM remembered_calls") == [(1,)]
     clock.advance(timedelta(days=13))
-    server.call(server.app.housekeeping.sweep())
+    server.run(server.app.housekeeping.sweep())
     assert rows(server, "SELECT count(*) FROM outbox, attempts") == [(1,)]
     assert rows(server, "SELECT count(*) FROM remembered_calls") == [(0,)]
     clock.advance(timedelta(days=2))
-    server.call(server.app.housekeeping.sweep())
+    server.run(server.app.housekeeping.sweep())
     assert rows(server, "SELECT count(*) FROM outbox") == [(0,)]
     assert rows(server, "SELECT count(*) FROM attempts") == [(0,)]
 
@@ -66,7 +66,7 @@ def test_a_blob_that_no_row_names_goes_once_it_is_old(server):
         (blobs / name).write_bytes(b"x")
         os.utime(blobs / name, (time.time() - age,) * 2)
     os.utime(kept, (time.time() - 7200,) * 2)
-    server.call(server.app.housekeeping.sweep())
+    server.run(server.app.housekeeping.sweep())
     assert {path.name for path in blobs.iterdir()} == {kept.name, "young-orphan"}
 
 
@@ -232,12 +232,12 @@ def test_a_body_whose_row_was_swept_before_a_crash_goes_with_the_next_sweep(serv
 
     server.app.store.blobs.remove = die
     with pytest.raises(OSError, match="killed"):
-        server.call(server.app.housekeeping.sweep())
+        server.run(server.app.housekeeping.sweep())
     assert rows(server, "SELECT blob FROM messages") == [(None,)]
     server.app.store.blobs.remove = lambda names: (removed.extend(names), remove(names))
     blobs = server.settings.data_dir / "blobs"
     (left,) = blobs.iterdir()
     os.utime(left, (1, 1))
-    server.call(server.app.housekeeping.sweep())
+    server.run(server.app.housekeeping.sweep())
     assert set(removed) == {left.name}  # the server may sweep at this moment too
     assert list(blobs.iterdir()) == []

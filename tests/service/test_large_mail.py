@@ -34,7 +34,7 @@ def ruled(running):
         server = running(
             **{"dns": "off", "send_bounce_rate": "0", "check_targets": "false", **flags}
         )
-        server.apply(setup(*rules, **(targets or {})))
+        server.set_up(setup(*rules, **(targets or {})))
         return server
 
     return start

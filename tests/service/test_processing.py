@@ -61,7 +61,7 @@ def ruled(running):
         # Targets that fail or do not exist are what many of these tests are about.
         options = {"dns": "off", "send_bounce_rate": "0", "check_targets": "false", **flags}
         server = running(**options)
-        server.apply(setup(*rules, **(targets or {})))
+        server.set_up(setup(*rules, **(targets or {})))
         return server
 
     return start
@@ -101,7 +101,7 @@ def test_a_rule_that_is_not_enabled_receives_nothing(ruled):
 
 def test_without_an_active_rule_set_ses_receives_nothing(running):
     server = running(receive_without_rules="false")
-    server.ses().verify_domain_identity(Domain="example.com")
+    server.ses.verify_domain_identity(Domain="example.com")
     assert refused(server, "bob@example.com").startswith("550 5.1.1")
 
 
@@ -114,10 +114,9 @@ def test_a_rule_may_require_tls(ruled):
 
 def test_a_filter_turns_clients_away_before_the_greeting(ruled):
     server = ruled(([], [HEADER]))
-    client = server.ses()
+    client = server.ses
     block = {"Name": "all", "IpFilter": {"Policy": "Block", "Cidr": "0.0.0.0/0"}}
     client.create_receipt_filter(Filter=block)
-    server.clear_cache()
     with pytest.raises(smtplib.SMTPConnectError) as raised:
         smtplib.SMTP("127.0.0.1", server.smtp_port)
     assert raised.value.smtp_code == 554
@@ -126,17 +125,15 @@ def test_a_filter_turns_clients_away_before_the_greeting(ruled):
         smtplib.SMTP("127.0.0.1", server.smtp_port)
     allow = {"Name": "us", "IpFilter": {"Policy": "Allow", "Cidr": "127.0.0.1"}}
     client.create_receipt_filter(Filter=allow)
-    server.clear_cache()
     assert refused(server, "bob@example.com").startswith("250")
 
 
 def test_one_accounts_filter_is_not_anothers(ruled):
     server = ruled(([], [HEADER]))
     block = {"Name": "all", "IpFilter": {"Policy": "Block", "Cidr": "127.0.0.0/8"}}
-    server.ses().create_receipt_filter(Filter=block)
+    server.ses.create_receipt_filter(Filter=block)
     other = server.ses_of("111111111111", "bea")
     other.verify_domain_identity(Domain="example.org")
-    server.clear_cache()
     assert refused(server, "bob@example.org").startswith("250")
     assert refused(server, "bob@example.com").startswith("550 5.7.1")
 
@@ -145,10 +142,9 @@ def test_every_account_of_a_domain_runs_its_own_rules(ruled):
     server = ruled((["bob@example.com"], [HEADER]))
     other = server.ses_of("111111111111", "bea")
     other.verify_domain_identity(Domain="example.com")
-    server.clear_cache()
     message_id = server.send_mail(recipients=("bob@example.com", "eve@example.com"))
     assert outcomes(server.steps(message_id)) == [("rule0", "AddHeader", "done")]
-    for client, recipient in ((server.ses(), "bob"), (other, "eve")):
+    for client, recipient in ((server.ses, "bob"), (other, "eve")):
         client.send_bounce(
             OriginalMessageId=message_id,
             BounceSender="m@example.com",
@@ -214,9 +210,9 @@ def test_mail_that_no_rule_answers(ruled, options, reason):
 
 def test_a_bounce_from_an_identity_that_has_gone_fails_and_says_so(ruled):
     server = ruled(([], [HEADER]))
-    server.ses().verify_domain_identity(Domain="example.org")
-    server.apply(setup(([], [BOUNCE.replace("@example.com", "@example.org"), HEADER])))
-    server.ses().delete_identity(Identity="example.org")
+    server.ses.verify_domain_identity(Domain="example.org")
+    server.set_up(setup(([], [BOUNCE.replace("@example.com", "@example.org"), HEADER])))
+    server.ses.delete_identity(Identity="example.org")
     first, second = server.steps(server.send_mail())
     assert first.outcome.value == "failed"
     assert "not verified" in first.result
@@ -460,8 +456,8 @@ def test_a_message_goes_by_the_rules_as_they_were_when_it_came(ruled, clock):
         message_id = server.send_mail()
         wait_for(lambda: hook.count == 1)
         wait_for(lambda: server.steps(message_id, until_done=False))
-        server.apply(setup(([], [HEADER])))
-        server.call(server.app.housekeeping.sweep())  # the old version is still needed
+        server.set_up(setup(([], [HEADER])))
+        server.run(server.app.housekeeping.sweep())  # the old version is still needed
         clock.advance(timedelta(seconds=25))
         assert outcomes(server.steps(message_id)) == [
             ("rule0", "Lambda", "done"),
@@ -482,7 +478,7 @@ def test_content_is_kept_for_as_long_as_its_rules_work(ruled, clock, tmp_path):
     server.steps(message_id, until_done=False)
     (tmp_path / "mail").unlink()
     clock.advance(timedelta(hours=2))
-    server.call(server.app.housekeeping.sweep())
+    server.run(server.app.housekeeping.sweep())
     server.steps(message_id)
     assert (tmp_path / "mail" / message_id).read_bytes().endswith(b"Friday?\r\n")
 
@@ -531,7 +527,7 @@ def breaking(server, monkeypatch, error, action):
 
 
 def state_of(server, message_id):
-    found = server.call(server.app.store.read(FindProcessing("000000000000", message_id)))
+    found = server.run(server.app.store.read(FindProcessing("000000000000", message_id)))
     return found[0].state.value, found[0].reason
 
 
@@ -575,7 +571,7 @@ def test_an_error_of_ours_never_counts_as_an_answer(ruled, clock, monkeypatch, e
         # Retried by hand, once the program is mended.
         mend()
         unit = RetryProcessing("000000000000", (message_id, other), clock.now())
-        assert server.call(server.app.store.write(unit)) == 2
+        assert server.run(server.app.store.write(unit)) == 2
         server.app.processing.wake()
         assert outcomes(server.steps(message_id)) == [("rule0", "Lambda", "done")]
         assert server.outbox() == []  # it answered STOP_RULE_SET
@@ -601,8 +597,8 @@ def test_a_message_whose_rules_are_gone_is_held_and_others_go_on(ruled, clock):
         server = ruled(([], [ASK]), targets={"functions": hook.url})
         message_id = server.send_mail()
         wait_for(lambda: server.steps(message_id, until_done=False))
-        server.apply(setup(([], [HEADER])))
-        version = server.call(server.app.store.read(FindProcessing("000000000000", message_id)))[
+        server.set_up(setup(([], [HEADER])))
+        version = server.run(server.app.store.read(FindProcessing("000000000000", message_id)))[
             0
         ].version
         with sqlite3.connect(server.settings.data_dir / "sendback.db") as database:
@@ -676,11 +672,11 @@ def test_mail_accepted_under_rules_that_are_gone_is_processed_by_them(ruled, clo
         assert smtp.rcpt("bob@example.com")[0] == 250
         smtp.putcmd("DATA")
         assert smtp.getreply()[0] == 354
-        server.apply(setup(([], [BOUNCE])))
+        server.set_up(setup(([], [BOUNCE])))
         if by == "sweep":
-            server.call(server.app.housekeeping.sweep())
+            server.run(server.app.housekeeping.sweep())
             clock.advance(timedelta(days=2))  # as if the process had been asleep for two days
-            server.call(server.app.housekeeping.sweep())
+            server.run(server.app.housekeeping.sweep())
         else:
             with sqlite3.connect(server.settings.data_dir / "sendback.db") as database:
                 used = "SELECT version FROM rule_sets"
@@ -697,8 +693,8 @@ def test_mail_accepted_under_rules_that_are_gone_is_processed_by_them(ruled, clo
 
 def test_a_version_that_has_just_been_replaced_outlives_the_sweep(ruled):
     server = ruled(([], [HEADER]))
-    server.apply(setup(([], [BOUNCE])))
-    server.call(server.app.housekeeping.sweep())
+    server.set_up(setup(([], [BOUNCE])))
+    server.run(server.app.housekeeping.sweep())
     with sqlite3.connect(server.settings.data_dir / "sendback.db") as database:
         (count,) = database.execute("SELECT count(*) FROM rule_set_versions").fetchone()
     database.close()

@@ -180,7 +180,7 @@ def test_an_invalid_setup_changes_nothing(place, text, reason):
     ],
 )
 def test_the_api_refuses_the_same_rule_with_the_same_text(server, rule):
-    client = server.ses(parameter_validation=False)
+    client = server.ses_client(parameter_validation=False)
     client.create_receipt_rule_set(RuleSetName="a")
     with pytest.raises(client.exceptions.ClientError) as refused:
         client.create_receipt_rule(RuleSetName="a", Rule=rule)
@@ -192,7 +192,7 @@ def test_the_api_refuses_the_same_rule_with_the_same_text(server, rule):
 
 def apply_rule(server, rule):
     setup = parse_setup({"rule_sets": {"a": {"rules": [rule]}}}, Path("/"))
-    server.call(server.app.setup.apply(ACCOUNT, setup, prune=False))
+    server.run(server.app.setup.apply(ACCOUNT, setup, prune=False))
 
 
 def test_no_more_rules_are_applied_than_the_api_creates(place):

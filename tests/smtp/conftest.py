@@ -7,7 +7,7 @@ def receiver(running):
 
     def start(**flags):
         server = running(**flags)
-        server.ses().verify_domain_identity(Domain="example.com")
+        server.ses.verify_domain_identity(Domain="example.com")
         return server
 
     return start

@@ -249,7 +249,7 @@ def test_content_beyond_the_memory_budget_goes_to_files_and_is_kept_whole(receiv
         ids = [client.read().split()[2].decode() for client in clients]
     assert len(set(ids)) == 300
     for message_id in ids:
-        found = server.call(server.app.store.read(FindBody("000000000000", message_id)))
+        found = server.run(server.app.store.read(FindBody("000000000000", message_id)))
         octets = server.app.store.blobs.read(found.blob) if found.blob else found.inline
         assert octets == b"\r\n" + body
 

@@ -26,8 +26,8 @@ def line(server):
 
 
 def content_of(server, message_id):
-    message = server.call(server.app.store.read(FindMessage(ACCOUNT, message_id)))
-    body = server.call(server.app.store.read(FindBody(ACCOUNT, message_id)))
+    message = server.run(server.app.store.read(FindMessage(ACCOUNT, message_id)))
+    body = server.run(server.app.store.read(FindBody(ACCOUNT, message_id)))
     octets = server.app.store.blobs.read(body.blob) if body.blob else body.inline
     return message, body, message.header + octets
 
@@ -57,7 +57,7 @@ def test_large_content_is_removed_when_it_expires(receiver, clock):
     server = receiver()
     _, body, _ = content_of(server, server.send_mail(content=MAIL + (b"y" * 998 + b"\r\n") * 300))
     clock.advance(timedelta(hours=25))
-    server.call(server.app.housekeeping.sweep())
+    server.run(server.app.housekeeping.sweep())
     assert not (server.settings.data_dir / "blobs" / body.blob).exists()
 
 
@@ -198,7 +198,7 @@ def test_each_account_gets_its_own_recipients(receiver):
     other.verify_domain_identity(Domain="other.example")
     message_id = server.send_mail(recipients=("bob@example.com", "eve@other.example"))
     for account, address in ((ACCOUNT, "bob@example.com"), ("111111111111", "eve@other.example")):
-        found = server.call(server.app.store.read(FindMessage(account, message_id)))
+        found = server.run(server.app.store.read(FindMessage(account, message_id)))
         assert [str(entry.address) for entry in found.envelope.recipients] == [address]
         assert f"for {address};".encode() in found.header
 
@@ -296,7 +296,7 @@ def test_a_disconnect_during_content_stores_nothing(receiver):
     server.send_mail()
     from sendback.store.messages.messages import ListMessages
 
-    assert len(server.call(server.app.store.read(ListMessages(ACCOUNT, 10)))) == 1
+    assert len(server.run(server.app.store.read(ListMessages(ACCOUNT, 10)))) == 1
 
 
 def test_a_client_that_reads_no_replies_does_not_fill_the_memory(receiver):

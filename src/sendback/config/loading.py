@@ -44,10 +44,13 @@ def load(
     environ: Mapping[str, str] | None = None,
     file: Path | None = None,
     server: Mapping[str, str] | None = None,
+    *,
+    reads_file: bool = True,
 ) -> LoadedSettings:
     """Read all sources and check every setting. Raise `SettingError`.
 
-    `server` are texts of settings of the server that runs, if any.
+    `server` are texts of settings of the server that runs, if any. Without `reads_file`, no file
+    is read, not even `sendback.toml`.
     """
     given = os.environ if environ is None else environ
     texts: dict[str, str] = {}
@@ -56,7 +59,7 @@ def load(
     sources = (
         ("default", {name: entry.metadata["default"] for name, entry in table.items()}),
         ("running server", {k: v for k, v in (server or {}).items() if k in table}),
-        *_file_source(file, table.keys()),
+        *(_file_source(file, table.keys()) if reads_file else ()),
         ("environment", _from_environment(given, table)),
         ("flag", {name: text for name, text in (flags or {}).items() if text is not None}),
     )

@@ -109,7 +109,7 @@ class OutboxDelivery:
 
     async def release(self, term: Term, keys: Sequence[str]) -> None:
         """Requeue what could not be finished, due at once."""
-        leases = [self._held[key] for key in keys if key in self._held]
+        leases = [self._held.pop(key) for key in keys if key in self._held]
         await asyncio.gather(*(self._store.write(Requeue(lease, term.now)) for lease in leases))
 
     async def failed(self, lease: Lease, error: Exception, term: Term) -> None:
@@ -288,6 +288,8 @@ class DeliveryWorker:
             self._outbox, clock, owner=owner, lease=lease, concurrency=capacity, suspects=suspects
         )
         self.wake = self._worker.wake
+        self.clock_moved = self._worker.clock_moved
+        self.suspended = self._worker.suspended
 
     async def run(self) -> None:
         """Work until `stop` is called, then finish the deliveries in progress."""

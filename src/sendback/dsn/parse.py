@@ -76,6 +76,11 @@ class ParsedRecipient:
         """Without comment."""
         return without_comments(first_value(self.fields, "Status"))
 
+    @property
+    def diagnostic(self) -> str:
+        """The text of Diagnostic-Code without its type: `550 5.1.1 Mailbox does not exist`."""
+        return first_value(self.fields, "Diagnostic-Code").partition(";")[2].strip()
+
 
 @dataclass(frozen=True, slots=True)
 class ParsedDsn:
@@ -91,6 +96,16 @@ class ParsedDsn:
     recipients: tuple[ParsedRecipient, ...]
     returned_type: str
     returned: bytes
+
+    @property
+    def actions(self) -> tuple[str, ...]:
+        """The action of each recipient."""
+        return tuple(recipient.action for recipient in self.recipients)
+
+    @property
+    def statuses(self) -> tuple[str, ...]:
+        """The status of each recipient."""
+        return tuple(recipient.status for recipient in self.recipients)
 
     def header_value(self, name: str) -> str:
         return first_value(self.header, name)

@@ -17,6 +17,7 @@ from datetime import datetime, timedelta
 from itertools import islice
 
 from sendback.clock import Clock
+from sendback.service.queues.worker import wait_or_poll
 from sendback.store.access.installation import AcquireLock
 from sendback.store.access.keys import ForgetExpiredKeys
 from sendback.store.bouncing.calls import ForgetCalls
@@ -62,6 +63,11 @@ class Housekeeping:
         self._history = history
         self._owner = owner
         self._jitter = jitter
+        self._wake = asyncio.Event()
+
+    def wake(self) -> None:
+        """Sweep now: the clock was moved."""
+        self._wake.set()
 
     async def run(self) -> None:
         """Sweep until cancelled, whenever this process acquires the lock."""
@@ -74,7 +80,7 @@ class Housekeeping:
                 log.warning("the sweep will be tried again: %s", error)
             except Exception:
                 log.exception("the sweep failed, and will be tried again")
-            await asyncio.sleep(_EVERY.total_seconds() * (0.8 + 0.4 * self._jitter()))
+            await wait_or_poll(self._wake, _EVERY.total_seconds() * (0.8 + 0.4 * self._jitter()))
 
     async def sweep(self) -> None:
         """Sweep once. Raises `StoreUnavailableError`, `OSError`."""

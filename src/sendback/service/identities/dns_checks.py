@@ -18,6 +18,7 @@ from sendback.net.dns_answers import DnsFailedError
 from sendback.net.resolver import Resolver
 from sendback.service.identities.dkim_keys import is_published
 from sendback.service.identities.dns_status import SOONEST, Observation, Presence, updated
+from sendback.service.queues.worker import wait_or_poll
 from sendback.store.engine.errors import StoreUnavailableError
 from sendback.store.engine.store import Store
 from sendback.store.identities.checks import (
@@ -72,12 +73,22 @@ class IdentityChecks:
         self._hostname = hostname.lower()
         self._at_once = at_once
         self._threads = ThreadPoolExecutor(4, "identity-checks")
+        self._wakes = (asyncio.Event(), asyncio.Event())
+
+    def wake(self) -> None:
+        """Look for due checks now: the clock was moved."""
+        for wake in self._wakes:
+            wake.set()
 
     async def run(self) -> None:
         """Check until cancelled."""
-        await asyncio.gather(self._repeat(self._check_all_due), self._repeat(self.check_suspects))
+        for_due, for_suspects = self._wakes
+        await asyncio.gather(
+            self._repeat(self._check_all_due, for_due),
+            self._repeat(self.check_suspects, for_suspects),
+        )
 
-    async def _repeat(self, work: Callable[[], Awaitable[None]]) -> None:
+    async def _repeat(self, work: Callable[[], Awaitable[None]], wake: asyncio.Event) -> None:
         while True:
             try:
                 await work()
@@ -85,7 +96,7 @@ class IdentityChecks:
                 log.warning("identities will be checked again: %s", error)
             except Exception:
                 log.exception("checking identities failed, and will be tried again")
-            await asyncio.sleep(_POLL_SECONDS)
+            await wait_or_poll(wake, _POLL_SECONDS)
 
     async def _check_all_due(self) -> None:
         while await self.check_due():

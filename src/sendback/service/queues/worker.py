@@ -9,7 +9,7 @@ on one at a time in each process: its queues share a lock.
 import asyncio
 import contextlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from datetime import timedelta
 from time import monotonic
 from typing import Generic, Protocol, TypeVar
@@ -84,15 +84,19 @@ class LeaseWorker(Generic[L]):
         self._concurrency = concurrency
         self._suspects = suspects or asyncio.Lock()
         self._wake = asyncio.Event()
+        self._wake_suspects = asyncio.Event()
         self._held: dict[str, asyncio.Task[None]] = {}
         self._reserved = 0
         self._taken_at = 0.0
         self._stopping = False
+        self._suspended = False
 
     @property
     def capacity(self) -> int:
-        """The free capacity for leases; 0 once `stop` was called."""
-        return 0 if self._stopping else self._concurrency - len(self._held) - self._reserved
+        """The free capacity for leases; 0 once `stop` was called, and while suspended."""
+        if self._stopping or self._suspended:
+            return 0
+        return self._concurrency - len(self._held) - self._reserved
 
     def term(self) -> Term:
         """Return the time of a lease that begins now."""
@@ -102,6 +106,23 @@ class LeaseWorker(Generic[L]):
     def wake(self) -> None:
         """Look for due rows now: one was queued."""
         self._wake.set()
+
+    async def clock_moved(self) -> None:
+        """Look for due rows by the new date. What is being worked on stays leased."""
+        await self._renew_held()
+        self._wake.set()
+        self._wake_suspects.set()
+
+    @contextlib.asynccontextmanager
+    async def suspended(self) -> AsyncGenerator[None, None]:
+        """Cancel the work in progress, release its leases, and take no others meanwhile."""
+        self._suspended = True
+        try:
+            await self._cancel(dict(self._held))
+            yield
+        finally:
+            self._suspended = False
+            self._wake.set()
 
     def reserve(self) -> bool:
         """Reserve capacity for a lease; follow with `process` or `cancel_reservation`."""
@@ -171,9 +192,7 @@ class LeaseWorker(Generic[L]):
         return len(leases) == capacity
 
     async def _wait(self) -> None:
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._wake.wait(), POLL_SECONDS)
-        self._wake.clear()
+        await wait_or_poll(self._wake)
 
     async def _work(self, lease: L) -> None:
         key = self._queue.key(lease)
@@ -202,7 +221,9 @@ class LeaseWorker(Generic[L]):
         while not self._stopping:
             try:
                 async with self._suspects:
-                    lease = await self._queue.take_suspect(self.term())
+                    lease = None
+                    if not self._suspended:
+                        lease = await self._queue.take_suspect(self.term())
                     if lease is not None:
                         # Not cancelled with this task: `_finish` waits for it.
                         seconds = self._lease.total_seconds()
@@ -212,33 +233,47 @@ class LeaseWorker(Generic[L]):
                 log.debug("suspects cannot be read: %s", error)
             except Exception:
                 log.exception("leasing a suspect failed, it is tried again in %g s", POLL_SECONDS)
-            await asyncio.sleep(POLL_SECONDS)
+            await wait_or_poll(self._wake_suspects)
 
     async def _renew(self) -> None:
         while True:
             await asyncio.sleep(self._lease.total_seconds() / 3)
-            for keys in _in_steps(tuple(self._held)):
-                try:
-                    await self._queue.renew(self.term(), keys)
-                except StoreUnavailableError as error:
-                    log.warning("leases could not be renewed: %s", error)
-                except Exception:
-                    log.exception("leases could not be renewed, it is tried again")
+            await self._renew_held()
+
+    async def _renew_held(self) -> None:
+        for keys in _in_steps(tuple(self._held)):
+            try:
+                await self._queue.renew(self.term(), keys)
+            except StoreUnavailableError as error:
+                log.warning("leases could not be renewed: %s", error)
+            except Exception:
+                log.exception("leases could not be renewed, it is tried again")
 
     async def _finish(self) -> None:
         """Wait for work in progress, at most 10 s or one lease; cancel and release the rest."""
         held = dict(self._held)
         if held:
-            tasks = list(held.values())
-            await asyncio.wait(tasks, timeout=min(_LONGEST_FINISH, self._lease.total_seconds()))
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            longest = min(_LONGEST_FINISH, self._lease.total_seconds())
+            await asyncio.wait(held.values(), timeout=longest)
+        await self._cancel(held)
+
+    async def _cancel(self, held: Mapping[str, asyncio.Task[None]]) -> None:
+        """Cancel work that has not ended, and release the leases."""
+        for task in held.values():
+            task.cancel()
+        await asyncio.gather(*held.values(), return_exceptions=True)
         for keys in _in_steps(tuple(held)):
             try:
                 await self._queue.release(self.term(), keys)
             except StoreUnavailableError as error:
                 log.warning("leases could not be released, they expire: %s", error)
+
+
+async def wait_or_poll(wake: asyncio.Event, seconds: float = POLL_SECONDS) -> None:
+    """Return when `wake` is set, which is cleared then, or after `seconds`."""
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(wake.wait(), seconds)
+    wake.clear()
 
 
 def _not_recorded(key: str) -> str:

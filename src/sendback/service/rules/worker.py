@@ -104,6 +104,8 @@ class ProcessingWorker:
         self.run = self._worker.run
         self.stop = self._worker.stop
         self.wake = self._worker.wake
+        self.clock_moved = self._worker.clock_moved
+        self.suspended = self._worker.suspended
 
     def reserve(self) -> tuple[str, datetime] | None:
         """See `receiving.Handover`."""

@@ -63,6 +63,12 @@ class Blobs:
         for name in names:
             (self._kept / name).unlink(missing_ok=True)
 
+    def clear(self) -> None:
+        """Delete all blobs."""
+        with os.scandir(self._kept) as entries:
+            for entry in entries:
+                Path(entry).unlink(missing_ok=True)
+
     def older_than(self, unix_time: float) -> Generator[str, None, None]:
         """Yield the names of files last written before then, incomplete ones included."""
         with os.scandir(self._kept) as entries:

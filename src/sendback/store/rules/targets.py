@@ -41,6 +41,17 @@ class ListTargets:
         return {(row.kind, row.name): row.target for row in connection.execute(query)}
 
 
+@dataclass(frozen=True, slots=True)
+class PutTargets:
+    """Add or overwrite targets, by (kind, name)."""
+
+    account_id: str
+    targets: Mapping[tuple[str, str], str]
+
+    def __call__(self, connection: Connection, /) -> None:
+        put_targets(connection, self.account_id, self.targets, prune=False)
+
+
 def put_targets(
     connection: Connection,
     account_id: str,

@@ -1,96 +1,64 @@
-"""A whole server inside the test's process, so that the test can move its clock."""
+"""A server in the test's process, with what only the tests of Sendback itself need."""
 
-import asyncio
-import threading
 import time
 import tomllib
-from collections.abc import Coroutine
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
+from urllib.parse import urlsplit
 
-import uvloop
-
-from sendback.app import App
 from sendback.aws.arn import ROOT_USER
-from sendback.clock import Clock
-from sendback.config.loading import load
-from sendback.net.listening import Addresses, bind
+from sendback.config.types import Listen
+from sendback.net.listening import Addresses
 from sendback.service.access.keys import IssuedKey
 from sendback.service.rules.apply_setup import Applied
 from sendback.service.rules.setup_file import parse_setup
-from sendback.serving import prepare, serve
 from sendback.store.access.accounts import AddAccount
 from sendback.store.access.users import AddUser
 from sendback.store.outbox.control import FindOutboxMessage, ListOutbox, Selection
 from sendback.store.outbox.rows import Attempt, OutboxMessage
 from sendback.store.rules.processing import FindProcessing, ProcessingState, StepRecord
+from sendback.testing import Sendback
 from tests.partners.clients import send_mail, ses
 
-T = TypeVar("T")
 
+class Server(Sendback):
+    """A started server whose accounts, rules and rows are at hand."""
 
-class Running:
-    """Serves on free ports of loopback until it is stopped."""
+    @property
+    def settings(self) -> Any:
+        return self.app.settings
 
-    def __init__(self, data_dir: Path, clock: Clock, flags: dict[str, str]) -> None:
-        given = {
-            "http_listen": "127.0.0.1:0",
-            "smtp_listen": "127.0.0.1:0",
-            "data_dir": str(data_dir),
-            "hostname": "mx.example.com",
-            "verification": "at_once",
-            **flags,
-        }
-        self.settings = load(given, environ={}).settings
-        prepare(self.settings)
-        sockets, addresses = bind(self.settings)
-        self.addresses: Addresses = addresses
-        self._loop = uvloop.new_event_loop()
-        self._stop = asyncio.Event()
-        self._ready = threading.Event()
-        self.app: App
-
-        async def main() -> None:
-            self.app = App(self.settings, clock, http=self.addresses.http)
-            await self.app.check_secret()
-            await self.app.store.write(AddAccount(self.settings.account_id, clock.now()))
-            await serve(self.app, sockets, self._ready.set, self._stop)
-            self.app.close()
-
-        self._thread = threading.Thread(target=self._loop.run_until_complete, args=(main(),))
-        self._thread.start()
-        assert self._ready.wait(20)
+    @property
+    def addresses(self) -> Addresses:
+        http = urlsplit(self.endpoint_url)
+        return Addresses(Listen(http.hostname or "", http.port or 0), Listen(*self.smtp))
 
     @property
     def endpoint(self) -> str:
-        return f"http://{self.addresses.http}"
+        return self.endpoint_url
 
     @property
     def smtp_port(self) -> int:
-        return self.addresses.smtp.port
+        return self.smtp[1]
 
-    def ses(self, **options: Any) -> Any:
+    def ses_client(self, **options: Any) -> Any:
+        """A client with other credentials or another configuration than `ses` has."""
         return ses(self.endpoint, **options)
 
     def ses_of(self, account_id: str, user: str, **options: Any) -> Any:
         """A client of another account's user, who is made with a key if need be."""
         issued = self.issue(account_id, user)
-        return self.ses(key=issued.key.access_key, secret=issued.secret, **options)
+        return self.ses_client(key=issued.key.access_key, secret=issued.secret, **options)
 
     def issue(self, account_id: str, user: str) -> IssuedKey:
         """A key of the account's user; both are added if need be."""
         now = self.app.clock.now()
-        self.call(self.app.store.write(AddAccount(account_id, now)))
+        self.run(self.app.store.write(AddAccount(account_id, now)))
         if user != ROOT_USER:
-            self.call(self.app.store.write(AddUser(account_id, user, now)))
-        return self.call(self.app.keys.create(account_id, user))
+            self.run(self.app.store.write(AddUser(account_id, user, now)))
+        return self.run(self.app.keys.create(account_id, user))
 
     def send_mail(self, **options: Any) -> str:
         return send_mail(self.smtp_port, **options)
-
-    def call(self, work: Coroutine[Any, Any, T]) -> T:
-        """Runs a coroutine on the server's event loop."""
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(20)
 
     def send_bounce(
         self,
@@ -102,7 +70,7 @@ class Running:
         **mail: Any,
     ) -> str:
         """Sends a mail to the recipient, bounces it, and answers the bounce's MessageId."""
-        answer = (client or self.ses()).send_bounce(
+        answer = (client or self.ses).send_bounce(
             OriginalMessageId=self.send_mail(recipients=(recipient,), **mail),
             BounceSender=bounce_sender,
             BouncedRecipientInfoList=[{"Recipient": recipient, "BounceType": "DoesNotExist"}],
@@ -113,50 +81,38 @@ class Running:
     def attempts(self, message_id: str) -> list[Attempt]:
         """What was tried to deliver a bounce, in order."""
         unit = FindOutboxMessage(self.settings.account_id, message_id)
-        found = self.call(self.app.store.read(unit))
+        found = self.run(self.app.store.read(unit))
         assert found is not None, message_id
         return list(found[1])
 
     def outbox(self) -> list[OutboxMessage]:
         unit = ListOutbox(Selection(self.settings.account_id), 1000)
-        return list(self.call(self.app.store.read(unit)))
+        return list(self.run(self.app.store.read(unit)))
 
     def bounce(self, message_id: str) -> OutboxMessage:
         """The bounce once it has come to an end, or has been tried and waits."""
         deadline = time.monotonic() + 10
         while True:
-            found = self.call(self.app.store.read(FindOutboxMessage("000000000000", message_id)))
+            found = self.run(self.app.store.read(FindOutboxMessage("000000000000", message_id)))
             assert found is not None, message_id
             if found[0].attempts or time.monotonic() > deadline:
                 return found[0]
             time.sleep(0.01)
 
-    def clear_cache(self) -> None:
-        """Does away with the second for which answers about recipients and clients are good."""
-        self.app.acceptance.clear_cache()
-
-    def apply(self, toml: str, *, prune: bool = False) -> Applied:
+    def set_up(self, toml: str, *, prune: bool = False) -> Applied:
         """Sets up rules as `sendback rules apply` does."""
         setup = parse_setup(tomllib.loads(toml), self.settings.data_dir)
-        applied = self.call(self.app.setup.apply(self.settings.account_id, setup, prune=prune))
-        self.clear_cache()
-        return applied
+        return self.run(self.app.setup.apply(self.settings.account_id, setup, prune=prune))
 
     def steps(self, message_id: str, *, until_done: bool = True) -> list[StepRecord]:
         """What the message's rules have done, once they have come to their end."""
         deadline = time.monotonic() + 15
         while True:
             unit = FindProcessing(self.settings.account_id, message_id)
-            found = self.call(self.app.store.read(unit))
+            found = self.run(self.app.store.read(unit))
             assert found is not None, f"{message_id} has no rules"
             done = found[0].state is ProcessingState.DONE
             if done or (not until_done and found[1]):
                 return list(found[1])
             assert time.monotonic() < deadline, found
             time.sleep(0.01)
-
-    def stop(self) -> None:
-        if self._thread.is_alive():
-            self._loop.call_soon_threadsafe(self._stop.set)
-            self._thread.join(30)
-            self._loop.close()

@@ -1,0 +1,17 @@
+"""Delete all rows: an empty server again, for tests."""
+
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, delete
+
+from sendback.store.engine.tables import installation, metadata
+
+
+@dataclass(frozen=True, slots=True)
+class ClearTables:
+    """Delete the rows of all tables but `installation`, which has the fingerprint of the secret."""
+
+    def __call__(self, connection: Connection, /) -> None:
+        for table in reversed(metadata.sorted_tables):
+            if table is not installation:
+                connection.execute(delete(table))
