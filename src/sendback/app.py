@@ -498,7 +498,8 @@ class App:
     async def reset(self) -> None:
         """Delete everything but the first account and the installation's keys.
 
-        Work in progress is cancelled. The clock is not moved back. Raise `StoreUnavailableError`.
+        Work in progress is cancelled, and the clock is moved back: no row has a date now. Raise
+        `StoreUnavailableError`.
         """
         from sendback.store.access.accounts import AddAccount
         from sendback.store.engine.clearing import ClearTables
@@ -507,6 +508,7 @@ class App:
             for worker in self._queue_workers():
                 await suspended.enter_async_context(worker.suspended())
             await self.store.write(ClearTables())
+            self.clock.reset()
             await self.store.write(AddAccount(self.settings.account_id, self.clock.now()))
             await asyncio.to_thread(self.store.blobs.clear)
 

@@ -16,16 +16,18 @@ class Clock(Protocol):
 
 
 class AdjustableClock(Clock, Protocol):
-    """A clock that can be moved forward."""
+    """A clock that can be moved forward, and back to where it began."""
 
     def advance(self, by: timedelta) -> None: ...
+
+    def reset(self) -> None: ...
 
 
 class SystemClock:
     """The machine's clock, shifted by `offset` (the setting `clock_offset`) and by `advance`."""
 
     def __init__(self, offset: timedelta = timedelta(0)) -> None:
-        self._offset = offset
+        self._offset = self._first_offset = offset
 
     def now(self) -> datetime:
         return datetime.now(UTC) + self._offset
@@ -33,18 +35,24 @@ class SystemClock:
     def advance(self, by: timedelta) -> None:
         self._offset += by
 
+    def reset(self) -> None:
+        self._offset = self._first_offset
+
 
 class ManualClock:
     """A clock that only `advance` moves: for tests, those of users included."""
 
     def __init__(self, start: datetime) -> None:
-        self._now = start
+        self._now = self._start = start
 
     def now(self) -> datetime:
         return self._now
 
     def advance(self, by: timedelta) -> None:
         self._now += by
+
+    def reset(self) -> None:
+        self._now = self._start
 
 
 def seconds_of(clock: Clock) -> Callable[[], float]:

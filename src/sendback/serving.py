@@ -51,6 +51,7 @@ from sendback.descriptors import raise_limit
 from sendback.logs import PrintableFormatter
 from sendback.net.listening import BACKLOG, Addresses, Sockets, bind
 from sendback.processes import Lifeline, Supervisor
+from sendback.service.queues.worker import wait_or_poll
 from sendback.stop_signals import StopRequest
 from sendback.store.access.accounts import AddAccount
 from sendback.store.engine.store import Store, prepare_schema
@@ -94,6 +95,22 @@ class _HttpServer(uvicorn.Server):
             timeout_graceful_shutdown=int(_HTTP_SECONDS),
         )
         super().__init__(config)
+        self._exiting = asyncio.Event()
+
+    async def main_loop(self) -> None:
+        """Update the Date field each second until `exit` is called.
+
+        uvicorn looks for the end ten times a second; a server for tests would lose that time.
+        """
+        await self.on_tick(0)
+        while not self.should_exit:
+            await wait_or_poll(self._exiting, 1.0)
+            await self.on_tick(0)
+
+    def exit(self) -> None:
+        """End the server once the requests in progress have ended."""
+        self.should_exit = True
+        self._exiting.set()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -166,7 +183,7 @@ class _Parts:
         await app.mail_checks.close()
         # Functions in progress may call the API, so HTTP stops after them.
         await app.action_backends.close()
-        self._http.should_exit = True
+        self._http.exit()
         await _end_by(deadline, self._serving_http, *self._background)
         for task in (self._serving_http, *self._queues, *self._background):
             if task.done() and not task.cancelled() and (error := task.exception()) is not None:

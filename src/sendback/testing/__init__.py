@@ -20,6 +20,7 @@ listed here is covered by the compatibility promise (docs/releasing.md).
 """
 
 from sendback.testing.collection import NotArrivedError, UnexpectedError
+from sendback.testing.inbox import Inbox
 from sendback.testing.mail import MailRefusedError
 from sendback.testing.outgoing import Bounce, Bounces, Sent, SentMail
 from sendback.testing.received import ReceivedMail, ReceivedMails
@@ -34,6 +35,7 @@ __all__ = [
     "Call",
     "Clock",
     "Function",
+    "Inbox",
     "MailRefusedError",
     "NotArrivedError",
     "Notification",

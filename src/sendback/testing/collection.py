@@ -40,6 +40,10 @@ class Collection(Generic[T]):
         """Forget what has arrived so far; on the server it stays."""
         self._hidden.update(self._key(item) for item in self._fetch())
 
+    def forget_hidden(self) -> None:
+        """Undo `clear`: the server is empty now."""
+        self._hidden.clear()
+
     def __iter__(self) -> Iterator[T]:
         return iter(self._visible())
 

@@ -10,12 +10,12 @@ from os import PathLike
 from pathlib import Path
 
 from sendback.errors import SendbackError
+from sendback.mail.headers import field_values, header_section
 
 Message = bytes | EmailMessage | str | PathLike[str]
 
 DEFAULT_SENDER = "sender@sender.example"
 _SECONDS = 60.0
-_OK = 250
 _POSITIVE = range(200, 400)
 _VERDICTS = ("spf", "dkim", "dmarc", "spam", "virus", "dmarc_policy")
 
@@ -122,11 +122,8 @@ def compose(sender: str, recipients: Sequence[str], subject: str, text: str) -> 
 
 def addresses_in(octets: bytes, *names: str) -> list[str]:
     """Return the addresses in the named header fields of a message."""
-    import email  # noqa: PLC0415 - only for mail that comes without an envelope
-    from email import policy
-
-    header = email.message_from_bytes(octets, policy=policy.compat32)
-    values = [str(value) for name in names for value in header.get_all(name, [])]
+    header = header_section(octets)
+    values = [value.decode() for name in names for value in field_values(header, name)]
     return [address for _, address in getaddresses(values) if address]
 
 

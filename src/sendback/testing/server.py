@@ -6,6 +6,7 @@ import contextlib
 import os
 import shutil
 import tempfile
+import uuid
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -28,6 +29,7 @@ from sendback.store.engine.store import prepare_schema
 from sendback.store.outbox.control import FindOutboxMessage, ListOutbox, Selection
 from sendback.store.outbox.rows import Attempt, OutboxMessage
 from sendback.store.rules.targets import PutTargets
+from sendback.testing.inbox import Inbox
 from sendback.testing.mail import (
     DEFAULT_SENDER,
     Delivery,
@@ -38,7 +40,16 @@ from sendback.testing.mail import (
     octets_of,
     verdict_options,
 )
-from sendback.testing.outgoing import Bounce, Bounces, Sent, SentMail, bounce_of, sent_mail
+from sendback.testing.outgoing import (
+    Bounce,
+    Bounces,
+    Sent,
+    SentMail,
+    bounce_of,
+    describe_bounce,
+    describe_sent,
+    sent_mail,
+)
 from sendback.testing.received import (
     ReceivedMail,
     ReceivedMails,
@@ -122,7 +133,7 @@ class Sendback:
         self._given = {name: _text(value) for name, value in settings.items()}
         self._given_clock = clock
         self._recorders = Recorders()
-        self._clients: dict[tuple[str, str], Any] = {}
+        self._clients: dict[str, Any] = {}
         self._stopping = contextlib.ExitStack()
         self._started: tuple[ServerThread, App, Addresses] | None = None
         self.clock = Clock(self)
@@ -187,10 +198,12 @@ class Sendback:
     def reset(self) -> None:
         """Make the server empty again: no mail, no identity, no rule, no function or topic.
 
-        Work in progress is cancelled. The clock stays where it is.
+        Work in progress is cancelled, and the clock shows the real time again.
         """
         self.run(self.app.reset())
         self._recorders.clear()
+        for collection in (self.bounces, self.sent, self.received):
+            collection.forget_hidden()
         shutil.rmtree(self.app.settings.data_dir / "buckets", ignore_errors=True)
 
     def _settings(self, undo: contextlib.ExitStack) -> Settings:
@@ -252,25 +265,41 @@ class Sendback:
         """A boto3 client of this server's SES API. It does not repeat calls that failed."""
         return self.client("ses")
 
-    def client(self, service: str, *, access_key: str = "test", secret: str = "test") -> Any:
-        """Return a boto3 client of this server for a service."""
-        found = self._clients.get((service, access_key))
+    def client(self, service: str) -> Any:
+        """Return a boto3 client of this server for a service, with the development key."""
+        found = self._clients.get(service)
         if found is None:
             import boto3  # noqa: PLC0415 - takes a quarter of a second, and not every test needs it
             from botocore.config import Config  # noqa: PLC0415
 
+            env = self.env
             found = boto3.client(
                 service,
                 endpoint_url=self.endpoint_url,
-                region_name=self.app.settings.region,
-                aws_access_key_id=access_key,
-                aws_secret_access_key=secret,
+                region_name=env["AWS_REGION"],
+                aws_access_key_id=env["AWS_ACCESS_KEY_ID"],
+                aws_secret_access_key=env["AWS_SECRET_ACCESS_KEY"],
                 config=Config(retries={"max_attempts": 0}),
             )
-            self._clients[service, access_key] = found
+            self._clients[service] = found
         return found
 
     # --- what it does -------------------------------------------------------------------------
+
+    def describe(self) -> str:
+        """Return what is on the server as text: received mail, the rules' steps, outgoing mail."""
+        bounces = [f"  {describe_bounce(bounce)}" for bounce in self._fetch_bounces()]
+        sent = [f"  {describe_sent(mail)}" for mail in self._fetch_sent()]
+        found = [self._explain(), *_listed("bounces", bounces)]
+        return "\n".join([*found, *_listed("sent mail", sent)] if sent else found)
+
+    def inbox(self, local_part: str | None = None, domain: str = "inbox.example.com") -> Inbox:
+        """Return an address that receives mail: a new one unless `local_part` is given.
+
+        Its domain is verified.
+        """
+        self.verify(domain)
+        return Inbox(self, f"{local_part or f'inbox-{uuid.uuid4().hex[:12]}'}@{domain}")
 
     def verify(self, *identities: str) -> None:
         """Verify domains and addresses: mail for them is accepted, and bounces may come from them.
@@ -404,7 +433,7 @@ class Sendback:
     def _explain(self) -> str:
         """Return the received mail and its steps, for a wait that failed."""
         lines = [f"  {describe_received(mail)}" for mail in self._fetch_received()]
-        return "\n".join(["received mail:", *lines] if lines else ["received mail: none"])
+        return "\n".join(_listed("received mail", lines))
 
     def _put_target(self, kind: str, name: str, target: str) -> None:
         app = self.app
@@ -421,6 +450,10 @@ class Sendback:
         if self._started is None:
             raise ServerError("the server is not started: use it in a `with` block")
         return self._started
+
+
+def _listed(heading: str, lines: Sequence[str]) -> list[str]:
+    return [f"{heading}:", *lines] if lines else [f"{heading}: none"]
 
 
 def _text(value: object) -> str:
