@@ -46,9 +46,12 @@ class Sockets:
 
 def bind(settings: Settings) -> tuple[Sockets, Addresses]:
     """Listen on the addresses in the settings. Raise `SettingError`."""
-    sockets = Sockets(
-        _bind("http_listen", settings.http_listen), _bind("smtp_listen", settings.smtp_listen)
-    )
+    http = _bind("http_listen", settings.http_listen)
+    try:
+        sockets = Sockets(http, _bind("smtp_listen", settings.smtp_listen))
+    except SettingError:
+        http.close()
+        raise
     addresses = Addresses(
         Listen(settings.http_listen.host, sockets.http.getsockname()[1]),
         Listen(settings.smtp_listen.host, sockets.smtp.getsockname()[1]),

@@ -28,7 +28,7 @@ from sendback.testing.collection import WAIT_SECONDS, Collection, wanted
 
 TARGET = "testing:"
 Handler = Callable[[Any, Any], Any]
-_JOIN_SECONDS = 5.0
+JOIN_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -178,7 +178,7 @@ class Recorders:
 
     def join(self) -> Sequence[str]:
         """Wait a moment for functions that run; return the names of those that still do."""
-        deadline = time.monotonic() + _JOIN_SECONDS
+        deadline = time.monotonic() + JOIN_SECONDS
         for thread in list(self.threads):
             thread.join(max(0.0, deadline - time.monotonic()))
         return sorted(thread.name for thread in self.threads if thread.is_alive())

@@ -3,11 +3,13 @@
 import asyncio
 import atexit
 import contextlib
+import difflib
 import os
 import shutil
 import tempfile
 import uuid
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from dataclasses import fields
 from datetime import datetime, timedelta
 from functools import cached_property
 from os import PathLike
@@ -128,10 +130,12 @@ class Sendback:
 
     def __init__(self, *, clock: AdjustableClock | None = None, **settings: object) -> None:
         """`clock` replaces the machine's clock."""
-        if int(str(settings.get("workers", 1))) != 1:
+        _check_names(settings)
+        if str(settings.get("workers", 1)) != "1":
             raise SettingError("workers", settings["workers"], "the test", "1: a thread serves")
         self._given = {name: _text(value) for name, value in settings.items()}
         self._given_clock = clock
+        self._process = os.getpid()
         self._recorders = Recorders()
         self._clients: dict[str, Any] = {}
         self._stopping = contextlib.ExitStack()
@@ -169,7 +173,12 @@ class Sendback:
         return self
 
     def stop(self) -> None:
-        """Stop the server and delete its store; `with` does this. It may be called again."""
+        """Stop the server and delete its store; `with` does this. It may be called again.
+
+        In a child process that was forked it does nothing.
+        """
+        if os.getpid() != self._process:
+            return
         atexit.unregister(self.stop)
         self._stopping.close()
 
@@ -344,6 +353,10 @@ class Sendback:
         delivery = Delivery(octets, sender, to, verdict_options(verdicts), client_ip, helo)
         return deliver(*self.smtp, delivery)
 
+    async def receive_async(self, message: Message | None = None, **options: Any) -> str:
+        """Do what `receive` does, and let the caller's event loop run meanwhile."""
+        return await asyncio.to_thread(self.receive, message, **options)
+
     def function(self, name: str, handler: Handler) -> Function:
         """Let Lambda actions call a handler in this process: `handler(event, context)`.
 
@@ -450,6 +463,17 @@ class Sendback:
         if self._started is None:
             raise ServerError("the server is not started: use it in a `with` block")
         return self._started
+
+
+def _check_names(settings: Mapping[str, object]) -> None:
+    known = [entry.name for entry in fields(Settings)]
+    for name in settings:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, 1)
+            advice = f"did you mean {close[0]}?" if close else "see docs/operations.md"
+            raise SettingError(
+                name, settings[name], "the test", f"no setting has this name: {advice}"
+            )
 
 
 def _listed(heading: str, lines: Sequence[str]) -> list[str]:

@@ -64,12 +64,7 @@ class ServerThread:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(_CALL_SECONDS)
 
     def stop(self) -> None:
-        """Finish what was accepted and end the thread; do nothing in a child process.
-
-        Raise `ServerError` if it does not end.
-        """
-        if os.getpid() != self._process:
-            return
+        """Finish what was accepted and end the thread. Raise `ServerError` if it does not end."""
         if self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._stop.set)
             self._thread.join(_STOP_SECONDS)

@@ -1,0 +1,456 @@
+"""`sendback.testing.Sendback` as a user of it sees it."""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from email.message import EmailMessage
+from pathlib import Path
+
+import boto3
+import pytest
+
+from sendback.config.settings import SettingError
+from sendback.service.rules.setup_file import SetupError
+from sendback.testing import (
+    MailRefusedError,
+    NotArrivedError,
+    Sendback,
+    ServerError,
+    UnexpectedError,
+)
+
+LAMBDA = {"InvocationType": "RequestResponse"}
+
+
+@pytest.fixture(scope="module")
+def module_server():
+    with Sendback() as server:
+        yield server
+
+
+@pytest.fixture
+def server(module_server):
+    yield module_server
+    module_server.reset()
+
+
+@pytest.fixture
+def receiving(server):
+    server.verify("example.com")
+    return server
+
+
+def bounce(server, original, *recipients):
+    return server.ses.send_bounce(
+        OriginalMessageId=original,
+        BounceSender="mailer-daemon@example.com",
+        BouncedRecipientInfoList=[
+            {"Recipient": recipient, "BounceType": "DoesNotExist"} for recipient in recipients
+        ],
+    )["MessageId"]
+
+
+# --- receiving --------------------------------------------------------------------------------
+
+
+def test_mail_is_composed_of_arguments(receiving):
+    received = receiving.receive(
+        sender="ann@sender.example", recipients="bob@example.com", subject="Grüße", text="Hi\n"
+    )
+    (mail,) = receiving.received
+    assert (mail.message_id, mail.sender) == (received, "ann@sender.example")
+    assert mail.recipients == ("bob@example.com",)
+    assert mail.subject == "Grüße"
+    assert mail.raw.endswith(b"\r\n\r\nHi\r\n")
+    assert mail.state is None  # there is no active rule set
+
+
+@pytest.mark.parametrize("kind", ["octets", "bare lf", "EmailMessage", "path", "text path"])
+def test_a_message_may_have_many_forms(receiving, tmp_path, kind):
+    text = "From: ann@sender.example\r\nTo: bob@example.com\r\nSubject: Lunch\r\n\r\nHi\r\n"
+    file = tmp_path / "mail.eml"
+    file.write_text(text.replace("\r\n", "\n"))
+    message = EmailMessage()
+    message["From"], message["To"] = "ann@sender.example", "bob@example.com"
+    message["Subject"] = "Lunch"
+    message.set_content("Hi\n")
+    forms = {
+        "octets": text.encode(),
+        "bare lf": text.replace("\r\n", "\n").encode(),
+        "EmailMessage": message,
+        "path": file,
+        "text path": str(file),
+    }
+    receiving.receive(forms[kind])
+    mail = receiving.received.wait_for(subject="Lunch")
+    assert (mail.sender, mail.recipients) == ("ann@sender.example", ("bob@example.com",))
+
+
+def test_the_null_reverse_path(receiving):
+    receiving.receive(sender="", recipients=["bob@example.com"])
+    assert receiving.received[0].sender == ""
+
+
+def test_a_refused_recipient_raises_with_the_reply(receiving):
+    with pytest.raises(MailRefusedError) as caught:
+        receiving.receive(recipients=["bob@example.com", "bob@other.example"])
+    assert caught.value.recipient == "bob@other.example"
+    assert (caught.value.command, caught.value.code) == ("RCPT", 550)
+    assert caught.value.enhanced_code == "5.1.1"
+    assert "550 5.1.1" in str(caught.value)
+    assert len(receiving.received) == 0
+
+
+def test_refused_content_raises_with_the_reply(receiving):
+    with pytest.raises(MailRefusedError) as caught:
+        receiving.receive(b"Subject: a\r\n\r\nbare\nline end\r\n", recipients="bob@example.com")
+    assert caught.value.command == "content"
+    assert caught.value.code // 100 == 5
+
+
+def test_a_blocked_client_is_refused_at_once(receiving):
+    receiving.ses.create_receipt_filter(
+        Filter={"Name": "a", "IpFilter": {"Policy": "Block", "Cidr": "127.0.0.9/32"}}
+    )
+    with pytest.raises(MailRefusedError) as caught:
+        receiving.receive(recipients="bob@example.com", client_ip="127.0.0.9")
+    assert caught.value.code == 554
+    receiving.receive(recipients="bob@example.com", client_ip="127.0.0.8")
+
+
+def test_mail_without_recipients_is_an_error(receiving):
+    with pytest.raises(TypeError, match="recipients"):
+        receiving.receive(b"From: a@b.example\r\nSubject: x\r\n\r\n\r\n")
+
+
+def test_an_unknown_verdict_is_an_error(receiving):
+    with pytest.raises(TypeError, match="there is no verdict 'spv'"):
+        receiving.receive(recipients="bob@example.com", verdicts={"spv": "FAIL"})
+
+
+# --- bounces ----------------------------------------------------------------------------------
+
+
+def test_a_bounce_has_its_dsn(receiving):
+    received = receiving.receive(sender="ann@sender.example", recipients="bob@example.com")
+    message_id = bounce(receiving, received, "bob@example.com")
+    found = receiving.bounces.wait_for(
+        original=received, recipient="bob@EXAMPLE.com", to="ann@sender.example"
+    )
+    assert (found.message_id, found.original) == (message_id, received)
+    assert (found.state, found.to) == ("captured", "ann@sender.example")
+    assert found.sender == "mailer-daemon@example.com"
+    assert (found.dsn.statuses, found.dsn.actions) == (("5.1.1",), ("failed",))
+    assert "5.1.1" in found.dsn.recipients[0].diagnostic
+    assert b"\r\nFrom: mailer-daemon@example.com\r\n" in found.raw
+    assert [attempt.outcome for attempt in found.attempts] == ["captured"]
+
+
+def test_a_wait_in_vain_lists_what_arrived(receiving):
+    received = receiving.receive(sender="ann@sender.example", recipients="bob@example.com")
+    bounce(receiving, received, "bob@example.com")
+    with pytest.raises(NotArrivedError) as caught:
+        receiving.bounces.wait_for(to="eve@sender.example", timeout=0.05)
+    text = str(caught.value)
+    assert "no bounce with to=eve@sender.example arrived in 0.05 s" in text
+    assert "to ann@sender.example" in text
+    assert f"{received} from <ann@sender.example> to bob@example.com" in text
+
+
+def test_no_bounce_is_asserted(receiving):
+    receiving.bounces.assert_none(within=0.05)
+    received = receiving.receive(sender="ann@sender.example", recipients="bob@example.com")
+    bounce(receiving, received, "bob@example.com")
+    receiving.bounces.assert_none(original="another", within=0.05)
+    with pytest.raises(UnexpectedError, match="a bounce arrived"):
+        receiving.bounces.assert_none(within=5)
+
+
+def test_clear_forgets_what_has_arrived(receiving):
+    first = receiving.receive(recipients="bob@example.com")
+    bounce(receiving, first, "bob@example.com")
+    receiving.bounces.clear()
+    receiving.received.clear()
+    assert (len(receiving.bounces), len(receiving.received)) == (0, 0)
+    second = receiving.receive(recipients="bob@example.com")
+    bounce(receiving, second, "bob@example.com")
+    assert receiving.bounces.wait_for().original == second
+    assert [mail.message_id for mail in receiving.received] == [second]
+    bounce(receiving, first, "bob@example.com")  # the server still has it
+
+
+def test_verification_mails_are_sent_mail():
+    with Sendback(verification="proved") as server:
+        server.ses.verify_email_identity(EmailAddress="ann@sender.example")
+        mail = server.sent.wait_for(to="ann@sender.example")
+        assert mail.state == "captured"
+        assert b"/verify?" in mail.raw.replace(b"=\r\n", b"")
+        server.bounces.assert_none(within=0.01)
+        with pytest.raises(UnexpectedError):
+            server.sent.assert_none()
+
+
+# --- rules, functions, topics, buckets --------------------------------------------------------
+
+
+def test_rules_call_functions_publish_and_store(receiving):
+    calls = []
+
+    def handler(event, context):
+        mail = event["Records"][0]["ses"]["mail"]
+        calls.append((mail["source"], context.function_name, context.aws_request_id != ""))
+        bounce(receiving, mail["messageId"], *mail["destination"])
+        return {"disposition": "STOP_RULE"}
+
+    function = receiving.function("bouncer", handler)
+    topic, bucket = receiving.topic("news"), receiving.bucket("mail")
+    receiving.rules(
+        {
+            "Actions": [
+                {"S3Action": {"BucketName": bucket.name, "ObjectKeyPrefix": "in/"}},
+                {"SNSAction": {"TopicArn": topic.arn}},
+                {"LambdaAction": {"FunctionArn": function.arn, **LAMBDA}},
+                {"AddHeaderAction": {"HeaderName": "X-Never", "HeaderValue": "1"}},
+            ]
+        }
+    )
+    received = receiving.receive(sender="ann@sender.example", recipients="bob@example.com")
+    found = receiving.bounces.wait_for(original=received)
+    assert found.dsn.recipients[0].final_recipient == "bob@example.com"
+    assert calls == [("ann@sender.example", "bouncer", True)]
+    assert function.wait_for(original=received).result == {"disposition": "STOP_RULE"}
+    notice = topic.wait_for(original=received)
+    assert notice.message["mail"]["source"] == "ann@sender.example"
+    stored = bucket.wait_for(original=received)
+    assert stored.key == f"in/{received}"
+    assert b"Subject: Hello" in stored.content
+    done = receiving.received.wait_for(message_id=received, processed=True)
+    assert [step.action for step in done.steps] == ["S3", "SNS", "Lambda"]
+
+
+def test_a_coroutine_function_is_a_handler(receiving):
+    async def handler(event, context):
+        await asyncio.sleep(0)
+        return {"disposition": "CONTINUE"}
+
+    function = receiving.function("slow", handler)
+    receiving.rules({"Actions": [{"LambdaAction": {"FunctionArn": function.arn, **LAMBDA}}]})
+    received = receiving.receive(recipients="bob@example.com")
+    assert function.wait_for(original=received).result == {"disposition": "CONTINUE"}
+
+
+def test_a_function_that_raises_is_seen(receiving):
+    def handler(event, context):
+        raise LookupError("no such customer")
+
+    function = receiving.function("broken", handler)
+    receiving.rules({"Actions": [{"LambdaAction": {"FunctionArn": function.arn, **LAMBDA}}]})
+    received = receiving.receive(recipients="bob@example.com")
+    assert isinstance(function.wait_for(original=received).error, LookupError)
+    with pytest.raises(NotArrivedError, match=r"the function raised LookupError\('no such"):
+        receiving.bounces.wait_for(original=received, timeout=0.3)
+    receiving.clock.advance(minutes=1)  # the first retry
+    deadline = receiving.received.wait_for(message_id=received)
+    while len(function) < 2:
+        deadline = receiving.received.wait_for(message_id=received)
+    assert deadline.state == "queued"
+
+
+def test_a_rule_with_an_unknown_function_is_refused(receiving):
+    arn = "arn:aws:lambda:us-east-1:000000000000:function:nobody"
+    with pytest.raises(receiving.ses.exceptions.InvalidLambdaFunctionException):
+        receiving.ses.create_receipt_rule_set(RuleSetName="a")
+        receiving.ses.create_receipt_rule(
+            RuleSetName="a",
+            Rule={"Name": "r", "Actions": [{"LambdaAction": {"FunctionArn": arn}}]},
+        )
+
+
+def test_a_setup_is_applied_from_a_file_or_a_mapping(server, tmp_path):
+    file = tmp_path / "setup.toml"
+    file.write_text('identities = ["example.org"]\n')
+    assert server.apply(file).changes == ("identity example.org is Success",)
+    assert server.apply({"identities": ["example.net"]}).changes
+    with pytest.raises(SetupError, match="identitys is none of"):
+        server.apply({"identitys": []})
+
+
+def test_an_inbox_is_an_address_of_its_own(server):
+    one, two = server.inbox(), server.inbox()
+    assert str(one) != str(two)
+    received = one.receive(subject="For one")
+    assert one.wait_for(subject="For one").message_id == received
+    with pytest.raises(NotArrivedError):
+        two.wait_for(timeout=0.02)
+    server.ses.send_bounce(
+        OriginalMessageId=received,
+        BounceSender=f"mailer-daemon@{one.address.partition('@')[2]}",
+        BouncedRecipientInfoList=[{"Recipient": one.address, "BounceType": "DoesNotExist"}],
+    )
+    assert one.wait_for_bounce().original == received
+
+
+# --- the clock, reset, settings ---------------------------------------------------------------
+
+
+def test_the_window_of_24_hours_ends_without_waiting(receiving):
+    received = receiving.receive(recipients="bob@example.com")
+    before = receiving.clock.now()
+    receiving.clock.advance(hours=25)
+    assert receiving.clock.now() - before >= timedelta(hours=25)
+    with pytest.raises(receiving.ses.exceptions.MessageRejected):
+        bounce(receiving, received, "bob@example.com")
+
+
+def test_throttling_ends_when_the_clock_moves():
+    with Sendback(send_bounce_rate=1) as server:
+        server.verify("example.com")
+        received = server.receive(recipients="bob@example.com")
+        bounce(server, received, "bob@example.com")
+        with pytest.raises(server.ses.exceptions.ClientError, match="Throttling"):
+            bounce(server, received, "bob@example.com")
+        server.clock.advance(seconds=1)
+        bounce(server, received, "bob@example.com")
+
+
+def test_the_clock_moves_forward_only(server):
+    with pytest.raises(ValueError, match="forward"):
+        server.clock.advance(hours=-1)
+
+
+def test_reset_makes_the_server_empty(receiving):
+    function = receiving.function("f", lambda event, context: None)
+    receiving.rules({"Actions": [{"LambdaAction": {"FunctionArn": function.arn, **LAMBDA}}]})
+    received = receiving.receive(recipients="bob@example.com")
+    bounce(receiving, received, "bob@example.com")
+    receiving.clock.advance(hours=1)
+    receiving.reset()
+    assert list(receiving.bounces) == list(receiving.received) == list(receiving.sent) == []
+    assert receiving.ses.list_identities()["Identities"] == []
+    assert receiving.ses.list_receipt_rule_sets()["RuleSets"] == []
+    assert abs(receiving.clock.now() - datetime.now(UTC)) < timedelta(minutes=1)
+    with pytest.raises(MailRefusedError):
+        receiving.receive(recipients="bob@example.com")
+    receiving.verify("example.com")
+    assert receiving.receive(recipients="bob@example.com") != received
+
+
+def test_reset_ends_work_in_progress(receiving):
+    receiving.function("f", lambda event, context: receiving.clock.now() and None)
+
+    def slow(event, context):
+        released.wait(5)
+
+    import threading
+
+    released = threading.Event()
+    function = receiving.function("slow", slow)
+    receiving.rules({"Actions": [{"LambdaAction": {"FunctionArn": function.arn, **LAMBDA}}]})
+    receiving.receive(recipients="bob@example.com")
+    receiving.reset()
+    released.set()
+    receiving.verify("example.com")
+    received = receiving.receive(recipients="bob@example.com")
+    assert [mail.message_id for mail in receiving.received] == [received]
+
+
+def test_settings_have_python_values(tmp_path):
+    with Sendback(
+        region="eu-west-1",
+        retention=timedelta(hours=48),
+        receive_without_rules=False,
+        data_dir=tmp_path / "kept",
+    ) as server:
+        server.verify("example.com")
+        with pytest.raises(MailRefusedError):  # there are no rules
+            server.receive(recipients="bob@example.com")
+        assert server.topic("t").arn == "arn:aws:sns:eu-west-1:000000000000:t"
+    assert (tmp_path / "kept" / "sendback.db").exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        ({"regoin": "x"}, "regoin"),
+        ({"region": "EU!"}, "region"),
+        ({"workers": 2}, "workers"),
+    ],
+)
+def test_settings_that_are_not_usable(settings, text):
+    with pytest.raises(SettingError, match=text):
+        Sendback(**settings).start()
+
+
+# --- other processes and clients --------------------------------------------------------------
+
+
+def test_a_child_process_finds_the_server(receiving):
+    received = receiving.receive(recipients="bob@example.com")
+    program = (
+        "import boto3, sys\n"
+        "boto3.client('ses').send_bounce(OriginalMessageId=sys.argv[1],"
+        " BounceSender='md@example.com',"
+        " BouncedRecipientInfoList=[{'Recipient': 'bob@example.com', 'BounceType': 'DoesNotExist'}])"
+    )
+    environment = {**os.environ, **receiving.env}
+    subprocess.run([sys.executable, "-c", program, received], env=environment, check=True)
+    assert receiving.bounces.wait_for(original=received).sender == "md@example.com"
+
+
+def test_the_environment_is_for_boto3(receiving, monkeypatch):
+    for name, value in receiving.env.items():
+        monkeypatch.setenv(name, value)
+    client = boto3.session.Session().client("ses")
+    assert client.list_identities()["Identities"] == ["example.com"]
+
+
+def test_two_servers_are_apart(server):
+    with Sendback() as other:
+        other.verify("other.example")
+        assert server.ses.list_identities()["Identities"] == []
+        assert other.endpoint_url != server.endpoint_url
+
+
+def test_async_use():
+    async def use():
+        async with Sendback() as server:
+            await asyncio.to_thread(server.verify, "example.com")
+            return await server.receive_async(recipients="bob@example.com")
+
+    assert len(asyncio.run(use())) == 40
+
+
+def test_a_server_that_is_not_started_says_so():
+    with pytest.raises(ServerError, match="not started"):
+        _ = Sendback().endpoint_url
+
+
+def test_a_server_starts_once(server):
+    with pytest.raises(ServerError, match="started before"):
+        server.start()
+
+
+def test_use_after_the_end_says_so(tmp_path):
+    with Sendback() as server:
+        pass
+    with pytest.raises(ServerError, match="stopped"):
+        server.verify("example.com")
+
+
+def test_the_example_in_the_docstring():
+    import doctest
+
+    import sendback.testing
+
+    assert doctest.testmod(sendback.testing).failed == 0
+
+
+def test_events_are_json(receiving):
+    topic = receiving.topic("t")
+    receiving.rules({"Actions": [{"SNSAction": {"TopicArn": topic.arn}}]})
+    received = receiving.receive(recipients="bob@example.com")
+    assert json.dumps(topic.wait_for(original=received).message)
+    assert Path(receiving.app.settings.data_dir).is_dir()
