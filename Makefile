@@ -11,6 +11,9 @@ STAMP := .venv/.installed
 # Processes that run the tests at once.
 WORKERS ?= auto
 
+# The tests start hundreds of commands: without cached bytecode each compiles what it imports.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: setup demo serve test partners lint format bench fuzz lock clean
 .DEFAULT_GOAL := setup
 

@@ -26,7 +26,7 @@ class Census:
 
     @staticmethod
     def open_files():
-        return len(os.listdir("/proc/self/fd"))
+        return len(list(Path("/proc/self/fd").iterdir()))
 
     @staticmethod
     def temporary():
@@ -109,7 +109,7 @@ def test_a_function_that_does_not_end_is_named(census, monkeypatch):
     names = set()
     while function.arn not in names and time.monotonic() < deadline:
         names = {thread.name for thread in threading.enumerate()}
-    with pytest.raises(ServerError, match="functions that do not end: .*function:endless"):
+    with pytest.raises(ServerError, match=r"functions that do not end: .*function:endless"):
         server.stop()
     released.set()
 

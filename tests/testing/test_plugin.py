@@ -148,7 +148,8 @@ def test_a_failed_test_shows_what_is_on_the_server(run):
         + """
     def test_it(sendback):
         sendback.verify("example.com")
-        sendback.rules({"Actions": [{"AddHeaderAction": {"HeaderName": "X-A", "HeaderValue": "1"}}]})
+        action = {"HeaderName": "X-A", "HeaderValue": "1"}
+        sendback.rules({"Actions": [{"AddHeaderAction": action}]})
         received = sendback.receive(sender="ann@sender.example", recipients="bob@example.com")
         bounce(sendback, received, "bob@example.com")
         sendback.received.wait_for(message_id=received, processed=True)

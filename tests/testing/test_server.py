@@ -1,10 +1,12 @@
 """`sendback.testing.Sendback` as a user of it sees it."""
 
 import asyncio
+import doctest
 import json
 import os
 import subprocess
 import sys
+import threading
 from datetime import UTC, datetime, timedelta
 from email.message import EmailMessage
 from pathlib import Path
@@ -12,6 +14,7 @@ from pathlib import Path
 import boto3
 import pytest
 
+import sendback.testing
 from sendback.config.settings import SettingError
 from sendback.service.rules.setup_file import SetupError
 from sendback.testing import (
@@ -21,6 +24,7 @@ from sendback.testing import (
     ServerError,
     UnexpectedError,
 )
+from tests.partners.waiting import wait_for
 
 LAMBDA = {"InvocationType": "RequestResponse"}
 
@@ -253,20 +257,15 @@ def test_a_function_that_raises_is_seen(receiving):
     with pytest.raises(NotArrivedError, match=r"the function raised LookupError\('no such"):
         receiving.bounces.wait_for(original=received, timeout=0.3)
     receiving.clock.advance(minutes=1)  # the first retry
-    deadline = receiving.received.wait_for(message_id=received)
-    while len(function) < 2:
-        deadline = receiving.received.wait_for(message_id=received)
-    assert deadline.state == "queued"
+    wait_for(lambda: len(function) == 2)
 
 
 def test_a_rule_with_an_unknown_function_is_refused(receiving):
     arn = "arn:aws:lambda:us-east-1:000000000000:function:nobody"
+    receiving.ses.create_receipt_rule_set(RuleSetName="a")
+    rule = {"Name": "r", "Actions": [{"LambdaAction": {"FunctionArn": arn}}]}
     with pytest.raises(receiving.ses.exceptions.InvalidLambdaFunctionException):
-        receiving.ses.create_receipt_rule_set(RuleSetName="a")
-        receiving.ses.create_receipt_rule(
-            RuleSetName="a",
-            Rule={"Name": "r", "Actions": [{"LambdaAction": {"FunctionArn": arn}}]},
-        )
+        receiving.ses.create_receipt_rule(RuleSetName="a", Rule=rule)
 
 
 def test_a_setup_is_applied_from_a_file_or_a_mapping(server, tmp_path):
@@ -339,14 +338,11 @@ def test_reset_makes_the_server_empty(receiving):
 
 
 def test_reset_ends_work_in_progress(receiving):
-    receiving.function("f", lambda event, context: receiving.clock.now() and None)
+    released = threading.Event()
 
     def slow(event, context):
         released.wait(5)
 
-    import threading
-
-    released = threading.Event()
     function = receiving.function("slow", slow)
     receiving.rules({"Actions": [{"LambdaAction": {"FunctionArn": function.arn, **LAMBDA}}]})
     receiving.receive(recipients="bob@example.com")
@@ -393,7 +389,8 @@ def test_a_child_process_finds_the_server(receiving):
         "import boto3, sys\n"
         "boto3.client('ses').send_bounce(OriginalMessageId=sys.argv[1],"
         " BounceSender='md@example.com',"
-        " BouncedRecipientInfoList=[{'Recipient': 'bob@example.com', 'BounceType': 'DoesNotExist'}])"
+        " BouncedRecipientInfoList=["
+        "{'Recipient': 'bob@example.com', 'BounceType': 'DoesNotExist'}])"
     )
     environment = {**os.environ, **receiving.env}
     subprocess.run([sys.executable, "-c", program, received], env=environment, check=True)
@@ -441,10 +438,6 @@ def test_use_after_the_end_says_so(tmp_path):
 
 
 def test_the_example_in_the_docstring():
-    import doctest
-
-    import sendback.testing
-
     assert doctest.testmod(sendback.testing).failed == 0
 
 
