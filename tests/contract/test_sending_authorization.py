@@ -57,7 +57,6 @@ def bea(server):
     """A user of account B, which receives for b.example and owns nothing else."""
     client = server.ses_of(B, "bea")
     client.verify_domain_identity(Domain="b.example")
-    server.clear_cache()
     return client
 
 
@@ -264,7 +263,6 @@ def test_the_owner_needs_no_policy_but_a_deny_holds_for_it_too(server):
 def restrict(server, user, *statements, account=A):
     document = json.dumps({"Version": "2012-10-17", "Statement": list(statements)})
     server.call(server.app.accounts.put_policy(account, user, "limits", document))
-    server.app.keys._cache.clear()
 
 
 SEND = {"Effect": "Allow", "Action": "ses:SendBounce", "Resource": "*"}

@@ -98,7 +98,6 @@ def create(server, *actions, name="all"):
     rule = {"Name": name, "Enabled": True, "Actions": list(actions)}
     server.ses().create_receipt_rule(RuleSetName="main", Rule=rule)
     server.ses().set_active_receipt_rule_set(RuleSetName="main")
-    server.clear_cache()
 
 
 def test_the_same_rules_on_aws(server, aws):

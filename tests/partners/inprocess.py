@@ -131,16 +131,10 @@ class Running:
                 return found[0]
             time.sleep(0.01)
 
-    def clear_cache(self) -> None:
-        """Does away with the second for which answers about recipients and clients are good."""
-        self.app.acceptance.clear_cache()
-
     def apply(self, toml: str, *, prune: bool = False) -> Applied:
         """Sets up rules as `sendback rules apply` does."""
         setup = parse_setup(tomllib.loads(toml), self.settings.data_dir)
-        applied = self.call(self.app.setup.apply(self.settings.account_id, setup, prune=prune))
-        self.clear_cache()
-        return applied
+        return self.call(self.app.setup.apply(self.settings.account_id, setup, prune=prune))
 
     def steps(self, message_id: str, *, until_done: bool = True) -> list[StepRecord]:
         """What the message's rules have done, once they have come to their end."""
