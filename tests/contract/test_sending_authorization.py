@@ -263,7 +263,6 @@ def test_the_owner_needs_no_policy_but_a_deny_holds_for_it_too(server):
 def restrict(server, user, *statements, account=A):
     document = json.dumps({"Version": "2012-10-17", "Statement": list(statements)})
     server.run(server.app.accounts.put_policy(account, user, "limits", document))
-    server.app.keys._cache.clear()
 
 
 SEND = {"Effect": "Allow", "Action": "ses:SendBounce", "Resource": "*"}

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from sendback.mail.address import parse_address
+from sendback.receipt.filters import FilterPolicy, IpFilter
 from sendback.receipt.model import AddHeaderAction, Rule, TlsPolicy
 from sendback.service.receiving.acceptance import Acceptance, Refusal
 from sendback.service.rules.compiled import CompiledRuleSets, VersionMissingError
@@ -17,10 +18,12 @@ from sendback.store.identities.identities import (
     PutIdentity,
     VerificationStatus,
 )
+from sendback.store.rules.filters import AddFilter
 from sendback.store.rules.rule_sets import ActivateRuleSet, LoadRules, PutRuleSet
 from tests.conftest import NOW
 
 CLIENT = "192.0.2.1"
+BLOCK = IpFilter("f", FilterPolicy.BLOCK, CLIENT)
 
 
 @pytest.fixture
@@ -50,10 +53,6 @@ async def account(store, number, its_rules):
     return parse_address(f"bob@{domain}")
 
 
-def decide(acceptance, receivers, address, *, encrypted=False):
-    return acceptance.decide(receivers, address, CLIENT, encrypted=encrypted)
-
-
 @pytest.mark.parametrize("room", [0, 1, 3, 400_000])
 def test_a_decision_does_not_hang_on_what_is_compiled_meanwhile(store, monkeypatch, room):
     """Of 150 versions there is room for few: a known recipient stays accepted, and needs TLS."""
@@ -61,18 +60,18 @@ def test_a_decision_does_not_hang_on_what_is_compiled_meanwhile(store, monkeypat
 
     async def story():
         acceptance = Acceptance(store, CompiledRuleSets(store), receive_without_rules=True)
-        await acceptance.admits(CLIENT)
         known = {}
         for number in range(150):
             tls = TlsPolicy.REQUIRE if number % 2 else TlsPolicy.OPTIONAL
             address = await account(store, number, rules(tls=tls, name=f"r{number}"))
-            known[number] = address, await acceptance.receivers(address)
-        for number, (address, receivers) in known.items():
-            accepted = decide(acceptance, receivers, address, encrypted=True)
+            known[number] = address
+        for number, address in known.items():
+            accepted = await acceptance.decide(address, CLIENT, encrypted=True)
             assert [receiver.account_id for receiver in accepted] == [f"{number:012}"]
-            in_clear = decide(acceptance, receivers, address)
+            in_clear = await acceptance.decide(address, CLIENT, encrypted=False)
             assert in_clear == (Refusal.TLS_REQUIRED if number % 2 else accepted)
-            assert decide(acceptance, receivers, parse_address(f"x@d{number}.example"))
+            other = parse_address(f"x@d{number}.example")
+            assert await acceptance.decide(other, CLIENT, encrypted=True)
 
     asyncio.run(story())
 
@@ -83,8 +82,8 @@ def test_rules_that_are_gone_are_no_refusal_for_good(store):
         await store.write(lambda c: c.exec_driver_sql("DELETE FROM rule_set_versions"))
         acceptance = Acceptance(store, CompiledRuleSets(store), receive_without_rules=True)
         with pytest.raises(StoreUnavailableError, match="are gone"):
-            await acceptance.receivers(address)
-        assert acceptance.known_receivers(address) is None
+            await acceptance.decide(address, CLIENT, encrypted=True)
+        assert acceptance.known_decision(address, CLIENT, encrypted=True) is None
         with pytest.raises(VersionMissingError):
             await CompiledRuleSets(store).get("nothing")
 
@@ -102,12 +101,13 @@ def test_a_read_that_fails_is_not_remembered(store, monkeypatch):
 
         monkeypatch.setattr(store, "read", failing)
         with pytest.raises(StoreUnavailableError):
-            await acceptance.receivers(address)
+            await acceptance.decide(address, CLIENT, encrypted=True)
         with pytest.raises(StoreUnavailableError):
             await acceptance.admits(CLIENT)
         assert acceptance.known_admission(CLIENT) is None
         monkeypatch.setattr(store, "read", read)
-        assert await acceptance.receivers(address)
+        assert await acceptance.admits(CLIENT)
+        assert isinstance(await acceptance.decide(address, CLIENT, encrypted=True), tuple)
 
     asyncio.run(story())
 
@@ -134,20 +134,50 @@ def test_what_many_ask_for_at_once_is_loaded_and_compiled_once(store, monkeypatc
     asyncio.run(story())
 
 
-def test_what_is_remembered_is_bounded_and_ends(store, monkeypatch):
-    """Ten thousand recipients, a second each: the oldest goes first, never all of them."""
+def test_what_is_cached_is_bounded_and_ends_with_a_change(store, monkeypatch):
+    """The recipient that was not used for longest goes first, never all of them."""
     monkeypatch.setattr("sendback.service.receiving.acceptance._CACHED_RECIPIENTS", 50)
-    monkeypatch.setattr("sendback.service.receiving.acceptance._CACHE_SECONDS", 3600.0)
 
     async def story():
         address = await account(store, 1, rules())
         acceptance = Acceptance(store, CompiledRuleSets(store), receive_without_rules=True)
         names = [parse_address(f"u{number}@{address.domain}") for number in range(80)]
+
+        def known(name):
+            return acceptance.known_decision(name, CLIENT, encrypted=True) is not None
+
         for name in names:
-            await acceptance.receivers(name)
-        known = [acceptance.known_receivers(name) is not None for name in names]
-        assert known == [False] * 30 + [True] * 50
-        acceptance.clear_cache()
-        assert acceptance.known_receivers(names[-1]) is None
+            await acceptance.decide(name, CLIENT, encrypted=True)
+        assert [known(name) for name in names] == [False] * 30 + [True] * 50
+        await store.write(AddFilter("000000000001", BLOCK, 10))
+        assert not known(names[-1])
+        decision = await acceptance.decide(names[-1], CLIENT, encrypted=True)
+        assert decision is Refusal.BLOCKED
+
+    asyncio.run(story())
+
+
+def test_a_recipient_that_is_unknown_is_looked_up_each_time(store):
+    async def story():
+        acceptance = Acceptance(store, CompiledRuleSets(store), receive_without_rules=True)
+        address = parse_address("bob@d1.example")
+        for _ in range(2):
+            assert await acceptance.decide(address, CLIENT, encrypted=True) is Refusal.UNKNOWN
+            assert acceptance.known_decision(address, CLIENT, encrypted=True) is None
+        await account(store, 1, rules())
+        assert isinstance(await acceptance.decide(address, CLIENT, encrypted=True), tuple)
+
+    asyncio.run(story())
+
+
+def test_a_client_that_was_admitted_can_be_blocked_at_the_next_command(store):
+    async def story():
+        address = await account(store, 1, rules())
+        acceptance = Acceptance(store, CompiledRuleSets(store), receive_without_rules=True)
+        assert await acceptance.admits(CLIENT)
+        assert acceptance.known_admission(CLIENT)
+        await store.write(AddFilter("000000000001", BLOCK, 10))
+        assert acceptance.known_admission(CLIENT) is None
+        assert await acceptance.decide(address, CLIENT, encrypted=True) is Refusal.BLOCKED
 
     asyncio.run(story())

@@ -271,10 +271,10 @@ def test_a_rule_with_an_unknown_function_is_refused(receiving):
 def test_a_setup_is_applied_from_a_file_or_a_mapping(server, tmp_path):
     file = tmp_path / "setup.toml"
     file.write_text('identities = ["example.org"]\n')
-    assert server.apply(file).changes == ("identity example.org is Success",)
-    assert server.apply({"identities": ["example.net"]}).changes
+    assert server.set_up(file).changes == ("identity example.org is Success",)
+    assert server.set_up({"identities": ["example.net"]}).changes
     with pytest.raises(SetupError, match="identitys is none of"):
-        server.apply({"identitys": []})
+        server.set_up({"identitys": []})
 
 
 def test_an_inbox_is_an_address_of_its_own(server):

@@ -3,7 +3,7 @@
 from typing import TypeAlias
 
 from sendback.mail.address import Address
-from sendback.service.receiving.acceptance import Acceptance, Receiver, Refusal
+from sendback.service.receiving.acceptance import Acceptance, Decision, Receiver, Refusal
 from sendback.smtp import replies
 from sendback.smtp.replies import Reply
 from sendback.store.engine.errors import StoreUnavailableError
@@ -40,23 +40,19 @@ class Decisions:
         self, recipient: Address, client_ip: str, *, encrypted: bool
     ) -> Receivers | Reply | None:
         """Return the receivers or a refusal, or None when they have to be looked up."""
-        known = self._acceptance.known_receivers(recipient)
-        if known is None:
-            return None
-        return self._decide(known, recipient, client_ip, encrypted=encrypted)
+        known = self._acceptance.known_decision(recipient, client_ip, encrypted=encrypted)
+        return None if known is None else _reply(known)
 
     async def recipient(
         self, recipient: Address, client_ip: str, *, encrypted: bool
     ) -> Receivers | Reply:
         """Look up the receivers; return them or a refusal."""
         try:
-            found = await self._acceptance.receivers(recipient)
+            decision = await self._acceptance.decide(recipient, client_ip, encrypted=encrypted)
         except StoreUnavailableError:
             return replies.NO_STORAGE
-        return self._decide(found, recipient, client_ip, encrypted=encrypted)
+        return _reply(decision)
 
-    def _decide(
-        self, receivers: Receivers, recipient: Address, client_ip: str, *, encrypted: bool
-    ) -> Receivers | Reply:
-        decision = self._acceptance.decide(receivers, recipient, client_ip, encrypted=encrypted)
-        return _REFUSALS[decision] if isinstance(decision, Refusal) else decision
+
+def _reply(decision: Decision) -> Receivers | Reply:
+    return _REFUSALS[decision] if isinstance(decision, Refusal) else decision

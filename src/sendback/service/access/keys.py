@@ -31,6 +31,7 @@ from sendback.store.access.keys import (
     SetKeyDisabled,
 )
 from sendback.store.access.users import NamedPolicy
+from sendback.store.engine.caching import StoreCache
 from sendback.store.engine.errors import NotFoundError, StoreUnavailableError
 from sendback.store.engine.store import Store
 
@@ -40,8 +41,6 @@ DEVELOPMENT_KEY = "test"
 DEVELOPMENT_SECRET = "test"  # noqa: S105 - known to all, and refused off loopback
 # STS API: GetSessionToken, DurationSeconds.
 SHORTEST_SESSION, LONGEST_SESSION = timedelta(minutes=15), timedelta(hours=36)
-# A key that another process deletes stops working here after this time.
-_CACHE_SECONDS = 1.0
 _CACHED_KEYS = 10_000
 _USE_RECORDED_SECONDS = 60.0
 
@@ -80,8 +79,7 @@ class Keys:
         self._store = store
         self._clock = clock
         self._sealing = sealing
-        # Real time, also with a stopped test clock: it bounds how long processes disagree.
-        self._cache: TTLCache[str, Signer] = TTLCache(_CACHED_KEYS, _CACHE_SECONDS)
+        self._cache: StoreCache[str, Signer] = StoreCache(store.changes, _CACHED_KEYS)
         self._recorded: TTLCache[str, bool] = TTLCache(
             _CACHED_KEYS, _USE_RECORDED_SECONDS, timer=seconds_of(clock)
         )
@@ -99,16 +97,7 @@ class Keys:
         """
         if self._development and access_key == DEVELOPMENT_KEY:
             return self._development
-        cached: Signer | None = self._cache.get(access_key)
-        if cached is not None:
-            return cached
-        found = await self._store.read(FindKey(access_key))
-        if found is None or found[0].disabled_at is not None:
-            self._cache.pop(access_key, None)
-            return None
-        signer = self._signer(*found)
-        self._cache[access_key] = signer
-        return signer
+        return await self._cache.get(access_key, lambda: self._find(access_key))
 
     def used(self, access_key: str) -> None:
         """Note a call that was signed with the key; recorded at intervals, in the background."""
@@ -149,6 +138,12 @@ class Keys:
         """Whether there was one."""
         disabled_at = None if enabled else self._clock.now()
         return await self._store.write(SetKeyDisabled(account_id, access_key, disabled_at))
+
+    async def _find(self, access_key: str) -> Signer | None:
+        found = await self._store.read(FindKey(access_key))
+        if found is None or found[0].disabled_at is not None:
+            return None
+        return self._signer(*found)
 
     async def _issue(
         self, account_id: str, user_name: str, prefix: str, lasts: timedelta | None

@@ -2,9 +2,9 @@
 
 Theory of operation. The keys are those of the closest domain that covers the sender's address, is
 published and is enabled (SES API: SetIdentityDkimEnabled; an address's own setting wins over its
-domain's). They belong to the account that owns the sender's identity. Lookups are cached for a
-minute; opened keys are cached while in use, because opening one costs more than signing. Signing is
-done in threads: OpenSSL releases the interpreter lock meanwhile.
+domain's). They belong to the account that owns the sender's identity. Lookups are cached until the
+store changes; opened keys are cached while in use, because opening one costs more than signing.
+Signing is done in threads: OpenSSL releases the interpreter lock meanwhile.
 
 Mail must not leave unsigned because its keys cannot be read: `sign` raises, and the delivery is
 retried later.
@@ -18,19 +18,19 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from cachetools import LRUCache, TTLCache
+from cachetools import LRUCache
 
-from sendback.clock import Clock, seconds_of
+from sendback.clock import Clock
 from sendback.crypto.sealing import Sealing
 from sendback.mail.address import AddressError, parse_address
 from sendback.mail.covering import covering_names
 from sendback.mail.dkim import SigningKey, sign
 from sendback.service.identities.dkim_keys import ED25519, belongs_to
+from sendback.store.engine.caching import StoreCache
 from sendback.store.engine.store import Store
 from sendback.store.identities.dkim_keys import DkimKey, FindSigningKeys
 from sendback.store.outbox.rows import OutboxMessage
 
-_HOLDS_SECONDS = 60.0
 _REMEMBERED = 10_000
 
 
@@ -41,15 +41,11 @@ class Signing:
         self._store = store
         self._clock = clock
         self._sealing = sealing
-        self._found: TTLCache[tuple[str, str], tuple[SigningKey, ...]] = TTLCache(
-            _REMEMBERED, _HOLDS_SECONDS, timer=seconds_of(clock)
+        self._found: StoreCache[tuple[str, str], tuple[SigningKey, ...]] = StoreCache(
+            store.changes, _REMEMBERED
         )
         self._opened: LRUCache[str, SigningKey] = LRUCache(_REMEMBERED)
         self._threads = ThreadPoolExecutor(os.cpu_count() or 1, "signing")
-
-    def clear_cache(self) -> None:
-        """Clear the cache of lookups."""
-        self._found.clear()
 
     def close(self) -> None:
         """End the threads."""
@@ -70,11 +66,8 @@ class Signing:
         return await loop.run_in_executor(self._threads, _signed, message, keys, self._clock.now())
 
     async def _keys(self, account_id: str, sender: str) -> tuple[SigningKey, ...]:
-        found: tuple[SigningKey, ...] | None = self._found.get((account_id, sender))
-        if found is None:
-            found = await self._find(account_id, sender)
-            self._found[account_id, sender] = found
-        return found
+        found = await self._found.get((account_id, sender), lambda: self._find(account_id, sender))
+        return found or ()
 
     async def _find(self, account_id: str, sender: str) -> tuple[SigningKey, ...]:
         try:

@@ -2,9 +2,8 @@
 
 SES developer guide, "Receipt".
 
-Results of the store are cached for a second: an identity, a rule or a filter of new connections
-that is changed in another process takes effect within that time. The second is measured in real
-time, also with a test clock: it bounds how long two processes may disagree.
+Each client and each recipient is decided by what the store has at that moment: a change is in
+force when its call has returned, in another process within a second (`store/engine/changes.py`).
 
 The cache entry of a recipient has the compiled rules themselves, so that one lookup is enough. If
 there is no entry, the store is read.
@@ -14,15 +13,14 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
-from time import monotonic
-
-from cachetools import TTLCache
+from typing import TypeAlias
 
 from sendback.mail.address import Address
 from sendback.mail.covering import covering_names
 from sendback.receipt.filters import IpFilter, is_admitted
 from sendback.receipt.matching import CompiledRules
 from sendback.service.rules.compiled import CompiledRuleSets, VersionMissingError
+from sendback.store.engine.caching import StoreCache
 from sendback.store.engine.errors import StoreUnavailableError
 from sendback.store.engine.store import Store
 from sendback.store.rules.filters import AllFilters
@@ -30,8 +28,11 @@ from sendback.store.rules.rule_sets import FindActiveVersions
 
 log = logging.getLogger(__name__)
 
-_CACHE_SECONDS = 1.0
 _CACHED_RECIPIENTS = 10_000
+
+
+# The filters of each account, by its ID.
+Filters: TypeAlias = Mapping[str, tuple[IpFilter, ...]]
 
 
 class Refusal(Enum):
@@ -59,6 +60,9 @@ class Receiver:
     active: ActiveRules | None
 
 
+Decision: TypeAlias = tuple[Receiver, ...] | Refusal
+
+
 class Acceptance:
     """Decides about clients and recipients."""
 
@@ -68,39 +72,49 @@ class Acceptance:
         self._store = store
         self._rule_sets = rule_sets
         self._receive_without_rules = receive_without_rules
-        self._receivers: TTLCache[str, tuple[Receiver, ...]] = TTLCache(
-            _CACHED_RECIPIENTS, _CACHE_SECONDS
+        self._receivers: StoreCache[str, tuple[Receiver, ...]] = StoreCache(
+            store.changes, _CACHED_RECIPIENTS
         )
-        self._filters: Mapping[str, tuple[IpFilter, ...]] = {}
-        self._filters_until = 0.0
-
-    def clear_cache(self) -> None:
-        """Clear the caches."""
-        self._receivers.clear()
-        self._filters_until = 0.0
+        self._filters: StoreCache[None, Filters] = StoreCache(store.changes, 1)
 
     def known_admission(self, client_ip: str) -> bool | None:
         """Return whether the client may send to any account; None if unknown: call `admits`."""
-        return self._is_admitted(client_ip) if monotonic() < self._filters_until else None
+        filters = self._filters.known(None)
+        return None if filters is None else _is_admitted(filters, client_ip)
 
     async def admits(self, client_ip: str) -> bool:
         """Return whether any account accepts mail from the client.
 
         Raise `StoreUnavailableError`.
         """
-        self._filters = await self._store.read(AllFilters())
-        self._filters_until = monotonic() + _CACHE_SECONDS
-        return self._is_admitted(client_ip)
+        return _is_admitted(await self._all_filters(), client_ip)
 
-    def known_receivers(self, recipient: Address) -> tuple[Receiver, ...] | None:
-        """Return the cached receivers; None if there are none in the cache: call `receivers`."""
-        found: tuple[Receiver, ...] | None = self._receivers.get(recipient.key)
-        return found
+    def known_decision(
+        self, recipient: Address, client_ip: str, *, encrypted: bool
+    ) -> Decision | None:
+        """Return the decision on a recipient; None if it is not known: call `decide`."""
+        filters, receivers = self._filters.known(None), self._receivers.known(recipient.key)
+        if filters is None or receivers is None:
+            return None
+        return self._decide(filters, receivers, recipient, client_ip, encrypted=encrypted)
 
-    async def receivers(self, recipient: Address) -> tuple[Receiver, ...]:
-        """Return the accounts with a verified identity for the recipient.
+    async def decide(self, recipient: Address, client_ip: str, *, encrypted: bool) -> Decision:
+        """Return the accounts that accept the recipient's mail from this client, or why none does.
 
         Raise `StoreUnavailableError`.
+        """
+        filters = await self._all_filters()
+        found = await self._receivers.get(recipient.key, lambda: self._find_receivers(recipient))
+        return self._decide(filters, found or (), recipient, client_ip, encrypted=encrypted)
+
+    async def _all_filters(self) -> Filters:
+        found = await self._filters.get(None, lambda: self._store.read(AllFilters()))
+        return found or {}
+
+    async def _find_receivers(self, recipient: Address) -> tuple[Receiver, ...] | None:
+        """Return the accounts with a verified identity for the recipient; None: there are none.
+
+        Unknown recipients are not cached: their number has no bound.
         """
         found = await self._store.read(FindActiveVersions(covering_names(recipient)))
         receivers = []
@@ -109,9 +123,7 @@ class Acceptance:
             if rule_set is not None and version is not None:
                 active = ActiveRules(rule_set, version, await self._compiled(version))
             receivers.append(Receiver(account_id, active))
-        if receivers:
-            self._receivers[recipient.key] = tuple(receivers)
-        return tuple(receivers)
+        return tuple(receivers) or None
 
     async def _compiled(self, version: str) -> CompiledRules:
         """Return compiled rules. Missing rules are a temporary failure: mail must not be lost."""
@@ -121,18 +133,18 @@ class Acceptance:
             log.error("mail is refused temporarily: %s", error)  # noqa: TRY400 - the trace adds nothing
             raise StoreUnavailableError(str(error)) from error
 
-    def decide(
+    def _decide(
         self,
+        filters: Filters,
         receivers: tuple[Receiver, ...],
         recipient: Address,
         client_ip: str,
         *,
         encrypted: bool,
-    ) -> tuple[Receiver, ...] | Refusal:
-        """Return those of the accounts that accept the recipient from this client."""
+    ) -> Decision:
         if not receivers:
             return Refusal.UNKNOWN
-        admitted = [r for r in receivers if self._admits(r.account_id, client_ip)]
+        admitted = [r for r in receivers if is_admitted(client_ip, filters.get(r.account_id, ()))]
         if not admitted:
             return Refusal.BLOCKED
         matched = tuple(r for r in admitted if self._matches(r, recipient))
@@ -143,18 +155,14 @@ class Acceptance:
         in_clear = tuple(r for r in matched if not _requires_tls(r, recipient))
         return in_clear or Refusal.TLS_REQUIRED
 
-    def _is_admitted(self, client_ip: str) -> bool:
-        return not self._filters or any(
-            is_admitted(client_ip, entries) for entries in self._filters.values()
-        )
-
-    def _admits(self, account_id: str, client_ip: str) -> bool:
-        return is_admitted(client_ip, self._filters.get(account_id, ()))
-
     def _matches(self, receiver: Receiver, recipient: Address) -> bool:
         if receiver.active is None:
             return self._receive_without_rules
         return bool(receiver.active.compiled.matching(recipient))
+
+
+def _is_admitted(filters: Filters, client_ip: str) -> bool:
+    return not filters or any(is_admitted(client_ip, entries) for entries in filters.values())
 
 
 def _requires_tls(receiver: Receiver, recipient: Address) -> bool:

@@ -27,10 +27,6 @@ class CompiledRuleSets:
         )
         self._loading: InFlight[str, CompiledRules] = InFlight()
 
-    def clear_cache(self) -> None:
-        """Clear the cache."""
-        self._known.clear()
-
     async def get(self, version: str) -> CompiledRules:
         """Return the compiled rules. Raise `VersionMissingError`, `StoreUnavailableError`."""
         found: CompiledRules | None = self._known.get(version)

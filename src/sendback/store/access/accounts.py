@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection, bindparam, insert, select, update
 
 from sendback.clock import from_milliseconds, to_milliseconds
+from sendback.store.engine.changes import UNWATCHED
 from sendback.store.engine.tables import accounts
 
 
@@ -26,6 +27,7 @@ _ACQUIRE_SLOT = (
         accounts.c.last_bounce_at <= bindparam("latest"),
     )
     .values(last_bounce_at=bindparam("now"))
+    .execution_options(**UNWATCHED)
 )
 
 

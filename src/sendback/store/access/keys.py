@@ -16,6 +16,7 @@ from sendback.clock import (
 )
 from sendback.store.access.accounts import AddAccount, has_account
 from sendback.store.access.users import NamedPolicy, find_user_policies, has_user
+from sendback.store.engine.changes import UNWATCHED
 from sendback.store.engine.errors import NotFoundError
 from sendback.store.engine.sweeping import SweepStep, Swept, delete_some
 from sendback.store.engine.tables import access_keys
@@ -43,6 +44,7 @@ _TOUCH = (
     update(access_keys)
     .where(access_keys.c.access_key == bindparam("key"))
     .values(last_used_at=bindparam("used_at"))
+    .execution_options(**UNWATCHED)
 )
 
 

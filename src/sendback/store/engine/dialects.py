@@ -81,6 +81,14 @@ def reason_unavailable(error: BaseException, url: URL) -> str | None:
     return f"the database {url.database}: {error.orig}: {advice.replace('FILE', str(url.database))}"
 
 
+def data_version(connection: Connection) -> int:
+    """Return a number that changes with each commit of another connection, in any process.
+
+    Only numbers of the same connection can be compared. https://sqlite.org/pragma.html
+    """
+    return int(connection.exec_driver_sql("PRAGMA data_version").scalar_one())
+
+
 def integrity_problems(connection: Connection, limit: int) -> list[str]:
     """Return the problems that SQLite's own checks report, up to `limit` lines for each check."""
     lines = _rows(connection, f"PRAGMA integrity_check({limit})", limit)

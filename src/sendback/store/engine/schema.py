@@ -6,6 +6,7 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection
 
+from sendback.store.engine.changes import UNWATCHED
 from sendback.store.engine.store import schema_version, transact
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
@@ -18,6 +19,7 @@ def upgrade_schema(url: str, version: str = "head") -> tuple[str | None, str | N
     """
 
     def upgrade(connection: Connection) -> tuple[str | None, str | None]:
+        connection.execution_options(**UNWATCHED)  # there may be no generation yet
         before = schema_version(connection)
         config = Config()
         config.set_main_option("script_location", str(_MIGRATIONS))

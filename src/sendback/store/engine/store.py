@@ -9,6 +9,7 @@ from sqlalchemy.exc import DBAPIError
 
 from sendback.errors import SendbackError
 from sendback.store.engine.blobs import Blobs
+from sendback.store.engine.changes import ChangeRecorder, Changes
 from sendback.store.engine.dialects import open_engine, reason_unavailable
 from sendback.store.engine.errors import StoreUnavailableError
 from sendback.store.engine.tables import SCHEMA_VERSION, metadata
@@ -27,8 +28,10 @@ class Store:
     def __init__(self, url: str, data_dir: Path) -> None:
         """Open the store. Raises `StoreUnavailableError` when a directory cannot be created."""
         self.blobs = Blobs(data_dir)
-        self._writer = TransactionThread(open_engine(url, writes=True), "store-writer")
+        writing = open_engine(url, writes=True)
         self._reader = TransactionThread(open_engine(url, writes=False), "store-reader")
+        self.changes = Changes(ChangeRecorder(writing), self._reader.run)
+        self._writer = TransactionThread(writing, "store-writer", self.changes.transaction_ended)
 
     async def write(self, unit: Unit[T]) -> T:
         """Return the unit's result once its write transaction is durable.
@@ -66,6 +69,8 @@ def transact(url: str, unit: Unit[T], *, writes: bool) -> T:
     Raises `StoreUnavailableError`, and what the unit raises.
     """
     engine = open_engine(url, writes=writes)
+    if writes:
+        ChangeRecorder(engine)
     try:
         with engine.begin() as connection:
             return unit(connection)

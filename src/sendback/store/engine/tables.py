@@ -21,7 +21,7 @@ from sendback.store.engine.column_types import GuardedString, GuardedText
 metadata = MetaData()
 
 # The schema that this code is written for: the newest file in migrations/versions.
-SCHEMA_VERSION = "0006"
+SCHEMA_VERSION = "0007"
 
 # Conditions of partial indexes. SQLite uses the index only for a query with the identical text.
 HAS_CONTENT = "body IS NOT NULL OR blob IS NOT NULL"
@@ -83,6 +83,14 @@ installation = Table(
     metadata,
     Column("name", GuardedString(32), primary_key=True),
     Column("value", GuardedText, nullable=False),
+)
+
+# The number of the last change that caches depend on: see `changes.py`.
+generations = Table(
+    "generations",
+    metadata,
+    Column("name", GuardedString(32), primary_key=True),
+    Column("number", BigInteger, nullable=False),
 )
 
 identities = Table(

@@ -82,8 +82,10 @@ class TransactionThread:
 
     _STOP: ClassVar[None] = None
 
-    def __init__(self, engine: Engine, name: str) -> None:
+    def __init__(self, engine: Engine, name: str, ended: Callable[[], None] = lambda: None) -> None:
+        """`ended` is called after each transaction, whatever its result, before the callers."""
         self._engine = engine
+        self._ended = ended
         self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._connection: Connection | None = None
         self._last_group = 0.0
@@ -166,9 +168,12 @@ class TransactionThread:
 
     def _transact(self, jobs: list[_Job]) -> None:
         connection = self._connect()
-        with connection.begin():
-            for batch in _by_type(jobs):
-                batch(connection)
+        try:
+            with connection.begin():
+                for batch in _by_type(jobs):
+                    batch(connection)
+        finally:
+            self._ended()
 
     def _connect(self) -> Connection:
         if self._connection is None:

@@ -20,6 +20,7 @@ from sendback.clock import (
     to_milliseconds,
     to_optional_milliseconds,
 )
+from sendback.store.engine.changes import UNWATCHED
 from sendback.store.engine.column_types import without_nul
 from sendback.store.engine.leasing import DIED, MOST_TRIES, SUSPECT_TRIES, penalty
 from sendback.store.engine.tables import identities, identity_checks
@@ -58,6 +59,9 @@ class IdentityCheck:
 log = logging.getLogger(__name__)
 
 _SET_ASIDE_AT_ONCE = 100
+
+# For updates that leave the status as it is: no cache holds the dates of a check.
+_UPDATE_DATES = update(identity_checks).execution_options(**UNWATCHED)
 _PROVES = (CheckKind.DOMAIN.value, CheckKind.DKIM.value)
 _STILL_THERE = {VerificationStatus.SUCCESS.value, VerificationStatus.TEMPORARY_FAILURE.value}
 
@@ -110,7 +114,7 @@ class FailCheck:
             return
         due_at = self.now + penalty(self.step, row.tries)
         values = {"due_at": to_milliseconds(due_at), "reason": without_nul(self.reason)}
-        connection.execute(update(identity_checks).where(*_row_key(row)).values(values))
+        connection.execute(_UPDATE_DATES.where(*_row_key(row)).values(values))
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +130,7 @@ class GiveBackCheck:
             "due_at": to_milliseconds(self.due_at),
             "tries": case((tries > 0, tries - 1), else_=0),
         }
-        connection.execute(update(identity_checks).where(*_key(self.check)).values(values))
+        connection.execute(_UPDATE_DATES.where(*_key(self.check)).values(values))
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,8 +156,14 @@ class RecordCheck:
 
     def __call__(self, connection: Connection, /) -> bool:
         check = self.check
-        where = update(identity_checks).where(*_key(check))
-        if not connection.execute(where.values(_values(check))).rowcount:
+        status = check.status.value
+        is_new = identity_checks.c.status != status
+        connection.execute(
+            update(identity_checks).where(*_key(check), is_new).values(status=status)
+        )
+        if not connection.execute(
+            _UPDATE_DATES.where(*_key(check)).values(_values(check))
+        ).rowcount:
             return False
         settle_status(connection, check.account_id, check.identity)
         return True
@@ -221,7 +231,9 @@ def settle_status(connection: Connection, account_id: str, identity: str) -> Non
     if _STILL_THERE.intersection(proofs.values()):
         status = VerificationStatus.SUCCESS.value
     where = (identities.c.account_id == account_id, identities.c.identity == identity)
-    connection.execute(update(identities).where(*where).values(status=status))
+    # Most results confirm the status, and must not empty the caches of all processes.
+    where_new = update(identities).where(*where, identities.c.status != status)
+    connection.execute(where_new.values(status=status))
 
 
 def _due(now: datetime) -> Select[Any]:
@@ -249,7 +261,7 @@ def _take(
             continue
         due_at = term.until + penalty(step, row.tries)
         values = {"due_at": to_milliseconds(due_at), "tries": row.tries + 1}
-        connection.execute(update(identity_checks).where(*_row_key(row)).values(values))
+        connection.execute(_UPDATE_DATES.where(*_row_key(row)).values(values))
         found.append(replace(check, tries=row.tries + 1))
     return found
 

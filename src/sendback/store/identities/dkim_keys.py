@@ -14,6 +14,7 @@ from sendback.clock import (
     to_milliseconds,
     to_optional_milliseconds,
 )
+from sendback.store.engine.changes import UNWATCHED
 from sendback.store.engine.errors import RefusedError
 from sendback.store.engine.sweeping import SweepStep, Swept, delete_some
 from sendback.store.engine.tables import dkim_keys
@@ -77,7 +78,8 @@ class MarkSeen:
             dkim_keys.c.selector.in_(self.selectors),
         )
         values = {"seen_at": to_milliseconds(self.seen_at)}
-        connection.execute(update(dkim_keys).where(*where).values(values))
+        statement = update(dkim_keys).where(*where).values(values)
+        connection.execute(statement.execution_options(**UNWATCHED))
 
 
 def add_dkim_keys(connection: Connection, keys: Sequence[DkimKey]) -> None:
