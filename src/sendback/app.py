@@ -511,6 +511,8 @@ class App:
             self.clock.reset()
             await self.store.write(AddAccount(self.settings.account_id, self.clock.now()))
             await asyncio.to_thread(self.store.blobs.clear)
+            if "action_backends" in self.__dict__:
+                await self.action_backends.restart_functions()
 
     def _queue_workers(self) -> "list[DeliveryWorker | ProcessingWorker]":
         """Return the workers that this process has: commands have none."""

@@ -83,7 +83,7 @@ def test_after_a_local_function(census, tmp_path):
     (tmp_path / "f.py").write_text("def handler(event, context):\n    return None\n")
     arn = "arn:aws:lambda:us-east-1:000000000000:function:f"
     with Sendback() as server:
-        server.set_up(
+        server.apply(
             {
                 "identities": ["example.com"],
                 "functions": {arn: f"python:{tmp_path}/f.py:handler"},

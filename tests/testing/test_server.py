@@ -271,10 +271,10 @@ def test_a_rule_with_an_unknown_function_is_refused(receiving):
 def test_a_setup_is_applied_from_a_file_or_a_mapping(server, tmp_path):
     file = tmp_path / "setup.toml"
     file.write_text('identities = ["example.org"]\n')
-    assert server.set_up(file).changes == ("identity example.org is Success",)
-    assert server.set_up({"identities": ["example.net"]}).changes
+    assert server.apply(file).changes == ("identity example.org is Success",)
+    assert server.apply({"identities": ["example.net"]}).changes
     with pytest.raises(SetupError, match="identitys is none of"):
-        server.set_up({"identitys": []})
+        server.apply({"identitys": []})
 
 
 def test_an_inbox_is_an_address_of_its_own(server):
@@ -447,3 +447,20 @@ def test_events_are_json(receiving):
     received = receiving.receive(recipients="bob@example.com")
     assert json.dumps(topic.wait_for(original=received).message)
     assert Path(receiving.app.settings.data_dir).is_dir()
+
+
+def test_a_local_function_is_loaded_again_after_a_reset(server, tmp_path):
+    file = tmp_path / "handler.py"
+    results = []
+    for disposition in ("STOP_RULE", "STOP_RULE_SET"):
+        file.write_text(
+            f"def handle(event, context):\n    return {{'disposition': '{disposition}'}}"
+        )
+        arn = "arn:aws:lambda:us-east-1:000000000000:function:f"
+        server.apply({"identities": ["example.com"], "functions": {arn: f"python:{file}:handle"}})
+        server.rules({"Actions": [{"LambdaAction": {"FunctionArn": arn, **LAMBDA}}]})
+        received = server.receive(recipients="bob@example.com")
+        mail = server.received.wait_for(message_id=received, processed=True)
+        results.append(mail.steps[0].disposition)
+        server.reset()
+    assert results == ["STOP_RULE", "STOP_RULE_SET"]

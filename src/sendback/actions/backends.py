@@ -41,6 +41,10 @@ class ActionBackends:
             mailboxes=MailboxServers(settings.hostname),
         )
 
+    async def restart_functions(self) -> None:
+        """End the functions' processes: each function is loaded again for its next event."""
+        await self._local.close()
+
     async def close(self) -> None:
         """End the functions' processes and close the connections."""
         await self._local.close()

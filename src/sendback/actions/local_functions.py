@@ -114,7 +114,8 @@ class LocalFunctions:
         return json.dumps(answer.get("result")).encode()
 
     async def close(self) -> None:
-        """End all processes."""
+        """End all processes; the next event of a function starts a new one."""
+        self._pools.clear()
         for process in list(self._all):
             self._forget(process)
         await asyncio.gather(*self._ending)
