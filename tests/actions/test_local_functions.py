@@ -152,7 +152,7 @@ def test_four_run_side_by_side(tmp_path):
     async def work(functions, local):
         name = f"python:{file}:wait"
         await asyncio.gather(*(functions.invoke(name, ARN, "{}", wait=True) for _ in range(8)))
-        return len(local._all)
+        return local.process_count
 
     started = time.monotonic()
     assert run(work) == 4
@@ -190,7 +190,7 @@ def test_a_function_that_hangs_is_killed(target, language):
     async def work(_, local):
         with pytest.raises(ActionFailedError, match="did not answer within"):
             await local.invoke(target(language, "hang"), ARN, "{}", 0.5)
-        return len(local._all)
+        return local.process_count
 
     assert run(work) == 0
 

@@ -79,7 +79,7 @@ def test_a_peer_without_8bitmime_gets_the_headers(started):
         bounced(server, content=GERMAN, mail_options=("RET=FULL", "BODY=8BITMIME"))
         assert "Grüße".encode() in modern.next().content
     with Listener() as old:
-        old._controller.factory = lambda: _Plain(old, hostname="old.sender.example")
+        old.controller.factory = lambda: _Plain(old, hostname="old.sender.example")
         server = started(outbound=old.url)
         bounced(server, content=GERMAN, mail_options=("RET=FULL", "BODY=8BITMIME"))
         arrived = old.next().content

@@ -38,9 +38,9 @@ def bouncing(running):
 
 def check_freed(server, peer):
     """No place is taken, and no connection is open but a kept one."""
-    transport = server.app.delivery._outbox._transport
-    wait_for(lambda: all(not pool.users for pool in transport._pools.values()))
-    kept = sum(len(pool.idle) for pool in transport._pools.values())
+    transport = server.app.delivery.transport
+    wait_for(lambda: not transport.sessions.in_use)
+    kept = transport.sessions.kept
     wait_for(lambda: peer.open <= kept)
 
 

@@ -149,12 +149,12 @@ def test_nor_do_they_from_a_resolver_that_is_not_trusted(bounced, authority):
 
 def test_records_that_cannot_be_found_out_stop_delivery(bounced, authority, dns, monkeypatch):
     issued = authority.issue("mx.a.example")
-    real = dns._answer
+    real = dns.answer
 
     def fail(data, **options):
         return data[:2] + b"\xff" * 40 if b"_tcp" in data else real(data, **options)
 
-    monkeypatch.setattr(dns, "_answer", fail)
+    monkeypatch.setattr(dns, "answer", fail)
     state, _, reply = bounced(issued)
     assert state == "queued"
     assert reply.startswith("4.4.3 DNS: _")
@@ -163,13 +163,13 @@ def test_records_that_cannot_be_found_out_stop_delivery(bounced, authority, dns,
 def test_addresses_of_one_kind_that_cannot_be_found_out_do_not_turn_dane_off(
     bounced, authority, dns, monkeypatch
 ):
-    issued, real = authority.issue("mx.a.example"), dns._answer
+    issued, real = authority.issue("mx.a.example"), dns.answer
 
     def fail(data, **options):
         is_aaaa = b"\x02mx\x01a\x07example\x00\x00\x1c" in data
         return data[:2] + b"\xff" * 40 if is_aaaa else real(data, **options)
 
-    monkeypatch.setattr(dns, "_answer", fail)
+    monkeypatch.setattr(dns, "answer", fail)
     found = bounced(issued, authority.issue("mx.a.example").tlsa(3, 1, 1), dns_budget="2s")
     assert found[:2] == ("queued", "dane")
 

@@ -11,6 +11,7 @@ from email.message import EmailMessage
 import pytest
 from aiosmtpd.smtp import AuthResult
 
+from sendback.delivery.smtp_transport import SessionCounts
 from sendback.dsn import parse
 from tests.partners.listener import Listener
 from tests.partners.postfix import free_port
@@ -51,8 +52,7 @@ def test_connections_are_kept(bouncing):
         for _ in range(5):
             bounce()
             listener.next()
-        pools = server.app.delivery._outbox._transport._pools
-        wait_for(lambda: sum(len(pool.idle) for pool in pools.values()) == 1)
+        wait_for(lambda: server.app.delivery.transport.sessions.kept == 1)
 
 
 def test_a_temporary_refusal_is_tried_again_and_recorded(bouncing, clock):
@@ -105,8 +105,7 @@ def test_a_refused_recipient_leaves_the_connection_usable(bouncing):
     with Choosy() as listener:
         server, bounce = bouncing(listener.url, delivery_connections="1")
         assert server.bounce(bounce(sender="gone@sender.example")).state == "failed"
-        pools = server.app.delivery._outbox._transport._pools
-        wait_for(lambda: sum(len(pool.idle) for pool in pools.values()) == 1)
+        wait_for(lambda: server.app.delivery.transport.sessions.kept == 1)
         bounce()
         assert listener.next().recipients == ["ann@sender.example"]
 
@@ -147,7 +146,7 @@ def test_a_peer_that_answers_nonsense_ends_in_a_state_and_frees_its_connection(b
         found = server.bounce(bounce())
         assert found.attempts == 1
         assert found.state == "queued"
-        wait_for(lambda: not server.app.delivery._outbox._transport._pools)
+        wait_for(lambda: server.app.delivery.transport.sessions == SessionCounts(0, 0))
         peer.shutdown(socket.SHUT_RDWR)
 
 
@@ -166,8 +165,7 @@ def test_a_kept_connection_that_the_peer_has_closed_costs_no_attempt(bouncing):
         server, bounce = bouncing(listener.url, delivery_connections="1")
         bounce()
         listener.next()
-        pools = server.app.delivery._outbox._transport._pools
-        wait_for(lambda: sum(len(pool.idle) for pool in pools.values()) == 1)
+        wait_for(lambda: server.app.delivery.transport.sessions.kept == 1)
     with Listener(port=listener.port) as again:
         message_id = bounce()
         again.next()

@@ -25,26 +25,26 @@ class DnsServer:
 
     def __init__(self, zone: str, secure: tuple[str, ...] = ()) -> None:
         self._secure = tuple(f"{name}." for name in secure)
-        self._records: dict[tuple[str, str], list[str]] = {}
+        self.records: dict[tuple[str, str], list[str]] = {}
         self._names: set[str] = set()
         self.questions: list[tuple[str, str]] = []
         for line in filter(None, map(str.strip, zone.splitlines())):
             name, _, _, kind, value = line.split(None, 4)
-            self._records.setdefault((name.lower(), kind), []).append(value)
+            self.records.setdefault((name.lower(), kind), []).append(value)
             self._names.add(name.lower())
         outer = self
 
         class Udp(socketserver.BaseRequestHandler):
             def handle(self) -> None:
                 data, sock = self.request
-                answer = outer._answer(data, by_udp=True)
+                answer = outer.answer(data, by_udp=True)
                 if answer is not None:
                     sock.sendto(answer, self.client_address)
 
         class Tcp(socketserver.BaseRequestHandler):
             def handle(self) -> None:
                 (length,) = struct.unpack("!H", self.request.recv(2))
-                answer = outer._answer(self.request.recv(length))
+                answer = outer.answer(self.request.recv(length))
                 if answer is not None:
                     self.request.sendall(struct.pack("!H", len(answer)) + answer)
 
@@ -55,17 +55,17 @@ class DnsServer:
     def put(self, name: str, kind: str, *values: str) -> None:
         """From now on these are the records; none takes them away."""
         full = name.rstrip(".").lower() + "."
-        self._records[full, kind] = list(values)
+        self.records[full, kind] = list(values)
         if values:
             self._names.add(full)
-        elif not any(key[0] == full and found for key, found in self._records.items()):
+        elif not any(key[0] == full and found for key, found in self.records.items()):
             self._names.discard(full)
 
     @property
     def address(self) -> str:
         return f"127.0.0.1:{self.port}"
 
-    def _answer(self, data: bytes, *, by_udp: bool = False) -> bytes | None:
+    def answer(self, data: bytes, *, by_udp: bool = False) -> bytes | None:
         query = dns.message.from_wire(data)
         (question,) = query.question
         name, kind = question.name.to_text().lower(), dns.rdatatype.to_text(question.rdtype)
@@ -96,8 +96,8 @@ class DnsServer:
         """What the name has, along its CNAMEs."""
         found: list[Any] = []
         for _ in range(8):
-            values = self._records.get((name, kind))
-            alias = self._records.get((name, "CNAME"))
+            values = self.records.get((name, kind))
+            alias = self.records.get((name, "CNAME"))
             if values or not alias:
                 if values:
                     found.append(dns.rrset.from_text_list(name, 300, "IN", kind, values))

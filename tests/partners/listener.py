@@ -51,7 +51,7 @@ class Listener:
         self.messages: queue.Queue[Delivered] = queue.Queue()
         self.port = port or free_port()
         self._replies = list(replies)
-        self._controller = _Controller(
+        self.controller = _Controller(
             self, host, self.port, server_hostname="mx.sender.example", **options
         )
 
@@ -70,8 +70,8 @@ class Listener:
         return f"smtp://127.0.0.1:{self.port}"
 
     def __enter__(self) -> Self:
-        self._controller.start()
+        self.controller.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._controller.stop()
+        self.controller.stop()

@@ -1,11 +1,13 @@
 """Proving domains by DNS: the life of a check, and real questions to a DNS server on loopback."""
 
+import threading
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sendback.net.resolver import Resolver
 from sendback.service.identities.dns_status import (
     VERIFICATION_PERIOD,
     Observation,
@@ -258,7 +260,7 @@ def test_a_cname_to_where_the_key_is(proving, dns):
     keys = publish(proving, dns, "example.com")
     for key in keys:
         name = f"{key.selector}._domainkey.example.com"
-        (text,) = dns._records[f"{name}.", "TXT"]
+        (text,) = dns.records[f"{name}.", "TXT"]
         dns.put(name, "TXT")
         dns.put(name, "CNAME", f"{key.selector}.dkim.mx.example.com.")
         dns.put(f"{key.selector}.dkim.mx.example.com", "TXT", text)
@@ -344,15 +346,14 @@ def test_a_check_of_a_deleted_identity_ends(proving):
 
 def broken_for(server, monkeypatch, identity, error):
     """From now on looking for one identity raises, for all others it works."""
-    checks = server.app.identity_checks
-    observe = checks._observe
+    query = Resolver.query
 
-    async def observe_or_break(check):
-        if check.identity == identity:
+    def query_or_break(self, name, kind, seconds):
+        if name.endswith(identity):
             raise error
-        return await observe(check)
+        return query(self, name, kind, seconds)
 
-    monkeypatch.setattr(checks, "_observe", observe_or_break)
+    monkeypatch.setattr(Resolver, "query", query_or_break)
 
 
 def row(server, identity, column):
@@ -431,16 +432,13 @@ def test_a_store_that_cannot_be_read_breaks_no_check(proving, dns, clock, monkey
 
 
 def test_a_check_that_never_ends_is_ended(proving, monkeypatch):
-    import asyncio
-
     monkeypatch.setattr("sendback.service.identities.dns_checks._LONGEST", 0.05)
     proving.ses.verify_domain_identity(Domain="example.com")
 
-    async def for_ever(_check):
-        await asyncio.Event().wait()
-
-    monkeypatch.setattr(proving.app.identity_checks, "_observe", for_ever)
+    released = threading.Event()
+    monkeypatch.setattr(Resolver, "query", lambda *_: released.wait(20))
     assert look(proving) == 1
+    released.set()
     assert "TimeoutError" in row(proving, "example.com", "reason")
 
 

@@ -221,7 +221,7 @@ SWEEPS = {
 
 def test_every_sweep_is_tested():
     tested = {type(entry[1]) for entry in SWEEPS.values()}
-    assert tested == {type(step) for step in housekeeping._steps(NOW, BEFORE)}
+    assert tested == {type(step) for step in housekeeping.sweep_steps(NOW, BEFORE)}
 
 
 @pytest.mark.parametrize("name", SWEEPS)

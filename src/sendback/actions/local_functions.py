@@ -82,6 +82,11 @@ class LocalFunctions:
         self._all: set[_Process] = set()
         self._ending: set[asyncio.Task[None]] = set()
 
+    @property
+    def process_count(self) -> int:
+        """The number of processes that run or are kept for the next event."""
+        return len(self._all)
+
     def check(self, target: str) -> None:
         """Raise `UnknownTargetError` unless the file exists and its language can be run."""
         local = parse_local(target)

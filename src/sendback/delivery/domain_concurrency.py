@@ -61,6 +61,11 @@ class DomainConcurrency:
         known = chain(self._domains.items(), self._idle.items())
         return {name: self._capacity(domain) for name, domain in known}
 
+    def counts(self, name: str) -> tuple[int, int]:
+        """Return how many messages to the domain are being delivered, and how many are leased."""
+        domain = self._domains.get(name)
+        return (domain.on_wire, domain.leased) if domain else (0, 0)
+
     def add_leased(self, name: str) -> None:
         """Count one more leased message of the domain."""
         domain = self._domains.get(name)

@@ -52,6 +52,14 @@ class ConnectionLimits:
     dead_for: timedelta
 
 
+@dataclass(frozen=True, slots=True)
+class SessionCounts:
+    """How many sessions wait for another message, and how many attempts are in progress."""
+
+    kept: int
+    in_use: int
+
+
 @dataclass
 class _Pool:
     """The idle sessions with one host, the most recent last, and its free connection slots."""
@@ -86,6 +94,12 @@ class SmtpTransport:
     @property
     def per_domain(self) -> int | None:
         return self._limits.per_domain
+
+    @property
+    def sessions(self) -> SessionCounts:
+        """The sessions with all hosts."""
+        pools = self._pools.values()
+        return SessionCounts(sum(len(p.idle) for p in pools), sum(p.users for p in pools))
 
     async def deliver(self, message: OutboxMessage) -> Result:
         try:

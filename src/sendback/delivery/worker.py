@@ -287,6 +287,7 @@ class DeliveryWorker:
         self._worker = LeaseWorker(
             self._outbox, clock, owner=owner, lease=lease, concurrency=capacity, suspects=suspects
         )
+        self.transport = transport
         self.wake = self._worker.wake
         self.clock_moved = self._worker.clock_moved
         self.suspended = self._worker.suspended

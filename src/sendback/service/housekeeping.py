@@ -85,7 +85,7 @@ class Housekeeping:
     async def sweep(self) -> None:
         """Sweep once. Raises `StoreUnavailableError`, `OSError`."""
         now = self._clock.now()
-        for first in _steps(now, now - self._history):
+        for first in sweep_steps(now, now - self._history):
             try:
                 await self._sweep(first)
             except (StoreUnavailableError, OSError):
@@ -129,7 +129,7 @@ class Housekeeping:
             await asyncio.sleep(_SHORTEST_PAUSE_SECONDS)
 
 
-def _steps(now: datetime, forget_before: datetime) -> tuple[SweepStep, ...]:
+def sweep_steps(now: datetime, forget_before: datetime) -> tuple[SweepStep, ...]:
     """Return the first step of each sweep, in order."""
     return (
         ExpireContent(now=now, held_since=forget_before),
