@@ -6,11 +6,14 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
+from sendback.store.access.accounts import AddAccount
+from sendback.store.engine.changes import ReadGeneration
 from sendback.store.engine.dialects import open_engine
 from sendback.store.engine.errors import StoreUnavailableError
 from sendback.store.engine.schema import upgrade_schema
-from sendback.store.engine.store import SchemaError, prepare_schema
+from sendback.store.engine.store import SchemaError, prepare_schema, transact
 from sendback.store.engine.tables import SCHEMA_VERSION, metadata
+from tests.conftest import NOW
 
 
 def url(tmp_path, name):
@@ -190,3 +193,15 @@ def test_an_upgrade_sets_domains_in_steps(tmp_path):
     query = "SELECT count(*), count(DISTINCT domain) FROM outbox WHERE domain LIKE 'd_.example'"
     assert connection.execute(query).fetchone() == (2500, 7)
     connection.close()
+
+
+def test_changes_are_counted_after_an_upgrade(tmp_path):
+    database = url(tmp_path, "x")
+    assert upgrade_schema(database, "0006") == (None, "0006")
+    assert upgrade_schema(database) == ("0006", SCHEMA_VERSION)
+    numbers = []
+    for account_id in ("000000000000", "111111111111", "111111111111"):
+        transact(database, AddAccount(account_id, NOW), writes=True)
+        numbers.append(transact(database, ReadGeneration(), writes=False))
+    assert numbers[1] == numbers[0] + 1
+    assert numbers[2] == numbers[1]  # the account existed: no change
