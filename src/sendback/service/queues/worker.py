@@ -269,10 +269,10 @@ class LeaseWorker(Generic[L]):
                 log.warning("leases could not be released, they expire: %s", error)
 
 
-async def wait_or_poll(wake: asyncio.Event, seconds: float = POLL_SECONDS) -> None:
-    """Return when `wake` is set, which is cleared then, or after `seconds`."""
+async def wait_or_poll(wake: asyncio.Event, seconds: float | None = None) -> None:
+    """Return when `wake` is set, which is cleared then, or after `seconds` (`POLL_SECONDS`)."""
     with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(wake.wait(), seconds)
+        await asyncio.wait_for(wake.wait(), POLL_SECONDS if seconds is None else seconds)
     wake.clear()
 
 
