@@ -261,6 +261,7 @@ class App:
             self.store,
             self.clock,
             self.signing.sign,
+            self.faults,
             owner=self._owner,
             suspects=self._suspects,
         )
@@ -368,6 +369,7 @@ class App:
             self.heavy,
             self.rounds,
             self.clock,
+            self.faults,
             hostname,
         )
 

@@ -2,13 +2,17 @@
 
 import smtplib
 import socket
+import time
+from datetime import timedelta
 
 import pytest
-from botocore.exceptions import ClientError, ConnectionClosedError
+from botocore.exceptions import ClientError, ConnectionClosedError, ReadTimeoutError
 
 from sendback.faults.rules import FaultError
 from sendback.store.engine.errors import AlreadyExistsError, NotFoundError
 from tests.partners.clients import MAIL, send_mail, ses
+from tests.partners.inprocess import Running
+from tests.partners.waiting import wait_for
 
 
 def fail(server, at, **members):
@@ -21,6 +25,10 @@ def fail(server, at, **members):
 def counters(server):
     stored = server.call(server.app.faults.list())
     return {entry.rule.name: (entry.matched, entry.injected) for entry in stored}
+
+
+def stored_messages(server):
+    return server.call(server.app.messages.list(server.settings.account_id, 10, None))
 
 
 def client(server, host="127.0.0.1"):
@@ -72,14 +80,7 @@ def test_a_reply_to_the_content_stores_nothing(server):
             smtp.sendmail("a@sender.example", ["bob@example.com"], MAIL)
         assert refused.value.smtp_error == b"5.3.4 Too big for today"
         smtp.sendmail("a@sender.example", ["bob@example.com"], MAIL)
-    found = server.call(server.app.store.read(list_messages))
-    assert found == 1
-
-
-def list_messages(connection):
-    from sqlalchemy import text
-
-    return connection.execute(text("SELECT count(*) FROM messages")).scalar()
+    assert len(stored_messages(server)) == 1
 
 
 def test_a_reply_421_closes_the_connection(server):
@@ -103,8 +104,6 @@ def test_a_dropped_connection(server, at):
 
 @pytest.mark.parametrize("at", ["connect", "mail", "rcpt", "data", "end"])
 def test_a_delay_comes_before_the_usual_reply(server, at):
-    import time
-
     fail(server, at, delay=0.3, only=1)
     began = time.monotonic()
     send_mail(server.smtp_port)
@@ -120,16 +119,16 @@ def test_a_delay_comes_before_the_effect(server):
 
 def test_a_client_that_leaves_during_a_delay_leaves_nothing(server):
     fail(server, "end", delay=600, first=1)
-    with client(server) as smtp:
-        smtp.ehlo()
-        smtp.mail("a@sender.example")
-        smtp.rcpt("bob@example.com")
-        smtp.docmd("DATA")
-        smtp.send(MAIL + b".\r\n")
-        while counters(server)["fault-1"] == (0, 0):
-            pass
+    smtp = client(server)
+    smtp.ehlo()
+    smtp.mail("a@sender.example")
+    smtp.rcpt("bob@example.com")
+    smtp.docmd("DATA")
+    smtp.send(MAIL + b".\r\n")
+    wait_for(lambda: counters(server)["fault-1"] == (1, 1))
+    smtp.close()
     send_mail(server.smtp_port)
-    assert server.call(server.app.store.read(list_messages)) == 1
+    assert len(stored_messages(server)) == 1
 
 
 def test_pipelined_commands_get_their_replies_in_order(server):
@@ -249,8 +248,6 @@ def test_a_dropped_call_is_not_made(server):
 
 def test_a_delay_of_the_api(server):
     fail(server, "api", delay=600, operation="GetSendQuota")
-    from botocore.exceptions import ReadTimeoutError
-
     with pytest.raises(ReadTimeoutError):
         ses(server.endpoint, read_timeout=0.2).get_send_quota()
 
@@ -279,8 +276,6 @@ def test_an_unsigned_call_is_refused_before_any_fault(server):
     ],
 )
 def test_a_temporary_failure_of_a_delivery_is_retried(server, clock, effect, reply):
-    from datetime import timedelta
-
     name = fail(server, "delivery", first=1, **effect)
     bounce = server.send_bounce()
     assert server.bounce(bounce).state == "queued"
@@ -290,8 +285,7 @@ def test_a_temporary_failure_of_a_delivery_is_retried(server, clock, effect, rep
     )  # fmt: skip
     clock.advance(timedelta(hours=1))
     server.app.delivery.wake()
-    while server.bounce(bounce).state == "queued":
-        pass
+    wait_for(lambda: server.bounce(bounce).state != "queued")
     assert [entry.outcome for entry in server.attempts(bounce)] == ["temporary", "captured"]
 
 
@@ -333,9 +327,7 @@ inbound = "directory:objects"
 
 
 def test_a_temporary_failure_of_an_action_is_retried(running):
-    from datetime import timedelta
-
-    server = running(action_retry_first="1ms")
+    server = running(action_retry_first="1s")
     server.ses().verify_domain_identity(Domain="example.com")
     server.apply(RULES)
     fail(server, "action", action="S3", failure="temporary", text="Disk full", first=1)
@@ -442,14 +434,25 @@ def test_a_fault_at_delivery_needs_capture(running, outbound):
         fail(server, "delivery", failure="temporary")
 
 
-def test_by_mx_no_fault_is_added_or_injected(running, tmp_path):
+def test_by_mx_no_fault_is_added_or_injected(running, clock, caplog):
+    first = running()
+    fail(first, "mail", drop=True)
+    first.stop()
+    second = Running(first.settings.data_dir, clock, {"outbound": "mx", "dns_servers": "127.0.0.1"})
+    try:
+        second.ses().verify_domain_identity(Domain="example.com")
+        send_mail(second.smtp_port)
+        assert counters(second) == {"fault-1": (0, 0)}
+        with pytest.raises(FaultError, match="outbound is mx"):
+            fail(second, "mail", drop=True)
+        assert second.call(second.app.faults.clear()) == 1
+    finally:
+        second.stop()
+
+
+def test_a_start_with_faults_is_logged(running, clock, caplog):
     server = running()
-    fail(server, "mail", drop=True)
-    server.stop()
-    settings = server.settings
-    from dataclasses import replace
-
-    from sendback.app import App
-    from sendback.config.readers import parse_outbound
-
-    del settings, replace, App, parse_outbound
+    fail(server, "mail", name="greylist", drop=True)
+    caplog.clear()
+    server.call(server.app.faults.warn())
+    assert "faults_active names=greylist" in caplog.text

@@ -20,6 +20,7 @@ from sendback.authz.patterns import Pattern, matches, read_pattern
 
 NULL_SENDER = "<>"
 _HASH_OCTETS = 8
+_PERMANENT = 500
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -55,6 +56,10 @@ class FaultReply:
     def __str__(self) -> str:
         return f"{self.code} {self.status} {self.text}"
 
+    @property
+    def is_permanent(self) -> bool:
+        return self.code >= _PERMANENT
+
 
 @dataclass(frozen=True, slots=True)
 class FaultEvent:
@@ -77,8 +82,8 @@ class FaultRule:
 
     An empty `name` is replaced when the rule is added. `sender` and `recipient` are patterns with
     `*` and `?`, or a domain. `client` is a network. At most one of `first`, `every`, `start` (in
-    JSON `from`) and `only` is set. `delay` is in seconds, before the effect. At most one of `reply`,
-    `drop`, `error`, `lost` and `failure` is set; `text` belongs to `error` and `failure`.
+    JSON `from`) and `only` is set. `delay` is in seconds, before the effect. At most one of
+    `reply`, `drop`, `error`, `lost` and `failure` is set; `text` belongs to `error` and `failure`.
     """
 
     at: Point
@@ -135,6 +140,16 @@ class FaultRule:
             if value != entry.default:
                 found["from" if entry.name == "start" else entry.name] = _plain(value)
         return found
+
+    @property
+    def delivery_reply(self) -> FaultReply | None:
+        """The reply to a delivery; None if it does not fail."""
+        if self.failure is None:
+            return self.reply
+        text = self.text or f"Injected fault {self.name}"
+        if self.failure is Failure.PERMANENT:
+            return FaultReply(550, "5.0.0", text)
+        return FaultReply(451, "4.0.0", text)
 
     @property
     def effect(self) -> str:

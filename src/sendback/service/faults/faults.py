@@ -108,7 +108,11 @@ class Faults:
         """Log a warning if there are rules: when a server starts."""
         names = [stored.rule.name for stored in await self.list()]
         if names and self._by_mx:
-            log.warning("faults_ignored count=%d reason='outbound is mx'", len(names))
+            log.warning(
+                "faults_ignored names=%s: no fault is injected while outbound is mx; remove them "
+                "with `sendback faults clear`",
+                ",".join(names),
+            )
         elif names:
             log.warning("faults_active names=%s: the server fails on purpose", ",".join(names))
 

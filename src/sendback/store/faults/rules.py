@@ -140,16 +140,14 @@ def put_faults(
 
 def list_faults(connection: Connection) -> list[StoredFault]:
     """Return the rules in the order in which they are tried."""
-    return [
-        _from_row(row) for row in connection.execute(select(faults).order_by(faults.c.fault_id))
-    ]
+    query = select(faults).order_by(faults.c.fault_id)
+    return [_from_row(row) for row in connection.execute(query)]
 
 
 def _free_name(connection: Connection) -> str:
     names = set(connection.execute(select(faults.c.name)).scalars())
-    return next(
-        name for number in range(1, MAX_FAULTS + 2) if (name := f"fault-{number}") not in names
-    )
+    numbered = (f"fault-{number}" for number in range(1, MAX_FAULTS + 2))
+    return next(name for name in numbered if name not in names)
 
 
 def _count(connection: Connection) -> int:
