@@ -104,7 +104,7 @@ class SmtpConnection(asyncio.BufferedProtocol):
             return
         admitted = self._server.decisions.known_client(self._client_ip)
         if admitted is None or self._server.faults.may_inject(Point.CONNECT):
-            self._start(self._decide_client())
+            self._start(self._decide_client(), evictable=True)
         elif admitted:
             self._greet()
         else:
@@ -230,7 +230,7 @@ class SmtpConnection(asyncio.BufferedProtocol):
         """Return the cost, in units."""
         match event:
             case events.CommandReceived():
-                self._start(self._decide_command(event.verb))
+                self._start(self._decide_command(event.verb), evictable=True)
             case events.RecipientReceived():
                 self._decide_recipient(event)
                 return _RECIPIENT_UNITS
