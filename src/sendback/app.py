@@ -327,7 +327,7 @@ class App:
     def setup(self) -> "SetupService":
         from sendback.service.rules.apply_setup import SetupService
 
-        return SetupService(self.store, self.clock, self.identities, self.targets)
+        return SetupService(self.store, self.clock, self.identities, self.targets, self.faults)
 
     @cached_property
     def compiled(self) -> "CompiledRuleSets":

@@ -11,20 +11,9 @@ from botocore.exceptions import ClientError, ConnectionClosedError, ReadTimeoutE
 from sendback.faults.rules import FaultError
 from sendback.store.engine.errors import AlreadyExistsError, NotFoundError
 from tests.partners.clients import MAIL, send_mail, ses
+from tests.partners.faults import counters, fail
 from tests.partners.inprocess import Running
 from tests.partners.waiting import wait_for
-
-
-def fail(server, at, **members):
-    """Adds a rule, with `from_` for the member `from`."""
-    named = {name.rstrip("_"): value for name, value in members.items()}
-    rule = server.app.faults.from_json({"at": at, **named})
-    return server.call(server.app.faults.add(rule)).rule.name
-
-
-def counters(server):
-    stored = server.call(server.app.faults.list())
-    return {entry.rule.name: (entry.matched, entry.injected) for entry in stored}
 
 
 def stored_messages(server):
