@@ -11,6 +11,8 @@ from time import monotonic
 from typing import Any
 
 from sendback.clock import Clock
+from sendback.faults.chaos import NAMES as CHAOS_NAMES
+from sendback.faults.chaos import parse_chaos, to_chaos
 from sendback.faults.model import FaultEvent, FaultRule, Point
 from sendback.faults.rules import FaultError, parse_fault
 from sendback.log_limits import LogLimiter
@@ -23,6 +25,7 @@ from sendback.store.faults.rules import (
     CountEvent,
     ListFaults,
     RemoveFault,
+    ReplaceFaults,
     StoredFault,
 )
 
@@ -103,6 +106,17 @@ class Faults:
     async def clear(self) -> int:
         """Remove all rules; return how many there were."""
         return await self._store.write(ClearFaults())
+
+    async def set_chaos(self, value: Any) -> None:
+        """Set Mailpit's chaos triggers. Raise `FaultError`, `LimitReachedError`."""
+        rules = parse_chaos(value)
+        for rule in rules:
+            self.check(rule)
+        await self._store.write(ReplaceFaults(CHAOS_NAMES, rules, self._clock.now()))
+
+    async def chaos(self) -> dict[str, dict[str, int]]:
+        """Return Mailpit's chaos triggers."""
+        return to_chaos([stored.rule for stored in await self.list()])
 
     async def warn(self) -> None:
         """Log a warning if there are rules: when a server starts."""

@@ -74,6 +74,20 @@ class ClearFaults:
 
 
 @dataclass(frozen=True, slots=True)
+class ReplaceFaults:
+    """Put rules in the place of those with these names. Raises `LimitReachedError`."""
+
+    names: frozenset[str]
+    rules: tuple[FaultRule, ...]
+    now: datetime
+
+    def __call__(self, connection: Connection, /) -> None:
+        unwanted = self.names - {rule.name for rule in self.rules}
+        connection.execute(delete(faults).where(faults.c.name.in_(unwanted)))
+        put_faults(connection, self.rules, self.now, prune=False)
+
+
+@dataclass(frozen=True, slots=True)
 class ListFaults:
     """Return the rules in the order in which they are tried."""
 
