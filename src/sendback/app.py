@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from sendback.service.access.keys import Keys
     from sendback.service.bouncing.composing import HumanPart
     from sendback.service.bouncing.send_bounce import Bouncing
+    from sendback.service.faults.faults import Faults
     from sendback.service.heavy import HeavyWork
     from sendback.service.housekeeping import Housekeeping
     from sendback.service.identities.attributes import IdentityAttributes
@@ -108,6 +109,13 @@ class App:
         from sendback.service.housekeeping import Housekeeping
 
         return Housekeeping(self.store, self.clock, self.settings.history, owner=self._owner)
+
+    @cached_property
+    def faults(self) -> "Faults":
+        from sendback.service.faults.faults import Faults
+
+        outbound = self.settings.outbound
+        return Faults(self.store, self.clock, by_mx=outbound.by_mx, captures=outbound.captures)
 
     # --- accounts and identities --------------------------------------------------------------
 
@@ -255,6 +263,7 @@ class App:
             self.store,
             self.clock,
             self.signing.sign,
+            self.faults,
             owner=self._owner,
             suspects=self._suspects,
         )
@@ -320,7 +329,7 @@ class App:
     def setup(self) -> "SetupService":
         from sendback.service.rules.apply_setup import SetupService
 
-        return SetupService(self.store, self.clock, self.identities, self.targets)
+        return SetupService(self.store, self.clock, self.identities, self.targets, self.faults)
 
     @cached_property
     def compiled(self) -> "CompiledRuleSets":
@@ -362,6 +371,7 @@ class App:
             self.heavy,
             self.rounds,
             self.clock,
+            self.faults,
             hostname,
         )
 
@@ -436,6 +446,7 @@ class App:
             Authenticator(self.keys, self.clock, self.settings.region),
             self.authorization,
             self.ids,
+            self.faults,
         )
 
     @cached_property
@@ -444,7 +455,11 @@ class App:
         from sendback.smtp.server import SmtpServer
 
         return SmtpServer(
-            _smtp_settings(self.settings), self.acceptance, self.receiving, _tls(self.settings)
+            _smtp_settings(self.settings),
+            self.acceptance,
+            self.receiving,
+            self.faults,
+            _tls(self.settings),
         )
 
     @cached_property

@@ -432,6 +432,7 @@ class _Process:
 async def _prepare_app(app: App) -> None:
     await app.check_secret()
     await app.store.write(AddAccount(app.settings.account_id, app.clock.now()))
+    await app.faults.warn()
 
 
 async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:

@@ -38,6 +38,7 @@ COMMANDS = (
     "accounts list",
     "users list",
     "keys list",
+    "faults list",
 )
 SETUP = """
 identities = ["example.com", "finance.department.of-a-large-company.example"]
@@ -68,6 +69,9 @@ def store(tmp_path_factory):
     with Sendback(folder, flags, environment) as server:
         server.run("rules", "apply", str(folder / "setup.toml"))
         server.run("identities", "verify", "example.com", "--dkim")
+        server.run(
+            "faults", "add", "api", "--name", "lose", "--operation", "GetSendQuota", "--lost"
+        )
         server.run("accounts", "create", "--id", "111111111111", "--name", "Example Ltd")
         server.run("users", "create", "ann")
         server.run("keys", "create", "--user", "ann")

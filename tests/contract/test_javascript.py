@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import need
-from tests.partners.swallower import Swallower
+from tests.partners.faults import fail
 
 FOLDER = Path(__file__).parent / "javascript"
 
@@ -47,8 +47,8 @@ def test_errors_have_their_types(server):
 
 def test_the_sdks_retry_is_one_bounce(server):
     message = server.send_mail()
-    with Swallower(server.addresses.http.port, swallow=1) as proxy:
-        answer = node(f"http://127.0.0.1:{proxy.port}", message)
+    fail(server, "api", operation="SendBounce", lost=True, first=1)
+    answer = node(server.endpoint, message)
     assert answer["attempts"] == 2
     assert [entry.message_id for entry in server.outbox()] == [answer["id"]]
 

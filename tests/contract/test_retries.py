@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.partners.clients import ses
-from tests.partners.swallower import Swallower
+from tests.partners.faults import counters, fail
 
 BOUNCE = {
     "BounceSender": "mailer-daemon@example.com",
@@ -19,10 +18,10 @@ BOUNCE = {
 @pytest.mark.parametrize("mode", ["legacy", "standard"])
 def test_botos_retry_gets_the_same_message_id_and_one_bounce_is_sent(server, mode):
     message = server.send_mail()
-    with Swallower(server.addresses.http.port, swallow=1) as proxy:
-        client = ses(f"http://127.0.0.1:{proxy.port}", retries={"max_attempts": 3, "mode": mode})
-        answer = client.send_bounce(OriginalMessageId=message, **BOUNCE)
-    assert proxy.passed == 2
+    name = fail(server, "api", operation="SendBounce", lost=True, first=1)
+    client = server.ses(retries={"max_attempts": 3, "mode": mode})
+    answer = client.send_bounce(OriginalMessageId=message, **BOUNCE)
+    assert counters(server) == {name: (2, 1)}
     assert answer["ResponseMetadata"]["RetryAttempts"] == 1
     sent = server.outbox()
     assert [entry.message_id for entry in sent] == [answer["MessageId"]]
@@ -32,9 +31,9 @@ def test_a_retry_is_not_throttled_by_its_own_first_attempt(running):
     server = running()  # one call a second
     server.ses.verify_domain_identity(Domain="example.com")
     message = server.send_mail()
-    with Swallower(server.addresses.http.port, swallow=2) as proxy:
-        client = ses(f"http://127.0.0.1:{proxy.port}", retries={"max_attempts": 3})
-        answer = client.send_bounce(OriginalMessageId=message, **BOUNCE)
+    fail(server, "api", operation="SendBounce", lost=True, first=2)
+    client = server.ses(retries={"max_attempts": 3})
+    answer = client.send_bounce(OriginalMessageId=message, **BOUNCE)
     assert len(server.outbox()) == 1
     assert answer["ResponseMetadata"]["RetryAttempts"] == 2
 

@@ -71,6 +71,8 @@ MAX_CHUNKS = 4096
 SMALL_BODY = 16 * 1024
 MAX_BODIES = 32 * 2**20
 MAX_PIPELINED = 8
+# The key in the state of an ASGI scope of the function that closes the connection.
+CLOSE = "close"
 # Seconds for which an idle connection is not closed for a new one, unless its network has more than
 # its share.
 MIN_IDLE = 1.0
@@ -239,6 +241,7 @@ class HttpConnection(HttpToolsProtocol):
         self._announced_octets = self._body_octets = self._chunks = 0
         self._begun_in_this_data = True
         super().on_message_begin()
+        self.scope["state"][CLOSE] = self.transport.close
 
     def on_url(self, url: bytes) -> None:
         if len(self.url) + len(url) > MAX_TARGET:

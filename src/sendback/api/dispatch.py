@@ -5,10 +5,12 @@ string is read, the length of which the HTTP layer bounds; the body is not parse
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from time import monotonic
+from typing import NoReturn
 
 from sendback.api.authentication import Authenticator, call_key
 from sendback.api.forms import parse_form
@@ -20,10 +22,13 @@ from sendback.aws.model import API_VERSION, operation_model, operation_names
 from sendback.aws.query import decode
 from sendback.aws.response import encode_error, encode_success
 from sendback.aws.sigv4 import SignedRequest
+from sendback.errors import SendbackError
+from sendback.faults.model import FaultEvent, FaultRule, Point
 from sendback.ids import IdMaker
 from sendback.log_limits import LogLimiter
 from sendback.service.access.authorization import Authorization
 from sendback.service.access.caller import CallOrigin
+from sendback.service.faults.faults import Faults
 from sendback.store.engine.errors import StoreUnavailableError
 
 log = logging.getLogger(__name__)
@@ -49,6 +54,10 @@ class _Call:
     parameters: Mapping[str, str]
 
 
+class _AnswerLostError(SendbackError):
+    """An injected fault: no response is sent."""
+
+
 class Dispatcher:
     """Handles Query requests."""
 
@@ -58,11 +67,13 @@ class Dispatcher:
         authenticator: Authenticator,
         authorization: Authorization,
         ids: IdMaker,
+        faults: Faults,
     ) -> None:
         self._services = services
         self._authenticator = authenticator
         self._authorization = authorization
         self._ids = ids
+        self._faults = faults
         self._log_limiter = LogLimiter()
 
     async def answer(self, request: SignedRequest, origin: CallOrigin) -> ApiResponse:
@@ -72,6 +83,8 @@ class Dispatcher:
             body = await self._run(request, origin, request_id)
         except SesError as error:
             return self._failure(error, request_id)
+        except _AnswerLostError:
+            return ApiResponse(200, b"", request_id, is_lost=True)
         except StoreUnavailableError:
             return self._failure(service_unavailable(), request_id)
         except Exception as error:
@@ -103,12 +116,34 @@ class Dispatcher:
                 "InvalidAction",
                 f"The operation {call.action} is part of the SES API and not built yet.",
             )
+        fault = await self._fault(call.action, origin) if Point.API in self._faults.points else None
         given = await heavy.run(lambda: decode(model, call.pairs), heavy=is_large)
-        output = await operation(Request(access, given, call_key(caller, request)), self._services)
+        answering = operation(Request(access, given, call_key(caller, request)), self._services)
+        output = await (answering if fault is None else _lost(answering))
         return await heavy.run(
             lambda: encode_success(model, output, request_id),
             heavy=call.action in _LARGE_RESPONSES,
         )
+
+    async def _fault(self, action: str, origin: CallOrigin) -> FaultRule | None:
+        """Return a fault that loses the response; raise one that replaces the operation."""
+        fault = await self._faults.inject(
+            FaultEvent(Point.API, client=origin.source_ip, operation=action)
+        )
+        if fault is None:
+            return None
+        if fault.drop:
+            raise _AnswerLostError
+        if fault.error is not None:
+            raise SesError(fault.error, fault.text or f"Injected fault {fault.name}")
+        return fault if fault.lost else None
+
+
+async def _lost(answering: Awaitable[object]) -> NoReturn:
+    """Finish the operation, then raise `_AnswerLostError`."""
+    with suppress(SesError):
+        await answering
+    raise _AnswerLostError
 
 
 def _read_call(request: SignedRequest) -> _Call:

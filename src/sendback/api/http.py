@@ -11,6 +11,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from sendback.api.connections import CLOSE
 from sendback.api.dispatch import Dispatcher
 from sendback.api.forms import MAX_QUERY_PARAMETERS, parse_form
 from sendback.api.pages import VerificationPages, unavailable
@@ -50,6 +51,9 @@ class QueryApi:
             response = self._dispatcher.refuse(error)
         else:
             response = await self._dispatcher.answer(signed, origin)
+        if response.is_lost:
+            await _close(scope, receive)
+            return
         status, fields = response.status, response.headers
         await send({"type": "http.response.start", "status": status, "headers": fields})
         await send({"type": "http.response.body", "body": response.body})
@@ -98,6 +102,13 @@ def http_app(
     # A redirect to the path with or without the slash would lead to the host that the client names.
     app.router.redirect_slashes = False
     return app
+
+
+async def _close(scope: Scope, receive: Receive) -> None:
+    """Close the connection without a response (`api.connections` has put the function there)."""
+    scope["state"][CLOSE]()
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 async def _read(scope: Scope, receive: Receive, headers: Mapping[str, str]) -> SignedRequest:

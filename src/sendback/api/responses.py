@@ -10,11 +10,15 @@ _FIELDS_BY_STATUS = {405: (b"allow", b"GET, HEAD, POST, PUT, DELETE"), 503: (b"r
 
 @dataclass(frozen=True, slots=True)
 class ApiResponse:
-    """An HTTP status, an XML body, and the request ID, which is in the body and in a header."""
+    """An HTTP status, an XML body, and the request ID, which is in the body and in a header.
+
+    `is_lost`: an injected fault; close the connection instead of sending the response.
+    """
 
     status: int
     body: bytes
     request_id: str
+    is_lost: bool = False
 
     @property
     def headers(self) -> list[tuple[bytes, bytes]]:

@@ -22,6 +22,7 @@ from sendback.cli import (
     demo,
     doctor,
     dsn,
+    faults,
     identities,
     keys,
     messages,
@@ -59,6 +60,7 @@ app.add_typer(accounts.app, name="accounts")
 app.add_typer(accounts.users, name="users")
 app.add_typer(keys.app, name="keys")
 app.add_typer(dsn.app, name="dsn")
+app.add_typer(faults.app, name="faults")
 app.add_typer(config.app, name="config")
 app.add_typer(database.app, name="db")
 

@@ -16,6 +16,7 @@ from sendback.delivery.transports import Capture, Transport
 from sendback.delivery.worker import DeliveryWorker, RetryPolicy
 from sendback.net.async_resolver import AsyncResolver
 from sendback.net.connector import Connector
+from sendback.service.faults.faults import Faults
 from sendback.service.queues.retry import Backoff
 from sendback.smtp_client.connection import Timeouts
 from sendback.store.engine.store import Store
@@ -31,16 +32,19 @@ def delivery_worker(
     store: Store,
     clock: Clock,
     sign: Sign,
+    faults: Faults,
     *,
     owner: str,
     suspects: asyncio.Lock,
 ) -> DeliveryWorker:
     """Return the worker that delivers the outbox. Raises `SettingError`."""
+    captures = settings.outbound.captures
+    transport = Capture(faults) if captures else _transport(settings, store, clock, sign)
     longest_block = min(settings.retry_longest, _LONGEST_BLOCK)
     return DeliveryWorker(
         store,
         clock,
-        _transport(settings, store, clock, sign),
+        transport,
         owner=owner,
         retry_policy=RetryPolicy(
             message=Backoff(settings.retry_first, settings.retry_longest),
@@ -101,8 +105,6 @@ def trust_of(settings: Settings) -> ssl.SSLContext:
 
 def _transport(settings: Settings, store: Store, clock: Clock, sign: Sign) -> Transport:
     outbound = settings.outbound
-    if outbound.captures:
-        return Capture()
     router: Router = mx_router(settings, store, clock) if outbound.by_mx else relay_router(settings)
     limits = ConnectionLimits(
         connections=settings.delivery_connections,

@@ -5,6 +5,9 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import ClassVar, Protocol
 
+from sendback.faults.model import FaultEvent, FaultReply, Point
+from sendback.mail.address import AddressError, parse_mailbox
+from sendback.service.faults.faults import Faults
 from sendback.store.outbox.rows import OutboxMessage, Outcome
 
 
@@ -48,12 +51,36 @@ class Transport(Protocol):
 
 
 class Capture:
-    """Marks every message as captured in the outbox; nothing is sent."""
+    """Marks every message as captured in the outbox; nothing is sent. Faults may fail it."""
 
     per_domain: ClassVar[int | None] = None
 
+    def __init__(self, faults: Faults) -> None:
+        self._faults = faults
+
     async def deliver(self, message: OutboxMessage) -> Result:
+        if Point.DELIVERY in self._faults.points:
+            event = FaultEvent(
+                Point.DELIVERY,
+                sender=_key(message.sender),
+                recipients=(message.recipient.key,),
+            )
+            rule = await self._faults.inject(event)
+            if rule is not None and rule.delivery_reply is not None:
+                return _injected(rule.name, rule.delivery_reply)
         return Result(Outcome.CAPTURED, "capture", f"kept for {message.recipient}")
 
     async def close(self) -> None:
         """Do nothing."""
+
+
+def _key(sender: str | None) -> str | None:
+    try:
+        return None if sender is None else parse_mailbox(sender).address.key
+    except AddressError:
+        return sender
+
+
+def _injected(name: str, reply: FaultReply) -> Result:
+    outcome = Outcome.PERMANENT if reply.is_permanent else Outcome.TEMPORARY
+    return Result(outcome, f"injected ({name})", str(reply))

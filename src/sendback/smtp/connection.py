@@ -13,11 +13,14 @@ from collections.abc import Coroutine
 from typing import Any, Protocol, cast
 
 from sendback.fairness import ConnectionRegister
+from sendback.faults.model import Point
+from sendback.mail.address import Address
 from sendback.smtp import events, replies
 from sendback.smtp.channel import Channel
 from sendback.smtp.client_address import client_address
 from sendback.smtp.decisions import Decisions, Receivers
 from sendback.smtp.events import LineProcessed, NoEvent
+from sendback.smtp.faults import Drop, SmtpFaults
 from sendback.smtp.machine import SmtpMachine
 from sendback.smtp.replies import Reply
 from sendback.smtp.scheduling import SLICE_UNITS, Scheduler
@@ -47,6 +50,7 @@ class ConnectionHost(Protocol):
     register: ConnectionRegister["SmtpConnection"]
     scheduler: Scheduler
     decisions: Decisions
+    faults: SmtpFaults
     storage: MessageStorage
     timeouts: Timeouts
     tls: ssl.SSLContext | None
@@ -99,8 +103,8 @@ class SmtpConnection(asyncio.BufferedProtocol):
             self._refuse_client(refusal)
             return
         admitted = self._server.decisions.known_client(self._client_ip)
-        if admitted is None:
-            self._start(self._decide_client())
+        if admitted is None or self._server.faults.may_inject(Point.CONNECT):
+            self._start(self._decide_client(), evictable=True)
         elif admitted:
             self._greet()
         else:
@@ -197,6 +201,7 @@ class SmtpConnection(asyncio.BufferedProtocol):
 
     def _run_machine(self, machine: SmtpMachine[Receivers]) -> int:
         used = 0
+        machine.asks_about = self._server.faults.verbs
         while used < SLICE_UNITS:
             event = machine.next_event()
             if isinstance(event, LineProcessed):
@@ -224,6 +229,8 @@ class SmtpConnection(asyncio.BufferedProtocol):
     def _handle(self, event: events.Event[Receivers]) -> int:  # noqa: C901 - one case an event
         """Return the cost, in units."""
         match event:
+            case events.CommandReceived():
+                self._start(self._decide_command(event.verb), evictable=True)
             case events.RecipientReceived():
                 self._decide_recipient(event)
                 return _RECIPIENT_UNITS
@@ -274,11 +281,17 @@ class SmtpConnection(asyncio.BufferedProtocol):
             self._work()
 
     async def _decide_client(self) -> None:
-        refusal = await self._server.decisions.client(self._client_ip)
-        if refusal is None:
+        server = self._server
+        refusal = await server.decisions.client(self._client_ip)
+        fault = await server.faults.at_connect(self._client_ip) if refusal is None else refusal
+        if self._channel.is_closing:
+            return
+        if fault is None:
             self._greet()
+        elif fault is Drop.CONNECTION:
+            self.abort()
         else:
-            self._refuse_client(refusal)
+            self._refuse_client(fault)
 
     def _greet(self) -> None:
         self._is_greeted = True
@@ -289,7 +302,7 @@ class SmtpConnection(asyncio.BufferedProtocol):
         known = self._server.decisions.known_recipient(
             event.recipient.address, self._client_ip, encrypted=self._machine.is_encrypted
         )
-        if known is not None:
+        if known is not None and not self._server.faults.may_inject(Point.RCPT):
             self._resume(known)
         elif self._unknown_recipients < _UNKNOWN_AT_ONCE:
             self._start(self._look_up_recipient(event))
@@ -301,6 +314,8 @@ class SmtpConnection(asyncio.BufferedProtocol):
     ) -> None:
         if delay is not None:
             await asyncio.sleep(delay)
+        if await self._has_failed(Point.RCPT, [event.recipient.address]):
+            return
         decision = await self._server.decisions.recipient(
             event.recipient.address, self._client_ip, encrypted=self._machine.is_encrypted
         )
@@ -320,11 +335,14 @@ class SmtpConnection(asyncio.BufferedProtocol):
     def _end_content(self, event: events.MessageReceived[Receivers]) -> None:
         self._progress.message_ended(self._loop.time())
         self._write(event.content)
-        self._is_storing = True
+        self._is_storing = not self._server.faults.may_inject(Point.END)
         self._start(self._store_message(event))
 
     async def _store_message(self, event: events.MessageReceived[Receivers]) -> None:
         try:
+            if not self._is_storing and await self._has_failed(Point.END, self._recipients()):
+                return
+            self._is_storing = True
             result = await self._server.storage.store(event, self._content)
         finally:
             self._discard_content()
@@ -332,6 +350,26 @@ class SmtpConnection(asyncio.BufferedProtocol):
             self._machine.refuse(result)
         else:
             self._machine.accept_message(result)
+
+    async def _decide_command(self, verb: str) -> None:
+        point = Point.MAIL if verb == "MAIL" else Point.DATA
+        if not await self._has_failed(point, self._recipients()):
+            self._handle(self._machine.proceed())
+
+    def _recipients(self) -> list[Address]:
+        return [recipient.address for recipient in self._machine.recipients]
+
+    async def _has_failed(self, point: Point, recipients: list[Address]) -> bool:
+        """Inject a fault, if there is one here; return whether nothing else is to be done."""
+        if not self._server.faults.may_inject(point):
+            return False
+        sender = self._machine.reverse_path
+        fault = await self._server.faults.inject(point, self._client_ip, sender, recipients)
+        if fault is Drop.CONNECTION:
+            self.abort()
+        elif fault is not None:
+            self._machine.refuse(fault)
+        return fault is not None or self._channel.is_closing
 
     def _discard_content(self) -> None:
         if self._content is not None:

@@ -1,7 +1,7 @@
 """What the SMTP machine reports to its caller. Pure.
 
-Three events ask for a decision, and the machine is paused until it comes: `RecipientReceived`,
-`MessageReceived` and `TlsRequested`.
+Four events ask for a decision, and the machine is paused until it comes: `CommandReceived`,
+`RecipientReceived`, `MessageReceived` and `TlsRequested`.
 """
 
 from dataclasses import dataclass
@@ -26,6 +26,13 @@ class NoEvent(Enum):
 @dataclass(frozen=True, slots=True)
 class LineProcessed:
     """A command was processed, or a piece of refused content discarded. Nothing to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class CommandReceived:
+    """A command in `SmtpMachine.asks_about` was valid. Decide by `proceed` or `refuse`."""
+
+    verb: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +83,7 @@ class SessionEnded:
 
 Event: TypeAlias = (
     LineProcessed
+    | CommandReceived
     | RecipientReceived
     | ContentStarted
     | ContentReceived

@@ -5,8 +5,9 @@ piece of content, and returns what has happened, or a `NoEvent` with the reason 
 the caller decides how much work it does for one client before it serves others. `take_output`
 returns the octets to send to the client.
 
-Some events ask for a decision: `RecipientReceived`, `MessageReceived`, `TlsRequested`. After one,
-the machine is paused until the caller decides (`accept_recipient`, `accept_message`, `refuse`,
+Some events ask for a decision: `RecipientReceived`, `MessageReceived`, `TlsRequested`, and
+`CommandReceived` for MAIL and DATA if the caller wishes (`asks_about`). After one, the machine is
+paused until the caller decides (`accept_recipient`, `accept_message`, `proceed`, `refuse`,
 `tls_started`), so pipelined commands wait, and the replies keep the commands' order.
 
 The commands are a table, each with what it requires (`commands`). Errors are counted, and so are
@@ -18,11 +19,12 @@ from enum import Enum, auto
 from functools import lru_cache
 from typing import Generic
 
-from sendback.mail.envelope import Recipient
+from sendback.mail.envelope import Recipient, ReversePath
 from sendback.smtp import replies
-from sendback.smtp.commands import COMMANDS
+from sendback.smtp.commands import COMMANDS, Outcome
 from sendback.smtp.content import ContentReader
 from sendback.smtp.events import (
+    CommandReceived,
     ContentReceived,
     ContentRefused,
     ContentStarted,
@@ -51,6 +53,7 @@ _LINE_PROCESSED = LineProcessed()
 class _State(Enum):
     COMMAND = auto()
     CONTENT = auto()
+    COMMAND_DECISION = auto()
     RECIPIENT_DECISION = auto()
     MESSAGE_DECISION = auto()
     TLS_HANDSHAKE = auto()
@@ -90,6 +93,9 @@ class SmtpMachine(Generic[Note]):
         self._errors = 0
         self._overhead_commands = 0
         self.lines = 0  # the number of command lines processed
+        # The commands that cause `CommandReceived`; of MAIL and DATA.
+        self.asks_about: frozenset[str] = frozenset()
+        self._outcome: Outcome | None = None  # of the command that was asked about
         self._undecided: Recipient | None = None
         self._reader: ContentReader
         self._content_octets = 0
@@ -126,6 +132,17 @@ class SmtpMachine(Generic[Note]):
         return self._session.mail is not None
 
     @property
+    def reverse_path(self) -> ReversePath | None:
+        """The reverse-path of the transaction; None when none is open."""
+        mail = self._session.mail
+        return None if mail is None else mail.reverse_path
+
+    @property
+    def recipients(self) -> list[Recipient]:
+        """The recipients accepted so far."""
+        return [recipient for recipient, _ in self._session.recipients.values()]
+
+    @property
     def is_reading_content(self) -> bool:
         """Whether the client is sending the content of a message."""
         return self._state is _State.CONTENT
@@ -154,6 +171,14 @@ class SmtpMachine(Generic[Note]):
 
     # --- decisions ------------------------------------------------------------------------
 
+    def proceed(self) -> Event[Note]:
+        """Carry out the command that was asked about; return its event."""
+        outcome, self._outcome = self._outcome, None
+        self._resume(_State.COMMAND_DECISION, None)
+        if outcome is None or self._state is _State.ENDED:
+            return _LINE_PROCESSED
+        return self._respond(outcome)
+
     def accept_recipient(self, note: Note) -> None:
         """Accept the recipient; `note` returns with `MessageReceived`.
 
@@ -172,10 +197,10 @@ class SmtpMachine(Generic[Note]):
         self._end_transaction()
 
     def refuse(self, reply: Reply) -> None:
-        """Refuse the recipient, or the message, which ends the transaction."""
+        """Refuse the recipient; or the command or the message, which ends the transaction."""
         state = self._state
         self._resume(state, reply)
-        if state is _State.MESSAGE_DECISION:
+        if state in {_State.MESSAGE_DECISION, _State.COMMAND_DECISION}:
             self._end_transaction()
 
     def tls_started(self, version: str) -> None:
@@ -225,6 +250,12 @@ class SmtpMachine(Generic[Note]):
             if not requirement.is_met(self._session):
                 raise CommandError(requirement.refusal)
         outcome = command.handler(self._session, argument)
+        if verb in self.asks_about:
+            self._outcome, self._state = outcome, _State.COMMAND_DECISION
+            return CommandReceived(verb)
+        return self._respond(outcome)
+
+    def _respond(self, outcome: Outcome) -> Event[Note]:
         if isinstance(outcome, Reply):
             self._reply(outcome)
             return _LINE_PROCESSED

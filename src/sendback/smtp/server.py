@@ -10,6 +10,7 @@ from pathlib import Path
 
 from sendback.fairness import ConnectionRegister
 from sendback.log_limits import LogLimiter
+from sendback.service.faults.faults import Faults
 from sendback.service.receiving.acceptance import Acceptance
 from sendback.service.receiving.receiving import Receiving
 from sendback.smtp import replies
@@ -17,6 +18,7 @@ from sendback.smtp.client_address import address_literal, network
 from sendback.smtp.connection import SmtpConnection
 from sendback.smtp.decisions import Decisions, Receivers
 from sendback.smtp.disk_space import DiskSpace
+from sendback.smtp.faults import SmtpFaults
 from sendback.smtp.machine import SmtpMachine
 from sendback.smtp.replies import Reply
 from sendback.smtp.scheduling import Scheduler
@@ -59,6 +61,7 @@ class SmtpServer:
         settings: SmtpSettings,
         acceptance: Acceptance,
         receiving: Receiving,
+        faults: Faults,
         tls: ssl.SSLContext | None,
     ) -> None:
         self.settings = settings
@@ -72,6 +75,7 @@ class SmtpServer:
         self.scheduler = Scheduler(self.loop.call_later)
         self.read_buffer = memoryview(bytearray(_READ_OCTETS))
         self.decisions = Decisions(acceptance)
+        self.faults = SmtpFaults(faults)
         self._space = DiskSpace(settings.directory, settings.min_free)
         self.storage = MessageStorage(receiving, self._space, self._warn)
         self._normal_timeouts = timeouts_for(settings.timeouts, high_load=False)

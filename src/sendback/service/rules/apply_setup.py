@@ -5,9 +5,11 @@ from dataclasses import dataclass
 
 from sendback.aws.errors import shown
 from sendback.clock import Clock
+from sendback.faults.rules import FaultError
 from sendback.mail.address import identity_name
 from sendback.receipt.constraints import MAX_FILTERS, MAX_RULE_SETS, rule_set_does_not_exist
 from sendback.receipt.plan import tasks_of
+from sendback.service.faults.faults import Faults
 from sendback.service.identities.identities import Identities
 from sendback.service.rules.filters import too_many_filters
 from sendback.service.rules.rule_sets import sender_not_verified, too_many
@@ -16,6 +18,7 @@ from sendback.service.rules.targets import PlannedTargets, Targets, target_of
 from sendback.store.engine.errors import LimitReachedError, NotFoundError
 from sendback.store.engine.store import Store
 from sendback.store.engine.transactions import Unit
+from sendback.store.faults.rules import MAX_FAULTS
 from sendback.store.identities.identities import MAX_IDENTITIES, Identity
 from sendback.store.rules.setup import (
     ActiveDeletion,
@@ -29,6 +32,7 @@ _LIMITS = {
     "identities of an account": f"An account may have {MAX_IDENTITIES} identities.",
     "rule sets of an account": too_many("rule sets").message,
     "filters of an account": too_many_filters().message,
+    "faults": f"There may be {MAX_FAULTS} faults.",
 }
 
 
@@ -48,12 +52,18 @@ class SetupService:
     """Applies setups to accounts."""
 
     def __init__(
-        self, store: Store, clock: Clock, identities: Identities, targets: Targets
+        self,
+        store: Store,
+        clock: Clock,
+        identities: Identities,
+        targets: Targets,
+        faults: Faults,
     ) -> None:
         self._store = store
         self._clock = clock
         self._identities = identities
         self._targets = targets
+        self._faults = faults
 
     async def apply(
         self,
@@ -69,6 +79,7 @@ class SetupService:
         The active rule set is deleted only if it is in `may_delete`. With `dry_run`, everything is
         checked and nothing written. Raises `SetupError`, `ActiveDeletionError`.
         """
+        self._check_faults(setup)
         targets = self._targets.planned(setup.targets, prune=prune)
         warnings = await _check_targets(targets, account_id, setup)
         unit = WriteSetup(
@@ -78,6 +89,7 @@ class SetupService:
             active_rule_set=setup.active_rule_set,
             filters=setup.filters,
             targets=setup.targets,
+            faults=setup.faults,
             now=self._clock.now(),
             prune=prune,
             max_rule_sets=MAX_RULE_SETS,
@@ -89,6 +101,13 @@ class SetupService:
         if not dry_run:
             self._identities.wake_delivery()
         return Applied(written.changes, tuple(warnings), written.deletion)
+
+    def _check_faults(self, setup: Setup) -> None:
+        for number, rule in enumerate(setup.faults, 1):
+            try:
+                self._faults.check(rule)
+            except FaultError as error:
+                raise SetupError(f"faults[{number}]: {error}") from None
 
     async def _write(self, unit: WriteSetup) -> Written:
         try:

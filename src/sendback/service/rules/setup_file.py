@@ -1,4 +1,4 @@
-"""Setup files: identities, rule sets, filters and targets of a project.
+"""Setup files: identities, rule sets, filters, targets and faults of a project.
 
 Rules and filters have the form of the API and are checked as its calls are, with the same texts.
 Applying a file twice changes nothing.
@@ -16,6 +16,8 @@ from botocore.model import ListShape, Shape, StructureShape
 from sendback.aws.errors import SesError
 from sendback.aws.model import service_model
 from sendback.errors import InvalidInputError
+from sendback.faults.model import FaultRule
+from sendback.faults.rules import FaultError, parse_fault
 from sendback.receipt.constraints import MAX_FILTERS, already_exists, check_rule
 from sendback.receipt.filters import IpFilter, check_filter
 from sendback.receipt.model import Rule, Rules
@@ -32,7 +34,7 @@ from sendback.service.rules.rule_sets import insert_rule
 from sendback.service.rules.targets import BUCKET, FUNCTION, MAILBOX, TOPIC
 
 TABLES = {BUCKET: "buckets", TOPIC: "topics", FUNCTION: "functions", MAILBOX: "mailboxes"}
-_KEYS = {"identities", "active_rule_set", "filters", "rule_sets", *TABLES.values()}
+_KEYS = {"identities", "active_rule_set", "faults", "filters", "rule_sets", *TABLES.values()}
 _TYPES: dict[str, Any] = {"string": str, "boolean": bool, "list": list, "structure": dict}
 _FILTER_MEMBERS = {"Name", "Policy", "Cidr"}
 _AWS = "endpoint:URL, or aws"
@@ -57,6 +59,7 @@ class Setup:
     active_rule_set: str | None
     filters: tuple[IpFilter, ...]
     targets: Mapping[tuple[str, str], str]
+    faults: tuple[FaultRule, ...] = ()
 
 
 def read_setup(text: str, file: Path) -> Setup:
@@ -86,6 +89,7 @@ def parse_setup(content: Mapping[str, Any], folder: Path) -> Setup:
             for kind, table in TABLES.items()
             for name, target in _expect(content, table, dict).items()
         },
+        faults=_faults(_expect(content, "faults", list)),
     )
 
 
@@ -193,6 +197,22 @@ def _filter(value: Mapping[str, str]) -> IpFilter:
     entry = filter_of(decode_as_call("CreateReceiptFilter", values))
     check_filter(entry)
     return entry
+
+
+def _faults(values: Sequence[Any]) -> tuple[FaultRule, ...]:
+    faults: dict[str, FaultRule] = {}
+    for number, value in enumerate(values, 1):
+        path = f"faults[{number}]"
+        try:
+            rule = parse_fault(value)
+        except FaultError as error:
+            raise SetupError(f"{path}: {error}") from None
+        if not rule.name:  # applying the file again would add it again
+            raise SetupError(f"{path}: a fault in a file must have a name")
+        if rule.name in faults:
+            raise SetupError(f"{path}: there is a fault {rule.name} already")
+        faults[rule.name] = rule
+    return tuple(faults.values())
 
 
 def _target(kind: str, name: str, target: Any, folder: Path) -> str:

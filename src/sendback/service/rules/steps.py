@@ -14,6 +14,8 @@ from sendback.aws.errors import SesError
 from sendback.clock import Clock
 from sendback.dsn.model import Action as DsnAction
 from sendback.dsn.model import RecipientFields
+from sendback.faults.model import NULL_SENDER, Failure, FaultEvent, Point
+from sendback.faults.rules import NOTICE
 from sendback.mail.address import Address, parse_mailbox
 from sendback.receipt.added_headers import Arrival, published_header
 from sendback.receipt.events import (
@@ -26,6 +28,7 @@ from sendback.receipt.events import (
     object_key,
 )
 from sendback.receipt.model import (
+    ACTION_TYPES,
     Action,
     AddHeaderAction,
     BounceAction,
@@ -42,6 +45,7 @@ from sendback.receipt.plan import Notice, PlannedRule, StepOutcome, Task
 from sendback.receipt.verdicts import Verdicts
 from sendback.service.bouncing.requests import BouncedRecipient, BounceRequest
 from sendback.service.bouncing.send_bounce import Bouncing, SilentError
+from sendback.service.faults.faults import Faults
 from sendback.service.heavy import HeavyWork
 from sendback.service.rules.content import Content, ContentGoneError
 from sendback.service.rules.ports import ActionFailedError
@@ -101,6 +105,7 @@ class Steps:
         heavy: HeavyWork,
         rounds: Rounds,
         clock: Clock,
+        faults: Faults,
         hostname: str,
     ) -> None:
         self._ports = ports
@@ -109,14 +114,32 @@ class Steps:
         self._heavy = heavy
         self._rounds = rounds
         self._clock = clock
+        self._faults = faults
         self._hostname = hostname
 
     async def take(self, task: Task, context: StepContext) -> StepResult:
         """Raises `ActionFailedError`, `StoreUnavailableError`."""
+        if Point.ACTION in self._faults.points:
+            await self._inject(task, context)
         try:
             return await _TASKS[type(task)](self, task, context)
         except ContentGoneError as error:
             raise ActionFailedError(str(error), final=True) from error
+
+    async def _inject(self, task: Task, context: StepContext) -> None:
+        """Inject a fault, if there is one for this task. Raises `ActionFailedError`."""
+        address = context.message.envelope.reverse_path.address
+        rule = await self._faults.inject(
+            FaultEvent(
+                Point.ACTION,
+                sender=NULL_SENDER if address is None else address.key,
+                recipients=tuple(recipient.key for recipient in context.planned.recipients),
+                action=NOTICE if isinstance(task, Notice) else ACTION_TYPES[type(task)],
+            )
+        )
+        if rule is not None and rule.failure is not None:
+            text = f"injected ({rule.name}): {rule.text or f'{rule.failure} failure'}"
+            raise ActionFailedError(text, final=rule.failure is Failure.PERMANENT)
 
     # --- without an outside effect ----------------------------------------------------------------
 

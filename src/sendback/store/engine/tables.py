@@ -21,7 +21,7 @@ from sendback.store.engine.column_types import GuardedString, GuardedText
 metadata = MetaData()
 
 # The schema that this code is written for: the newest file in migrations/versions.
-SCHEMA_VERSION = "0007"
+SCHEMA_VERSION = "0008"
 
 # Conditions of partial indexes. SQLite uses the index only for a query with the identical text.
 HAS_CONTENT = "body IS NOT NULL OR blob IS NOT NULL"
@@ -373,4 +373,16 @@ steps = Table(
     Column("result", Text, nullable=False),
     # How many attempts in a row ended in an internal error.
     Column("broken", Integer, nullable=False, server_default="0"),
+)
+
+# Fault rules, in the order in which they are tried. They belong to the whole installation.
+faults = Table(
+    "faults",
+    metadata,
+    Column("fault_id", Integer, primary_key=True, autoincrement=True),
+    Column("name", GuardedString(64), nullable=False, unique=True),
+    Column("definition", GuardedText, nullable=False),  # the JSON form
+    Column("created_at", BigInteger, nullable=False),
+    Column("matched", BigInteger, nullable=False),  # the number of events that it matched
+    Column("injected", BigInteger, nullable=False),  # how many of them it made fail
 )

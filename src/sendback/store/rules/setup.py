@@ -6,6 +6,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
+from sendback.faults.model import FaultRule
 from sendback.mail.address import AddressError, parse_mailbox
 from sendback.mail.covering import covering_names
 from sendback.receipt.filters import IpFilter
@@ -13,6 +14,7 @@ from sendback.receipt.model import BounceAction, Rules
 from sendback.store.access.accounts import AddAccount
 from sendback.store.engine.errors import LimitReachedError, RefusedError
 from sendback.store.engine.transactions import Unit
+from sendback.store.faults.rules import put_faults
 from sendback.store.identities.identities import Identity, find_identities, find_verified
 from sendback.store.rules.filters import put_filters
 from sendback.store.rules.rule_sets import (
@@ -70,7 +72,7 @@ class DryRunError(RefusedError):
 
 @dataclass(frozen=True, slots=True)
 class WriteSetup:
-    """Write a setup; with `prune`, delete targets, rule sets and filters that it does not name.
+    """Write a setup; with `prune`, delete targets, rule sets, filters and faults not in it.
 
     `identities` has, by name, the unit that requests the verification of an identity if the account
     does not have it yet; `targets` is by (kind, name). The account is added if there is none. The
@@ -87,6 +89,7 @@ class WriteSetup:
     active_rule_set: str | None
     filters: tuple[IpFilter, ...]
     targets: Mapping[tuple[str, str], str]
+    faults: tuple[FaultRule, ...]
     now: datetime
     prune: bool
     max_rule_sets: int
@@ -123,6 +126,7 @@ class WriteSetup:
             changes.append(f"rule set {name} is {change}" if change else "")
         if put_filters(connection, account, self.filters, prune=self.prune, limit=self.max_filters):
             changes.append("filters are changed")
+        changes += put_faults(connection, self.faults, self.now, prune=self.prune)
         if self.prune:
             kept = (*self.rule_sets, self.active_rule_set or "")
             deleted = prune_rule_sets(connection, account, kept, self.now)

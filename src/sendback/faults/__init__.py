@@ -1,0 +1,1 @@
+"""Fault rules: which command, call, delivery or action fails on purpose, when and how. Pure."""

@@ -1,0 +1,1 @@
+"""Fault injection: the rules, and the decision on each event."""

@@ -1,0 +1,1 @@
+"""Fault rules and their counters."""
