@@ -590,6 +590,7 @@ def _smtp_settings(settings: Settings) -> "SmtpSettings":
         ),
         directory=settings.data_dir,
         min_free=settings.smtp_min_free,
+        test_verdicts=settings.test_verdicts,
     )
 
 
