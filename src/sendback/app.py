@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from sendback.delivery.worker import DeliveryWorker
     from sendback.mail.address import Mailbox
     from sendback.net.resolver import Resolver
+    from sendback.s3.server import S3App
     from sendback.service.access.accounts import Accounts
     from sendback.service.access.authorization import Authorization
     from sendback.service.access.keys import Keys
@@ -436,6 +437,21 @@ class App:
             Authenticator(self.keys, self.clock, self.settings.region),
             self.authorization,
             self.ids,
+        )
+
+    @cached_property
+    def objects(self) -> "S3App":
+        """The small S3 for buckets that are directories."""
+        from sendback.s3.authentication import S3Authenticator
+        from sendback.s3.buckets import Buckets
+        from sendback.s3.server import S3App
+
+        return S3App(
+            S3Authenticator(self.keys, self.clock, self.settings.region),
+            self.authorization,
+            Buckets(self.targets),
+            self.ids,
+            self.settings.smtp_min_free,
         )
 
     @cached_property

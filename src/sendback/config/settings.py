@@ -287,8 +287,8 @@ class Settings:
     test_verdicts: bool = _setting(
         "false",
         readers.flag,
-        "Whether a client may give the verdicts on its message (XSENDBACK-VERDICTS), for tests. Not "
-        "with delivery by MX.",
+        "Whether a client may give the verdicts on its message (XSENDBACK-VERDICTS), for tests. "
+        "Not with delivery by MX.",
     )
     rspamd: str = _setting(
         "",
