@@ -18,6 +18,7 @@ from sendback.store.engine.store import Store
 
 if TYPE_CHECKING:
     from sendback.actions.backends import ActionBackends
+    from sendback.actions.function_environment import FunctionEnvironment
     from sendback.api.connections import ConnectionSettings, HttpLimits
     from sendback.api.dispatch import Dispatcher
     from sendback.delivery.worker import DeliveryWorker
@@ -292,7 +293,19 @@ class App:
     def action_backends(self) -> "ActionBackends":
         from sendback.actions.backends import ActionBackends
 
-        return ActionBackends(self.settings, self.clock, self._public_url, self._for_functions)
+        return ActionBackends(
+            self.settings, self.clock, self._public_url, self.function_environment
+        )
+
+    @cached_property
+    def function_environment(self) -> "FunctionEnvironment":
+        """The environment of local functions, with which their AWS clients find this server."""
+        from sendback.actions.function_environment import Endpoints, FunctionEnvironment
+        from sendback.api.closed_services import PATH
+
+        server = f"http://{self.http}"
+        endpoints = Endpoints(server, server + PATH)
+        return FunctionEnvironment(self.settings, endpoints, self.store, self.keys)
 
     @cached_property
     def targets(self) -> "Targets":
@@ -473,22 +486,6 @@ class App:
     @property
     def _public_url(self) -> str:
         return self.settings.public_url or f"http://{self.http}"
-
-    def _for_functions(self, account_id: str) -> dict[str, str]:
-        """Return the environment with which a local function's SES client finds this server.
-
-        Only functions of the first account get the development key, which is that account's.
-        """
-        region = self.settings.region
-        environment = {
-            "AWS_ENDPOINT_URL_SES": f"http://{self.http}",
-            "AWS_REGION": region,
-            "AWS_DEFAULT_REGION": region,
-        }
-        has_key = self.settings.development_key and account_id == self.settings.account_id
-        if has_key:  # the setting function_environment can name other credentials
-            environment |= {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
-        return environment
 
     async def check_secret(self) -> None:
         """Check that the database's keys are sealed with this secret.

@@ -170,6 +170,7 @@ def test_a_presigned_url(server, s3):
     with pytest.raises(urllib.error.HTTPError) as raised:
         urllib.request.urlopen(url + "x")
     assert b"<Code>SignatureDoesNotMatch</Code>" in raised.value.read()
+    raised.value.close()
 
 
 @pytest.mark.parametrize("algorithm", ["CRC32", "SHA1", "SHA256", None])
