@@ -50,7 +50,7 @@ def serve(running):
         (server.settings.data_dir / name).write_text(code)
         language = "python" if name.endswith(".py") else "node"
         setup = SETUP.replace("TARGET", f"{language}:{name}:{handler}")
-        server.apply(setup.replace("BUCKET", bucket).replace("ACTIONS", actions))
+        server.set_up(setup.replace("BUCKET", bucket).replace("ACTIONS", actions))
         return server
 
     return start
@@ -178,9 +178,9 @@ def test_the_endpoint_of_s3_follows_the_buckets(serve):
     options = {"actions": "", "check_targets": "false"}
     server = serve("e.py", ENVIRONMENT, bucket="endpoint:http://127.0.0.1:9000", **options)
     assert environment_of(server)["AWS_ENDPOINT_URL_S3"] == "http://127.0.0.1:9000"
-    server.apply('[buckets]\nmail = "directory:mail"\n')
+    server.set_up('[buckets]\nmail = "directory:mail"\n')
     assert environment_of(server)["AWS_ENDPOINT_URL_S3"] == server.endpoint
-    server.apply('[buckets]\nmail = "aws"\n')
+    server.set_up('[buckets]\nmail = "aws"\n')
     assert environment_of(server)["AWS_ENDPOINT_URL_S3"] == "https://s3.us-east-1.amazonaws.com"
 
 

@@ -44,7 +44,7 @@ def testing(running):
     def start(*, scanned=True, **flags):
         server = running(**{"test_verdicts": "true", "dns": "off", **flags})
         (server.settings.data_dir / "record.py").write_text(FUNCTION)
-        server.apply(SETUP.replace("SCANNED", str(scanned).lower()))
+        server.set_up(SETUP.replace("SCANNED", str(scanned).lower()))
         return server
 
     return start

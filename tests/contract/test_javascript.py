@@ -63,7 +63,7 @@ def test_version_2_of_the_sdk(server):
 
 
 def test_the_small_s3(server):
-    server.apply('identities = ["example.com"]\n[buckets]\nmail = "directory:mail"\n')
+    server.set_up('identities = ["example.com"]\n[buckets]\nmail = "directory:mail"\n')
     done = subprocess.run(
         ["node", FOLDER / "objects.mjs", server.endpoint],
         capture_output=True,

@@ -42,7 +42,7 @@ def s3_of(server, key="test", secret="test", **options):
 @pytest.fixture
 def server(running):
     instance = running()
-    instance.apply(SETUP)
+    instance.set_up(SETUP)
     return instance
 
 
@@ -420,7 +420,7 @@ def test_a_users_policies_decide(server, s3):
          "Condition": {"StringEquals": {"s3:prefix": "in/"}}},
     ]  # fmt: skip
     document = json.dumps({"Version": "2012-10-17", "Statement": statement})
-    server.call(server.app.accounts.put_policy("000000000000", "reader", "limits", document))
+    server.run(server.app.accounts.put_policy("000000000000", "reader", "limits", document))
     theirs = s3_of(server, user.key.access_key, user.secret)
     assert theirs.get_object(Bucket="mail", Key="in/a")["Body"].read() == b"a"
     theirs.head_object(Bucket="mail", Key="in/a")

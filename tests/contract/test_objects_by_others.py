@@ -22,7 +22,7 @@ SETUP = 'identities = ["example.com"]\n[buckets]\nmail = "directory:mail"\n'
 @pytest.fixture
 def server(running):
     instance = running()
-    instance.apply(SETUP)
+    instance.set_up(SETUP)
     return instance
 
 

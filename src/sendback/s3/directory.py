@@ -330,7 +330,7 @@ def _status(name: str, folder: int) -> os.stat_result | None:
 
 def _sidecar_name(key: str, status: os.stat_result) -> str:
     digest = hashlib.sha256(key.encode()).hexdigest()
-    return f"{digest}-{status.st_ino:x}-{status.st_mtime_ns:x}-{status.st_size:x}.json"
+    return f".{digest}-{status.st_ino:x}-{status.st_mtime_ns:x}-{status.st_size:x}.json"
 
 
 def _write_sidecar(
