@@ -13,6 +13,8 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
+from tests.partners.waiting import wait_for
+
 SETUP = """
 identities = ["example.com"]
 active_rule_set = "main"
@@ -363,12 +365,7 @@ def test_a_large_object_is_streamed(s3):
 
 
 def test_an_object_that_is_too_large(server, s3, folder):
-    signer = s3_of(server, signature_version="s3v4")
-    url = urlsplit(signer.generate_presigned_url("put_object", {"Bucket": "mail", "Key": "a"}))
-    connection = http.client.HTTPConnection(url.netloc, timeout=20)
-    connection.putrequest("PUT", f"{url.path}?{url.query}")
-    connection.putheader("Content-Length", str(64 * 2**20 + 1))
-    connection.endheaders()
+    connection = begun_upload(server, 64 * 2**20 + 1, b"")
     answer = connection.getresponse()
     body = answer.read()
     assert answer.status == 400
@@ -376,6 +373,41 @@ def test_an_object_that_is_too_large(server, s3, folder):
     assert b"<MaxSizeAllowed>67108864</MaxSizeAllowed>" in body
     connection.close()
     assert not folder.exists()
+
+
+def begun_upload(server, octets, sent):
+    """A presigned PUT of which only a part is sent."""
+    signer = s3_of(server, signature_version="s3v4")
+    url = urlsplit(signer.generate_presigned_url("put_object", {"Bucket": "mail", "Key": "a"}))
+    connection = http.client.HTTPConnection(url.netloc, timeout=20)
+    connection.putrequest("PUT", f"{url.path}?{url.query}")
+    connection.putheader("Content-Length", str(octets))
+    connection.endheaders(sent)
+    return connection
+
+
+def test_an_upload_that_breaks_off_leaves_nothing(server, s3, folder):
+    connection = begun_upload(server, 1_000_000, bytes(600_000))
+    wait_for(lambda: list(folder.glob(".sendback/*.partial")))
+    connection.close()
+    wait_for(lambda: not list(folder.glob(".sendback/*.partial")))
+    assert s3.list_objects_v2(Bucket="mail")["KeyCount"] == 0
+
+
+def test_who_only_claims_to_sign_for_s3_sends_no_large_body(server):
+    connection = http.client.HTTPConnection("127.0.0.1", server.addresses.http.port)
+    connection.putrequest("PUT", "/mail/a")
+    connection.putheader("Content-Length", str(70 * 2**20))
+    credential = "Credential=test/20260301/us-east-1/s3/aws4_request"
+    rest = "SignedHeaders=host, Signature=" + "0" * 64
+    connection.putheader("Authorization", f"AWS4-HMAC-SHA256 {credential}, {rest}")
+    connection.putheader("X-Amz-Date", "20260301T000000Z")
+    connection.putheader("X-Amz-Content-Sha256", "UNSIGNED-PAYLOAD")
+    connection.endheaders(bytes(100_000))
+    answer = connection.getresponse()
+    assert (answer.status, answer.headers["Content-Type"]) == (403, "application/xml")
+    assert b"<Code>SignatureDoesNotMatch</Code>" in answer.read()
+    connection.close()
 
 
 @pytest.mark.parametrize(

@@ -121,9 +121,9 @@ class Sendback:
 
     `settings` are those of `sendback serve` by name (docs/operations.md), as text or as Python
     values: `Sendback(send_bounce_rate=1, retention=timedelta(hours=48))`. Differences from its
-    defaults: free ports, identities are verified at once, SendBounce without a rate limit, no DNS.
-    The environment and `sendback.toml` are not read. The store is in a temporary directory, unless
-    `data_dir` is given.
+    defaults: free ports, identities are verified at once, SendBounce without a rate limit, no DNS,
+    verdicts that the test gives. The environment and `sendback.toml` are not read. The store is in
+    a temporary directory, unless `data_dir` is given.
 
     Raise `SettingError` for a setting that is not usable, such as a port that is taken.
     """
