@@ -18,11 +18,13 @@ from sendback.store.engine.store import Store
 
 if TYPE_CHECKING:
     from sendback.actions.backends import ActionBackends
+    from sendback.actions.function_environment import FunctionEnvironment
     from sendback.api.connections import ConnectionSettings, HttpLimits
     from sendback.api.dispatch import Dispatcher
     from sendback.delivery.worker import DeliveryWorker
     from sendback.mail.address import Mailbox
     from sendback.net.resolver import Resolver
+    from sendback.s3.server import S3App
     from sendback.service.access.accounts import Accounts
     from sendback.service.access.authorization import Authorization
     from sendback.service.access.keys import Keys
@@ -300,7 +302,19 @@ class App:
     def action_backends(self) -> "ActionBackends":
         from sendback.actions.backends import ActionBackends
 
-        return ActionBackends(self.settings, self.clock, self._public_url, self._for_functions)
+        return ActionBackends(
+            self.settings, self.clock, self._public_url, self.function_environment
+        )
+
+    @cached_property
+    def function_environment(self) -> "FunctionEnvironment":
+        """The environment of local functions, with which their AWS clients find this server."""
+        from sendback.actions.function_environment import Endpoints, FunctionEnvironment
+        from sendback.api.closed_services import PATH
+
+        server = f"http://{self.http}"
+        endpoints = Endpoints(server, server + PATH)
+        return FunctionEnvironment(self.settings, endpoints, self.store, self.keys)
 
     @cached_property
     def targets(self) -> "Targets":
@@ -450,6 +464,21 @@ class App:
         )
 
     @cached_property
+    def objects(self) -> "S3App":
+        """The small S3 for buckets that are directories."""
+        from sendback.s3.authentication import S3Authenticator
+        from sendback.s3.buckets import Buckets
+        from sendback.s3.server import S3App
+
+        return S3App(
+            S3Authenticator(self.keys, self.clock, self.settings.region),
+            self.authorization,
+            Buckets(self.targets),
+            self.ids,
+            self.settings.smtp_min_free,
+        )
+
+    @cached_property
     def smtp(self) -> "SmtpServer":
         """The SMTP server, created on first use: other commands need no certificate."""
         from sendback.smtp.server import SmtpServer
@@ -472,22 +501,6 @@ class App:
     @property
     def _public_url(self) -> str:
         return self.settings.public_url or f"http://{self.http}"
-
-    def _for_functions(self, account_id: str) -> dict[str, str]:
-        """Return the environment with which a local function's SES client finds this server.
-
-        Only functions of the first account get the development key, which is that account's.
-        """
-        region = self.settings.region
-        environment = {
-            "AWS_ENDPOINT_URL_SES": f"http://{self.http}",
-            "AWS_REGION": region,
-            "AWS_DEFAULT_REGION": region,
-        }
-        has_key = self.settings.development_key and account_id == self.settings.account_id
-        if has_key:  # the setting function_environment can name other credentials
-            environment |= {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
-        return environment
 
     async def check_secret(self) -> None:
         """Check that the database's keys are sealed with this secret.
@@ -605,6 +618,7 @@ def _smtp_settings(settings: Settings) -> "SmtpSettings":
         ),
         directory=settings.data_dir,
         min_free=settings.smtp_min_free,
+        test_verdicts=settings.test_verdicts,
     )
 
 

@@ -91,11 +91,20 @@ def target(tmp_path):
     return name
 
 
+def given(variables):
+    """The environment of functions of every account."""
+
+    async def environment(account_id):
+        return variables
+
+    return environment
+
+
 def run(work):
     """Runs `work(functions)` and ends the processes."""
 
     async def main():
-        local = LocalFunctions(lambda account: {"EXTRA": "here", "ACCOUNT": account})
+        local = LocalFunctions(given({"EXTRA": "here"}))
         connector = Connector(allow_private=True)
         try:
             return await work(FunctionCallers(AwsClients("us-east-1"), connector, local), local)
@@ -272,7 +281,7 @@ def environment_of(target, monkeypatch, names=(), additional=None):
         monkeypatch.setenv(name, value)
 
     async def main():
-        functions = LocalFunctions(lambda _: additional or {}, names)
+        functions = LocalFunctions(given(additional or {}), names)
         try:
             return json.loads(await functions.invoke(target, ARN, "{}", 20))
         finally:
@@ -301,7 +310,7 @@ def test_named_variables_are_passed_on_and_win(target, monkeypatch):
 @pytest.mark.parametrize("octets", ["5", "[]", "no json", "\xff", "[" * 100_000, "", "null"])
 def test_a_function_that_writes_where_its_runner_answers(target, octets):
     async def main():
-        functions = LocalFunctions(lambda _: {})
+        functions = LocalFunctions(given({}))
         try:
             event = json.dumps({"octets": octets})
             with pytest.raises(ActionFailedError, match="no JSON of its runner"):
@@ -317,7 +326,7 @@ def test_a_function_that_writes_where_its_runner_answers(target, octets):
 
 def test_what_a_function_says_is_cut_and_visible(target):
     async def main():
-        functions = LocalFunctions(lambda _: {})
+        functions = LocalFunctions(given({}))
         try:
             await functions.invoke(target("python", "loud"), ARN, "{}", 20)
         finally:

@@ -60,3 +60,24 @@ def test_version_2_of_the_sdk(server):
     assert answer["name"] == "MessageRejected"
     answer = node(server.endpoint, server.send_mail(), "Odd", script="send_bounce_v2.cjs")
     assert answer["name"] == "ValidationError"
+
+
+def test_the_small_s3(server):
+    server.set_up('identities = ["example.com"]\n[buckets]\nmail = "directory:mail"\n')
+    done = subprocess.run(
+        ["node", FOLDER / "objects.mjs", server.endpoint],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == {
+        "checksum": "99GJgg==",
+        "streamed": True,
+        "streamChecksum": True,
+        "metadata": {"state": "new"},
+        "part": "ell",
+        "keys": ["copy"],
+        "prefixes": ["a b/"],
+        "error": "NoSuchKey",
+    }

@@ -47,6 +47,8 @@ ROOT = Path(__file__).parents[2]
             "The SQL of a table is in the store",
         ),
         ("smtp/machine.py", "import asyncio", "The SMTP machine is pure too"),
+        ("s3/chunks.py", "import asyncio", "The requests of S3 are read without I/O"),
+        ("s3/server.py", "import sendback.api.http", "Layers import lower layers"),
         (
             "service/outbox/statistics.py",
             "import sendback.store.engine.tables",

@@ -135,6 +135,33 @@ def test_an_unknown_verdict_is_an_error(receiving):
         receiving.receive(recipients="bob@example.com", verdicts={"spv": "FAIL"})
 
 
+def test_verdicts_are_those_of_the_test(receiving):
+    def handler(event, context):
+        return event["Records"][0]["ses"]["receipt"]
+
+    function = receiving.function("check", handler)
+    receiving.rules({"Actions": [{"LambdaAction": {"FunctionArn": function.arn, **LAMBDA}}]})
+    verdicts = {"spf": "PASS", "dmarc": "FAIL", "dmarc_policy": "reject"}
+    received = receiving.receive(recipients="bob@example.com", verdicts=verdicts)
+    receipt = function.wait_for(original=received).result
+    assert receipt["spfVerdict"] == {"status": "PASS"}
+    assert receipt["dmarcVerdict"] == {"status": "FAIL"}
+    assert receipt["dmarcPolicy"] == "reject"
+    with pytest.raises(MailRefusedError, match=r"501 5.5.4 .*spf must be one of PASS, FAIL"):
+        receiving.receive(recipients="bob@example.com", verdicts={"spf": "MAYBE"})
+
+
+def test_a_recorded_bucket_is_read_by_s3(receiving):
+    bucket = receiving.bucket("mail")
+    receiving.rules({"Actions": [{"S3Action": {"BucketName": bucket.name}}]})
+    received = receiving.receive(recipients="bob@example.com")
+    stored = bucket.wait_for(original=received)
+    s3 = receiving.client("s3")
+    assert s3.get_object(Bucket="mail", Key=stored.key)["Body"].read() == stored.content
+    s3.put_object(Bucket="mail", Key="done", Body=b"", Metadata={"state": "bounced"})
+    assert sorted(each.key for each in bucket) == sorted([stored.key, "done"])
+
+
 # --- bounces ----------------------------------------------------------------------------------
 
 

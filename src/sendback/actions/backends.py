@@ -1,6 +1,6 @@
 """The implementations of all ports of `service.rules.ports`, built from the settings."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 from sendback.actions.aws import AwsClients
 from sendback.actions.functions import FunctionCallers
@@ -23,7 +23,7 @@ class ActionBackends:
         settings: Settings,
         clock: Clock,
         public_url: str,
-        for_functions: Callable[[str], dict[str, str]],
+        for_functions: Callable[[str], Awaitable[Mapping[str, str]]],
     ) -> None:
         self._connector = Connector(allow_private=settings.allows_private_targets)
         self._local = LocalFunctions(for_functions, settings.function_environment)

@@ -13,7 +13,7 @@ import logging
 import os
 import shutil
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -70,10 +70,13 @@ class LocalFunctions:
     """All local functions, and their processes."""
 
     def __init__(
-        self, environment: Callable[[str], Mapping[str, str]], inherited: Sequence[str] = ()
+        self,
+        environment: Callable[[str], Awaitable[Mapping[str, str]]],
+        inherited: Sequence[str] = (),
     ) -> None:
         """`environment` returns the additional variables of an account's functions.
 
+        It is called for each event: a process that has another environment is replaced.
         `inherited` names variables that they inherit in addition to `_INHERITED`.
         """
         self._environment = environment
@@ -101,7 +104,8 @@ class LocalFunctions:
         # Functions of two accounts share no process: each has its own account's credentials.
         pool = self._pools.setdefault(f"{_account(arn)} {target}", _Pool())
         async with pool.places:
-            process = pool.idle.pop() if pool.idle else await self._start(local, arn)
+            environment = await self._environment_of(arn)
+            process = self._idle(pool, environment) or await self._start(local, environment)
             try:
                 async with asyncio.timeout(seconds):
                     answer = await process.call(event, arn, seconds)
@@ -125,13 +129,24 @@ class LocalFunctions:
             self._forget(process)
         await asyncio.gather(*self._ending)
 
-    async def _start(self, local: LocalTarget, arn: str) -> "_Process":
+    async def _environment_of(self, arn: str) -> Mapping[str, str]:
         additional = {
             "AWS_LAMBDA_FUNCTION_NAME": arn.split(":")[6],
-            **self._environment(_account(arn)),
+            **await self._environment(_account(arn)),
         }
+        return {**_variables(_INHERITED), **additional, **_variables(self._named)}
+
+    def _idle(self, pool: _Pool, environment: Mapping[str, str]) -> "_Process | None":
+        """Return an idle process with this environment; end those with another."""
+        while pool.idle:
+            process = pool.idle.pop()
+            if process.environment == environment:
+                return process
+            self._forget(process)
+        return None
+
+    async def _start(self, local: LocalTarget, environment: Mapping[str, str]) -> "_Process":
         try:
-            environment = {**_variables(_INHERITED), **additional, **_variables(self._named)}
             process = await _Process.start(local, environment)
         except OSError as error:
             raise ActionFailedError(f"the function could not be started: {error}") from error
@@ -188,7 +203,9 @@ class _Process:
         process: asyncio.subprocess.Process,
         answers: asyncio.StreamReader,
         pipe: asyncio.ReadTransport,
+        environment: Mapping[str, str],
     ) -> None:
+        self.environment = environment
         self._process = process
         self._answers = answers
         self._pipe = pipe
@@ -218,7 +235,7 @@ class _Process:
         transport, _ = await loop.connect_read_pipe(
             lambda: asyncio.StreamReaderProtocol(answers), pipe
         )
-        return cls(process, answers, transport)
+        return cls(process, answers, transport, environment)
 
     async def call(self, event: str, arn: str, seconds: float) -> dict[str, object]:
         """Handle one event and return the runner's line. Raises `ActionFailedError`."""

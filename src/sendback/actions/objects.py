@@ -7,10 +7,10 @@ import uuid
 from pathlib import Path
 
 from sendback.actions.aws import AwsClients, is_aws
+from sendback.aws.object_keys import ObjectKeyError, key_parts
 from sendback.service.rules.content import CHUNK_OCTETS, Content
 from sendback.service.rules.ports import ActionFailedError, UnknownTargetError
-
-DIRECTORY = "directory:"
+from sendback.service.rules.targets import DIRECTORY
 
 
 class ObjectStores:
@@ -64,10 +64,11 @@ def _check_directory(folder: Path) -> None:
 
 def _inside(folder: Path, key: str) -> Path:
     """Return the path of the key. Keys are untrusted and must not leave the directory."""
-    parts = key.split("/")
-    if any(part in {"", ".", ".."} or len(part.encode()) > 200 for part in parts):  # noqa: PLR2004 - and room for the suffix
-        raise ActionFailedError(f"the key {key!r} cannot be a path", final=True)
-    return folder.joinpath(*parts)
+    try:
+        return folder.joinpath(*key_parts(key))
+    except ObjectKeyError as error:
+        text = f"the key {key!r} cannot be a path: {error}"
+        raise ActionFailedError(text, final=True) from None
 
 
 def _write(path: Path, content: Content) -> None:

@@ -10,6 +10,7 @@ exceeds a bound is refused in SES's form, and its connection is closed:
 | header section | `MAX_FIELDS` fields, `MAX_FIELD` octets each, `MAX_SECTION` in total | 431 |
 | time until the header section, and the body, are complete | settings | 408 |
 | body | `MAX_BODY` octets, `MAX_CHUNKS` chunks | 413, 400 |
+| body of a request to S3, which is streamed | `MAX_UPLOAD`, `MAX_UPLOAD_CHUNKS` | 413, 400 |
 | large bodies of all clients in memory | `MAX_BODIES` octets | 503 for the largest |
 | requests that wait for an earlier response | `MAX_PIPELINED` | closed after these responses |
 | time between requests; time in which the client reads no response | settings | closed |
@@ -44,6 +45,7 @@ from uvicorn.protocols.http.httptools_impl import (
     RequestResponseCycle,
 )
 
+from sendback.api.objects import is_for_objects
 from sendback.api.responses import ApiResponse
 from sendback.aws.errors import (
     SesError,
@@ -67,6 +69,11 @@ MAX_SECTION = 64 * 1024
 MAX_BODY = 2 * 2**20
 # With chunks of less than half a kilobyte, function calls dominate the cost of a large body.
 MAX_CHUNKS = 4096
+# Uploads to S3 are not collected in memory: the application reads a body as it arrives, and beyond
+# 64 KiB of it the connection is not read further. The limit is that of an object (64 MiB), which
+# the application enforces in S3's form, with its division into chunks.
+MAX_UPLOAD = 80 * 2**20
+MAX_UPLOAD_CHUNKS = 16 * MAX_CHUNKS
 # Smaller bodies are not counted, so that large ones cannot block small requests.
 SMALL_BODY = 16 * 1024
 MAX_BODIES = 32 * 2**20
@@ -141,6 +148,7 @@ class HttpConnection(HttpToolsProtocol):
         self._stall_timer: asyncio.TimerHandle | None = None
         # Of the request that is being received:
         self._begun_in_this_data = False
+        self._is_upload = False
         self._raw_octets = 0  # of an unfinished header section
         self._section_octets = 0
         self._trailer_fields = 0
@@ -239,6 +247,7 @@ class HttpConnection(HttpToolsProtocol):
             self._expect_header()
         self._raw_octets = self._section_octets = self._trailer_fields = 0
         self._announced_octets = self._body_octets = self._chunks = 0
+        self._is_upload = False
         self._begun_in_this_data = True
         super().on_message_begin()
         self.scope["state"][CLOSE] = self.transport.close
@@ -266,7 +275,8 @@ class HttpConnection(HttpToolsProtocol):
             self.expect_100_continue = value.lower() == b"100-continue"
 
     def on_headers_complete(self) -> None:
-        if self._announced_octets > MAX_BODY:
+        self._is_upload = is_for_objects(self.headers, self.url.partition(b"?")[2])
+        if self._announced_octets > MAX_BODY and not self._is_upload:
             self._stop(request_too_large(MAX_BODY))
         if [name for name, _ in self.headers].count(b"host") > 1:  # RFC 9112 §3.2
             self._stop(malformed_http("The request has more than one Host field."))
@@ -289,16 +299,18 @@ class HttpConnection(HttpToolsProtocol):
     def on_chunk_header(self) -> None:
         """Called by the parser for each chunk of a body that has no Content-Length."""
         self._chunks += 1
-        if self._chunks > MAX_CHUNKS:
+        if self._chunks > (MAX_UPLOAD_CHUNKS if self._is_upload else MAX_CHUNKS):
             self._stop(malformed_http("The request body has too many chunks."))
 
     def on_body(self, body: bytes) -> None:
         self._body_octets += len(body)
-        if self._body_octets > MAX_BODY:
-            self._stop(request_too_large(MAX_BODY))
-        self._uncounted_octets += len(body)
-        if self._uncounted_octets > SMALL_BODY:
-            self._count_body()
+        limit = MAX_UPLOAD if self._is_upload else MAX_BODY
+        if self._body_octets > limit:
+            self._stop(request_too_large(limit))
+        if not self._is_upload:
+            self._uncounted_octets += len(body)
+            if self._uncounted_octets > SMALL_BODY:
+                self._count_body()
         super().on_body(body)
 
     def on_message_complete(self) -> None:

@@ -9,14 +9,16 @@ from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
+from sendback.api.closed_services import is_closed, refuse_service
 from sendback.api.connections import CLOSE
 from sendback.api.dispatch import Dispatcher
 from sendback.api.forms import MAX_QUERY_PARAMETERS, parse_form
+from sendback.api.objects import is_for_objects
 from sendback.api.pages import VerificationPages, unavailable
 from sendback.aws.errors import SesError, invalid_value, malformed_http
-from sendback.aws.sigv4 import SignedRequest
+from sendback.aws.sigv4 import SignedRequest, header_fields
 from sendback.service.access.caller import CallOrigin
 from sendback.service.identities.verification_links import PATH as VERIFY_PATH
 from sendback.store.engine.errors import StoreUnavailableError
@@ -42,7 +44,7 @@ class QueryApi:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            headers = _headers(scope)
+            headers = header_fields(scope["headers"])
             origin = _origin(scope, headers)
             signed = await _read(scope, receive, headers)
         except ClientDisconnect:
@@ -64,8 +66,12 @@ def http_app(
     is_ready: Callable[[], Awaitable[bool]],
     certificate: Callable[[str], bytes | None],
     pages: VerificationPages,
-) -> Starlette:
-    """Return the ASGI application. `certificate` returns the certificate at a path, or None."""
+    objects: ASGIApp | None = None,
+) -> ASGIApp:
+    """Return the ASGI application. `certificate` returns the certificate at a path, or None.
+
+    `objects` serves the requests, of any path, whose signature is for S3.
+    """
 
     async def healthz(_: Request) -> Response:
         return PlainTextResponse("ok\n")
@@ -101,7 +107,23 @@ def http_app(
     )
     # A redirect to the path with or without the slash would lead to the host that the client names.
     app.router.redirect_slashes = False
-    return app
+    return _Services(app, objects)
+
+
+class _Services:
+    """Passes a request on by the service that its signature names, unverified."""
+
+    def __init__(self, app: ASGIApp, objects: ASGIApp | None) -> None:
+        self._app = app
+        self._objects = objects
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        app = self._app
+        if is_closed(scope["raw_path"]):
+            app = refuse_service
+        elif self._objects is not None and is_for_objects(scope["headers"], scope["query_string"]):
+            app = self._objects
+        await app(scope, receive, send)
 
 
 async def _close(scope: Scope, receive: Receive) -> None:
@@ -130,21 +152,6 @@ async def _body(receive: Receive) -> bytes:
         chunks.append(message["body"])
         if not message["more_body"]:
             return chunks[0] if len(chunks) == 1 else b"".join(chunks)
-
-
-def _headers(scope: Scope) -> dict[str, str]:
-    """Return the fields by name; fields of one name are joined, as SigV4 does (RFC 9110 §5.3)."""
-    found: dict[str, str] = {}
-    several: dict[str, list[str]] = {}
-    for octets, value in scope["headers"]:
-        name = octets.decode("latin-1")
-        text = value.decode("utf-8", "surrogateescape")  # keeps the signed octets
-        if name in found:
-            several.setdefault(name, [found[name]]).append(text)
-        else:
-            found[name] = text
-    found.update((name, ",".join(texts)) for name, texts in several.items())
-    return found
 
 
 def _origin(scope: Scope, headers: Mapping[str, str]) -> CallOrigin:

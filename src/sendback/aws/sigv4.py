@@ -17,7 +17,7 @@ session token and signature are checked to be printable ASCII before they are lo
 import hashlib
 import hmac
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -32,6 +32,7 @@ MAX_ACCESS_KEY = 128  # IAM API: AccessKeyId
 MAX_SESSION_TOKEN = 8192  # STS documents no limit and tells to expect more than 4,096
 SERVICES = ("ses", "email")  # `email` is what older tools sign
 
+_MAX_SCOPE_AT = 512  # octets of an Authorization header: its Credential comes first
 _MAX_HEADER_PARTS = 8  # Credential, SignedHeaders, Signature
 _PRINTABLE = re.compile(r"[!-~]+")
 _SIGNATURE = re.compile(r"[0-9a-f]{64}")
@@ -42,13 +43,18 @@ _STAMP = re.compile(r"(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)Z", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class SignedRequest:
-    """A received request. Header names are in lower case; query pairs are decoded, in order."""
+    """A received request. Header names are in lower case; query pairs are decoded, in order.
+
+    `payload_hash` is what is signed in place of the body's hash, if the body is not read yet (S3:
+    x-amz-content-sha256); the caller compares it with the body.
+    """
 
     method: str
     path: str
     query: Sequence[tuple[str, str]]
     headers: Mapping[str, str]
     body: bytes
+    payload_hash: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +75,35 @@ class Credentials:
     @property
     def scope(self) -> str:
         return f"{self.scope_date}/{self.region}/{self.service}/aws4_request"
+
+
+def header_fields(fields: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Return header fields by name; those of one name are joined, as SigV4 does (RFC 9110 §5.3).
+
+    Names are in lower case already.
+    """
+    found: dict[str, str] = {}
+    several: dict[str, list[str]] = {}
+    for octets, value in fields:
+        name = octets.decode("latin-1")
+        text = value.decode("utf-8", "surrogateescape")  # keeps the signed octets
+        if name in found:
+            several.setdefault(name, [found[name]]).append(text)
+        else:
+            found[name] = text
+    found.update((name, ",".join(texts)) for name, texts in several.items())
+    return found
+
+
+_SCOPE = re.compile(rb"/([a-z0-9-]{1,64})/aws4_request\b", re.IGNORECASE)
+
+
+def claimed_service(authorization: bytes, query: bytes) -> str:
+    """Return the service that the scope of a request names, unverified; "" without a scope."""
+    match = _SCOPE.search(authorization[:_MAX_SCOPE_AT]) or _SCOPE.search(
+        query.replace(b"%2F", b"/").replace(b"%2f", b"/")
+    )
+    return match[1].decode("ascii").lower() if match else ""
 
 
 def read_credentials(request: SignedRequest) -> Credentials:
@@ -93,10 +128,15 @@ def read_credentials(request: SignedRequest) -> Credentials:
 
 
 def verify(
-    request: SignedRequest, credentials: Credentials, secret: str, region: str, now: datetime
+    request: SignedRequest,
+    credentials: Credentials,
+    secret: str,
+    region: str,
+    now: datetime,
+    services: Sequence[str] = SERVICES,
 ) -> None:
     """Raise `SesError` unless `secret` made the signature, for this region and in time."""
-    _check_scope(credentials, region)
+    _check_scope(credentials, region, services)
     _check_signed_headers(request, credentials)
     if not _is_signed(request, credentials, secret):
         raise SesError(
@@ -111,7 +151,7 @@ def verify(
 def _is_signed(request: SignedRequest, credentials: Credentials, secret: str) -> bool:
     if not _SIGNATURE.fullmatch(credentials.signature):
         return False
-    key = _signing_key(secret, credentials.scope_date, credentials.region, credentials.service)
+    key = signing_key(secret, credentials)
     text = _string_to_sign(request, credentials)
     expected = hmac.new(key, text.encode(), hashlib.sha256).hexdigest()
     return hmac.compare_digest(expected, credentials.signature)
@@ -223,13 +263,13 @@ def _incomplete(text: str) -> SesError:
     return SesError("IncompleteSignature", text)
 
 
-def _check_scope(credentials: Credentials, region: str) -> None:
+def _check_scope(credentials: Credentials, region: str, services: Sequence[str]) -> None:
     if credentials.region != region:
         given = shown(credentials.region)
         text = f"Credential should be scoped to a valid region, not '{given}'."
-    elif credentials.service not in SERVICES:
+    elif credentials.service not in services:
         given = shown(credentials.service)
-        text = f"Credential should be scoped to correct service: 'ses', not '{given}'."
+        text = f"Credential should be scoped to correct service: '{services[0]}', not '{given}'."
     elif credentials.scope_date != credentials.stamp[:8]:
         text = "Date in Credential scope does not match YYYYMMDD from ISO-8601 version of date."
     else:
@@ -268,6 +308,11 @@ def _check_time(credentials: Credentials, now: datetime) -> None:
         )
 
 
+def signing_key(secret: str, credentials: Credentials) -> bytes:
+    """Return the key that signs requests, and the chunks of a body, of these credentials."""
+    return _signing_key(secret, credentials.scope_date, credentials.region, credentials.service)
+
+
 @lru_cache(maxsize=1024)
 def _signing_key(secret: str, date: str, region: str, service: str) -> bytes:
     """Return the signing key, which is constant for a day: caching it halves the work."""
@@ -295,7 +340,7 @@ def _canonical_request(request: SignedRequest, credentials: Credentials) -> str:
             _canonical_query(request.query),
             headers,
             ";".join(credentials.signed_headers),
-            hashlib.sha256(request.body).hexdigest(),
+            request.payload_hash or hashlib.sha256(request.body).hexdigest(),
         )
     )
 

@@ -179,6 +179,13 @@ def _check_together(settings: Settings, origins: Mapping[str, str]) -> None:
         raise SettingError(name, "", origins[name], "tls_certificate and tls_key go together")
     if settings.outbound.by_mx and settings.dns == "off":
         raise SettingError("dns", "off", origins["dns"], "delivery by MX needs DNS: system")
+    if settings.outbound.by_mx and settings.test_verdicts:
+        raise SettingError(
+            "test_verdicts",
+            "true",
+            origins["test_verdicts"],
+            "with delivery by MX only false: any client could give its mail the verdict PASS",
+        )
     if settings.retention < settings.bounce_window:
         raise SettingError(
             "retention",

@@ -284,6 +284,12 @@ class Settings:
         readers.whole(1, 64),
         "Processes of each worker that check SPF, DKIM and DMARC, started on demand.",
     )
+    test_verdicts: bool = _setting(
+        "false",
+        readers.flag,
+        "Whether a client may give the verdicts on its message (XSENDBACK-VERDICTS), for tests. "
+        "Not with delivery by MX.",
+    )
     rspamd: str = _setting(
         "",
         readers.url("http"),

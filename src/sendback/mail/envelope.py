@@ -63,6 +63,22 @@ class Client:
 
 
 @dataclass(frozen=True, slots=True)
+class GivenVerdicts:
+    """Verdicts that a test gives in place of the checks; None: not given. No part of the RFCs.
+
+    Their values are those of SES, and of DMARC for the policy; `receipt.given_verdicts` parses
+    them.
+    """
+
+    spf: str | None = None
+    dkim: str | None = None
+    dmarc: str | None = None
+    spam: str | None = None
+    virus: str | None = None
+    dmarc_policy: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Envelope:
     """The parameters of one mail transaction. `envelope_id` is ENVID, xtext decoded."""
 
@@ -73,3 +89,4 @@ class Envelope:
     envelope_id: str | None = None
     smtputf8: bool = False
     body_8bit: bool = False
+    verdicts: GivenVerdicts | None = None

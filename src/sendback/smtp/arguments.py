@@ -10,7 +10,15 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from sendback.mail.address import Address, AddressError, parse_address
-from sendback.mail.envelope import Notify, OriginalRecipient, Recipient, Ret, ReversePath
+from sendback.mail.envelope import (
+    GivenVerdicts,
+    Notify,
+    OriginalRecipient,
+    Recipient,
+    Ret,
+    ReversePath,
+)
+from sendback.receipt.given_verdicts import GivenVerdictsError, parse_given
 from sendback.smtp.replies import (
     BAD_ARGUMENT,
     NO_RELAYING,
@@ -31,7 +39,11 @@ class MailArguments:
     smtputf8: bool = False
     ret: Ret | None = None
     envelope_id: str | None = None
+    verdicts: GivenVerdicts | None = None
 
+
+# The extension of servers with the setting `test_verdicts`.
+VERDICTS = "XSENDBACK-VERDICTS"
 
 _PATH = re.compile(r'<((?:[^<>"]|"(?:[^"\\]|\\.)*")*)>(?: +(.*))?', re.DOTALL)
 _XTEXT = re.compile(r"(?:[!-*,-<>-~]|\+[0-9A-F]{2})*")  # RFC 3461 §4
@@ -46,11 +58,15 @@ MAX_ORCPT = 500  # RFC 3461 §4.2
 T = TypeVar("T", MailArguments, Recipient)
 
 
-def parse_mail(argument: str) -> MailArguments:
-    """Parse what follows `MAIL `. Raises `CommandError`."""
+def parse_mail(argument: str, *, verdicts: bool = False) -> MailArguments:
+    """Parse what follows `MAIL `; `verdicts`: `XSENDBACK-VERDICTS` is known.
+
+    Raises `CommandError`.
+    """
     path, parameters = _split_path(argument, "FROM:")
     mail = MailArguments(ReversePath(_reverse_path(path)))
-    mail = _apply(mail, parameters, _MAIL_PARAMETERS)
+    table = _MAIL_PARAMETERS_OF_TESTS if verdicts else _MAIL_PARAMETERS
+    mail = _apply(mail, parameters, table)
     address = mail.reverse_path.address
     if address and not str(address).isascii() and not mail.smtputf8:
         raise CommandError(SMTPUTF8_REQUIRED)
@@ -136,6 +152,13 @@ def _envid(mail: MailArguments, value: str) -> MailArguments:
     return replace(mail, envelope_id=_decode_xtext(value, "ENVID"))
 
 
+def _verdicts(mail: MailArguments, value: str) -> MailArguments:
+    try:
+        return replace(mail, verdicts=parse_given(value))
+    except GivenVerdictsError as error:
+        raise CommandError(_syntax(f"{VERDICTS}: {error}")) from None
+
+
 def _notify(recipient: Recipient, value: str) -> Recipient:
     words = value.upper().split(",")
     known = set(words) <= Notify.__members__.keys()
@@ -182,6 +205,7 @@ _MAIL_PARAMETERS: dict[str, Callable[[MailArguments, str], MailArguments]] = {
     "RET": _ret,
     "ENVID": _envid,
 }
+_MAIL_PARAMETERS_OF_TESTS = {**_MAIL_PARAMETERS, VERDICTS: _verdicts}
 _RCPT_PARAMETERS: dict[str, Callable[[Recipient, str], Recipient]] = {
     "NOTIFY": _notify,
     "ORCPT": _orcpt,

@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Any, TypeAlias
 
 from sendback.smtp import replies
-from sendback.smtp.arguments import parse_mail, parse_rcpt
+from sendback.smtp.arguments import VERDICTS, parse_mail, parse_rcpt
 from sendback.smtp.events import ContentStarted, RecipientReceived, TlsRequested
 from sendback.smtp.replies import CommandError, Reply, make_reply
 from sendback.smtp.session import SessionState
@@ -54,7 +54,12 @@ def _helo(session: SessionState[Any], argument: str) -> Reply:
 def _ehlo(session: SessionState[Any], argument: str) -> Reply:
     _greet(session, argument)
     offers_tls = session.offers_tls and session.tls is None
-    return _ehlo_reply(session.hostname, session.limits.content, offers_tls=offers_tls)
+    return _ehlo_reply(
+        session.hostname,
+        session.limits.content,
+        offers_tls=offers_tls,
+        offers_verdicts=session.offers_verdicts,
+    )
 
 
 def _greet(session: SessionState[Any], argument: str) -> None:
@@ -65,8 +70,8 @@ def _greet(session: SessionState[Any], argument: str) -> None:
 
 
 @lru_cache(maxsize=16)
-def _ehlo_reply(hostname: str, size: int, *, offers_tls: bool) -> Reply:
-    lines = (
+def _ehlo_reply(hostname: str, size: int, *, offers_tls: bool, offers_verdicts: bool) -> Reply:
+    lines = [
         f"{hostname} greets you",
         f"SIZE {size}",
         "8BITMIME",
@@ -75,12 +80,16 @@ def _ehlo_reply(hostname: str, size: int, *, offers_tls: bool) -> Reply:
         "ENHANCEDSTATUSCODES",
         "DSN",
         "HELP",
-    )
-    return Reply(250, "", (*lines, "STARTTLS") if offers_tls else lines)
+    ]
+    if offers_verdicts:
+        lines.append(VERDICTS)
+    if offers_tls:
+        lines.append("STARTTLS")
+    return Reply(250, "", tuple(lines))
 
 
 def _mail(session: SessionState[Any], argument: str) -> Reply:
-    mail = parse_mail(argument)
+    mail = parse_mail(argument, verdicts=session.offers_verdicts)
     if mail.size is not None and mail.size > session.limits.content:
         raise CommandError(replies.TOO_LARGE)
     if (mail.size or 1) > session.space.octets:

@@ -6,9 +6,9 @@ from sendback.smtp import replies
 from sendback.smtp.replies import CommandError
 
 # RFC 5321 §4.5.3.1.4, and what the extensions add: RFC 1870 §3, RFC 6152 §2, RFC 6531 §3.4,
-# RFC 3461 §4. Octets with the CR LF.
+# RFC 3461 §4; XSENDBACK-VERDICTS, with a value of 200. Octets with the CR LF.
 MAX_LINE = 512
-MAX_LINES = {"MAIL": MAX_LINE + 26 + 17 + 10 + 9 + 107, "RCPT": MAX_LINE + 29 + 507}
+MAX_LINES = {"MAIL": MAX_LINE + 26 + 17 + 10 + 9 + 107 + 220, "RCPT": MAX_LINE + 29 + 507}
 LONGEST_LINE = max(MAX_LINES.values())
 
 _TEXT = re.compile(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029]*")

@@ -79,10 +79,11 @@ class SmtpMachine(Generic[Note]):
         limits: SessionLimits,
         offers_tls: bool,
         space: StorageSpace | None = None,
+        offers_verdicts: bool = False,
     ) -> None:
         self._limits = limits
         self._session: SessionState[Note] = SessionState(
-            hostname, client_ip, limits, offers_tls, space or StorageSpace()
+            hostname, client_ip, limits, offers_tls, space or StorageSpace(), offers_verdicts
         )
         self._state = _State.COMMAND
         self._input = InputBuffer(LONGEST_LINE)

@@ -41,7 +41,7 @@ class SmtpSettings:
     """The settings of one process's server.
 
     `max_client_connections` is for the network of a client. Of the disk that `directory` is on,
-    `min_free` octets stay free.
+    `min_free` octets stay free. `test_verdicts`: a client may give the verdicts on its message.
     """
 
     hostname: str
@@ -51,6 +51,7 @@ class SmtpSettings:
     timeouts: TimeoutSettings
     directory: Path
     min_free: int
+    test_verdicts: bool = False
 
 
 class SmtpServer:
@@ -110,6 +111,7 @@ class SmtpServer:
             limits=self.settings.limits,
             offers_tls=self.tls is not None,
             space=self._space,
+            offers_verdicts=self.settings.test_verdicts,
         )
 
     def enter(self, connection: SmtpConnection, client_ip: str) -> Reply | None:

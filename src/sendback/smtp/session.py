@@ -44,6 +44,7 @@ class SessionState(Generic[Note]):
     limits: SessionLimits
     offers_tls: bool
     space: StorageSpace
+    offers_verdicts: bool = False
     tls: str | None = None
     helo: str | None = None
     mail: MailArguments | None = None
@@ -79,4 +80,5 @@ class SessionState(Generic[Note]):
             envelope_id=mail.envelope_id,
             smtputf8=mail.smtputf8,
             body_8bit=mail.body_8bit,
+            verdicts=mail.verdicts,
         )

@@ -121,9 +121,9 @@ class Sendback:
 
     `settings` are those of `sendback serve` by name (docs/operations.md), as text or as Python
     values: `Sendback(send_bounce_rate=1, retention=timedelta(hours=48))`. Differences from its
-    defaults: free ports, identities are verified at once, SendBounce without a rate limit, no DNS.
-    The environment and `sendback.toml` are not read. The store is in a temporary directory, unless
-    `data_dir` is given.
+    defaults: free ports, identities are verified at once, SendBounce without a rate limit, no DNS,
+    verdicts that the test gives. The environment and `sendback.toml` are not read. The store is in
+    a temporary directory, unless `data_dir` is given.
 
     Raise `SettingError` for a setting that is not usable, such as a port that is taken.
     """
@@ -218,6 +218,8 @@ class Sendback:
     def _settings(self, undo: contextlib.ExitStack) -> Settings:
         """Return the settings, with a directory and a schema to use them on."""
         given = {**_DEFAULTS, **self._given}
+        if given.get("outbound") != "mx":
+            given.setdefault("test_verdicts", "true")
         if "data_dir" not in given:
             given["data_dir"] = tempfile.mkdtemp(prefix="sendback-")
             undo.callback(shutil.rmtree, given["data_dir"], ignore_errors=True)

@@ -75,6 +75,24 @@ class Authorization:
                 f"User: {access.caller.arn} is not authorized to perform: ses:{action}",
             )
 
+    def permits(
+        self,
+        caller: Caller,
+        origin: CallOrigin,
+        action: str,
+        resource: str,
+        keys: Mapping[str, list[str]],
+    ) -> bool:
+        """Return whether the caller's policies permit an action on a resource of its account.
+
+        `keys` are condition keys of the action, in lower case.
+        """
+        if caller.policies is None:
+            return True
+        context = {**call_context(caller, origin, self._clock.now()), **keys}
+        request = AccessRequest(caller.requester, action, resource, context)
+        return evaluate(caller.policies, request).is_allowed
+
     def decide_use(
         self, access: Access, identity: IdentityArn, policies: Sequence[NamedPolicy]
     ) -> Decision:

@@ -24,6 +24,7 @@ from typing import Protocol
 
 from sendback.clock import Clock
 from sendback.mail.headers import split_trace
+from sendback.receipt.given_verdicts import results_of
 from sendback.receipt.model import ACTION_TYPES, Disposition, InvocationType, LambdaAction
 from sendback.receipt.plan import (
     Notice,
@@ -284,6 +285,11 @@ class MessageRun:
         """Determine the verdicts, unless they are recorded."""
         if self._verdicts is not None:
             return
+        _, own = split_trace(self._message.header)
+        given = self._message.envelope.verdicts
+        if given is not None:
+            self._verdicts = results_of(given, self._message.envelope, own)
+            return
         scan = any(planned.rule.scan_enabled for planned in self._plan)
         try:
             content = await self._read_content()
@@ -291,7 +297,6 @@ class MessageRun:
             log.warning("%s has no verdicts: %s", self._message.message_id, error)
             self._verdicts = UNKNOWN
             return
-        _, own = split_trace(self._message.header)
         mail = MailToCheck(
             name=self._message.message_id,
             client=self._message.envelope.client,

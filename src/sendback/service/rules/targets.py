@@ -31,7 +31,8 @@ from sendback.store.rules.targets import FindTarget
 
 BUCKET, TOPIC, FUNCTION, MAILBOX = "bucket", "topic", "function", "mailbox"
 KINDS = (BUCKET, TOPIC, FUNCTION, MAILBOX)
-_LOCAL = ("directory:", "python:", "node:")
+DIRECTORY = "directory:"
+_LOCAL = (DIRECTORY, "python:", "node:")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,12 +1,14 @@
 """The JSON form of envelopes in the database."""
 
 import json
+from dataclasses import asdict
 from typing import Any
 
 from sendback.mail.address import Address
 from sendback.mail.envelope import (
     Client,
     Envelope,
+    GivenVerdicts,
     Notify,
     OriginalRecipient,
     Recipient,
@@ -31,6 +33,9 @@ def envelope_to_json(envelope: Envelope) -> str:
         value["smtputf8"] = True
     if envelope.body_8bit:
         value["8bit"] = True
+    if envelope.verdicts:
+        given = asdict(envelope.verdicts)
+        value["verdicts"] = {name: text for name, text in given.items() if text is not None}
     return json.dumps(value, separators=(",", ":"))
 
 
@@ -45,6 +50,7 @@ def envelope_from_json(text: str) -> Envelope:
         envelope_id=value.get("envid"),
         smtputf8=value.get("smtputf8", False),
         body_8bit=value.get("8bit", False),
+        verdicts=GivenVerdicts(**value["verdicts"]) if "verdicts" in value else None,
     )
 
 
