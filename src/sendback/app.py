@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from sendback.service.access.keys import Keys
     from sendback.service.bouncing.composing import HumanPart
     from sendback.service.bouncing.send_bounce import Bouncing
+    from sendback.service.events.bus import EventBus
+    from sendback.service.events.exchange import EventExchange
     from sendback.service.heavy import HeavyWork
     from sendback.service.housekeeping import Housekeeping
     from sendback.service.identities.attributes import IdentityAttributes
@@ -51,6 +53,7 @@ if TYPE_CHECKING:
     from sendback.service.rules.steps import Steps
     from sendback.service.rules.targets import Targets
     from sendback.service.rules.worker import ProcessingWorker
+    from sendback.smtp.machine import RefusedCommand
     from sendback.smtp.server import SmtpServer, SmtpSettings
     from sendback.verdicts.checks import MailChecks
 
@@ -86,6 +89,21 @@ class App:
         from sendback.service.heavy import HeavyWork
 
         return HeavyWork()
+
+    @cached_property
+    def events(self) -> "EventBus":
+        from sendback.service.events.bus import EventBus
+
+        return EventBus()
+
+    @cached_property
+    def event_exchange(self) -> "EventExchange | None":
+        """What exchanges events with other workers, if there may be any."""
+        from sendback.service.events.exchange import EventExchange
+
+        if self.settings.workers == 1 and not self.settings.share_data_dir:
+            return None
+        return EventExchange(self.events, self.settings.data_dir)
 
     @cached_property
     def rounds(self) -> "Rounds":
@@ -162,6 +180,7 @@ class App:
                 per_address=settings.verification_address_limit,
                 in_all=settings.verification_limit,
             ),
+            events=self.events,
         )
 
     @cached_property
@@ -182,6 +201,7 @@ class App:
             DkimKeyMaker(self.sealing, ed25519=self.settings.dkim_ed25519),
             self._wake_delivery,
             self.settings.region,
+            self.events,
         )
 
     @cached_property
@@ -216,6 +236,7 @@ class App:
             hostname=self.settings.hostname,
             at_once=self.settings.verifies_at_once,
             suspects=self._suspects,
+            events=self.events,
         )
 
     # --- bounces and their delivery -----------------------------------------------------------
@@ -243,6 +264,7 @@ class App:
                 rate=settings.send_bounce_rate,
                 honour_notify_never=settings.honour_notify_never,
                 queued=self._wake_delivery,
+                events=self.events,
             )
         )
 
@@ -257,6 +279,7 @@ class App:
             self.signing.sign,
             owner=self._owner,
             suspects=self._suspects,
+            events=self.events,
         )
 
     def _wake_delivery(self) -> None:
@@ -380,6 +403,7 @@ class App:
             authenticator=self.mail_checks,
             bouncing=self.bouncing,
             rounds=self.rounds,
+            events=self.events,
             backoff=Backoff(settings.action_retry_first, settings.action_retry_longest),
             give_up_after=settings.action_give_up_after,
             lease=settings.lease,
@@ -411,6 +435,7 @@ class App:
             self.processing,
             hostname=self.settings.hostname,
             retention=self.settings.retention,
+            events=self.events,
         )
 
     # --- the servers --------------------------------------------------------------------------
@@ -444,7 +469,25 @@ class App:
         from sendback.smtp.server import SmtpServer
 
         return SmtpServer(
-            _smtp_settings(self.settings), self.acceptance, self.receiving, _tls(self.settings)
+            _smtp_settings(self.settings),
+            self.acceptance,
+            self.receiving,
+            _tls(self.settings),
+            self._report_refusal,
+        )
+
+    def _report_refusal(self, client_ip: str, refusal: "RefusedCommand") -> None:
+        from sendback.service.events import reports
+
+        self.events.publish(
+            reports.refused(
+                self.clock.now(),
+                client=client_ip,
+                command=refusal.command,
+                reply=refusal.reply.text,
+                sender=refusal.sender,
+                recipients=refusal.recipients,
+            )
         )
 
     @cached_property

@@ -16,6 +16,7 @@ from sendback.delivery.transports import Capture, Transport
 from sendback.delivery.worker import DeliveryWorker, RetryPolicy
 from sendback.net.async_resolver import AsyncResolver
 from sendback.net.connector import Connector
+from sendback.service.events.bus import EventBus
 from sendback.service.queues.retry import Backoff
 from sendback.smtp_client.connection import Timeouts
 from sendback.store.engine.store import Store
@@ -26,7 +27,7 @@ _DEAD_FOR = timedelta(seconds=30)
 _LONGEST_BLOCK = timedelta(hours=1)
 
 
-def delivery_worker(
+def delivery_worker(  # noqa: PLR0913 - by keyword
     settings: Settings,
     store: Store,
     clock: Clock,
@@ -34,6 +35,7 @@ def delivery_worker(
     *,
     owner: str,
     suspects: asyncio.Lock,
+    events: EventBus,
 ) -> DeliveryWorker:
     """Return the worker that delivers the outbox. Raises `SettingError`."""
     longest_block = min(settings.retry_longest, _LONGEST_BLOCK)
@@ -49,6 +51,7 @@ def delivery_worker(
         lease=settings.lease,
         capacity=_capacity(settings),
         suspects=suspects,
+        events=events,
     )
 
 

@@ -17,7 +17,7 @@ from sendback.smtp.client_address import address_literal, network
 from sendback.smtp.connection import SmtpConnection
 from sendback.smtp.decisions import Decisions, Receivers
 from sendback.smtp.disk_space import DiskSpace
-from sendback.smtp.machine import SmtpMachine
+from sendback.smtp.machine import RefusedCommand, SmtpMachine
 from sendback.smtp.replies import Reply
 from sendback.smtp.scheduling import Scheduler
 from sendback.smtp.session import SessionLimits
@@ -60,10 +60,13 @@ class SmtpServer:
         acceptance: Acceptance,
         receiving: Receiving,
         tls: ssl.SSLContext | None,
+        report: Callable[[str, RefusedCommand], None],
     ) -> None:
+        """`report` is called with the IP address of a client and what was refused."""
         self.settings = settings
         self.timeout_settings = settings.timeouts
         self.tls = tls
+        self.report_refusal = report
         self.loop = asyncio.get_running_loop()
         self.connections: set[SmtpConnection] = set()
         self.register: ConnectionRegister[SmtpConnection] = ConnectionRegister(
