@@ -188,8 +188,9 @@ class EventBus:
         """
         wanted = EventFilter(frozenset(kinds), account_id)
         with self._lock:
-            begin = max(self._last, _now()) if after is None else after
-            subscription = Subscription(self, wanted, begin)
+            if after is None:
+                after = self._last = max(self._last, _now())
+            subscription = Subscription(self, wanted, after)
             for event in self._kept:
                 subscription.offer(event)
             self._subscriptions = (*self._subscriptions, subscription)
