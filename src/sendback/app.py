@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from sendback.api.connections import ConnectionSettings, HttpLimits
     from sendback.api.dispatch import Dispatcher
     from sendback.delivery.worker import DeliveryWorker
+    from sendback.inspection.http import InspectionApi
     from sendback.mail.address import Mailbox
     from sendback.net.resolver import Resolver
     from sendback.service.access.accounts import Accounts
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from sendback.service.outbox.statistics import SendingStatistics
     from sendback.service.readiness import Readiness
     from sendback.service.receiving.acceptance import Acceptance
+    from sendback.service.receiving.injection import Injector
     from sendback.service.receiving.receiving import Receiving
     from sendback.service.rules.apply_setup import SetupService
     from sendback.service.rules.compiled import CompiledRuleSets
@@ -489,6 +491,34 @@ class App:
                 recipients=refusal.recipients,
             )
         )
+
+    @cached_property
+    def inspection(self) -> "InspectionApi":
+        from sendback.inspection.access import AccessRule
+        from sendback.inspection.http import InspectionApi
+        from sendback.inspection.services import InspectionServices, ServerControl
+        from sendback.inspection.waiting import Waiting
+        from sendback.service.inspection import MailInspection
+
+        settings = self.settings
+        services = InspectionServices(
+            accounts=self.accounts,
+            mail=MailInspection(self.store),
+            messages=self.messages,
+            injector=lambda: self.injector,
+            events=self.events,
+            waiting=Waiting(self.events),
+            control=ServerControl(self.clock.now, self.advance, self.reset, settings.workers),
+            account_id=settings.account_id,
+            region=settings.region,
+        )
+        return InspectionApi(services, AccessRule(self.http, settings.inspection_token))
+
+    @cached_property
+    def injector(self) -> "Injector":
+        from sendback.smtp.injection import SmtpInjector
+
+        return SmtpInjector(self.smtp)
 
     @cached_property
     def http_limits(self) -> "HttpLimits":

@@ -82,6 +82,7 @@ class _HttpServer(uvicorn.Server):
                 app.readiness.is_ready,
                 app.action_backends.signer.certificate_at,
                 VerificationPages(app.verification, app.settings.hostname),
+                inspection=app.inspection.routes(),
             ),
             loop="none",
             http=cast("type[asyncio.Protocol]", partial(HttpConnection, app.http_limits)),

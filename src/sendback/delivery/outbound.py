@@ -27,7 +27,7 @@ _DEAD_FOR = timedelta(seconds=30)
 _LONGEST_BLOCK = timedelta(hours=1)
 
 
-def delivery_worker(  # noqa: PLR0913 - by keyword
+def delivery_worker(
     settings: Settings,
     store: Store,
     clock: Clock,

@@ -259,8 +259,7 @@ class SmtpMachine(Generic[Note]):
                 raise CommandError(requirement.refusal)
         outcome = command.handler(self._session, argument)
         if isinstance(outcome, Reply):
-            if outcome.is_error:
-                self._note_refusal(outcome)
+            self._note_error(outcome)
             self._reply(outcome)
             return _LINE_PROCESSED
         return self._enter_state(outcome)
@@ -278,6 +277,10 @@ class SmtpMachine(Generic[Note]):
         else:
             self._input.clear()  # CVE-2011-0411
         return event
+
+    def _note_error(self, reply: Reply) -> None:
+        if reply.is_error:
+            self._note_refusal(reply)
 
     def _note_refusal(self, reply: Reply, recipient: Recipient | None = None) -> None:
         if len(self._refusals) >= _MAX_REFUSALS or self._state is _State.ENDED:

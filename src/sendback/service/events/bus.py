@@ -14,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
+from typing import Self
 
 from sendback.service.events.model import Event, EventKind
 
@@ -107,7 +108,7 @@ class Subscription:
             self._is_closed = True
             self._wake()
 
-    def __enter__(self) -> "Subscription":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -6,8 +6,8 @@ knows; they send it what is behind that, and each new event, until its announcem
 So events that nobody follows cost no system call.
 
 Sending never blocks. What the kernel does not take at once waits in a queue with a bound; when a
-worker does not read, its oldest events are lost. What arrives is not trusted: datagrams are bounded,
-and one that is not ours is ignored. Only this user can write to the directory.
+worker does not read, its oldest events are lost. What arrives is not trusted: datagrams are
+bounded, and one that is not ours is ignored. Only this user can write to the directory.
 """
 
 import asyncio
@@ -119,9 +119,9 @@ class EventExchange:
 
     def _others(self) -> Iterator[str]:
         with suppress(OSError):
-            for name in os.listdir(self._folder):
-                if name.endswith(".sock") and name != self._name:
-                    yield name
+            for path in self._folder.iterdir():
+                if path.suffix == ".sock" and path.name != self._name:
+                    yield path.name
 
     def _remove_stale(self) -> None:
         """Delete the sockets of workers that ended without deleting them."""
@@ -201,7 +201,7 @@ class EventExchange:
             raise ValueError("the datagram is too large")
         value: Any = json.loads(message)
         if not isinstance(value, dict):
-            raise ValueError("the datagram is no object")
+            raise ValueError("the datagram is no object")  # noqa: TRY004 - as for other malformed ones
         if not value:  # from a worker that looks who is there
             return
         if "listener" in value:

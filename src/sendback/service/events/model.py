@@ -74,7 +74,7 @@ _COMMON = ("id", "kind", "date", "account_id", "message_id")
 def event_from_dict(value: Any) -> Event:
     """Return the event that `to_dict` showed. Raise `ValueError` for anything else."""
     if not isinstance(value, dict):
-        raise ValueError("an event is an object")
+        raise ValueError("an event is an object")  # noqa: TRY004 - as for other malformed ones
     try:
         number, kind, date, account_id, message_id = (value.pop(name) for name in _COMMON)
         for text in (account_id, message_id):

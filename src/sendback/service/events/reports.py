@@ -31,7 +31,7 @@ def received(message: ReceivedMessage) -> Event:
     )
 
 
-def refused(  # noqa: PLR0913 - one member each, by keyword
+def refused(
     date: datetime,
     *,
     client: str,

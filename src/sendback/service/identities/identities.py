@@ -56,7 +56,7 @@ class IdentityPage:
 class Identities:
     """The identities of all accounts."""
 
-    def __init__(  # noqa: PLR0913, PLR0917 - its services
+    def __init__(
         self,
         store: Store,
         clock: Clock,
