@@ -55,9 +55,9 @@ class Api:
         headers: dict[str, str] | None = None,
         **query: str,
     ) -> Answer:
-        octets = json.dumps(body).encode() if body is not None else None
-        if isinstance(body, bytes):
-            octets = body
+        octets = body
+        if body is not None and not isinstance(body, bytes):
+            octets = json.dumps(body).encode()
         fields = {**self.headers, **(headers or {})}
         if octets is not None:
             fields = {"Content-Type": "application/json", **fields}

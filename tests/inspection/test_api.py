@@ -68,12 +68,12 @@ def test_a_raw_mail_is_kept_octet_for_octet(api):
     ("members", "reply"),
     [
         ({"to": ["eve@elsewhere.example"]}, "550 5.1.1 No such recipient here"),
-        ({"to": ["not an address"]}, "501 5.1.3"),
-        ({"from": "not an address"}, "501 5.1.7"),
+        ({"to": ["not an address"]}, "553 5.1.3"),
+        ({"from": "not an address"}, "553 5.1.7"),
         ({"raw": "Subject: x\r\n\r\nbare\nline\r\n"}, "550 5.6.0"),
         ({"raw": f"Subject: {'x' * 300_000}\r\n\r\n"}, "552 5.3.4"),
         ({"raw": f"{'Received: x' + chr(10)}" * 200 + "\n"}, "554 5.4.6"),
-        ({"helo": "two words"}, "501"),
+        ({"helo": ""}, "501 5.5.4"),
     ],
 )
 def test_a_refusal_has_the_reply_of_smtp(api, members, reply):
@@ -183,7 +183,7 @@ def test_a_list_waits_for_the_first_message(server, api):
 
 
 def test_a_wait_that_ends_is_an_empty_list(api):
-    assert api.get("/_sendback/bounces", wait="100ms")["bounces"] == []
+    assert api.get("/_sendback/bounces", wait="1s")["bounces"] == []
 
 
 @pytest.mark.parametrize(
@@ -237,12 +237,9 @@ def test_a_message_whose_rules_are_not_finished_is_kept(server, api):
     assert (answer.status, answer.error) == (409, "InProgress")
     assert api.call("DELETE", "/_sendback/messages").json == {"deleted": 0, "kept": 1}
     let_go.set()
-    server.received.wait_for_processed(message_id) if hasattr(
-        server.received, "wait_for_processed"
-    ) else None
     assert api.get("/_sendback/messages", state="done", wait="30s")["messages"]
     steps = api.get(f"/_sendback/messages/{message_id}")["steps"]
-    assert [(step["action"], step["outcome"]) for step in steps] == [("LambdaAction", "done")]
+    assert [(step["action"], step["outcome"]) for step in steps] == [("Lambda", "done")]
     assert api.call("DELETE", "/_sendback/messages").json == {"deleted": 1, "kept": 0}
 
 
@@ -298,7 +295,7 @@ def test_the_clock_moves_forward(server, api):
     with pytest.raises(server.ses.exceptions.MessageRejected):
         bounce(server, message_id)
     before = api.get("/_sendback/clock")["now"]
-    for advance in ("-1h", "0s", "9" * 400 + "h", "99999d", "", "1"):
+    for advance in ("-1h", "0s", "9" * 400 + "h", "99999d", "", "soon"):
         answer = api.call("POST", "/_sendback/clock", {"advance": advance})
         assert (answer.status, answer.error) == (400, "InvalidParameter"), advance
     assert api.call("POST", "/_sendback/clock", {}).status == 400
@@ -455,7 +452,7 @@ def test_events_tell_the_story_of_a_mail(server, api):
     received = stream.of_kind("received")
     assert (received["message_id"], received["to"]) == (message_id, ["bob@example.com"])
     step = stream.of_kind("step")
-    assert (step["message_id"], step["action"]) == (message_id, "StopAction")
+    assert (step["message_id"], step["action"]) == (message_id, "Stop")
     bounce_id = bounce(server, message_id)
     assert stream.of_kind("bounce")["original_message_id"] == message_id
     attempt = stream.of_kind("attempt")
@@ -475,7 +472,7 @@ def test_smtp_refusals_of_clients_are_events(server, api):
         server.receive(recipients="eve@elsewhere.example")
     event = stream.of_kind("refused")
     assert (event["command"], event["client"]) == ("RCPT", "127.0.0.1")
-    assert event["from"] == "sender@sender.example" or event["from"]
+    assert event["to"] == ["eve@elsewhere.example"]
     stream.close()
 
 
@@ -505,7 +502,7 @@ def test_streams_are_counted_and_end_with_the_server():
         assert (answer.status, answer.error) == (503, "TooManyWaiting")
         assert api.request("GET", "/_sendback/events").status == 503
         streams.pop().close()
-        while api.request("GET", "/_sendback/messages?wait=10ms").status == 503:
+        while api.request("GET", "/_sendback/messages?wait=1s").status == 503:
             pass
     for stream in streams:
         stream.response.read()  # to its end

@@ -131,7 +131,7 @@ def test_an_event_has_a_bound_whatever_it_describes():
     [None, [], {}, {"id": "x"}, {"id": 1, "kind": "received", "date": 5, "account_id": 1}, "text"],
 )
 def test_what_is_no_event_is_refused(value):
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match=r"event|invalid|isoformat"):
         event_from_dict(value)
 
 
