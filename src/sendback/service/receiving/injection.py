@@ -1,4 +1,4 @@
-"""Mail that is received without a connection: what is given, and what came of it."""
+"""Mail that is received without a connection: what is given, and the replies."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
