@@ -584,6 +584,7 @@ class App:
             self.clock.reset()
             await self.store.write(AddAccount(self.settings.account_id, self.clock.now()))
             await asyncio.to_thread(self.store.blobs.clear)
+            self.events.forget()
             if "action_backends" in self.__dict__:
                 await self.action_backends.restart_functions()
 

@@ -515,3 +515,18 @@ def test_events_of_hostile_mail_are_bounded_lines(api):
     event = stream.of_kind("received")
     assert event["subject"].startswith("a\x1b[31m")
     stream.close()
+
+
+def test_after_a_reset_earlier_events_are_not_repeated(server, api):
+    api.receive(subject="before")
+    server.reset()
+    server.verify("example.com")
+    after = api.receive(subject="after")
+    stream = Stream(api, "/_sendback/events?after=0&kind=received")
+    assert stream.of_kind("received")["message_id"] == after
+    stream.close()
+
+
+def test_a_body_beyond_the_limit_of_http_is_refused(api):
+    answer = api.request("POST", "/_sendback/messages", b"x" * (2 * 2**20 + 1))
+    assert answer.status == 413

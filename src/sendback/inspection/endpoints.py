@@ -67,7 +67,7 @@ ENDPOINTS = (
         "Receive a message as by SMTP.",
         {201: "Accepted", 422: "Refused"},
         body="Injection",
-        errors=(400, 401, 403, 413, 415),
+        errors=(400, 401, 403, 415),
     ),
     Endpoint(
         "DELETE",

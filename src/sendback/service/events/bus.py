@@ -13,7 +13,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Self
 
 from sendback.service.events.model import Event, EventKind
@@ -144,6 +144,7 @@ class EventBus:
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._last = 0
+        self._process = os.getpid() % _STEP
         self._is_closed = False
         self._kept: deque[Event] = deque(maxlen=KEPT)
         self._subscriptions: tuple[Subscription, ...] = ()
@@ -157,8 +158,8 @@ class EventBus:
     def publish(self, event: Event) -> None:
         """Give the event an ID, keep it, and queue it for the subscribers."""
         with self._lock:
-            self._last = number = max(self._last + _STEP, _now())
-            numbered = replace(event, id=number)
+            self._last = number = max(self._last + _STEP, self._now())
+            numbered = event.with_id(number)
             self._keep(numbered)
             self._offer(numbered)
         if self._forward is not None:
@@ -176,6 +177,11 @@ class EventBus:
         with self._lock:
             return tuple(event for event in self._kept if event.id > after)
 
+    def forget(self) -> None:
+        """Forget the events that are kept: the server was emptied."""
+        with self._lock:
+            self._kept.clear()
+
     def subscribe(
         self,
         kinds: Collection[EventKind] = (),
@@ -190,7 +196,7 @@ class EventBus:
         wanted = EventFilter(frozenset(kinds), account_id)
         with self._lock:
             if after is None:
-                after = self._last = max(self._last, _now())
+                after = self._last = max(self._last, self._now())
             subscription = Subscription(self, wanted, after)
             for event in self._kept:
                 subscription.offer(event)
@@ -216,6 +222,11 @@ class EventBus:
         for subscription in self._subscriptions:
             subscription.close()
 
+    def _now(self) -> int:
+        """Return the ID of an event that happens now; greater than that of an earlier one."""
+        microseconds = time.time_ns() // 1000
+        return microseconds - microseconds % _STEP + self._process
+
     def _keep(self, event: Event) -> None:
         """Keep an event, in the order of the IDs."""
         if not self._kept or self._kept[-1].id < event.id:
@@ -238,9 +249,3 @@ class EventBus:
 
 def _id_of(event: Event) -> int:
     return event.id
-
-
-def _now() -> int:
-    """Return the ID of an event that happens now; greater than that of an earlier one."""
-    microseconds = time.time_ns() // 1000
-    return microseconds - microseconds % _STEP + os.getpid() % _STEP
