@@ -160,7 +160,7 @@ def test_messages_are_listed_in_order_and_page_by_page(api):
 
 def test_messages_are_filtered(api):
     first = api.receive(subject="Invoice 7")
-    second = api.receive(**{"from": "", "to": ["carol@EXAMPLE.com"], "subject": "Hello"})
+    second = api.receive(**{"from": None, "to": "carol@EXAMPLE.com", "subject": "Hello"})
 
     def ids(**query):
         return [row["message_id"] for row in api.get("/_sendback/messages", **query)["messages"]]

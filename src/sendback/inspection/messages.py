@@ -31,7 +31,7 @@ _MAX_NAME = 255
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _VERDICT = re.compile(r"[A-Za-z_]{1,20}")
 _MEMBERS: Mapping[str, type | tuple[type, ...]] = {
-    "from": str,
+    "from": (str, type(None)),
     "to": (list, str),
     "raw": str,
     "raw_base64": str,
@@ -139,7 +139,7 @@ async def inject(call: Call, services: InspectionServices) -> Response:
 
 def read_mail(given: Mapping[str, Any]) -> InjectedMail:
     """Return the mail that a body describes. Raise `ApiError`."""
-    sender = _line(given, "from", "")
+    sender = _line(given, "from", "") if given.get("from") is not None else ""
     if not given.get("to"):
         raise bad_parameter("to", "it must name at least one recipient")
     to = given["to"]

@@ -102,7 +102,7 @@ SCHEMAS: dict[str, Any] = {
     ),
     "Injection": _object(
         {
-            "from": _TEXT,
+            "from": _TEXT_OR_NULL,
             "to": {"oneOf": [_TEXT, {**_TEXTS, "minItems": 1}]},
             "raw": _TEXT,
             "raw_base64": _TEXT,
