@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from sendback.api.connections import ConnectionSettings, HttpLimits
     from sendback.api.dispatch import Dispatcher
     from sendback.delivery.worker import DeliveryWorker
+    from sendback.inspection.http import InspectionApi
     from sendback.mail.address import Mailbox
     from sendback.net.resolver import Resolver
     from sendback.s3.server import S3App
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from sendback.service.access.keys import Keys
     from sendback.service.bouncing.composing import HumanPart
     from sendback.service.bouncing.send_bounce import Bouncing
+    from sendback.service.events.bus import EventBus
+    from sendback.service.events.exchange import EventExchange
     from sendback.service.faults.faults import Faults
     from sendback.service.heavy import HeavyWork
     from sendback.service.housekeeping import Housekeeping
@@ -44,6 +47,7 @@ if TYPE_CHECKING:
     from sendback.service.outbox.statistics import SendingStatistics
     from sendback.service.readiness import Readiness
     from sendback.service.receiving.acceptance import Acceptance
+    from sendback.service.receiving.injection import Injector
     from sendback.service.receiving.receiving import Receiving
     from sendback.service.rules.apply_setup import SetupService
     from sendback.service.rules.compiled import CompiledRuleSets
@@ -54,6 +58,7 @@ if TYPE_CHECKING:
     from sendback.service.rules.steps import Steps
     from sendback.service.rules.targets import Targets
     from sendback.service.rules.worker import ProcessingWorker
+    from sendback.smtp.machine import RefusedCommand
     from sendback.smtp.server import SmtpServer, SmtpSettings
     from sendback.verdicts.checks import MailChecks
 
@@ -89,6 +94,21 @@ class App:
         from sendback.service.heavy import HeavyWork
 
         return HeavyWork()
+
+    @cached_property
+    def events(self) -> "EventBus":
+        from sendback.service.events.bus import EventBus
+
+        return EventBus()
+
+    @cached_property
+    def event_exchange(self) -> "EventExchange | None":
+        """What exchanges events with other workers, if there may be any."""
+        from sendback.service.events.exchange import EventExchange
+
+        if self.settings.workers == 1 and not self.settings.share_data_dir:
+            return None
+        return EventExchange(self.events, self.settings.data_dir)
 
     @cached_property
     def rounds(self) -> "Rounds":
@@ -172,6 +192,7 @@ class App:
                 per_address=settings.verification_address_limit,
                 in_all=settings.verification_limit,
             ),
+            events=self.events,
         )
 
     @cached_property
@@ -192,6 +213,7 @@ class App:
             DkimKeyMaker(self.sealing, ed25519=self.settings.dkim_ed25519),
             self._wake_delivery,
             self.settings.region,
+            self.events,
         )
 
     @cached_property
@@ -226,6 +248,7 @@ class App:
             hostname=self.settings.hostname,
             at_once=self.settings.verifies_at_once,
             suspects=self._suspects,
+            events=self.events,
         )
 
     # --- bounces and their delivery -----------------------------------------------------------
@@ -253,6 +276,7 @@ class App:
                 rate=settings.send_bounce_rate,
                 honour_notify_never=settings.honour_notify_never,
                 queued=self._wake_delivery,
+                events=self.events,
             )
         )
 
@@ -268,6 +292,7 @@ class App:
             self.faults,
             owner=self._owner,
             suspects=self._suspects,
+            events=self.events,
         )
 
     def _wake_delivery(self) -> None:
@@ -404,6 +429,7 @@ class App:
             authenticator=self.mail_checks,
             bouncing=self.bouncing,
             rounds=self.rounds,
+            events=self.events,
             backoff=Backoff(settings.action_retry_first, settings.action_retry_longest),
             give_up_after=settings.action_give_up_after,
             lease=settings.lease,
@@ -435,6 +461,7 @@ class App:
             self.processing,
             hostname=self.settings.hostname,
             retention=self.settings.retention,
+            events=self.events,
         )
 
     # --- the servers --------------------------------------------------------------------------
@@ -489,7 +516,50 @@ class App:
             self.receiving,
             self.faults,
             _tls(self.settings),
+            self._report_refusal,
         )
+
+    def _report_refusal(self, client_ip: str, refusal: "RefusedCommand") -> None:
+        from sendback.service.events import reports
+
+        self.events.publish(
+            reports.refused(
+                self.clock.now(),
+                client=client_ip,
+                command=refusal.command,
+                reply=refusal.reply.text,
+                sender=refusal.sender,
+                recipients=refusal.recipients,
+            )
+        )
+
+    @cached_property
+    def inspection(self) -> "InspectionApi":
+        from sendback.inspection.access import AccessRule
+        from sendback.inspection.http import InspectionApi
+        from sendback.inspection.services import InspectionServices, ServerControl
+        from sendback.inspection.waiting import Waiting
+        from sendback.service.inspection import MailInspection
+
+        settings = self.settings
+        services = InspectionServices(
+            accounts=self.accounts,
+            mail=MailInspection(self.store),
+            messages=self.messages,
+            injector=lambda: self.injector,
+            events=self.events,
+            waiting=Waiting(self.events),
+            control=ServerControl(self.clock.now, self.advance, self.reset, settings.workers),
+            account_id=settings.account_id,
+            region=settings.region,
+        )
+        return InspectionApi(services, AccessRule(self.http, settings.inspection_token))
+
+    @cached_property
+    def injector(self) -> "Injector":
+        from sendback.smtp.injection import SmtpInjector
+
+        return SmtpInjector(self.smtp)
 
     @cached_property
     def http_limits(self) -> "HttpLimits":
@@ -539,6 +609,7 @@ class App:
             self.clock.reset()
             await self.store.write(AddAccount(self.settings.account_id, self.clock.now()))
             await asyncio.to_thread(self.store.blobs.clear)
+            self.events.forget()
             if "action_backends" in self.__dict__:
                 await self.action_backends.restart_functions()
 

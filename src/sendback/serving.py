@@ -83,6 +83,7 @@ class _HttpServer(uvicorn.Server):
                 app.action_backends.signer.certificate_at,
                 VerificationPages(app.verification, app.settings.hostname),
                 objects=app.objects,
+                inspection=app.inspection.routes(),
             ),
             loop="none",
             http=cast("type[asyncio.Protocol]", partial(HttpConnection, app.http_limits)),
@@ -138,6 +139,8 @@ class _Parts:
         """Start all parts. Raise the exception of a part that could not start."""
         app = self._app
         loop = asyncio.get_running_loop()
+        if app.event_exchange is not None:
+            app.event_exchange.start()
         self._smtp = await loop.create_server(app.smtp, sock=sockets.smtp, backlog=BACKLOG)
         self._serving_http = asyncio.create_task(self._http.serve(sockets=[sockets.http]))
         self._queues = (
@@ -182,6 +185,9 @@ class _Parts:
         await app.smtp.shut_down(seconds / 2)
         await _end_by(deadline - _HTTP_SECONDS, *self._queues)
         await app.mail_checks.close()
+        app.events.close()
+        if app.event_exchange is not None:
+            app.event_exchange.close()
         # Functions in progress may call the API, so HTTP stops after them.
         await app.action_backends.close()
         self._http.exit()

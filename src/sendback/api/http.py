@@ -3,12 +3,12 @@
 `connections` bounds the size of a request before it reaches this module.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sendback.api.closed_services import is_closed, refuse_service
@@ -66,11 +66,14 @@ def http_app(
     is_ready: Callable[[], Awaitable[bool]],
     certificate: Callable[[str], bytes | None],
     pages: VerificationPages,
+    *,
     objects: ASGIApp | None = None,
+    inspection: Sequence[BaseRoute] = (),
 ) -> ASGIApp:
     """Return the ASGI application. `certificate` returns the certificate at a path, or None.
 
-    `objects` serves the requests, of any path, whose signature is for S3.
+    `objects` serves the requests, of any path, whose signature is for S3. `inspection` are the
+    routes of the inspection API.
     """
 
     async def healthz(_: Request) -> Response:
@@ -103,6 +106,7 @@ def http_app(
             Route(VERIFY_PATH, page(pages.show), methods=["GET"]),
             Route(VERIFY_PATH, page(pages.use), methods=["POST"]),
             Route("/SimpleNotificationService-{fingerprint}.pem", sns_certificate),
+            *inspection,
         ]
     )
     # A redirect to the path with or without the slash would lead to the host that the client names.

@@ -24,12 +24,14 @@ from sendback.cli import (
     dsn,
     faults,
     identities,
+    inject,
     keys,
     messages,
     outbox,
     policies,
     rules,
     serve,
+    tail,
 )
 from sendback.cli.output import say
 
@@ -50,6 +52,8 @@ app = typer.Typer(
 app.command("serve")(serve.serve)
 app.command("demo")(demo.demo)
 app.command("bounce")(bounce.bounce)
+app.command("inject")(inject.inject)
+app.command("tail")(tail.tail)
 app.command("doctor")(doctor.doctor)
 app.add_typer(messages.app, name="messages")
 app.add_typer(outbox.app, name="outbox")

@@ -13,14 +13,12 @@ from sendback.cli.output import (
     print_progress,
     print_rows,
     printable,
-    verdict_fields,
 )
 
 if TYPE_CHECKING:
     from sendback.app import App
     from sendback.config.settings import Settings
     from sendback.service.rules.control import ShownMessage
-    from sendback.store.messages.messages import ReceivedMessage
 
 app = typer.Typer(
     help="List received messages and what their rules did; retry or drop processing.",
@@ -52,11 +50,12 @@ def list_messages(
     _check_state(state, STATES)
 
     async def work(app: "App", settings: "Settings") -> list[dict[str, Any]]:
+        from sendback.inspection.shown import message_row
         from sendback.store.rules.processing import ProcessingState
 
         wanted = ProcessingState(state) if state else None
         found = await app.messages.list(settings.account_id, limit, wanted)
-        return [{**_row(message), "processing": processing} for message, processing in found]
+        return [{**message_row(message), "processing": processing} for message, processing in found]
 
     rows = options.run(work)
     if not as_json:
@@ -90,7 +89,9 @@ def show_message(
     if raw:
         typer.echo(message.header + shown.content, nl=False)
         return
-    fields = {**_row(message), **_envelope(message), **_processing(shown)}
+    from sendback.inspection.shown import whole_message
+
+    fields = whole_message(shown)
     if as_json:
         fields["header"] = message.header.decode("utf-8", "replace")
         print_fields(fields, as_json=True)
@@ -176,71 +177,6 @@ def _check_state(state: str | None, allowed: Sequence[str]) -> None:
 _STEP_COLUMNS = ("at", "rule", "action", "outcome", "attempts", "milliseconds", "result")
 
 
-def _processing(shown: "ShownMessage") -> dict[str, Any]:
-    """Return the state of the processing, and its steps in order."""
-    entry, steps = shown.processing, shown.steps
-    if entry is None:
-        return {"rule_set": None}
-    from sendback.receipt.plan import StepOutcome
-    from sendback.receipt.verdicts import verdicts_from_json
-
-    verdicts = {}
-    if entry.verdicts:
-        verdicts = verdict_fields(verdicts_from_json(entry.verdicts).statuses(scanned=True))
-    return {
-        "rule_set": entry.rule_set,
-        "processing": entry.state.value,
-        "reason": entry.reason or None,
-        **verdicts,
-        "steps": [
-            {
-                "at": step.last_at,
-                "rule": step.rule,
-                "action": step.action,
-                "outcome": step.outcome.value,
-                "disposition": step.disposition.value,
-                "attempts": step.attempts,
-                "milliseconds": step.milliseconds,
-                "next_at": step.due_at if step.outcome is StepOutcome.RETRY else None,
-                "result": step.result,
-            }
-            for step in steps
-        ],
-    }
-
-
 def _shown(header: bytes) -> str:
     lines = header.decode("utf-8", "replace").split("\r\n")
     return "\n".join(printable(line.replace("\t", " ")) for line in lines)
-
-
-def _row(message: "ReceivedMessage") -> dict[str, Any]:
-    from sendback.mail.headers import field_values
-
-    subject = field_values(message.header, "Subject")
-    envelope = message.envelope
-    return {
-        "message_id": message.message_id,
-        "received_at": message.received_at,
-        "expires_at": message.expires_at,
-        "from": str(envelope.reverse_path) or None,
-        "to": [str(recipient.address) for recipient in envelope.recipients],
-        "subject": subject[0].decode("utf-8", "replace") if subject else None,
-        "size": message.size,
-    }
-
-
-def _envelope(message: "ReceivedMessage") -> dict[str, Any]:
-    envelope = message.envelope
-    return {
-        "client": envelope.client.ip,
-        "helo": envelope.client.helo,
-        "tls": envelope.client.tls,
-        "envid": envelope.envelope_id,
-        "ret": envelope.ret,
-        "notify": [",".join(sorted(entry.notify)) or None for entry in envelope.recipients],
-        "orcpt": [
-            f"{entry.original.address_type};{entry.original.address}" if entry.original else None
-            for entry in envelope.recipients
-        ],
-    }

@@ -119,8 +119,10 @@ def list_outbox(
     """List bounces, the newest first; filter them with options."""
 
     async def work(app: "App", settings: "Settings") -> list[dict[str, Any]]:
+        from sendback.inspection.shown import bounce_row
+
         selection = message_filter.selection(app, settings.account_id)
-        return [_row(message) for message in await app.outbox.list(selection, limit)]
+        return [bounce_row(message) for message in await app.outbox.list(selection, limit)]
 
     rows = options.run(work)
     columns = ("created_at", "message_id", "recipient", "state", "attempts", "last_reply")
@@ -149,8 +151,10 @@ def show_outbox(
     if raw:
         typer.echo(message.content, nl=False)
         return
-    rows = [_attempt(attempt) for attempt in attempts]
-    fields = _row(message)
+    from sendback.inspection.shown import attempt_row, bounce_row
+
+    rows = [attempt_row(attempt) for attempt in attempts]
+    fields = bounce_row(message)
     if as_json:
         content = message.content.decode("utf-8", "replace")
         print_fields({**fields, "tries": rows, "content": content}, as_json=True)
@@ -325,32 +329,6 @@ def _pause(options: StoreOptions, domain: str, *, paused: bool) -> bool:
         return await app.outbox.set_paused(name, paused=paused)
 
     return options.run(work)
-
-
-def _row(message: "OutboxMessage") -> dict[str, Any]:
-    return {
-        "message_id": message.message_id,
-        "original_message_id": message.original_message_id,
-        "created_at": message.created_at,
-        "sender": message.sender,
-        "recipient": str(message.recipient),
-        "state": message.state.value,
-        "attempts": message.attempts,
-        "due_at": message.due_at if message.state == "queued" else None,
-        "last_reply": message.last_reply or None,
-    }
-
-
-def _attempt(attempt: "Attempt") -> dict[str, Any]:
-    return {
-        "started_at": attempt.started_at,
-        "milliseconds": attempt.milliseconds,
-        "outcome": attempt.outcome.value,
-        "peer": attempt.peer or None,
-        "tls": attempt.tls or None,
-        "tls_policy": attempt.tls_policy or None,
-        "reply": attempt.reply or None,
-    }
 
 
 def _domain_row(found: "Destination") -> dict[str, Any]:

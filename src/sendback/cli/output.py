@@ -10,15 +10,12 @@ import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import typer
 
 from sendback.cli import tables
 from sendback.mail import printable as characters
-
-if TYPE_CHECKING:
-    from sendback.receipt.verdicts import Verdict
 
 _MIN_WIDTH = 20
 _UNBOUNDED = 100_000  # columns, for output that is not a terminal
@@ -149,11 +146,6 @@ def _json_escape(match: re.Match[str]) -> str:
         return f"\\u{code:04x}"
     code -= _LAST_OF_BMP + 1
     return f"\\u{0xD800 + (code >> 10):04x}\\u{0xDC00 + (code & 0x3FF):04x}"
-
-
-def verdict_fields(verdicts: Mapping[str, "Verdict"]) -> dict[str, str]:
-    """Return the verdicts by names such as spam_verdict; `verdicts` has those of events."""
-    return {name.replace("Verdict", "_verdict"): found.value for name, found in verdicts.items()}
 
 
 def print_progress(total: int) -> None:

@@ -11,7 +11,7 @@ import typer
 from sendback.cli.failures import CommandFailedError, usage_error
 from sendback.cli.files import read_octets, read_text
 from sendback.cli.options import Json, StoreOptions, on_store
-from sendback.cli.output import print_fields, print_json, print_rows, printable, say, verdict_fields
+from sendback.cli.output import print_fields, print_json, print_rows, printable, say
 
 if TYPE_CHECKING:
     from sendback.app import App
@@ -311,6 +311,8 @@ def _print_dry_run(result: "DryRunResult", as_json: bool) -> None:
         {"rule": step.rule, "action": step.action, "for": step.recipients, "what": step.text}
         for step in result.steps
     ]
+    from sendback.inspection.shown import verdict_fields
+
     verdicts = verdict_fields(result.verdicts)
     if as_json:
         print_json({"recipients": result.recipients, "verdicts": verdicts, "steps": steps})

@@ -135,6 +135,12 @@ class Settings:
         readers.positive_number,
         "MaxSendRate in the answer of GetSendQuota, a second; reported, not enforced.",
     )
+    inspection_token: str = _setting(
+        "",
+        readers.matching(r"|[!-~]{16,200}", "16 to 200 printable characters without blanks"),
+        "Token of the inspection API; empty: the API needs none on loopback, and is off elsewhere.",
+        hidden=True,
+    )
     development_key: bool = _setting(
         "true", readers.flag, "Whether the key pair test/test is accepted. Only on loopback."
     )

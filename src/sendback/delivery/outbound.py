@@ -16,6 +16,7 @@ from sendback.delivery.transports import Capture, Transport
 from sendback.delivery.worker import DeliveryWorker, RetryPolicy
 from sendback.net.async_resolver import AsyncResolver
 from sendback.net.connector import Connector
+from sendback.service.events.bus import EventBus
 from sendback.service.faults.faults import Faults
 from sendback.service.queues.retry import Backoff
 from sendback.smtp_client.connection import Timeouts
@@ -36,6 +37,7 @@ def delivery_worker(
     *,
     owner: str,
     suspects: asyncio.Lock,
+    events: EventBus,
 ) -> DeliveryWorker:
     """Return the worker that delivers the outbox. Raises `SettingError`."""
     captures = settings.outbound.captures
@@ -53,6 +55,7 @@ def delivery_worker(
         lease=settings.lease,
         capacity=_capacity(settings),
         suspects=suspects,
+        events=events,
     )
 
 

@@ -15,6 +15,8 @@ from sendback.clock import Clock
 from sendback.crypto.sealing import SecretError
 from sendback.delivery.domain_concurrency import DomainConcurrency
 from sendback.delivery.transports import Fault, Result, Transport
+from sendback.service.events import reports
+from sendback.service.events.bus import EventBus
 from sendback.service.queues.retry import Backoff
 from sendback.service.queues.worker import LeaseWorker
 from sendback.store.engine.errors import LeaseLostError, StoreUnavailableError
@@ -69,6 +71,7 @@ class OutboxDelivery:
         retry_policy: RetryPolicy,
         probes: int,
         jitter: Callable[[], float],
+        events: EventBus,
     ) -> None:
         """`probes` is how many leased messages may be for domains that have failed."""
         self._store = store
@@ -77,6 +80,7 @@ class OutboxDelivery:
         self._retry_policy = retry_policy
         self._probes = probes
         self._jitter = jitter
+        self._events = events
         self._stopping = False
         self._concurrency = DomainConcurrency(transport.per_domain)
         self._held: dict[str, Lease] = {}
@@ -235,6 +239,8 @@ class OutboxDelivery:
             await self._write_down(record)
         except LeaseLostError:
             log.warning("the lease of %s had passed to another worker", message.message_id)
+        else:
+            self._events.publish(reports.attempt(message, attempt, state, due_at))
         log.info("%s to %s: %s, %s", message.message_id, message.recipient, state, result.reply)
 
     def _next_try(
@@ -274,6 +280,7 @@ class DeliveryWorker:
         capacity: int,
         suspects: asyncio.Lock | None = None,
         jitter: Callable[[], float] = random.random,
+        events: EventBus | None = None,
     ) -> None:
         """`capacity` is how many messages it leases at most.
 
@@ -282,7 +289,13 @@ class DeliveryWorker:
         """
         probes = max(1, capacity // _SHARE_OF_PROBES)
         self._outbox = OutboxDelivery(
-            store, clock, transport, retry_policy=retry_policy, probes=probes, jitter=jitter
+            store,
+            clock,
+            transport,
+            retry_policy=retry_policy,
+            probes=probes,
+            jitter=jitter,
+            events=events or EventBus(),
         )
         self._worker = LeaseWorker(
             self._outbox, clock, owner=owner, lease=lease, concurrency=capacity, suspects=suspects

@@ -21,7 +21,7 @@ from sendback.smtp.client_address import client_address
 from sendback.smtp.decisions import Decisions, Receivers
 from sendback.smtp.events import LineProcessed, NoEvent
 from sendback.smtp.faults import Drop, SmtpFaults
-from sendback.smtp.machine import SmtpMachine
+from sendback.smtp.machine import RefusedCommand, SmtpMachine
 from sendback.smtp.replies import Reply
 from sendback.smtp.scheduling import SLICE_UNITS, Scheduler
 from sendback.smtp.storing import IncomingContent, MessageStorage
@@ -62,6 +62,8 @@ class ConnectionHost(Protocol):
     def leave(self, connection: "SmtpConnection") -> None: ...
 
     def log_client(self, event: str, client_ip: str, reason: Reply | Exception) -> None: ...
+
+    def report_refusal(self, client_ip: str, refusal: RefusedCommand) -> None: ...
 
     def log_failure(self, event: str, error: BaseException) -> None: ...
 
@@ -407,9 +409,13 @@ class SmtpConnection(asyncio.BufferedProtocol):
             self._server.log_client("smtp_tls_failed", self._client_ip, error)
 
     def _flush(self) -> None:
-        output = self._machine.take_output()
+        machine = self._machine
+        output = machine.take_output()
         if output:
             self._channel.write(output)
+        if machine.has_refusals:
+            for refusal in machine.take_refusals():
+                self._server.report_refusal(self._client_ip, refusal)
 
     def _regulate_reading(self) -> None:
         """Pause reading while octets wait in this process."""
@@ -459,6 +465,7 @@ class SmtpConnection(asyncio.BufferedProtocol):
     def _refuse_client(self, reply: Reply) -> None:
         """Send the refusal instead of a greeting (RFC 5321 §3.1)."""
         self._server.log_client("smtp_client_refused", self._client_ip, reply)
+        self._server.report_refusal(self._client_ip, RefusedCommand("", reply, None, ()))
         self._channel.write(reply.wire)
         self._channel.close()
 

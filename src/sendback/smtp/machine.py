@@ -15,8 +15,10 @@ commands outside a transaction (NOOP, RSET and the like); a client with too many
 What must never be in this file: a socket, an `await`, a file, the time of day.
 """
 
+from dataclasses import dataclass
 from enum import Enum, auto
 from functools import lru_cache
+from itertools import islice
 from typing import Generic
 
 from sendback.mail.envelope import Recipient, ReversePath
@@ -47,7 +49,23 @@ MAX_OUTPUT = 16 * 1024
 # Content over the limit is read and discarded, so that the reply follows it; up to this many more.
 _EXCESS_OCTETS = 2**20
 
+# Refusals that wait to be taken; the caller takes them after each slice of work.
+_MAX_REFUSALS = 100
+
 _LINE_PROCESSED = LineProcessed()
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedCommand:
+    """A command, or the content of a message, that was refused with a reply.
+
+    `recipients` are those accepted so far, or the one that is refused.
+    """
+
+    command: str
+    reply: Reply
+    sender: str | None
+    recipients: tuple[str, ...]
 
 
 class _State(Enum):
@@ -101,6 +119,8 @@ class SmtpMachine(Generic[Note]):
         self._reader: ContentReader
         self._content_octets = 0
         self._refusal: Reply | None = None  # of the message, sent after its content
+        self._verb = ""
+        self._refusals: list[RefusedCommand] = []
 
     # --- octets ---------------------------------------------------------------------------
 
@@ -116,6 +136,16 @@ class SmtpMachine(Generic[Note]):
         self._output_octets = 0
         self._output_full = False
         return output
+
+    @property
+    def has_refusals(self) -> bool:
+        """Whether `take_refusals` returns any."""
+        return bool(self._refusals)
+
+    def take_refusals(self) -> list[RefusedCommand]:
+        """Return what was refused since the last call."""
+        refusals, self._refusals = self._refusals, []
+        return refusals
 
     @property
     def buffered(self) -> int:
@@ -200,6 +230,7 @@ class SmtpMachine(Generic[Note]):
     def refuse(self, reply: Reply) -> None:
         """Refuse the recipient; or the command or the message, which ends the transaction."""
         state = self._state
+        self._note_refusal(reply, self._undecided)
         self._resume(state, reply)
         if state in {_State.MESSAGE_DECISION, _State.COMMAND_DECISION}:
             self._end_transaction()
@@ -233,10 +264,12 @@ class SmtpMachine(Generic[Note]):
         try:
             return self._process_command(*split_line(line))
         except CommandError as error:
+            self._note_refusal(error.reply)
             self._reply(error.reply)
             return _LINE_PROCESSED
 
     def _process_command(self, verb: str, argument: str) -> Event[Note]:
+        self._verb = verb
         command = COMMANDS.get(verb)
         if command is None:
             raise CommandError(replies.UNKNOWN_COMMAND)
@@ -258,6 +291,7 @@ class SmtpMachine(Generic[Note]):
 
     def _respond(self, outcome: Outcome) -> Event[Note]:
         if isinstance(outcome, Reply):
+            self._note_error(outcome)
             self._reply(outcome)
             return _LINE_PROCESSED
         return self._enter_state(outcome)
@@ -275,6 +309,25 @@ class SmtpMachine(Generic[Note]):
         else:
             self._input.clear()  # CVE-2011-0411
         return event
+
+    def _note_error(self, reply: Reply) -> None:
+        if reply.is_error:
+            self._note_refusal(reply)
+
+    def _note_refusal(self, reply: Reply, recipient: Recipient | None = None) -> None:
+        if len(self._refusals) >= _MAX_REFUSALS or self._state is _State.ENDED:
+            return
+        session = self._session
+        accepted = (entry for entry, _ in session.recipients.values())
+        about = (recipient,) if recipient else tuple(islice(accepted, _MAX_REFUSALS))
+        self._refusals.append(
+            RefusedCommand(
+                self._verb,
+                reply,
+                str(session.mail.reverse_path) if session.mail else None,
+                tuple(str(entry.address) for entry in about),
+            )
+        )
 
     def _reply(self, reply: Reply) -> None:
         if reply.is_last:
@@ -315,6 +368,7 @@ class SmtpMachine(Generic[Note]):
         if self._refusal is not None:
             self._state = _State.COMMAND
             refusal = self._refusal
+            self._note_refusal(refusal)
             self._end_transaction()
             self._reply(refusal)
             return ContentRefused()

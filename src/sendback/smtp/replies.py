@@ -30,6 +30,11 @@ class Reply:
     def is_error(self) -> bool:
         return self.code >= ERROR
 
+    @property
+    def text(self) -> str:
+        """The reply as one line: code, enhanced status code, text."""
+        return " ".join(filter(None, (str(self.code), self.status, *self.lines)))
+
     def _encode(self) -> bytes:
         prefix = f"{self.status} " if self.status else ""
         text = "".join(f"{self.code}-{prefix}{line}\r\n" for line in self.lines[:-1])

@@ -19,7 +19,7 @@ from sendback.smtp.connection import SmtpConnection
 from sendback.smtp.decisions import Decisions, Receivers
 from sendback.smtp.disk_space import DiskSpace
 from sendback.smtp.faults import SmtpFaults
-from sendback.smtp.machine import SmtpMachine
+from sendback.smtp.machine import RefusedCommand, SmtpMachine
 from sendback.smtp.replies import Reply
 from sendback.smtp.scheduling import Scheduler
 from sendback.smtp.session import SessionLimits
@@ -64,10 +64,13 @@ class SmtpServer:
         receiving: Receiving,
         faults: Faults,
         tls: ssl.SSLContext | None,
+        report: Callable[[str, RefusedCommand], None],
     ) -> None:
+        """`report` is called with the IP address of a client and what was refused."""
         self.settings = settings
         self.timeout_settings = settings.timeouts
         self.tls = tls
+        self.report_refusal = report
         self.loop = asyncio.get_running_loop()
         self.connections: set[SmtpConnection] = set()
         self.register: ConnectionRegister[SmtpConnection] = ConnectionRegister(

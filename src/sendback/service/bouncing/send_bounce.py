@@ -20,6 +20,8 @@ from sendback.service.access.authorization import Access
 from sendback.service.bouncing.access import BounceAccess, BounceUses, originals
 from sendback.service.bouncing.composing import BounceComposer
 from sendback.service.bouncing.requests import BounceRequest
+from sendback.service.events import reports
+from sendback.service.events.bus import EventBus
 from sendback.service.heavy import HeavyWork
 from sendback.store.bouncing.bounces import FindForBounce, Found, QueueBounce
 from sendback.store.bouncing.calls import CallKey
@@ -54,6 +56,7 @@ class BouncingParts:
     rate: float
     honour_notify_never: bool
     queued: Callable[[], None]
+    events: EventBus
 
 
 class Bouncing:
@@ -68,6 +71,7 @@ class Bouncing:
         self._interval = timedelta(seconds=1 / parts.rate) if parts.rate else None
         self._honour_notify_never = parts.honour_notify_never
         self._queued = parts.queued
+        self._events = parts.events
 
     async def send_bounce(
         self, access: Access, request: BounceRequest, call: CallKey | None
@@ -94,8 +98,10 @@ class Bouncing:
         composed = await self._heavy.run(
             lambda: self._composer.compose(request, message, pairs, returned, now), heavy=is_large
         )
-        bounce_id = await self._queue(replace(composed, account_id=access.caller.account_id), call)
-        if bounce_id == composed.message_id:
+        bounce = replace(composed, account_id=access.caller.account_id)
+        bounce_id = await self._queue(bounce, call)
+        if bounce_id == bounce.message_id:
+            self._events.publish(reports.bounce(bounce, "api"))
             self._queued()
             _log_unusual(message, bounce_id)
         return bounce_id

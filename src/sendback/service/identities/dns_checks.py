@@ -16,6 +16,8 @@ from sendback.clock import Clock
 from sendback.mail.address import identity_name
 from sendback.net.dns_answers import DnsFailedError
 from sendback.net.resolver import Resolver
+from sendback.service.events import reports
+from sendback.service.events.bus import EventBus
 from sendback.service.identities.dkim_keys import is_published
 from sendback.service.identities.dns_status import SOONEST, Observation, Presence, updated
 from sendback.service.queues.worker import wait_or_poll
@@ -60,6 +62,7 @@ class IdentityChecks:
         hostname: str,
         at_once: bool = False,
         suspects: asyncio.Lock | None = None,
+        events: EventBus | None = None,
     ) -> None:
         """Without a resolver every check fails with that reason.
 
@@ -72,6 +75,7 @@ class IdentityChecks:
         self._resolver = resolver
         self._hostname = hostname.lower()
         self._at_once = at_once
+        self._events = events or EventBus()
         self._threads = ThreadPoolExecutor(4, "identity-checks")
         self._wakes = (asyncio.Event(), asyncio.Event())
 
@@ -173,6 +177,15 @@ class IdentityChecks:
         await self._store.write(RecordCheck(result))
         if result.status is not check.status:
             log.info("%s of %s is %s: %s", check.kind, check.identity, result.status, result.reason)
+            self._events.publish(
+                reports.identity_event(
+                    check.account_id,
+                    check.identity,
+                    self._clock.now(),
+                    f"{check.kind.value.lower()}_checked",
+                    result.status.value,
+                )
+            )
         return result
 
     async def _observe(self, check: IdentityCheck) -> Observation:

@@ -14,6 +14,8 @@ from sendback.mail.address import (
     parse_address,
     parse_domain,
 )
+from sendback.service.events import reports
+from sendback.service.events.bus import EventBus
 from sendback.service.identities.dkim_keys import DkimKeyMaker, tokens
 from sendback.service.identities.policies import own_identities
 from sendback.service.identities.verification import Verification, new_token
@@ -62,6 +64,7 @@ class Identities:
         dkim: DkimKeyMaker,
         queued: Callable[[], None],
         region: str,
+        events: EventBus,
     ) -> None:
         """`queued` wakes delivery."""
         self._store = store
@@ -70,6 +73,7 @@ class Identities:
         self._dkim = dkim
         self._queued = queued
         self._region = region
+        self._events = events
 
     async def verify_email(self, account_id: str, text: str) -> Identity:
         """Send a verification mail to the address, unless it is verified already.
@@ -86,6 +90,7 @@ class Identities:
         asked, mail = await self._write(unit)
         if mail is not None:
             self._queued()
+        self._report(asked, "requested")
         return asked
 
     async def verify_by(
@@ -103,18 +108,20 @@ class Identities:
             always=True,
             limits=self._verification.limits,
         )
-        _, mail = await self._write(unit)
+        asked, mail = await self._write(unit)
         if mail is None:
             raise RuntimeError("a mail that is always sent was not")
         self._queued()
+        self._report(asked, "requested")
         return mail
 
     async def verify_domain(self, account_id: str, text: str) -> Identity:
         """Raise `SesError`: InvalidParameterValue for an invalid domain, LimitExceeded."""
         identity = self._make(account_id, _domain(text), IdentityKind.DOMAIN)
-        return await self._write(
-            RequestDnsVerification(identity, self._check(identity, CheckKind.DOMAIN))
-        )
+        unit = RequestDnsVerification(identity, self._check(identity, CheckKind.DOMAIN))
+        asked = await self._write(unit)
+        self._report(asked, "requested")
+        return asked
 
     async def verify_dkim(self, account_id: str, text: str) -> Sequence[DkimKey]:
         """Return the domain's DKIM keys; those that it lacks are created. Raise `SesError`."""
@@ -125,7 +132,8 @@ class Identities:
         new = await asyncio.to_thread(self._dkim.missing, account_id, domain, known, now)
         selectors = frozenset(key.selector for key in known)
         check = self._check(identity, CheckKind.DKIM)
-        await self._write(RequestDnsVerification(identity, check, tuple(new), selectors))
+        asked = await self._write(RequestDnsVerification(identity, check, tuple(new), selectors))
+        self._report(asked, "dkim_requested")
         return await self.dkim_keys(account_id, (domain,))
 
     async def dkim_keys(self, account_id: str, domains: Sequence[str]) -> Sequence[DkimKey]:
@@ -156,7 +164,12 @@ class Identities:
 
     async def delete(self, account_id: str, text: str) -> bool:
         """Delete an identity; return whether there was one. SES returns the same in both cases."""
-        return await self._store.write(DeleteIdentity(account_id, identity_name(text)))
+        name = identity_name(text)
+        was_there = await self._store.write(DeleteIdentity(account_id, name))
+        if was_there:
+            now = self._clock.now()
+            self._events.publish(reports.identity_event(account_id, name, now, "deleted", None))
+        return was_there
 
     async def list(
         self, account_id: str, kind: IdentityKind | None, token: str | None, limit: int
@@ -199,6 +212,9 @@ class Identities:
             return lambda connection: unit(connection)[0]
         identity = self._make(account_id, _domain(text), IdentityKind.DOMAIN)
         return RequestDnsVerification(identity, self._check(identity, CheckKind.DOMAIN))
+
+    def _report(self, identity: Identity, change: str) -> None:
+        self._events.publish(reports.identity_changed(identity, self._clock.now(), change))
 
     async def _write(self, unit: Unit[T]) -> T:
         try:

@@ -9,6 +9,8 @@ from enum import Enum, auto
 
 from sendback.clock import Clock
 from sendback.mail.address import Address, parse_mailbox
+from sendback.service.events import reports
+from sendback.service.events.bus import EventBus
 from sendback.service.identities.verification_links import ForgedLinkError, Link, Links
 from sendback.service.identities.verification_mails import VerificationMails
 from sendback.store.engine.store import Store
@@ -55,6 +57,7 @@ class Verification:
         *,
         at_once: bool,
         limits: VerificationLimits = UNLIMITED,
+        events: EventBus | None = None,
     ) -> None:
         self._store = store
         self._clock = clock
@@ -62,6 +65,7 @@ class Verification:
         self._mails = mails
         self.at_once = at_once
         self.limits = limits
+        self._events = events or EventBus()
 
     @property
     def first_status(self) -> VerificationStatus:
@@ -112,6 +116,11 @@ class Verification:
         link = self._links.read(text)
         unit = UseVerificationToken(link.account_id, link.address, link.token, new_token())
         used = await self._store.write(unit)
+        if used is not None:
+            status, now = VerificationStatus.SUCCESS.value, self._clock.now()
+            self._events.publish(
+                reports.identity_event(link.account_id, link.address, now, "verified", status)
+            )
         return await self._answer(LinkState.USED if used is None else LinkState.VERIFIED, link)
 
     async def _answer(self, state: LinkState, link: Link) -> LinkResult:

@@ -14,6 +14,8 @@ from sendback.mail.envelope import Envelope
 from sendback.mail.headers import HeaderReading, count_fields, read_header, trace_fields
 from sendback.mail.loops import MAX_RECEIVED
 from sendback.receipt.model import Rules
+from sendback.service.events import reports
+from sendback.service.events.bus import EventBus
 from sendback.service.receiving.acceptance import Receiver
 from sendback.service.receiving.spool import INLINE_OCTETS, MemoryBudget, Spool
 from sendback.store.engine.store import Store
@@ -62,6 +64,7 @@ class Receiving:
         *,
         hostname: str,
         retention: timedelta,
+        events: EventBus,
     ) -> None:
         self._store = store
         self._clock = clock
@@ -69,6 +72,7 @@ class Receiving:
         self._handover = handover
         self._hostname = hostname
         self._retention = retention
+        self._events = events
         self._memory = MemoryBudget(_MEMORY_OCTETS)
 
     def spool(self) -> Spool:
@@ -107,6 +111,8 @@ class Receiving:
                 )
             )
         await self._keep(messages, body, accounts)
+        for message in messages:
+            self._events.publish(reports.received(message))
         log.info(
             "%s received from <%s> at %s for %d recipients, %d octets",
             message_id,

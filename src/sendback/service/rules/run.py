@@ -40,6 +40,8 @@ from sendback.receipt.plan import (
 )
 from sendback.receipt.verdicts import UNKNOWN, Verdicts, verdicts_from_json
 from sendback.service.bouncing.send_bounce import Bouncing
+from sendback.service.events import reports
+from sendback.service.events.bus import EventBus
 from sendback.service.queues.retry import Backoff
 from sendback.service.rules.compiled import CompiledRuleSets
 from sendback.service.rules.content import Content, ContentGoneError, MailToCheck
@@ -102,6 +104,7 @@ class ProcessingParts:
     authenticator: MailAuthenticator
     bouncing: Bouncing
     rounds: Rounds
+    events: EventBus
     backoff: Backoff
     give_up_after: timedelta
     lease: timedelta
@@ -373,8 +376,16 @@ class MessageRun:
             except StoreUnavailableError as error:
                 log.warning("the record of %s waits: %s", self._message.message_id, error)
                 await asyncio.sleep(_SETTLE_SECONDS)
+        self._report(record)
         if record.bounces:
             self._parts.bouncing.wake_delivery()
+
+    def _report(self, record: RecordProgress) -> None:
+        events = self._parts.events
+        for step in record.steps:
+            events.publish(reports.step(self._message, step))
+        for bounce in record.bounces:
+            events.publish(reports.bounce(bounce, "rule"))
 
 
 def _name(task: Task) -> str:

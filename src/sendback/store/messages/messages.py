@@ -56,7 +56,7 @@ class Body:
     blob: str | None = None
 
 
-_WITHOUT_BODY = (
+WITHOUT_BODY = (
     messages.c.message_id,
     messages.c.account_id,
     messages.c.received_at,
@@ -65,10 +65,10 @@ _WITHOUT_BODY = (
     messages.c.size,
     messages.c.header,
 )
-_FIND = select(*_WITHOUT_BODY).where(messages.c.message_id.in_(bindparam("ids", expanding=True)))
+_FIND = select(*WITHOUT_BODY).where(messages.c.message_id.in_(bindparam("ids", expanding=True)))
 
 
-_IS_PROCESSING = processing.c.processing_id == key_of(messages.c.message_id, messages.c.account_id)
+IS_PROCESSING = processing.c.processing_id == key_of(messages.c.message_id, messages.c.account_id)
 # Conditions for states that few messages are in, each with a partial index of `processing`.
 _FEW: dict[ProcessingState, Any] = {
     ProcessingState.QUEUED: QUEUE.is_queued,
@@ -152,7 +152,7 @@ class ListMessages:
     ) -> Sequence[tuple[ReceivedMessage, ProcessingState | None]]:
         query = self._query().limit(self.limit)
         return [
-            (_from_row(row), ProcessingState(row.state) if row.state else None)
+            (message_from_row(row), ProcessingState(row.state) if row.state else None)
             for row in connection.execute(query)
         ]
 
@@ -160,16 +160,16 @@ class ListMessages:
         few = _FEW.get(self.state) if self.state else None
         if few is not None:
             return (
-                select(*_WITHOUT_BODY, processing.c.state)
+                select(*WITHOUT_BODY, processing.c.state)
                 .select_from(processing)
-                .join(messages, _IS_PROCESSING)
+                .join(messages, IS_PROCESSING)
                 .where(processing.c.account_id == self.account_id, few)
                 .where(processing.c.state == str(self.state))
                 .order_by(processing.c.message_id.desc())
             )
         query = (
-            select(*_WITHOUT_BODY, processing.c.state)
-            .outerjoin(processing, _IS_PROCESSING)
+            select(*WITHOUT_BODY, processing.c.state)
+            .outerjoin(processing, IS_PROCESSING)
             .where(messages.c.account_id == self.account_id)
             .order_by(messages.c.message_id.desc())
         )
@@ -257,7 +257,7 @@ def find_messages(
 ) -> dict[tuple[str, str], ReceivedMessage]:
     """Return the existing messages by (account ID, message ID)."""
     ids = [message_id for _, message_id in keys]
-    found = (_from_row(row) for row in connection.execute(_FIND, {"ids": ids}))
+    found = (message_from_row(row) for row in connection.execute(_FIND, {"ids": ids}))
     by_key = {(message.account_id, message.message_id): message for message in found}
     return {key: by_key[key] for key in keys if key in by_key}
 
@@ -297,7 +297,7 @@ def _in_state(state: ProcessingState) -> Any:
     """Return the SQL condition that the message's processing is in that state."""
     return (
         select(processing.c.processing_id)
-        .where(_IS_PROCESSING, processing.c.state == state.value)
+        .where(IS_PROCESSING, processing.c.state == state.value)
         .exists()
     )
 
@@ -316,7 +316,8 @@ def _to_row(message: ReceivedMessage, body: Body) -> dict[str, object]:
     }
 
 
-def _from_row(row: Any) -> ReceivedMessage:
+def message_from_row(row: Any) -> ReceivedMessage:
+    """Return the message of a row with the columns `WITHOUT_BODY`."""
     return ReceivedMessage(
         message_id=row.message_id,
         account_id=row.account_id,

@@ -1,0 +1,1 @@
+"""The inspection and control API under `/_sendback/`, and LocalStack's `/_aws/ses`."""

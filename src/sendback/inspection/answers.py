@@ -1,0 +1,32 @@
+"""The answers of the API."""
+
+import json
+from datetime import datetime
+from typing import Any
+
+from starlette.responses import Response
+
+# No answer is to be kept, or taken for a page.
+_HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+
+
+def answer(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """Return an answer in JSON."""
+    content = json.dumps(value, default=_json, separators=(",", ":")).encode()
+    return Response(content, status, {**_HEADERS, **(headers or {})}, "application/json")
+
+
+def empty() -> Response:
+    """Return the answer to a deletion."""
+    return Response(status_code=204, headers=_HEADERS)
+
+
+def raw_message(content: bytes, name: str) -> Response:
+    """Return a message as a file to save: its content is not to be trusted by a browser."""
+    disposition = f'attachment; filename="{name}.eml"'
+    headers = {**_HEADERS, "Content-Disposition": disposition}
+    return Response(content, 200, headers, "message/rfc822")
+
+
+def _json(value: Any) -> str:
+    return value.isoformat() if isinstance(value, datetime) else str(value)

@@ -1,0 +1,1 @@
+"""What happens in the server, as events that others can follow."""
