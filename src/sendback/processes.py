@@ -8,8 +8,8 @@ timeout. So no event is missed or delayed by another.
   whose heartbeat is overdue gets SIGUSR1, to dump its stacks (`faulthandler`), and is killed.
 - If a worker ends before all have served for the first time, the server stops with its reason. One
   that ends later is restarted, with exponential backoff while workers end early.
-- All workers watch the read end of a pipe whose write end only the supervisor has. End of file
-  means that the supervisor is gone, even by `kill -9`.
+- Workers end with their supervisor, even by `kill -9`: Linux kills them. Elsewhere they watch the
+  read end of a pipe whose write end only the supervisor has; end of file means that it is gone.
 
 This module does not depend on what a worker does. It forks, so use it before starting threads.
 """
@@ -350,16 +350,16 @@ class Supervisor:
 
 
 def _parent_death_signal() -> Callable[[], None]:
-    """Return a function with which a worker requests SIGTERM at the supervisor's end (Linux).
+    """Return a function with which a worker requests SIGKILL at the supervisor's end (Linux).
 
-    The fallback for the pipe: it works while no event loop runs.
+    A worker that hangs would ignore any other signal, and keep the next server out.
     """
     if sys.platform != "linux":
         return lambda: None
     import ctypes  # noqa: PLC0415 - only with several workers: it costs memory
 
     prctl = ctypes.CDLL(None).prctl
-    return lambda: prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0) and None
+    return lambda: prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) and None
 
 
 def _describe(code: int) -> str:

@@ -209,6 +209,28 @@ def test_trailer_fields_are_no_header_fields_and_are_counted(port):
     assert refusal(port, head + b"a: b\r\n" * 500)[0] == 431
 
 
+@pytest.mark.parametrize(
+    "endless",
+    [b"0\r\na: ", b"0\r\n", b"0\r\na: b\r\na: ", b"1\r\nx\r\n1;", b'1;a="', b"0" * 9, b""],
+    ids=["value", "name", "second", "extension", "quoted", "zeros", "size"],
+)
+def test_what_is_between_the_octets_of_a_body_is_bounded(port, endless):
+    filler = b"0" if endless[-1:] in {b"0", b""} else b"a"
+    data = POST + b"Transfer-Encoding: chunked\r\n\r\n" + endless
+    assert refusal(port, data + filler * 2**21) == (431, "MalformedHttpRequest")
+
+
+def test_a_chunked_body_in_small_packets_is_read(port):
+    head = POST + b"Transfer-Encoding: chunked\r\n\r\n"
+    with RawHttp(port, head) as client:
+        for _ in range(8):
+            client.send(b"1;e=" + b"x" * 20_000)
+            client.send(b"\r\na\r\n")
+        client.send(b"0\r\nt: " + b"x" * 10_000)
+        client.send(b"\r\n\r\n")
+        assert client.reply().code == "MissingAuthenticationToken"
+
+
 def test_the_body_of_a_get_does_not_matter(port):
     with RawHttp(port, b"GET /healthz HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc") as client:
         assert client.reply().status == 200

@@ -48,6 +48,20 @@ def newer(database, _):
     connection.close()
 
 
+def without_a_table(database, _):
+    connection = sqlite3.connect(database)
+    connection.execute("DROP TABLE attempts")
+    connection.commit()
+    connection.close()
+
+
+def of_two_versions(database, _):
+    connection = sqlite3.connect(database)
+    connection.execute("INSERT INTO alembic_version VALUES ('0001')")
+    connection.commit()
+    connection.close()
+
+
 def of_another_program(database, _):
     database.unlink()
     connection = sqlite3.connect(database)
@@ -62,9 +76,11 @@ def folder(database, _):
 
 
 BROKEN = {
-    truncated: (r"is malformed", ".recover"),
+    truncated: ("is malformed", "sendback.db .recover | sqlite3 /"),
     foreign: ("is not a database", "--database"),
     newer: ("schema 7000", "install the newer version"),
+    without_a_table: ("has no table attempts", "put a copy"),
+    of_two_versions: ("has the schema None", "--database"),
     of_another_program: ("another program's", "--database"),
     folder: ("unable to open", "must be a file"),
 }

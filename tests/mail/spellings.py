@@ -61,6 +61,12 @@ SPELLINGS = (
     "service@bank.example <service@bank.example>",
     "service@bank.example service@bank.example",
     "Bank <service@@bank.example>",
+    "<x@evil.example> service@bank.example",
+    "<x@evil.example>@bank.example",
+    "service@bank.example (<x@evil.example>",
+    'service@bank.example "<x@evil.example>',
+    "service@bank.example> <x@evil.example>",
+    "=?utf-8?q?service=40bank.example?=@evil.example",
     # separators
     "service@bank.example,",
     ",service@bank.example",

@@ -46,13 +46,17 @@ def read(text):
             [("Bank", "a@x.example"), ("Other", "b@y.example")],
         ),
         ("ann@[192.0.2.1, b@x.example", [("", "ann@[192.0.2.1"), ("", "b@x.example")]),
-        # What stands in angle brackets is the address.
+        # The text in angle brackets is the address.
         ("support@x.example <a@y.example>", [("support@x.example", "a@y.example")]),
         ("<<a@x.example>>", [("", "a@x.example")]),
         ("a@x.example <>", [("", "a@x.example")]),
         # More than one author is more than one entry.
         ("<a@x.example> <b@y.example>", [("", "a@x.example"), ("", "b@y.example")]),
         ("<a@x.example <b@y.example>", [("", "a@x.example"), ("", "b@y.example")]),
+        ("<a@x.example> b@y.example", [("", "a@x.example"), ("", "b@y.example")]),
+        ("A <a@x.example> B b@y.example", [("A", "a@x.example"), ("B", "b@y.example")]),
+        ("A <a@x.example> B", [("A B", "a@x.example")]),
+        ("A <> a@x.example", [("A", "a@x.example")]),
         ("a@x.example b@y.example", [("", "a@x.example"), ("", "b@y.example")]),
         ("c@x.example; d@y.example", [("", "c@x.example"), ("", "d@y.example")]),
         ("Bank; Info <a@x.example>", [("Bank; Info", "a@x.example")]),

@@ -93,11 +93,43 @@ def test_an_address_that_clients_read_differently_is_no_readable_author(value):
 @pytest.mark.parametrize(
     "value",
     [
+        # some clients read nothing behind these
+        "ceo@bank.example (<x@evil.example>", "ceo@bank.example (c <x@evil.example>",
+        'ceo@bank.example "<x@evil.example>', 'ceo@bank.example " <x@evil.example>',
+        "ceo@bank.example\0<x@evil.example>", "<x\0@evil.example> ceo@bank.example",
+        # text around the angle bracket
+        "<x@evil.example> ceo@bank.example", "<x@evil.example>ceo@bank.example",
+        "<x@evil.example>@bank.example", "<x@evil.example> (c) ceo@bank.example",
+        "<x@evil.example> Bank ceo@bank.example (c)", "a <x@evil.example>> ceo@bank.example",
+        "ceo@bank.example> <x@evil.example>", "ceo@bank.example) <x@evil.example>",
+        "ceo@bank.example] <x@evil.example>", "ceo@bank.example: <x@evil.example>",
+        "ceo@bank.example\\ <x@evil.example>", "ceo@bank.example <> <x@evil.example>",
+        "ceo@bank.example<<x@evil.example>", "@ceo@bank.example <x@evil.example>",
+        # clients that decode the local part show its domain
+        "=?utf-8?q?ceo=40bank.example?=@evil.example",
+        "=?utf-8?q?ceo=40bank.example?==?utf-8?q?=0A=00?=@evil.example",
+        "<=?utf-8?b?Y2VvQGJhbmsuZXhhbXBsZQ==?=@evil.example>",
+    ],
+)  # fmt: skip
+def test_no_client_sees_another_domain_than_the_only_author_has(value):
+    found = authors(value.encode())
+    assert not found.is_one
+    assert "evil.example" in found.domains
+    assert "bank.example" in found.domains or found.has_unreadable
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
         "ann@bank.example", "Ann <ann@bank.example>", '"a\\"b"@bank.example', "ann@bank.example.",
         "Doe, Ann <ann@bank.example>", "Ann, Dr. <ann@bank.example>", "ann @ bank . example",
         "ann(c)@(c)bank.example(c)", "<ann@bank.example",
         "<@a.example,@b.example:ann@bank.example>",
         "J.R. Doe, MD <ann@bank.example>", "g: ann@bank.example;", "ann@b\u00adank.example",
+        "ann@home.example <ann@bank.example>", "Ann :( <ann@bank.example>",
+        'Ann 5" <ann@bank.example>',
+        "<ann@bank.example> Ann", "Ann (ann@home.example) <ann@bank.example>",
+        '"ann@home.example" <ann@bank.example>', "<> <ann@bank.example>", "<ann@bank.example> <>",
     ],
 )  # fmt: skip
 def test_what_senders_write_is_one_author(value):

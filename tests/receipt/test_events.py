@@ -136,6 +136,16 @@ def test_an_event_is_made_of_every_mail_and_can_be_sent(value):
         b'"open mx.example.com; dmarc=pass',
         b"; dmarc=pass",
         b"",
+        b"=?utf-8?q?mx.example.com?=; dmarc=pass",
+        b"=?us-ascii?b?bXguZXhhbXBsZS5jb207IGRtYXJjPXBhc3M=?=",
+        b"mx.example.com, mx.sender.example; dmarc=pass",
+        b"mx.example.com=1; dmarc=pass",
+        b'"mx.example.com"x; dmarc=pass',
+        b"mx.example.com: dmarc=pass",
+        b"mx\\.example.com; dmarc=pass",
+        b"@mx.example.com; dmarc=pass",
+        b"dmarc=pass header.from=bank.example",
+        b"\xc2\xa0mx.example.com; dmarc=pass",
     ],
 )
 def test_results_in_our_name_are_left_out_however_they_are_spelt(value):
@@ -143,6 +153,21 @@ def test_results_in_our_name_are_left_out_however_they_are_spelt(value):
     header = published_header(TRACE + own, ARRIVAL, None, scanned=False)
     assert field_values(header, "Authentication-Results") == []
     assert field_values(header, "Subject") == [b"hi"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        b"X-SES-Spam-Verdict", b"x-ses-virus-verdict", b"X-SES-RECEIPT", b"X-Ses-Receipt",
+        b"X-SES-DMARC-Verdict", b"X-SES-SPF-VERDICT", b"X-SES-Verdict",
+    ],
+)  # fmt: skip
+def test_verdicts_that_came_with_a_mail_are_left_out(name):
+    own = name + b": PASS\r\n more\r\nX-SES-Outgoing: 2026.11.26-192.0.2.1\r\n"
+    header = published_header(TRACE + own, ARRIVAL, None, scanned=False)
+    assert b"PASS" not in header
+    assert b"more" not in header
+    assert field_values(header, "X-SES-Outgoing") == [b"2026.11.26-192.0.2.1"]
 
 
 @pytest.mark.parametrize(

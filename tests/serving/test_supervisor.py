@@ -145,6 +145,22 @@ def test_workers_end_with_a_parent_that_is_killed_while_they_start(tmp_path):
     assert not (tmp_path / "ready.json").exists()
 
 
+def test_a_worker_that_hangs_does_not_survive_kill_9_of_the_parent(tmp_path):
+    """It would hold the lock on the data directory: the next server could not start."""
+    server = Sendback(tmp_path, ("--workers", "2")).start()
+    processes = children(server.process.pid)
+    for process in processes:
+        os.kill(process, signal.SIGSTOP)
+    server.kill()
+    try:
+        wait_for(lambda: not any(runs(process) for process in processes), seconds=5)
+    finally:
+        for process in filter(runs, processes):
+            os.kill(process, signal.SIGKILL)
+    with server:
+        assert len(children(server.process.pid)) == 2
+
+
 def test_functions_end_with_their_worker(tmp_path):
     """A local function's process reads its events from a pipe that ends with the worker."""
     function = tmp_path / "functions.py"

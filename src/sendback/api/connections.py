@@ -11,6 +11,7 @@ exceeds a bound is refused in SES's form, and its connection is closed:
 | time until the header section, and the body, are complete | settings | 408 |
 | body | `MAX_BODY` octets, `MAX_CHUNKS` chunks | 413, 400 |
 | body of a request to S3, which is streamed | `MAX_UPLOAD`, `MAX_UPLOAD_CHUNKS` | 413, 400 |
+| a chunk size with its extensions, a trailer field | `MAX_SECTION` octets | 431 |
 | large bodies of all clients in memory | `MAX_BODIES` octets | 503 for the largest |
 | requests that wait for an earlier response | `MAX_PIPELINED` | closed after these responses |
 | time between requests; time in which the client reads no response | settings | closed |
@@ -147,9 +148,9 @@ class HttpConnection(HttpToolsProtocol):
         self._timer: asyncio.TimerHandle | None = None
         self._stall_timer: asyncio.TimerHandle | None = None
         # Of the request that is being received:
-        self._begun_in_this_data = False
+        self._has_piece = False  # the parser has reported a piece of it in this data
         self._is_upload = False
-        self._raw_octets = 0  # of an unfinished header section
+        self._raw_octets = 0  # since the last such piece
         self._section_octets = 0
         self._trailer_fields = 0
         self._announced_octets = 0
@@ -183,7 +184,7 @@ class HttpConnection(HttpToolsProtocol):
         self._now = self.loop.time()
         if self._receiving is _Receiving.NOTHING:
             self._expect_header()
-        self._begun_in_this_data = False
+        self._has_piece = False
         try:
             self._parse(data)
         except httptools.HttpParserError:
@@ -191,8 +192,7 @@ class HttpConnection(HttpToolsProtocol):
         else:
             if not self._cycles:
                 self._limits.register.active(self, self._now)
-            if self._receiving is _Receiving.HEADER:
-                self._check_raw_octets(len(data))
+            self._check_raw_octets(len(data))
 
     def _parse(self, data: bytes) -> None:
         """Feed the parser. Raise `httptools.HttpParserError`."""
@@ -248,7 +248,7 @@ class HttpConnection(HttpToolsProtocol):
         self._raw_octets = self._section_octets = self._trailer_fields = 0
         self._announced_octets = self._body_octets = self._chunks = 0
         self._is_upload = False
-        self._begun_in_this_data = True
+        self._has_piece = True
         super().on_message_begin()
         self.scope["state"][CLOSE] = self.transport.close
 
@@ -265,6 +265,7 @@ class HttpConnection(HttpToolsProtocol):
         if fields >= MAX_FIELDS or octets > MAX_FIELD or self._section_octets > MAX_SECTION:
             self._stop(_header_too_large())
         if self._receiving is _Receiving.BODY:
+            self._has_piece = True
             self._trailer_fields += 1  # RFC 9110 §6.5.1: not merged into the header section
             return
         name = name.lower()
@@ -298,11 +299,13 @@ class HttpConnection(HttpToolsProtocol):
 
     def on_chunk_header(self) -> None:
         """Called by the parser for each chunk of a body that has no Content-Length."""
+        self._has_piece = True
         self._chunks += 1
         if self._chunks > (MAX_UPLOAD_CHUNKS if self._is_upload else MAX_CHUNKS):
             self._stop(malformed_http("The request body has too many chunks."))
 
     def on_body(self, body: bytes) -> None:
+        self._has_piece = True
         self._body_octets += len(body)
         limit = MAX_UPLOAD if self._is_upload else MAX_BODY
         if self._body_octets > limit:
@@ -437,14 +440,14 @@ class HttpConnection(HttpToolsProtocol):
         self._set_deadline(self._limits.settings.header_timeout)
 
     def _check_raw_octets(self, octets: int) -> None:
-        """Bound a field that does not end: the parser reports complete fields only.
+        """Bound what the parser reports only when it is complete, and may keep until then.
 
-        Data in which the header section begins is not counted: its first part may belong to an
-        earlier request.
+        These are a header section, a trailer field, a chunk size with its extensions. Data with
+        such a piece in it is not counted: its first part may belong to what is complete.
         """
-        if self._begun_in_this_data:
+        if self._receiving not in {_Receiving.HEADER, _Receiving.BODY}:
             return
-        self._raw_octets += octets
+        self._raw_octets = 0 if self._has_piece else self._raw_octets + octets
         if self._raw_octets > MAX_SECTION:
             self._refuse(_header_too_large())
 

@@ -8,7 +8,8 @@ reports an address:
 - a quote, a parenthesis or a square bracket that is never closed is an ordinary character;
 - comments nest and are removed; the first one replaces a missing display name;
 - the text in angle brackets is the address, whatever the display name is;
-- without angle brackets each word with an `@` is an address; blanks around the `@` are ignored;
+- without angle brackets each word with an `@` is an address; blanks around the `@` are ignored; so
+  is each word with an `@` that follows an angle bracket;
 - a group (`name: a, b;`) is read as its members, a source route (`<@a,@b:c@d>`) as its address.
 
 Encoded words are not decoded here. `encoded_words` decodes them afterwards, so that no encoded
@@ -21,6 +22,8 @@ from dataclasses import dataclass, field, replace
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 # A run of characters without a special meaning.
 _PLAIN = re.compile(r'[^\s"(<>,;:\[\\@]+')
+# An address as a display name, as some senders write it.
+_NAMED_ADDRESS = re.compile(r'[^\s"()<>,;:\[\]\\@]+@[^\s"()<>,;:\[\]\\@]+')
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +31,9 @@ class ListedAddress:
     """One entry: the unquoted display name and the address as written; either may be empty.
 
     The address has no comments and no blanks around its `@`. It is not validated: use
-    `mail.address.parse_address`. `rest` is the text that follows an address without angle brackets;
-    other readers may take it for a part of the address.
+    `mail.address.parse_address`. `rest` is text that other readers may take for a part of the
+    address, or for another one: what follows an address without angle brackets, or a malformed
+    display name with an `@`.
     """
 
     name: str
@@ -40,6 +44,16 @@ class ListedAddress:
 def read_address_list(text: str) -> list[ListedAddress]:
     """Return the entries of an unfolded address field, in order; [] when there is none."""
     return _Reader(text).read()
+
+
+def first_unclosed(text: str) -> int | None:
+    """Return the position of the first quote or parenthesis that is never closed; None for none.
+
+    Readers that are less lenient take all that follows it for a part of it.
+    """
+    reader = _Reader(text)
+    reader.read()
+    return reader.first_unclosed
 
 
 @dataclass(slots=True)
@@ -118,11 +132,14 @@ class _Reader:
         self._quotes_close = True
         self._brackets_close = True
         self._comment_ends: dict[int, int] | None = None
+        self.first_unclosed: int | None = None
         self._begin()
 
     def _begin(self) -> None:
         self._phrase = _Words()
         self._angle: _Words | None = None
+        self._behind = _Words()  # the angle bracket
+        self._is_malformed = False
         self._in_angle = False
         self._comment = ""
 
@@ -140,7 +157,9 @@ class _Reader:
 
     @property
     def _current(self) -> _Words:
-        return self._angle if self._in_angle and self._angle is not None else self._phrase
+        if self._angle is None:
+            return self._phrase
+        return self._angle if self._in_angle else self._behind
 
     def _read_special(self, position: int) -> int:
         character = self._text[position]
@@ -151,14 +170,22 @@ class _Reader:
         return self._read_ordinary(position) if reader is None else reader(self, position)
 
     def _read_ordinary(self, position: int) -> int:
+        """Read a special character that is not where it has a meaning."""
+        self._is_malformed = True
         self._current.add(self._text[position], self._text[position])
         return position + 1
+
+    def _read_unclosed(self, position: int) -> int:
+        if self.first_unclosed is None:
+            self.first_unclosed = position
+        return self._read_ordinary(position)
 
     def _read_at(self, position: int) -> int:
         self._current.add_at()
         return position + 1
 
     def _read_escape(self, position: int) -> int:
+        self._is_malformed = True
         raw = self._text[position : position + 2]
         self._current.add(raw, raw[1:])
         return position + 2
@@ -167,7 +194,7 @@ class _Reader:
         end = self._closing_quote(position) if self._quotes_close else -1
         if end < 0:
             self._quotes_close = False
-            return self._read_ordinary(position)
+            return self._read_unclosed(position)
         raw = self._text[position : end + 1]
         self._current.add(raw, _ESCAPED.sub(r"\1", raw[1:-1]))
         return end + 1
@@ -188,7 +215,7 @@ class _Reader:
             self._comment_ends = _comment_ends(self._text, position)
         end = self._comment_ends.get(position)
         if end is None:
-            return self._read_ordinary(position)
+            return self._read_unclosed(position)
         self._current.is_open = False
         self._comment = self._comment or _ESCAPED.sub(r"\1", self._text[position + 1 : end])
         return end + 1
@@ -208,11 +235,13 @@ class _Reader:
         """Begin an angle bracket; if this entry already has an address, begin a new entry."""
         if self._angle is not None and self._angle.has_at:
             self._end_entry()
+        self._is_malformed = self._is_malformed or self._angle is not None
         self._angle, self._in_angle = _Words(), True
         return position + 1
 
     def _read_closing(self, position: int) -> int:
         """End the angle bracket; without one, ignore the character."""
+        self._is_malformed = self._is_malformed or not self._in_angle
         self._in_angle = False
         return position + 1
 
@@ -245,11 +274,19 @@ class _Reader:
         return self._angle is not None and self._angle.begins_with_at
 
     def _end_entry(self) -> None:
-        phrase, angle, comment = self._phrase.joined(), self._angle, self._comment.strip()
+        angle, behind, comment = self._angle, self._behind, self._comment.strip()
+        is_malformed = self._is_malformed
+        phrase = _Words(self._phrase.words + behind.words).joined()
+        if angle is not None and angle.has_at and behind.has_at:
+            phrase = self._phrase.joined()
         self._begin()
         if angle is not None and (angle.has_at or not _has_at(phrase)):
             address = " ".join("".join(word.raw) for word in angle.joined())
-            self._add(_text(phrase) or comment, address)
+            name = _text(phrase)
+            is_malformed = is_malformed or not all(map(_is_named_address, phrase))
+            self._add(name or comment, address, name if is_malformed and _has_at(phrase) else "")
+            if behind.has_at:
+                self._add_bare(behind.joined(), "")
         elif _has_at(phrase):
             self._add_bare(phrase, comment)
         else:
@@ -267,9 +304,9 @@ class _Reader:
                 name.append(word)
         self._found[-1] = replace(self._found[-1], rest=_text(rest))
 
-    def _add(self, name: str, address: str) -> None:
+    def _add(self, name: str, address: str, rest: str = "") -> None:
         if name or address:
-            self._found.append(ListedAddress(name, address))
+            self._found.append(ListedAddress(name, address, rest))
 
 
 _SPECIALS = {
@@ -284,6 +321,10 @@ _SPECIALS = {
     ";": _Reader._read_semicolon,  # noqa: SLF001
     ":": _Reader._read_colon,  # noqa: SLF001
 }
+
+
+def _is_named_address(word: _Word) -> bool:
+    return not word.has_at or _NAMED_ADDRESS.fullmatch("".join(word.raw)) is not None
 
 
 def _has_at(words: list[_Word]) -> bool:

@@ -3,7 +3,9 @@
 DMARC protects the domain that people see, so this reader finds a domain wherever a mail client
 could find one (RFC 7489 §6.6.1). An address of the usual form has one domain. Mail clients read
 other forms differently: there, each `@` may begin a domain, with or without the text that follows,
-and the author is reported as unreadable in addition to these domains.
+and the author is reported as unreadable in addition to these domains. Some clients read nothing
+behind a NUL, a quote or a parenthesis that is never closed: the text before it is read on its own
+too.
 """
 
 import re
@@ -13,7 +15,7 @@ from dataclasses import dataclass
 import idna
 
 from sendback.mail.address import MAX_DOMAIN_OCTETS
-from sendback.mail.address_lists import ListedAddress, read_address_list
+from sendback.mail.address_lists import ListedAddress, first_unclosed, read_address_list
 from sendback.mail.encoded_words import decode_words
 from sendback.mail.headers import field_values
 
@@ -23,7 +25,7 @@ MAX_OCTETS = 32 * 1024
 _MAX_DOMAIN = 2 * MAX_DOMAIN_OCTETS
 # The usual form; dots may be where the standards forbid them, and a quote may enclose it.
 _USUAL = re.compile(
-    r"""[ ]* (?: "(?:[^"\\\x00-\x1f]|\\[\x20-\x7e])*" | [^\s"(),:;<>@\[\\\]]+ ) @
+    r"""[ ]* (?: "(?:[^"\\\x00-\x1f]|\\[\x20-\x7e])*" | [^\s\x00-\x1f"(),:;<>@\[\\\]]+ ) @
     (?: (?P<literal> \[ (?: [0-9.]+ | IPv6:[0-9a-f:.]+ ) \] )
       | (?P<domain> (?: [a-z0-9_.-] | [^\x00-\x7f\s] )+ ) '? ) [ ]*""",
     re.VERBOSE | re.IGNORECASE,
@@ -68,13 +70,23 @@ def read_authors(header: bytes) -> Authors:
     if sum(map(len, values)) > MAX_OCTETS:
         return Authors(has_field=True)
     texts = [value.decode("utf-8", "replace") for value in values]
-    found = [author for text in texts for author in _authors(read_address_list(text))]
+    found = [
+        author for text in texts for reading in _readings(text) for author in _authors(reading)
+    ]
     return Authors(
         has_field=True,
         domains=tuple(dict.fromkeys(domain for author in found for domain in author.domains)),
         has_literal=any(author.is_literal for author in found),
         has_unreadable=any(author.is_unreadable for author in found),
     )
+
+
+def _readings(text: str) -> Iterator[list[ListedAddress]]:
+    """Yield the entries that mail clients find: in the text, and in its beginning."""
+    yield read_address_list(text)
+    ends = {end for end in (first_unclosed(text), text.find("\0")) if end is not None and end > 0}
+    for end in ends:
+        yield read_address_list(text[:end])
 
 
 def _authors(entries: Sequence[ListedAddress]) -> Iterator[_Author]:
@@ -100,12 +112,16 @@ def _may_be_address(entry: ListedAddress, *, is_behind_address: bool) -> bool:
 
 
 def _author(entry: ListedAddress) -> _Author:
-    usual = _USUAL.fullmatch(entry.address) if not entry.rest else None
+    local = entry.address.rpartition("@")[0]
+    is_usual = not entry.rest and "@" not in decode_words(local)
+    usual = _USUAL.fullmatch(entry.address) if is_usual else None
     if usual is not None and usual["literal"]:
         return _Author(is_literal=True)
     if usual is not None and (domain := _domain(usual["domain"])):
         return _Author((domain,))
-    pieces = f"{entry.address} {entry.rest}".split("@")[1:]
+    text = f"{entry.address} {entry.rest}"
+    readings = dict.fromkeys((text, decode_words(text)))
+    pieces = [piece for reading in readings for piece in reading.split("@")[1:]]
     domains = [_domain(text) for piece in pieces for text in (_first_word(piece), piece)]
     return _Author(tuple(domain for domain in domains if domain), is_unreadable=True)
 

@@ -10,12 +10,33 @@ class PrivateAddressError(SendbackError, ValueError):
     """A host has only private addresses, and connections to these are not allowed."""
 
 
+# IPv6 addresses whose last octets are an IPv4 address that a router or the kernel may connect to:
+# translated (RFC 6052 §2.1), and IPv4-compatible (RFC 4291 §2.5.5.1).
+_WITH_IPV4 = (ipaddress.IPv6Network("64:ff9b::/96"), ipaddress.IPv6Network("::/96"))
+# Translated within one network (RFC 8215).
+_LOCAL_TRANSLATION = ipaddress.IPv6Network("64:ff9b:1::/48")
+
+
 def is_public(address: str) -> bool:
-    """Return whether the address is public: not loopback, private or multicast."""
+    """Return whether the address is public: not loopback, private or multicast.
+
+    An IPv6 address with an IPv4 address in it is public if that one is.
+    """
     ip = ipaddress.ip_address(address.partition("%")[0])
-    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped:
-        ip = ip.ipv4_mapped
+    if isinstance(ip, ipaddress.IPv6Address):
+        inner = _ipv4_within(ip)
+        if inner is not None:
+            return is_public(str(inner))
+        if ip.is_site_local or ip in _LOCAL_TRANSLATION:
+            return False
     return ip.is_global and not ip.is_multicast
+
+
+def _ipv4_within(ip: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
+    """Return the IPv4 address that connections to this IPv6 address may reach, if any."""
+    if any(ip in network for network in _WITH_IPV4):
+        return ipaddress.IPv4Address(ip.packed[-4:])
+    return ip.ipv4_mapped or ip.sixtofour
 
 
 def permitted(host: str, addresses: Sequence[str], *, allow_private: bool) -> list[str]:

@@ -19,7 +19,8 @@ from sendback.mail.headers import header_fields, split_trace, unfolded
 from sendback.receipt.model import Action, AddHeaderAction
 from sendback.receipt.verdicts import Verdicts
 
-_FORGEABLE = {b"x-ses-spam-verdict", b"x-ses-virus-verdict", b"x-ses-receipt"}
+# The recorded verdicts of SES are of spam and viruses; readers may look for others.
+_FORGEABLE = re.compile(rb"x-ses-(?:receipt|.*verdict)", re.IGNORECASE | re.DOTALL)
 _WORD = re.compile(r"[^A-Za-z0-9.@_+=:\[\]-]")
 _MAX_WORD = 320
 
@@ -112,15 +113,13 @@ def _added(action: AddHeaderAction) -> str:
 
 
 def _without_forgeries(own: bytes, hostname: str) -> bytes:
-    return b"".join(
-        raw for name, raw in header_fields(own) if not _is_forged(name.lower(), raw, hostname)
-    )
+    return b"".join(raw for name, raw in header_fields(own) if not _is_forged(name, raw, hostname))
 
 
 def _is_forged(name: bytes, raw: bytes, hostname: str) -> bool:
-    if name in _FORGEABLE:
+    if _FORGEABLE.fullmatch(name):
         return True
-    if name != b"authentication-results":
+    if name.lower() != b"authentication-results":
         return False
     server = authserv_id(unfolded(raw.partition(b":")[2]).decode("utf-8", "replace"))
     return server is None or _same_host(server, hostname)

@@ -35,7 +35,7 @@ _ADVICE = {
     sqlite3.SQLITE_NOLFS: "the file system does not support files of this size",
     sqlite3.SQLITE_INTERRUPT: "the statement was interrupted",
     sqlite3.SQLITE_CORRUPT: "the file is damaged: stop all servers and put a copy in its place, or "
-    "save what can be read with `sqlite3 FILE .recover | sqlite3 NEW-FILE`",
+    "save what can be read with `sqlite3 FILE .recover | sqlite3 FILE.new`",
     sqlite3.SQLITE_NOTADB: "it is not an SQLite database: put a copy in its place, or name "
     "another file with --database",
 }

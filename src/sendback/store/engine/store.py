@@ -84,14 +84,28 @@ def transact(url: str, unit: Unit[T], *, writes: bool) -> T:
 def schema_version(connection: Connection) -> str | None:
     """Return the version in Alembic's table, or None for an empty database.
 
-    Raises `SchemaError` for another program's database.
+    Raises `SchemaError` for another program's database, and for one that has lost tables.
     """
-    found = inspect(connection)
-    if found.has_table("alembic_version"):
-        return _known(connection.execute(_VERSION).scalar(), connection)
-    if found.get_table_names():
+    tables = set(inspect(connection).get_table_names())
+    if "alembic_version" in tables:
+        versions = connection.execute(_VERSION).scalars().all()
+        version = _known(versions[0] if len(versions) == 1 else None, connection)
+        if version == SCHEMA_VERSION:
+            _check_tables(tables, connection)
+        return version
+    if tables:
         raise SchemaError(f"the database {connection.engine.url.database} {_FOREIGN}")
     return None
+
+
+def _check_tables(found: set[str], connection: Connection) -> None:
+    """Raise `SchemaError` for a missing table: a damaged file that was saved in part has some."""
+    missing = sorted(metadata.tables.keys() - found)
+    if missing:
+        raise SchemaError(
+            f"the database {connection.engine.url.database} has no table {missing[0]}: it is "
+            "damaged: stop all servers and put a copy of the data directory in its place"
+        )
 
 
 _VERSION = text("SELECT version_num FROM alembic_version")
