@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from sendback.testing import Inbox, Sendback
 
 # Variables that would take precedence over those of `sendback_env`.
-_OTHERS = ("AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL")
+_OTHERS = ("AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_SESSION_TOKEN")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -16,6 +16,7 @@ import pytest
 
 import sendback.testing
 from sendback.config.settings import SettingError
+from sendback.faults.rules import FaultError
 from sendback.service.rules.setup_file import SetupError
 from sendback.testing import (
     MailRefusedError,
@@ -491,3 +492,69 @@ def test_a_local_function_is_loaded_again_after_a_reset(server, tmp_path):
         results.append(mail.steps[0].disposition)
         server.reset()
     assert results == ["STOP_RULE", "STOP_RULE_SET"]
+
+
+def test_a_bucket_is_read_and_written_by_s3(receiving):
+    bucket = receiving.bucket("mail")
+    receiving.rules({"Actions": [{"S3Action": {"BucketName": bucket.name}}]})
+    received = receiving.receive(recipients="bob@example.com", subject="Stored")
+    bucket.wait_for(original=received)
+    s3 = receiving.client("s3")
+    found = s3.get_object(Bucket="mail", Key=received)["Body"].read()
+    assert b"Subject: Stored" in found
+    s3.put_object(Bucket="mail", Key="copies/one", Body=b"1", Metadata={"from": "test"})
+    assert [(each.key, each.content) for each in bucket][1:] == [("copies/one", b"1")]
+
+
+def test_verdicts_are_given(receiving):
+    topic = receiving.topic("t")
+    receiving.rules({"Actions": [{"SNSAction": {"TopicArn": topic.arn}}]})
+    received = receiving.receive(
+        recipients="bob@example.com",
+        verdicts={"spf": "FAIL", "dmarc": "FAIL", "dmarc_policy": "reject"},
+    )
+    receipt = topic.wait_for(original=received).message["receipt"]
+    assert receipt["spfVerdict"] == {"status": "FAIL"}
+    assert (receipt["dmarcVerdict"], receipt["dmarcPolicy"]) == ({"status": "FAIL"}, "reject")
+
+
+def test_faults_are_injected_and_removed(receiving):
+    receiving.fail("rcpt", recipient="bob@example.com", reply="451 4.7.1 Try later", first=1)
+    with pytest.raises(MailRefusedError) as caught:
+        receiving.receive(recipients="bob@example.com")
+    assert (caught.value.code, caught.value.enhanced_code) == (451, "4.7.1")
+    received = receiving.receive(recipients="bob@example.com")
+    name = receiving.fail("api", operation="SendBounce", error="ServiceUnavailable", from_=1)
+    with pytest.raises(receiving.ses.exceptions.ClientError, match="ServiceUnavailable"):
+        bounce(receiving, received, "bob@example.com")
+    receiving.heal(name)
+    receiving.fail("delivery", failure="permanent", text="no such mailbox")
+    bounce(receiving, received, "bob@example.com")
+    failed = receiving.bounces.wait_for(original=received)
+    assert failed.state == "failed"
+    assert "no such mailbox" in failed.attempts[0].reply
+    receiving.heal()
+    bounce(receiving, received, "bob@example.com")
+    assert {each.state for each in receiving.bounces} <= {"failed", "captured", "queued"}
+
+
+@pytest.mark.parametrize(
+    ("fault", "text"),
+    [
+        ({"at": "rcpt", "operation": "SendBounce", "reply": "450 no"}, "can never apply at rcpt"),
+        ({"at": "api", "operation": "SendNothing", "lost": True}, "no operation of the SES API"),
+        ({"at": "rcpt", "first": 0, "reply": "450 no"}, "can never match"),
+    ],
+)
+def test_a_fault_that_can_never_match_is_refused(receiving, fault, text):
+    with pytest.raises(FaultError, match=text):
+        receiving.fail(**fault)
+
+
+def test_a_reset_removes_faults(receiving):
+    receiving.fail("connect", reply="421 4.3.2 Closed")
+    with pytest.raises(MailRefusedError, match="421"):
+        receiving.receive(recipients="bob@example.com")
+    receiving.reset()
+    receiving.verify("example.com")
+    receiving.receive(recipients="bob@example.com")

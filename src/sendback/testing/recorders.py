@@ -17,6 +17,7 @@ from typing import Any
 
 from sendback.actions.functions import SECONDS
 from sendback.actions.runners.run_python import Context
+from sendback.aws.object_keys import RESERVED_FOLDER
 from sendback.service.rules.ports import (
     ActionFailedError,
     Functions,
@@ -154,7 +155,7 @@ class Bucket(Collection[StoredObject]):
         files = [
             path
             for path in self.directory.rglob("*")
-            if path.is_file() and not path.name.startswith(".")
+            if path.is_file() and not _is_hidden(path.relative_to(self.directory))
         ]
         files.sort(key=lambda path: (path.stat().st_mtime_ns, path))
         return [
@@ -265,6 +266,11 @@ class _Functions:
         self._recorders.threads.add(thread)
         thread.start()
         return await ended
+
+
+def _is_hidden(path: Path) -> bool:
+    """Whether the file is no object: a partial upload, or in the folder with their metadata."""
+    return path.name.startswith(".") or path.parts[0] == RESERVED_FOLDER
 
 
 def _find(found: Mapping[str, Any], arn: str) -> Any:

@@ -261,15 +261,14 @@ class Sendback:
 
     @property
     def env(self) -> dict[str, str]:
-        """The environment variables with which AWS SDKs of a child process use this server."""
-        settings = self.app.settings
-        return {
-            "AWS_ENDPOINT_URL_SES": self.endpoint_url,
-            "AWS_ACCESS_KEY_ID": "test",
-            "AWS_SECRET_ACCESS_KEY": "test",
-            "AWS_REGION": settings.region,
-            "AWS_DEFAULT_REGION": settings.region,
-        }
+        """The environment variables with which AWS SDKs of a child process use this server.
+
+        They are for SES and for S3, with the development key. Other services are left alone.
+        """
+        app = self.app
+        found = dict(self.run(app.function_environment(app.settings.account_id)))
+        found.pop("AWS_ENDPOINT_URL", None)  # other services may have mocks of their own
+        return found
 
     @property
     def ses(self) -> Any:
@@ -296,6 +295,28 @@ class Sendback:
         return found
 
     # --- what it does -------------------------------------------------------------------------
+
+    def fail(self, at: str, **members: Any) -> str:
+        """Let something fail on purpose from now on, and return the name of the fault.
+
+        `at` is `connect`, `mail`, `rcpt`, `data`, `end`, `api`, `delivery` or `action`; the members
+        are those of docs/faults.md, with `from_` for `from`:
+        `server.fail("rcpt", recipient="bob@example.com", reply="451 4.7.1 Try later", first=2)`,
+        `server.fail("api", operation="SendBounce", lost=True, only=1)`.
+
+        Raise `sendback.faults.rules.FaultError` for a fault that could never take effect.
+        """
+        given = {name.rstrip("_"): value for name, value in members.items()}
+        faults = self.app.faults
+        return self.run(faults.add(faults.from_json({"at": at, **given}))).rule.name
+
+    def heal(self, name: str | None = None) -> None:
+        """Remove a fault by its name, or all of them."""
+        faults = self.app.faults
+        if name is None:
+            self.run(faults.clear())
+        else:
+            self.run(faults.remove(name))
 
     def describe(self) -> str:
         """Return what is on the server as text: received mail, the rules' steps, outgoing mail."""
