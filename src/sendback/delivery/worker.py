@@ -5,7 +5,6 @@ Leases: `service.queues.worker`. The concurrency of each domain: `domain_concurr
 
 import asyncio
 import logging
-import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from sendback.delivery.domain_concurrency import DomainConcurrency
 from sendback.delivery.transports import Fault, Result, Transport
 from sendback.service.events import reports
 from sendback.service.events.bus import EventBus
-from sendback.service.queues.retry import Backoff
+from sendback.service.queues.retry import Backoff, random_share
 from sendback.service.queues.worker import LeaseWorker
 from sendback.store.engine.errors import LeaseLostError, StoreUnavailableError
 from sendback.store.engine.leasing import MOST_TRIES, Term
@@ -279,7 +278,7 @@ class DeliveryWorker:
         lease: timedelta,
         capacity: int,
         suspects: asyncio.Lock | None = None,
-        jitter: Callable[[], float] = random.random,
+        jitter: Callable[[], float] = random_share,
         events: EventBus | None = None,
     ) -> None:
         """`capacity` is how many messages it leases at most.

@@ -9,7 +9,6 @@ without a row, which the same sweep finds in the directory.
 
 import asyncio
 import logging
-import random
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -17,6 +16,7 @@ from datetime import datetime, timedelta
 from itertools import islice
 
 from sendback.clock import Clock
+from sendback.service.queues.retry import random_share
 from sendback.service.queues.worker import wait_or_poll
 from sendback.store.access.installation import AcquireLock
 from sendback.store.access.keys import ForgetExpiredKeys
@@ -55,7 +55,7 @@ class Housekeeping:
         history: timedelta,
         *,
         owner: str,
-        jitter: Callable[[], float] = random.random,
+        jitter: Callable[[], float] = random_share,
     ) -> None:
         """`jitter`, from 0 to 1, spreads the sweeps of several processes."""
         self._store = store

@@ -1,9 +1,17 @@
-"""Retries: exponential backoff with jitter, up to a longest wait. Pure."""
+"""Retries: exponential backoff with jitter, up to a longest wait."""
 
+import random
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 _JITTER = 0.2
+# Not the module's generator, which belongs to the program: tests seed it and compare its state.
+_GENERATOR = random.SystemRandom()
+
+
+def random_share() -> float:
+    """Return a random number from 0 to 1: the jitter."""
+    return _GENERATOR.random()
 
 
 @dataclass(frozen=True, slots=True)

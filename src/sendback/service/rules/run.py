@@ -15,7 +15,6 @@ few times the message is held with the reason, before any step that follows.
 
 import asyncio
 import logging
-import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -42,7 +41,7 @@ from sendback.receipt.verdicts import UNKNOWN, Verdicts, verdicts_from_json
 from sendback.service.bouncing.send_bounce import Bouncing
 from sendback.service.events import reports
 from sendback.service.events.bus import EventBus
-from sendback.service.queues.retry import Backoff
+from sendback.service.queues.retry import Backoff, random_share
 from sendback.service.rules.compiled import CompiledRuleSets
 from sendback.service.rules.content import Content, ContentGoneError, MailToCheck
 from sendback.service.rules.ports import ActionFailedError
@@ -110,7 +109,7 @@ class ProcessingParts:
     lease: timedelta
     owner: str
     fails_closed: bool = False
-    jitter: Callable[[], float] = random.random
+    jitter: Callable[[], float] = random_share
 
 
 class MessageRun:
