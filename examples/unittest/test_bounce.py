@@ -1,4 +1,4 @@
-"""A test with the standard library's unittest: one server for the class, emptied after each test."""
+"""Tests with the standard library alone: a server for the class, emptied after each test."""
 
 import unittest
 from datetime import timedelta
