@@ -41,7 +41,17 @@ PAGES = sorted(
     ]
 )
 PARSED_ONLY = ("sendback doctor", "sendback identities check")
-LANGUAGES = {"", "console", "json", "python", "sh", "text", "toml"}  # "" is a drawing
+LANGUAGES = {
+    "",
+    "console",
+    "java",
+    "javascript",
+    "json",
+    "python",
+    "sh",
+    "text",
+    "toml",
+}  # "": a drawing
 
 GROUPS = sorted(group.name for group in app.registered_groups)
 COMMANDS = [*GROUPS, *(command.name for command in app.registered_commands)]
