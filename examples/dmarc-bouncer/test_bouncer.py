@@ -22,7 +22,7 @@ def bucket(sendback, sendback_env):
                         "InvocationType": "RequestResponse",
                     }
                 },
-                {"S3Action": {"BucketName": bucket.name}},
+                bucket.action,
             ]
         }
     )
