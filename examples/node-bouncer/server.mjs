@@ -1,10 +1,9 @@
-// A Sendback server for tests: `sendback serve` on free ports, with a store of its own.
+// A Sendback server for tests: `sendback serve` on free ports, with a store of its own. All else
+// is done by HTTP, so the same methods work with a container.
 import { execFile, spawn } from "node:child_process";
 import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
-import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { createInterface } from "node:readline";
 import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
 
@@ -15,7 +14,7 @@ export class Sendback {
   static async start(setup) {
     const server = new Sendback();
     server.folder = mkdtempSync(join(tmpdir(), "sendback-"));
-    server.environment = {
+    const env = {
       ...process.env,
       SENDBACK_DATA_DIR: join(server.folder, "data"),
       SENDBACK_HTTP_LISTEN: "127.0.0.1:0",
@@ -24,18 +23,17 @@ export class Sendback {
       SENDBACK_SEND_BOUNCE_RATE: "0",
       SENDBACK_TEST_VERDICTS: "true",
     };
-    await server.command("db", "create");
-    await server.command("rules", "apply", setup);
+    await run("sendback", ["db", "create"], { env });
+    await run("sendback", ["rules", "apply", setup], { env });
     const ready = join(server.folder, "ready.json");
-    server.process = spawn("sendback", ["serve", "--ready-file", ready], {
-      env: server.environment,
-      stdio: ["ignore", "inherit", "inherit"],
-    });
+    const stdio = ["ignore", "inherit", "inherit"];
+    server.process = spawn("sendback", ["serve", "--ready-file", ready], { env, stdio });
     while (!existsSync(ready)) {
       if (server.process.exitCode !== null) throw new Error("sendback serve has ended");
       await sleep(20);
     }
-    server.smtp = JSON.parse(readFileSync(ready)).smtp;
+    const { http } = JSON.parse(readFileSync(ready));
+    server.endpoint = `http://${http.host}:${http.port}`;
     return server;
   }
 
@@ -45,59 +43,33 @@ export class Sendback {
     rmSync(this.folder, { recursive: true });
   }
 
-  async command(...words) {
-    return (await run("sendback", words, { env: this.environment })).stdout;
+  async call(method, path, body) {
+    const response = await fetch(`${this.endpoint}/_sendback/${path}`, {
+      method,
+      headers: { "Content-Type": "application/json" },
+      body: body && JSON.stringify(body),
+    });
+    const text = await response.text();
+    if (!response.ok) throw new Error(`${method} ${path}: ${response.status} ${text}`);
+    return text ? JSON.parse(text) : null;
   }
 
-  async json(...words) {
-    return JSON.parse(await this.command(...words, "--json"));
+  // Receive a mail, { from, to, subject, text, verdicts }, as by SMTP; return its message ID.
+  async receive(mail) {
+    return (await this.call("POST", "messages", mail)).message_id;
   }
 
-  // Deliver a mail by SMTP; return its message ID. `verdicts`: { spf, dkim, dmarc, "dmarc-policy" }.
-  async receive(from, to, verdicts) {
-    const socket = connect(this.smtp.port, this.smtp.host);
-    const lines = createInterface({ input: socket })[Symbol.asyncIterator]();
-    const given = Object.entries(verdicts).map((pair) => pair.join(":"));
-    const mail = `From: <${from}>\r\nTo: <${to}>\r\nSubject: Hello\r\n\r\nHello!\r\n.`;
-    let reply = await replyFrom(lines);
-    for (const command of [
-      "EHLO mx.sender.example",
-      `MAIL FROM:<${from}> XSENDBACK-VERDICTS=${given}`,
-      `RCPT TO:<${to}>`,
-      "DATA",
-      mail,
-    ]) {
-      socket.write(`${command}\r\n`);
-      reply = await replyFrom(lines);
-    }
-    socket.end("QUIT\r\n");
-    return reply.split(" ")[2]; // 250 2.6.0 MESSAGE-ID Message accepted
-  }
-
-  // Wait until the rules of a message have ended.
+  // Return a received message with the steps of its rules, once these have ended.
   async processed(messageId) {
     for (;;) {
-      const queued = await this.json("messages", "list", "--state", "queued");
-      if (!queued.some((message) => message.message_id === messageId)) return;
-      await sleep(50);
+      const message = await this.call("GET", `messages/${messageId}`);
+      if (message.processing !== "queued") return message;
+      await sleep(20);
     }
   }
 
-  // The bounces of a message: each with `recipient` and `raw`.
-  async bounces(messageId) {
-    const all = await this.json("outbox", "list");
-    const found = all.filter((bounce) => bounce.original_message_id === messageId);
-    for (const bounce of found) {
-      bounce.raw = await this.command("outbox", "show", bounce.message_id, "--raw");
-    }
-    return found;
-  }
-}
-
-async function replyFrom(lines) {
-  for (;;) {
-    const { value = "421 the connection was closed" } = await lines.next();
-    if (value[0] > "3") throw new Error(`refused: ${value}`);
-    if (value[3] !== "-") return value;
+  // Return the bounces of a message; wait for the first one for so many seconds.
+  async bounces(messageId, seconds = 0) {
+    return (await this.call("GET", `bounces?original=${messageId}&wait=${seconds}s`)).bounces;
   }
 }

@@ -23,7 +23,7 @@ NODE = EXAMPLES / "node-bouncer"
 PASSED = {
     "dmarc-bouncer": ("pytest", r"\b6 passed"),
     "unittest": ("python -m unittest", r"\bRan 3 tests in .*\n\nOK\n"),
-    "node-bouncer": ("npm test", r"# pass 3\n# fail 0\n"),
+    "node-bouncer": ("npm test", r"# pass 5\n# fail 0\n"),
 }
 
 
