@@ -175,6 +175,12 @@ def identities(folder: Path) -> dict[str, str]:
     return {}
 
 
+def faults(folder: Path) -> dict[str, str]:
+    """Make an empty store."""
+    Sendback(folder).create()
+    return {}
+
+
 def receiving(folder: Path) -> dict[str, str]:
     """Receive a mail and set its processing aside."""
     page = (ROOT / "docs/receiving.md").read_text()
@@ -189,7 +195,12 @@ def receiving(folder: Path) -> dict[str, str]:
     return {shown: message_id}
 
 
-SESSIONS = {"delivery.md": delivery, "identities.md": identities, "receiving.md": receiving}
+SESSIONS = {
+    "delivery.md": delivery,
+    "faults.md": faults,
+    "identities.md": identities,
+    "receiving.md": receiving,
+}
 
 
 @pytest.mark.parametrize("page", SESSIONS)
