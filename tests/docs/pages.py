@@ -8,16 +8,21 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 
 _BLOCK = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
+_FILE_NAME = re.compile(r"`([\w/-]+\.\w+)`")
 _PROMPT = "$ "
 
 
 @dataclass(frozen=True)
 class Block:
-    """A code block; `language` is the word behind its first fence."""
+    """A code block; `language` is the word behind its first fence.
+
+    `file` is the last file name in the paragraph before it, if there is any.
+    """
 
     language: str
     text: str
     line: int
+    file: str | None = None
 
     @property
     def commands(self) -> list[tuple[str, str]]:
@@ -31,12 +36,19 @@ def blocks(page: Path) -> list[Block]:
     """Return all code blocks of a page, in its order."""
     text = page.read_text()
     found = [
-        Block(match[2], re.sub(f"^{match[1]}", "", match[3], flags=re.MULTILINE), line)
+        Block(match[2], re.sub(f"^{match[1]}", "", match[3], flags=re.MULTILINE), line, name)
         for match in _BLOCK.finditer(text)
-        for line in [text.count("\n", 0, match.start()) + 1]
+        for before in [text[: match.start()]]
+        for line in [before.count("\n") + 1]
+        for name in [_last_file_name(before.rstrip().rpartition("\n\n")[2])]
     ]
     assert text.count("```") == 2 * len(found), f"{page}: a fence that this function does not read"
     return found
+
+
+def _last_file_name(paragraph: str) -> str | None:
+    names = _FILE_NAME.findall(paragraph)
+    return names[-1] if names else None
 
 
 def code_spans(page: Path) -> Iterator[str]:

@@ -41,7 +41,17 @@ PAGES = sorted(
     ]
 )
 PARSED_ONLY = ("sendback doctor", "sendback identities check")
-LANGUAGES = {"", "console", "json", "python", "sh", "text", "toml"}  # "" is a drawing
+LANGUAGES = {
+    "",
+    "console",
+    "java",
+    "javascript",
+    "json",
+    "python",
+    "sh",
+    "text",
+    "toml",
+}  # "": a drawing
 
 GROUPS = sorted(group.name for group in app.registered_groups)
 COMMANDS = [*GROUPS, *(command.name for command in app.registered_commands)]
@@ -165,6 +175,12 @@ def identities(folder: Path) -> dict[str, str]:
     return {}
 
 
+def faults(folder: Path) -> dict[str, str]:
+    """Make an empty store."""
+    Sendback(folder).create()
+    return {}
+
+
 def receiving(folder: Path) -> dict[str, str]:
     """Receive a mail and set its processing aside."""
     page = (ROOT / "docs/receiving.md").read_text()
@@ -179,7 +195,12 @@ def receiving(folder: Path) -> dict[str, str]:
     return {shown: message_id}
 
 
-SESSIONS = {"delivery.md": delivery, "identities.md": identities, "receiving.md": receiving}
+SESSIONS = {
+    "delivery.md": delivery,
+    "faults.md": faults,
+    "identities.md": identities,
+    "receiving.md": receiving,
+}
 
 
 @pytest.mark.parametrize("page", SESSIONS)

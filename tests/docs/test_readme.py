@@ -10,6 +10,7 @@ are replaced by free ones.
 - `run`: sh. It is pasted, and must end with success.
 - `install`: sh with `pip install sendback`. As `run`, with the wheel instead of the released
   package, and with uv instead of pip, which takes five times as long.
+- `file`: python. It is written into the file that the paragraph before it names.
 - `clone`: sh that begins with `make`. Make only prints its commands (`--dry-run`), because they
   install all development tools. The other lines of the block must be in the block `install`.
 - `serve`: sh with nothing but a command that runs until Ctrl-C. It continues in its terminal; the
@@ -28,6 +29,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,7 +37,7 @@ from typing import Any, Self
 
 import pytest
 
-from tests.conftest import need
+from tests.docs.conftest import SYSTEM_PATH, UV
 from tests.docs.pages import ROOT, Block, blocks
 from tests.partners.postfix import free_port
 from tests.partners.waiting import wait_for, wait_for_port
@@ -43,9 +45,7 @@ from tests.partners.waiting import wait_for, wait_for_port
 EXAMPLE = ROOT / "examples/first-rule"
 PAGES = [ROOT / "README.md", EXAMPLE / "README.md"]
 SERVERS = {"sendback serve": ("4579", "2525"), "python receiver.py": ("8000",)}  # and their ports
-UV = Path(sys.executable).with_name("uv")
 
-_SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin"
 _PATIENCE_SECONDS = 30.0
 _ENDED = "== the block has ended =="
 
@@ -59,12 +59,12 @@ def rule_of(block: Block) -> str:
         if lines[0].split()[0] == "make":
             return "clone"
         return "serve" if block.text.strip() in SERVERS else "run"
-    rule = {"text": "output", "toml": "setup"}.get(block.language)
+    rule = {"text": "output", "toml": "setup", "python": "file"}.get(block.language)
     assert rule, f"line {block.line}: no rule for a block of the language {block.language!r}"
     return rule
 
 
-@pytest.mark.parametrize("language", ["", "console", "python", "bash"])
+@pytest.mark.parametrize("language", ["", "console", "java", "bash"])
 def test_a_block_without_a_rule_is_an_error(language):
     with pytest.raises(AssertionError, match="no rule"):
         rule_of(Block(language, "$ sendback serve\n", 1))
@@ -139,6 +139,7 @@ class Newcomer:
             "SENDBACK_DNS": "off",  # tests ask nothing of the internet's DNS
         }
         self.outputs: list[str] = []
+        self.ended: dict[str, float] = {}  # when the block ended that begins with this line
         self._wheel = wheel
         self._blocks: list[Block] = []
         self._terminals = [Terminal(folder, self.environment, self.ports)]
@@ -154,6 +155,7 @@ class Newcomer:
         self._blocks = blocks(page)
         for block in self._blocks:
             getattr(self, f"_do_{rule_of(block)}")(block)
+            self.ended[block.text.splitlines()[0]] = time.monotonic()
 
     def json(self, *arguments: str) -> Any:
         """What a `sendback` command prints in the last terminal."""
@@ -165,7 +167,7 @@ class Newcomer:
         return (self.folder / f"{command}.log").read_text()
 
     def _do_run(self, block: Block) -> None:
-        self.outputs.append(self._terminals[-1].paste(block.text))
+        self.outputs.append(self._terminals[-1].paste(self._with_uv(block.text)))
         if "sendmail(" in block.text:  # a reader takes more time than the rules do
             wait_for(
                 lambda: not self.json("messages", "list", "--state", "queued"), _PATIENCE_SECONDS
@@ -174,8 +176,16 @@ class Newcomer:
     def _do_install(self, block: Block) -> None:
         text = block.text.replace(
             "python3 -m venv .venv", f"'{sys.executable}' -m venv --without-pip .venv"
-        ).replace("pip install sendback", f"'{UV}' pip install --quiet '{self._wheel}'")
-        self.outputs.append(self._terminals[-1].paste(text))
+        ).replace("pip install sendback", f"pip install '{self._wheel}'")
+        self.ended[""] = time.monotonic()
+        self.outputs.append(self._terminals[-1].paste(self._with_uv(text)))
+
+    def _with_uv(self, text: str) -> str:
+        return text.replace("pip install", f"'{UV}' pip install --quiet")
+
+    def _do_file(self, block: Block) -> None:
+        assert block.file, f"line {block.line}: the paragraph before it names no file"
+        (self.folder / block.file).write_text(block.text)
 
     def _do_clone(self, block: Block) -> None:
         make, *rest = block.text.splitlines()
@@ -219,28 +229,6 @@ def without_variable_parts(text: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory) -> Path:
-    """Sendback as it is released."""
-    need("uv", available=UV.is_file())
-    folder = tmp_path_factory.mktemp("wheel")
-    subprocess.run([UV, "build", "--quiet", "--wheel", "--out-dir", folder, ROOT], check=True)
-    (built,) = folder.glob("*.whl")
-    return built
-
-
-@pytest.fixture(scope="module")
-def environment() -> dict[str, str]:
-    """The variables of this process, with a path of its own and nothing of Python or Sendback."""
-    cache = subprocess.run([UV, "cache", "dir"], capture_output=True, text=True, check=True)
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("AWS_", "PYTHON", "SENDBACK_", "VIRTUAL_ENV"))
-    }
-    return {**kept, "PATH": _SYSTEM_PATH, "UV_CACHE_DIR": cache.stdout.strip()}
-
-
-@pytest.fixture(scope="module")
 def readme(wheel, environment, tmp_path_factory) -> Iterator[Newcomer]:
     """A newcomer who has followed README.md to its end, and whose server still runs."""
     with Newcomer(tmp_path_factory.mktemp("readme"), environment, wheel) as newcomer:
@@ -256,11 +244,22 @@ def test_the_readme_from_its_first_block_to_its_last(readme):
     assert "\nFinal-Recipient: rfc822; bob@example.com\n" in readme.outputs[-1]
 
 
+def test_the_first_test_is_green_soon(readme, record_property):
+    """It has at most 15 lines, and runs with what two `pip install` have installed."""
+    (page,) = (block for block in blocks(ROOT / "README.md") if block.file == "test_bounce.py")
+    assert len(page.text.splitlines()) <= 15
+    (output,) = (output for output in readme.outputs if " passed in " in output)
+    assert "1 passed" in output
+    seconds = readme.ended["pip install pytest"] - readme.ended[""]
+    record_property("seconds from the installation to the first green test", seconds)
+    print(f"from the installation, which uv does from its cache, to a green test: {seconds:.1f} s")
+
+
 def test_the_first_rule(readme, wheel, environment, tmp_path):
     """Its page asks for an active environment: README.md's is on the path of each terminal."""
     ignored = shutil.ignore_patterns("__pycache__", "mail", "sendback-data")
     shutil.copytree(EXAMPLE, tmp_path, ignore=ignored, dirs_exist_ok=True)
-    active = environment | {"PATH": f"{readme.folder}/.venv/bin:{_SYSTEM_PATH}"}
+    active = environment | {"PATH": f"{readme.folder}/.venv/bin:{SYSTEM_PATH}"}
     with Newcomer(tmp_path, active, wheel) as newcomer:
         for name in ("setup.toml", "receiver.py"):
             file = tmp_path / name

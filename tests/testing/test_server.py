@@ -263,6 +263,15 @@ def test_rules_call_functions_publish_and_store(receiving):
     assert [step.action for step in done.steps] == ["S3", "SNS", "Lambda"]
 
 
+def test_actions_are_made_for_rules(receiving):
+    function = receiving.function("look", lambda event, context: None)
+    topic, bucket = receiving.topic("news"), receiving.bucket("mail")
+    receiving.rules({"Actions": [bucket.action, topic.action, function.action]})
+    received = receiving.receive(recipients="bob@example.com")
+    for collection in (bucket, topic, function):
+        assert collection.wait_for(original=received)
+
+
 def test_a_coroutine_function_is_a_handler(receiving):
     async def handler(event, context):
         await asyncio.sleep(0)

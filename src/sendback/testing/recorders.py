@@ -55,6 +55,11 @@ class Function(Collection[Call]):
         self.handler = handler
         self._calls: list[Call] = []
 
+    @property
+    def action(self) -> dict[str, Any]:
+        """The action of a rule that calls it, without waiting for its result."""
+        return {"LambdaAction": {"FunctionArn": self.arn}}
+
     def wait_for(self, *, original: str | None = None, timeout: float = WAIT_SECONDS) -> Call:
         """Return the first call, or the first about that received message.
 
@@ -99,6 +104,11 @@ class Topic(Collection[Notification]):
         self.arn = arn
         self._published: list[Notification] = []
 
+    @property
+    def action(self) -> dict[str, Any]:
+        """The action of a rule that publishes to it."""
+        return {"SNSAction": {"TopicArn": self.arn}}
+
     def wait_for(
         self, *, original: str | None = None, timeout: float = WAIT_SECONDS
     ) -> Notification:
@@ -129,6 +139,11 @@ class Bucket(Collection[StoredObject]):
         super().__init__(f"objects of {name}", self._read, lambda found: found.key)
         self.name = name
         self.directory = directory
+
+    @property
+    def action(self) -> dict[str, Any]:
+        """The action of a rule that stores in it."""
+        return {"S3Action": {"BucketName": self.name}}
 
     def wait_for(
         self,

@@ -263,7 +263,7 @@ class Sendback:
     def env(self) -> dict[str, str]:
         """The environment variables with which AWS SDKs of a child process use this server.
 
-        They are for SES and for S3, with the development key. Other services are left alone.
+        They are for SES and for S3, with the development key. Other services are not affected.
         """
         app = self.app
         found = dict(self.run(app.function_environment(app.settings.account_id)))
