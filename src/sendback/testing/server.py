@@ -8,7 +8,7 @@ import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Mapping
 from dataclasses import fields
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -28,9 +28,8 @@ from sendback.service.rules.apply_setup import Applied
 from sendback.service.rules.setup_file import parse_setup, read_setup
 from sendback.service.rules.targets import BUCKET, FUNCTION, TOPIC
 from sendback.store.engine.store import prepare_schema
-from sendback.store.outbox.control import FindOutboxMessage, ListOutbox, Selection
-from sendback.store.outbox.rows import Attempt, OutboxMessage
 from sendback.store.rules.targets import PutTargets
+from sendback.testing.contents import Contents
 from sendback.testing.inbox import Inbox
 from sendback.testing.mail import (
     DEFAULT_SENDER,
@@ -43,20 +42,11 @@ from sendback.testing.mail import (
     verdict_options,
 )
 from sendback.testing.outgoing import (
-    Bounce,
     Bounces,
     Sent,
-    SentMail,
-    bounce_of,
-    describe_bounce,
-    describe_sent,
-    sent_mail,
 )
 from sendback.testing.received import (
-    ReceivedMail,
     ReceivedMails,
-    describe_received,
-    received_mail,
 )
 from sendback.testing.recorders import (
     TARGET,
@@ -80,7 +70,6 @@ _DEFAULTS = {
     "send_bounce_rate": "0",
     "dns": "off",
 }
-_LISTED = 1000
 _RULE_SET = "testing"
 
 
@@ -141,9 +130,10 @@ class Sendback:
         self._stopping = contextlib.ExitStack()
         self._started: tuple[ServerThread, App, Addresses] | None = None
         self.clock = Clock(self)
-        self.bounces = Bounces(self._fetch_bounces, self._explain)
-        self.sent = Sent(self._fetch_sent, self._explain)
-        self.received = ReceivedMails(self._fetch_received)
+        contents = self._contents = Contents(self.run, lambda: self.app)
+        self.bounces = Bounces(contents.bounces, contents.describe_received)
+        self.sent = Sent(contents.sent, contents.describe_received)
+        self.received = ReceivedMails(contents.received)
 
     # --- its life -----------------------------------------------------------------------------
 
@@ -320,10 +310,7 @@ class Sendback:
 
     def describe(self) -> str:
         """Return what is on the server as text: received mail, the rules' steps, outgoing mail."""
-        bounces = [f"  {describe_bounce(bounce)}" for bounce in self._fetch_bounces()]
-        sent = [f"  {describe_sent(mail)}" for mail in self._fetch_sent()]
-        found = [self._explain(), *_listed("bounces", bounces)]
-        return "\n".join([*found, *_listed("sent mail", sent)] if sent else found)
+        return self._contents.describe()
 
     def inbox(self, local_part: str | None = None, domain: str = "inbox.example.com") -> Inbox:
         """Return an address that receives mail: a new one unless `local_part` is given.
@@ -433,44 +420,6 @@ class Sendback:
         """Run a coroutine on the server's event loop: for tests of Sendback itself."""
         return self._running()[0].call(work)
 
-    # --- what it has --------------------------------------------------------------------------
-
-    def _fetch_received(self) -> Sequence[ReceivedMail]:
-        app = self.app
-        account = app.settings.account_id
-
-        async def fetch() -> list[ReceivedMail]:
-            found = await app.messages.list(account, _LISTED, None)
-            ids = [message.message_id for message, _ in reversed(found)]
-            return [received_mail(await app.messages.find(account, key)) for key in ids]
-
-        return self.run(fetch())
-
-    def _fetch_bounces(self) -> Sequence[Bounce]:
-        found = self._fetch_outbox()
-        return [bounce_of(*entry) for entry in found if entry[0].original_message_id]
-
-    def _fetch_sent(self) -> Sequence[SentMail]:
-        found = self._fetch_outbox()
-        return [sent_mail(*entry) for entry in found if not entry[0].original_message_id]
-
-    def _fetch_outbox(self) -> Sequence[tuple[OutboxMessage, Sequence[Attempt]]]:
-        app = self.app
-        account = app.settings.account_id
-
-        async def fetch() -> list[tuple[OutboxMessage, Sequence[Attempt]]]:
-            messages = await app.store.read(ListOutbox(Selection(account), _LISTED))
-            units = [FindOutboxMessage(account, found.message_id) for found in reversed(messages)]
-            found = await asyncio.gather(*(app.store.read(unit) for unit in units))
-            return [entry for entry in found if entry is not None]
-
-        return self.run(fetch())
-
-    def _explain(self) -> str:
-        """Return the received mail and its steps, for a wait that failed."""
-        lines = [f"  {describe_received(mail)}" for mail in self._fetch_received()]
-        return "\n".join(_listed("received mail", lines))
-
     def _put_target(self, kind: str, name: str, target: str) -> None:
         app = self.app
         unit = PutTargets(app.settings.account_id, {(kind, name): target})
@@ -497,10 +446,6 @@ def _check_names(settings: Mapping[str, object]) -> None:
             raise SettingError(
                 name, settings[name], "the test", f"no setting has this name: {advice}"
             )
-
-
-def _listed(heading: str, lines: Sequence[str]) -> list[str]:
-    return [f"{heading}:", *lines] if lines else [f"{heading}: none"]
 
 
 def _text(value: object) -> str:
