@@ -61,7 +61,7 @@ def commands_of(page: Path) -> Iterator[str]:
     """Yield every `sendback …` of a page."""
     for block in blocks(page):
         if block.language == "console":
-            yield from (command for command, _ in block.commands)
+            yield from (c for c, _ in block.commands if c.startswith("sendback "))
         elif block.language == "sh":
             yield from commands_in(block.text)
     for span in code_spans(page):
