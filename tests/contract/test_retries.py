@@ -19,7 +19,7 @@ BOUNCE = {
 def test_botos_retry_gets_the_same_message_id_and_one_bounce_is_sent(server, mode):
     message = server.send_mail()
     name = fail(server, "api", operation="SendBounce", lost=True, first=1)
-    client = server.ses(retries={"max_attempts": 3, "mode": mode})
+    client = server.ses_client(retries={"max_attempts": 3, "mode": mode})
     answer = client.send_bounce(OriginalMessageId=message, **BOUNCE)
     assert counters(server) == {name: (2, 1)}
     assert answer["ResponseMetadata"]["RetryAttempts"] == 1
@@ -32,7 +32,7 @@ def test_a_retry_is_not_throttled_by_its_own_first_attempt(running):
     server.ses.verify_domain_identity(Domain="example.com")
     message = server.send_mail()
     fail(server, "api", operation="SendBounce", lost=True, first=2)
-    client = server.ses(retries={"max_attempts": 3})
+    client = server.ses_client(retries={"max_attempts": 3})
     answer = client.send_bounce(OriginalMessageId=message, **BOUNCE)
     assert len(server.outbox()) == 1
     assert answer["ResponseMetadata"]["RetryAttempts"] == 2

@@ -2,17 +2,17 @@
 
 from typing import Any
 
-from tests.partners.inprocess import Running
+from tests.partners.server import Server
 
 
-def fail(server: Running, at: str, **members: Any) -> str:
+def fail(server: Server, at: str, **members: Any) -> str:
     """Adds a rule, with `from_` for the member `from`; answers its name."""
     named = {name.rstrip("_"): value for name, value in members.items()}
     rule = server.app.faults.from_json({"at": at, **named})
-    return str(server.call(server.app.faults.add(rule)).rule.name)
+    return str(server.run(server.app.faults.add(rule)).rule.name)
 
 
-def counters(server: Running) -> dict[str, tuple[int, int]]:
+def counters(server: Server) -> dict[str, tuple[int, int]]:
     """By the names of the rules: how many events they matched, and how many failed."""
-    stored = server.call(server.app.faults.list())
+    stored = server.run(server.app.faults.list())
     return {entry.rule.name: (entry.matched, entry.injected) for entry in stored}

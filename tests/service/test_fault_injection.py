@@ -12,12 +12,12 @@ from sendback.faults.rules import FaultError
 from sendback.store.engine.errors import AlreadyExistsError, NotFoundError
 from tests.partners.clients import MAIL, send_mail, ses
 from tests.partners.faults import counters, fail
-from tests.partners.inprocess import Running
+from tests.partners.server import Server
 from tests.partners.waiting import wait_for
 
 
 def stored_messages(server):
-    return server.call(server.app.messages.list(server.settings.account_id, 10, None))
+    return server.run(server.app.messages.list(server.settings.account_id, 10, None))
 
 
 def client(server, host="127.0.0.1"):
@@ -199,17 +199,17 @@ def test_a_client_is_selected_by_its_address(server):
 def test_an_error_of_the_api(server, code, status):
     fail(server, "api", operation="GetSendQuota", error=code, text="On purpose", first=1)
     with pytest.raises(ClientError) as failed:
-        server.ses().get_send_quota()
+        server.ses.get_send_quota()
     assert failed.value.response["Error"]["Code"] == code
     assert failed.value.response["Error"]["Message"] == "On purpose"
     assert failed.value.response["ResponseMetadata"]["HTTPStatusCode"] == status
-    server.ses().list_identities()
-    server.ses().get_send_quota()
+    server.ses.list_identities()
+    server.ses.get_send_quota()
 
 
 def test_boto_retries_a_throttled_call(server):
     fail(server, "api", operation="GetSendQuota", error="Throttling", first=2)
-    answer = server.ses(retries={"max_attempts": 3, "mode": "standard"}).get_send_quota()
+    answer = server.ses_client(retries={"max_attempts": 3, "mode": "standard"}).get_send_quota()
     assert answer["ResponseMetadata"]["RetryAttempts"] == 2
     assert counters(server) == {"fault-1": (3, 2)}
 
@@ -217,8 +217,8 @@ def test_boto_retries_a_throttled_call(server):
 def test_a_lost_answer_is_to_a_call_that_was_made(server):
     fail(server, "api", operation="VerifyDomainIdentity", lost=True, first=1)
     with pytest.raises(ConnectionClosedError):
-        server.ses().verify_domain_identity(Domain="example.org")
-    assert "example.org" in server.ses().list_identities()["Identities"]
+        server.ses.verify_domain_identity(Domain="example.org")
+    assert "example.org" in server.ses.list_identities()["Identities"]
 
 
 def test_the_answer_of_a_refused_call_is_lost_too(server):
@@ -231,8 +231,8 @@ def test_the_answer_of_a_refused_call_is_lost_too(server):
 def test_a_dropped_call_is_not_made(server):
     fail(server, "api", operation="VerifyDomainIdentity", drop=True, first=1)
     with pytest.raises(ConnectionClosedError):
-        server.ses().verify_domain_identity(Domain="example.org")
-    assert server.ses().list_identities()["Identities"] == ["example.com"]
+        server.ses.verify_domain_identity(Domain="example.org")
+    assert server.ses.list_identities()["Identities"] == ["example.com"]
 
 
 def test_a_delay_of_the_api(server):
@@ -243,16 +243,16 @@ def test_a_delay_of_the_api(server):
 
 def test_a_caller_is_selected_by_its_address(server):
     fail(server, "api", client="192.0.2.0/24", error="Throttling")
-    server.ses().get_send_quota()
+    server.ses.get_send_quota()
     fail(server, "api", client="127.0.0.1", error="Throttling")
     with pytest.raises(ClientError):
-        server.ses().get_send_quota()
+        server.ses.get_send_quota()
 
 
 def test_an_unsigned_call_is_refused_before_any_fault(server):
     fail(server, "api", error="Throttling")
     with pytest.raises(ClientError) as failed:
-        server.ses(secret="wrong").get_send_quota()
+        server.ses_client(secret="wrong").get_send_quota()
     assert failed.value.response["Error"]["Code"] == "SignatureDoesNotMatch"
     assert counters(server) == {"fault-1": (0, 0)}
 
@@ -317,8 +317,8 @@ inbound = "directory:objects"
 
 def test_a_temporary_failure_of_an_action_is_retried(running):
     server = running(action_retry_first="1s")
-    server.ses().verify_domain_identity(Domain="example.com")
-    server.apply(RULES)
+    server.ses.verify_domain_identity(Domain="example.com")
+    server.set_up(RULES)
     fail(server, "action", action="S3", failure="temporary", text="Disk full", first=1)
     message = server.send_mail()
     step = next(s for s in server.steps(message, until_done=False) if s.action == "S3")
@@ -329,7 +329,7 @@ def test_a_temporary_failure_of_an_action_is_retried(running):
 
 
 def test_a_permanent_failure_of_an_action_is_final(server):
-    server.apply(RULES)
+    server.set_up(RULES)
     fail(server, "action", action="S3", failure="permanent")
     steps = server.steps(server.send_mail())
     assert [(step.action, step.outcome) for step in steps] == [
@@ -348,7 +348,7 @@ def test_a_permanent_failure_of_an_action_is_final(server):
     ],
 )
 def test_selectors_of_actions(server, selector, outcome):
-    server.apply(RULES)
+    server.set_up(RULES)
     fail(server, "action", failure="permanent", **selector)
     assert server.steps(server.send_mail())[-1].outcome == outcome
 
@@ -397,7 +397,7 @@ def test_a_rule_is_in_force_when_its_call_has_returned(server):
         for _ in range(50):
             name = fail(server, "mail", reply="451 4.0.0 Later")
             assert smtp.mail("a@sender.example")[0] == 451
-            server.call(server.app.faults.remove(name))
+            server.run(server.app.faults.remove(name))
             assert smtp.mail("a@sender.example")[0] == 250
             smtp.rset()
 
@@ -408,11 +408,11 @@ def test_rules_are_listed_in_order_removed_and_cleared(server):
     fail(server, "mail", name="mine", drop=True)
     with pytest.raises(AlreadyExistsError):
         fail(server, "mail", name="mine", drop=True)
-    server.call(faults.remove("fault-1"))
+    server.run(faults.remove("fault-1"))
     with pytest.raises(NotFoundError):
-        server.call(faults.remove("fault-1"))
+        server.run(faults.remove("fault-1"))
     assert list(counters(server)) == ["fault-2", "mine"]
-    assert server.call(faults.clear()) == 2
+    assert server.run(faults.clear()) == 2
     assert counters(server) == {}
 
 
@@ -427,9 +427,9 @@ def test_by_mx_no_fault_is_added_or_injected(running, clock, caplog):
     first = running()
     fail(first, "mail", drop=True)
     first.stop()
-    second = Running(first.settings.data_dir, clock, {"outbound": "mx", "dns_servers": "127.0.0.1"})
+    second = Server(first.settings.data_dir, clock, {"outbound": "mx", "dns_servers": "127.0.0.1"})
     try:
-        second.ses().verify_domain_identity(Domain="example.com")
+        second.ses.verify_domain_identity(Domain="example.com")
         send_mail(second.smtp_port)
         assert counters(second) == {"fault-1": (0, 0)}
         with pytest.raises(FaultError, match="outbound is mx"):
@@ -443,5 +443,5 @@ def test_a_start_with_faults_is_logged(running, clock, caplog):
     server = running()
     fail(server, "mail", name="greylist", drop=True)
     caplog.clear()
-    server.call(server.app.faults.warn())
+    server.run(server.app.faults.warn())
     assert "faults_active names=greylist" in caplog.text
