@@ -315,7 +315,7 @@ inbound = "directory:objects"
 """
 
 
-def test_a_temporary_failure_of_an_action_is_retried(running):
+def test_a_temporary_failure_of_an_action_is_retried(running, clock):
     server = running(action_retry_first="1s")
     server.ses.verify_domain_identity(Domain="example.com")
     server.set_up(RULES)
@@ -323,7 +323,7 @@ def test_a_temporary_failure_of_an_action_is_retried(running):
     message = server.send_mail()
     step = next(s for s in server.steps(message, until_done=False) if s.action == "S3")
     assert (step.outcome, step.result) == ("retry", "injected (fault-1): Disk full")
-    server.app.clock.advance(timedelta(hours=1))
+    clock.advance(timedelta(hours=1))
     server.app.processing.wake()
     assert server.steps(message)[-1].outcome == "done"
 
@@ -426,15 +426,18 @@ def test_a_fault_at_delivery_needs_capture(running, outbound):
 def test_by_mx_no_fault_is_added_or_injected(running, clock, caplog):
     first = running()
     fail(first, "mail", drop=True)
+    data_dir = first.settings.data_dir
     first.stop()
-    second = Server(first.settings.data_dir, clock, {"outbound": "mx", "dns_servers": "127.0.0.1"})
+    second = Server(
+        clock=clock, data_dir=data_dir, outbound="mx", dns="system", dns_servers="127.0.0.1"
+    ).start()
     try:
         second.ses.verify_domain_identity(Domain="example.com")
         send_mail(second.smtp_port)
         assert counters(second) == {"fault-1": (0, 0)}
         with pytest.raises(FaultError, match="outbound is mx"):
             fail(second, "mail", drop=True)
-        assert second.call(second.app.faults.clear()) == 1
+        assert second.run(second.app.faults.clear()) == 1
     finally:
         second.stop()
 
