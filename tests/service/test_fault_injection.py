@@ -418,7 +418,7 @@ def test_rules_are_listed_in_order_removed_and_cleared(server):
 
 @pytest.mark.parametrize("outbound", ["mx", "smtp://127.0.0.1:9"])
 def test_a_fault_at_delivery_needs_capture(running, outbound):
-    server = running(outbound=outbound, development_key="true", allow_insecure="true")
+    server = running(outbound=outbound)
     with pytest.raises(FaultError, match=outbound[:2] if outbound == "mx" else "not capture"):
         fail(server, "delivery", failure="temporary")
 
@@ -428,9 +428,7 @@ def test_by_mx_no_fault_is_added_or_injected(running, clock, caplog):
     fail(first, "mail", drop=True)
     data_dir = first.settings.data_dir
     first.stop()
-    second = Server(
-        clock=clock, data_dir=data_dir, outbound="mx", dns="system", dns_servers="127.0.0.1"
-    ).start()
+    second = Server(clock=clock, data_dir=data_dir, outbound="mx", dns="system").start()
     try:
         second.ses.verify_domain_identity(Domain="example.com")
         send_mail(second.smtp_port)
