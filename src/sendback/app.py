@@ -549,11 +549,20 @@ class App:
             injector=lambda: self.injector,
             events=self.events,
             waiting=Waiting(self.events),
-            control=ServerControl(self.clock.now, self.advance, self.reset, settings.workers),
+            control=ServerControl(
+                self.clock.now,
+                self.advance,
+                self.reset,
+                settings.workers,
+                settings.outbound.by_mx,
+            ),
             account_id=settings.account_id,
             region=settings.region,
         )
-        return InspectionApi(services, AccessRule(self.http, settings.inspection_token))
+        by_mx = settings.outbound.by_mx
+        return InspectionApi(
+            services, AccessRule(self.http, settings.inspection_token, by_mx=by_mx)
+        )
 
     @cached_property
     def injector(self) -> "Injector":

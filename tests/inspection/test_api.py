@@ -391,6 +391,21 @@ def test_elsewhere_than_on_loopback_it_is_off_without_a_token():
             assert (answer.status, answer.error) == (403, "Disabled")
 
 
+def test_a_server_of_real_mail_needs_a_token_and_keeps_its_clock_and_data():
+    token = "of-sixteen-characters"
+    settings = {"outbound": "mx", "dns": "127.0.0.1:9", "mta_sts": False}
+    with Sendback(**settings) as server:
+        answer = Api(server.endpoint_url).request("GET", "/_sendback/messages")
+        assert (answer.status, answer.error) == (403, "Disabled")
+    with Sendback(inspection_token=token, **settings) as server:
+        api = Api(server.endpoint_url)
+        headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+        assert api.request("GET", "/_sendback/messages", headers=headers).status == 200
+        for path, body in (("clock", b'{"advance": "1h"}'), ("reset", b"{}")):
+            answer = api.request("POST", f"/_sendback/{path}", body, headers=headers)
+            assert (answer.status, answer.error) == (409, "RealMail")
+
+
 # --- LocalStack -------------------------------------------------------------------------------
 
 

@@ -1,10 +1,11 @@
 """Who may use the API.
 
-It is off unless the server listens on loopback or the setting `inspection_token` is set. With a
-token, each request needs it. Without one, web pages are the danger: a browser on this machine
-reaches loopback too. So the host must be one that only means this machine, which a name that an
-attacker rebinds does not (DNS rebinding), and requests that come from pages of other sites are
-refused; no CORS header lets them read an answer.
+It is off unless the server listens on loopback or the setting `inspection_token` is set; a server
+that delivers by MX has real mail, which other users of the machine must not read, so it always
+needs the token. With a token, each request needs it. Without one, web pages are the danger: a
+browser on this machine reaches loopback too. So the host must be one that only means this machine,
+which a name that an attacker rebinds does not (DNS rebinding), and requests that come from pages of
+other sites are refused; no CORS header lets them read an answer.
 """
 
 import hmac
@@ -17,22 +18,22 @@ from sendback.inspection.errors import ApiError
 
 _OFF = (
     "The inspection API is off: set inspection_token to use it on a server that does not listen "
-    "on loopback."
+    "on loopback, or that delivers by MX."
 )
 
 
 class AccessRule:
     """Decides on requests, by their header fields."""
 
-    def __init__(self, listen: Listen, token: str) -> None:
-        self._is_loopback = listen.is_loopback
+    def __init__(self, listen: Listen, token: str, *, by_mx: bool) -> None:
+        self._needs_token = by_mx or not listen.is_loopback
         self._token = token.encode()
 
     def check(self, request: Request) -> None:
         """Raise `ApiError` if the request is refused."""
         if self._token:
             self._check_token(request.headers.get("authorization", ""))
-        elif not self._is_loopback:
+        elif self._needs_token:
             raise ApiError(403, "Disabled", _OFF)
         else:
             _check_origin(request)

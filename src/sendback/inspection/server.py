@@ -23,7 +23,7 @@ async def show_clock(_: Call, services: InspectionServices) -> Response:
 async def advance_clock(call: Call, services: InspectionServices) -> Response:
     """Move the clock forward."""
     given = await call.body({"advance": str})
-    _expect_one_worker(services)
+    _expect_test_server(services)
     if "advance" not in given:
         raise bad_parameter("advance", 'it is missing; {"advance": "25h"} moves the clock')
     try:
@@ -44,14 +44,20 @@ async def advance_clock(call: Call, services: InspectionServices) -> Response:
 async def reset(call: Call, services: InspectionServices) -> Response:
     """Make the server empty again."""
     await call.body({})
-    _expect_one_worker(services)
+    _expect_test_server(services)
     await services.control.reset()
     services.events.publish(reports.setting_changed(services.control.now(), "reset"))
     return empty()
 
 
-def _expect_one_worker(services: InspectionServices) -> None:
-    """Raise `ApiError` if there are several workers: each has its own clock and queues."""
+def _expect_test_server(services: InspectionServices) -> None:
+    """Raise `ApiError` for a server of real mail, and for several workers.
+
+    Each worker has a clock and queues of its own.
+    """
+    if services.control.by_mx:
+        text = "The server delivers by MX: its clock and its mail are real."
+        raise ApiError(409, "RealMail", text)
     if services.control.workers > 1:
         text = f"The server has {services.control.workers} workers; start it with --workers 1."
         raise ApiError(409, "SeveralWorkers", text)

@@ -16,12 +16,16 @@ from sendback.service.rules.control import ProcessingControl
 
 @dataclass(frozen=True, slots=True)
 class ServerControl:
-    """What changes the whole server: its clock, and all its data."""
+    """What changes the whole server: its clock, and all its data.
+
+    `by_mx`: the server delivers real mail.
+    """
 
     now: Callable[[], datetime]
     advance: Callable[[timedelta], Awaitable[None]]
     reset: Callable[[], Awaitable[None]]
     workers: int
+    by_mx: bool
 
 
 @dataclass(frozen=True, slots=True)
