@@ -137,7 +137,13 @@ class App:
         from sendback.service.faults.faults import Faults
 
         outbound = self.settings.outbound
-        return Faults(self.store, self.clock, by_mx=outbound.by_mx, captures=outbound.captures)
+        return Faults(
+            self.store,
+            self.clock,
+            self.events,
+            by_mx=outbound.by_mx,
+            captures=outbound.captures,
+        )
 
     # --- accounts and identities --------------------------------------------------------------
 
@@ -549,6 +555,7 @@ class App:
             injector=lambda: self.injector,
             events=self.events,
             waiting=Waiting(self.events),
+            faults=self.faults,
             control=ServerControl(self.clock.now, self.advance, self.reset, settings.workers),
             account_id=settings.account_id,
             region=settings.region,
