@@ -91,6 +91,13 @@ def test_recipients_have_their_own_replies(api):
     assert codes == {"bob@example.com": 250, "eve@elsewhere.example": 550}
 
 
+def test_a_session_with_too_many_errors_ends_with_its_last_reply(api):
+    answer = api.inject(to=[f"x{number}@elsewhere.example" for number in range(150)])
+    assert (answer.status, answer.json["code"]) == (422, 421)
+    assert {reply["code"] for reply in answer.json["recipients"].values()} == {550}
+    assert len(answer.json["recipients"]) == 100  # smtp_max_errors
+
+
 def test_an_ip_filter_refuses_an_injected_mail(server, api):
     server.ses.create_receipt_filter(
         Filter={"Name": "no", "IpFilter": {"Policy": "Block", "Cidr": "192.0.2.0/24"}}

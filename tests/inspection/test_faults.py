@@ -151,6 +151,63 @@ def test_changes_of_faults_are_events(server, api):
     ]
 
 
+# --- injected mail ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("at", ["connect", "mail", "rcpt", "data", "end"])
+def test_faults_of_smtp_are_for_injected_mail_too(api, at):
+    api.call("POST", FAULTS, {"at": at, "reply": "451 4.7.1 Later", "first": 1})
+    answer = api.inject()
+    assert (answer.status, answer.json["reply"]) == (422, "451 4.7.1 Later")
+    assert api.get("/_sendback/messages")["messages"] == []
+    message_id = api.receive()
+    assert [row["message_id"] for row in api.get("/_sendback/messages")["messages"]] == [message_id]
+    (fault,) = api.get(FAULTS)["faults"]
+    assert (fault["matched"], fault["injected"]) == (2, 1)
+
+
+@pytest.mark.parametrize("at", ["connect", "mail", "rcpt", "data", "end"])
+@pytest.mark.parametrize(
+    ("effect", "reply"),
+    [
+        ({"drop": True}, "421 4.4.2 A fault dropped the connection"),
+        ({"reply": "421 4.3.2 Going down"}, "421 4.3.2 Going down"),
+    ],
+)
+def test_a_session_that_a_fault_ends_injects_nothing(api, at, effect, reply):
+    api.call("POST", FAULTS, {"at": at, **effect, "first": 1})
+    answer = api.inject(to=["bob@example.com", "carol@example.com"])
+    assert (answer.status, answer.json["reply"]) == (422, reply)
+    assert api.get("/_sendback/messages")["messages"] == []
+
+
+def test_a_fault_of_one_recipient_is_among_the_replies(api):
+    api.call("POST", FAULTS, {"at": "rcpt", "recipient": "bob@example.com", "reply": "452 Full"})
+    answer = api.inject(to=["bob@example.com", "carol@example.com"])
+    assert answer.status == 201
+    codes = {name: reply["code"] for name, reply in answer.json["recipients"].items()}
+    assert codes == {"bob@example.com": 452, "carol@example.com": 250}
+    shown = api.get(f"/_sendback/messages/{answer.json['message_id']}")
+    assert shown["to"] == ["carol@example.com"]
+
+
+def test_the_selectors_of_a_fault_are_those_of_the_injected_mail(api):
+    fault = {"at": "end", "sender": "<>", "recipient": "bob@example.com", "client": "192.0.2.7"}
+    api.call("POST", FAULTS, {**fault, "reply": "554 5.7.1 No"})
+    assert api.inject(**{"from": None}).status == 201
+    assert api.inject(client_ip="192.0.2.7").status == 201
+    assert (
+        api.inject(**{"from": None, "client_ip": "192.0.2.7", "to": "c@example.com"}).status == 201
+    )
+    assert api.inject(**{"from": None, "client_ip": "192.0.2.7"}).json["code"] == 554
+
+
+def test_a_delay_comes_before_the_usual_reply(api):
+    api.call("POST", FAULTS, {"at": "data", "delay": 0.01})
+    assert api.inject().status == 201
+    assert api.get(FAULTS)["faults"][0]["injected"] == 1
+
+
 # --- Mailpit ----------------------------------------------------------------------------------
 
 
