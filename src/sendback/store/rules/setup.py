@@ -56,8 +56,13 @@ class ActiveDeletionError(RefusedError):
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A line for each change, and the deletion of the active rule set if it is among them."""
+    """What was written: a line for each change, without those of identities.
 
+    `requested` are the identities that the account did not have. `deletion` is that of the active
+    rule set, if it is among the changes.
+    """
+
+    requested: tuple[Identity, ...]
     changes: tuple[str, ...]
     deletion: ActiveDeletion | None
 
@@ -100,9 +105,10 @@ class WriteSetup:
     def __call__(self, connection: Connection, /) -> Written:
         AddAccount(self.account_id, self.now)(connection)
         was_active = active_name(connection, self.account_id)
+        requested = self._request(connection)
         changes = self._change(connection)
         deletion = self._deletion(connection, was_active)
-        written = Written(tuple(change for change in changes if change), deletion)
+        written = Written(requested, tuple(change for change in changes if change), deletion)
         if self.dry_run:
             raise DryRunError(written)
         if deletion is not None and deletion.name not in self.may_delete:
@@ -117,7 +123,7 @@ class WriteSetup:
 
     def _change(self, connection: Connection) -> list[str]:
         account = self.account_id
-        changes = [self._request(connection, name) for name in self.identities]
+        changes = []
         if put_targets(connection, account, self.targets, prune=self.prune):
             changes.append("targets are changed")
         for name, rules in self.rule_sets.items():
@@ -136,11 +142,12 @@ class WriteSetup:
         changes.append(self._activate(connection))
         return changes
 
-    def _request(self, connection: Connection, name: str) -> str:
-        if find_identities(connection, self.account_id, [name]):
-            return ""
-        identity = self.identities[name](connection)
-        return f"identity {name} is {identity.status.value}"
+    def _request(self, connection: Connection) -> tuple[Identity, ...]:
+        return tuple(
+            request(connection)
+            for name, request in self.identities.items()
+            if not find_identities(connection, self.account_id, [name])
+        )
 
     def _check_senders(self, connection: Connection, rule_set: str, rules: Rules) -> None:
         for rule in rules:
