@@ -568,9 +568,13 @@ def test_changes_of_rules_and_filters_are_events(server):
             "filter no is deleted",
         ]
         server.rules(rule)
-        assert [change for _, change in changes(subscription)] == [
-            "rule set testing is created",
-            "rule set testing is active",
+        server.apply({"faults": [{"at": "mail", "name": "one", "drop": True}]})
+        assert [
+            (event.account_id, event.fields["change"]) for event in subscription.take().events
+        ] == [
+            ("000000000000", "rule set testing is created"),
+            ("000000000000", "rule set testing is active"),
+            (None, "fault one is added"),
         ]
 
 

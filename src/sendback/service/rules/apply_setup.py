@@ -106,7 +106,9 @@ class SetupService:
             self._identities.wake_delivery()
             self._report(account_id, written)
         requests = (f"identity {i.identity} is {i.status.value}" for i in written.requested)
-        return Applied((*requests, *written.changes), tuple(warnings), written.deletion)
+        return Applied(
+            (*requests, *written.changes, *written.faults), tuple(warnings), written.deletion
+        )
 
     def _report(self, account_id: str, written: Written) -> None:
         now = self._clock.now()
@@ -114,6 +116,8 @@ class SetupService:
             self._events.publish(reports.identity_changed(identity, now, "requested"))
         for change in written.changes:
             self._events.publish(reports.setting_changed(now, change, account_id))
+        for change in written.faults:
+            self._events.publish(reports.setting_changed(now, change))
 
     def _check_faults(self, setup: Setup) -> None:
         for number, rule in enumerate(setup.faults, 1):

@@ -56,14 +56,15 @@ class ActiveDeletionError(RefusedError):
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What was written: a line for each change, without those of identities.
+    """What was written: the identities that the account did not have, and other changes, as lines.
 
-    `requested` are the identities that the account did not have. `deletion` is that of the active
-    rule set, if it is among the changes.
+    Faults are those of all accounts. `deletion` is that of the active rule set, if it is among the
+    changes.
     """
 
     requested: tuple[Identity, ...]
     changes: tuple[str, ...]
+    faults: tuple[str, ...]
     deletion: ActiveDeletion | None
 
 
@@ -107,8 +108,9 @@ class WriteSetup:
         was_active = active_name(connection, self.account_id)
         requested = self._request(connection)
         changes = self._change(connection)
+        faults = put_faults(connection, self.faults, self.now, prune=self.prune)
         deletion = self._deletion(connection, was_active)
-        written = Written(requested, tuple(change for change in changes if change), deletion)
+        written = Written(requested, tuple(filter(None, changes)), tuple(faults), deletion)
         if self.dry_run:
             raise DryRunError(written)
         if deletion is not None and deletion.name not in self.may_delete:
@@ -132,7 +134,6 @@ class WriteSetup:
             changes.append(f"rule set {name} is {change}" if change else "")
         if put_filters(connection, account, self.filters, prune=self.prune, limit=self.max_filters):
             changes.append("filters are changed")
-        changes += put_faults(connection, self.faults, self.now, prune=self.prune)
         if self.prune:
             kept = (*self.rule_sets, self.active_rule_set or "")
             deleted = prune_rule_sets(connection, account, kept, self.now)
