@@ -137,7 +137,13 @@ class App:
         from sendback.service.faults.faults import Faults
 
         outbound = self.settings.outbound
-        return Faults(self.store, self.clock, by_mx=outbound.by_mx, captures=outbound.captures)
+        return Faults(
+            self.store,
+            self.clock,
+            self.events,
+            by_mx=outbound.by_mx,
+            captures=outbound.captures,
+        )
 
     # --- accounts and identities --------------------------------------------------------------
 
@@ -220,13 +226,15 @@ class App:
     def identity_attributes(self) -> "IdentityAttributes":
         from sendback.service.identities.attributes import IdentityAttributes
 
-        return IdentityAttributes(self.store, self.verification, self.settings.region)
+        return IdentityAttributes(
+            self.store, self.clock, self.verification, self.settings.region, self.events
+        )
 
     @cached_property
     def identity_policies(self) -> "IdentityPolicies":
         from sendback.service.identities.policies import IdentityPolicies
 
-        return IdentityPolicies(self.store, self.settings.region)
+        return IdentityPolicies(self.store, self.clock, self.settings.region, self.events)
 
     @cached_property
     def verification_templates(self) -> "VerificationTemplates":
@@ -356,19 +364,21 @@ class App:
     def filters(self) -> "Filters":
         from sendback.service.rules.filters import Filters
 
-        return Filters(self.store)
+        return Filters(self.store, self.clock, self.events)
 
     @cached_property
     def rule_sets(self) -> "RuleSets":
         from sendback.service.rules.rule_sets import RuleSets
 
-        return RuleSets(self.store, self.clock, self.targets)
+        return RuleSets(self.store, self.clock, self.targets, self.events)
 
     @cached_property
     def setup(self) -> "SetupService":
         from sendback.service.rules.apply_setup import SetupService
 
-        return SetupService(self.store, self.clock, self.identities, self.targets, self.faults)
+        return SetupService(
+            self.store, self.clock, self.identities, self.targets, self.faults, self.events
+        )
 
     @cached_property
     def compiled(self) -> "CompiledRuleSets":
@@ -549,6 +559,7 @@ class App:
             injector=lambda: self.injector,
             events=self.events,
             waiting=Waiting(self.events),
+            faults=self.faults,
             control=ServerControl(
                 self.clock.now,
                 self.advance,

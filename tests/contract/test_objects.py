@@ -3,6 +3,8 @@
 import hashlib
 import http.client
 import json
+import os
+import time
 import urllib.error
 import urllib.request
 from datetime import UTC, datetime, timedelta
@@ -240,7 +242,7 @@ def test_deletion(s3, folder):
     assert refused(s3.head_object, Bucket="mail", Key="a/b") == (404, "404")
     assert "Contents" not in s3.list_objects_v2(Bucket="mail")
     s3.put_object(Bucket="mail", Key="a", Body=b"a file where an empty folder was")
-    assert [path.name for path in (folder / ".sendback").iterdir() if "partial" in path.name] == []
+    assert list((folder / ".sendback/uploads").iterdir()) == []
 
 
 def test_buckets(server, s3):
@@ -352,8 +354,7 @@ def test_a_key_is_an_object_or_a_folder(s3, folder, tmp_path):
     (folder / "out").symlink_to(tmp_path)
     assert refused(s3.put_object, Bucket="mail", Key="out/x", Body=b"") == (400, "InvalidRequest")
     assert not (tmp_path / "x").exists()
-    leftovers = [path for path in (folder / ".sendback").iterdir() if "partial" in path.name]
-    assert leftovers == []
+    assert list((folder / ".sendback/uploads").iterdir()) == []
 
 
 def test_a_large_object_is_streamed(s3):
@@ -388,10 +389,30 @@ def begun_upload(server, octets, sent):
 
 def test_an_upload_that_breaks_off_leaves_nothing(server, s3, folder):
     connection = begun_upload(server, 1_000_000, bytes(600_000))
-    wait_for(lambda: list(folder.glob(".sendback/*.partial")))
+    wait_for(lambda: list(folder.glob(".sendback/uploads/*.partial")))
     connection.close()
-    wait_for(lambda: not list(folder.glob(".sendback/*.partial")))
+    wait_for(lambda: not list(folder.glob(".sendback/uploads/*.partial")))
     assert s3.list_objects_v2(Bucket="mail")["KeyCount"] == 0
+
+
+def test_what_a_crash_left_of_an_upload_is_deleted_by_one_an_hour_later(s3, folder, tmp_path):
+    s3.put_object(Bucket="mail", Key="a", Body=b"1")
+    uploads, outside = folder / ".sendback/uploads", tmp_path / "outside"
+    outside.write_text("mine")
+    left, alive, foreign, link = (
+        uploads / name
+        for name in (".a.01234567.partial", ".b.01234567.partial", "notes", ".c.01234567.partial")
+    )
+    for path in (left, alive, foreign):
+        path.write_text("half")
+    link.symlink_to(outside)
+    for path, hours in ((left, 1.1), (alive, 0.9), (foreign, 1.1), (link, 1.1), (outside, 1.1)):
+        past = time.time() - hours * 3600
+        os.utime(path, (past, past), follow_symlinks=False)
+    s3.put_object(Bucket="mail", Key="b", Body=b"2")
+    assert sorted(uploads.iterdir()) == sorted([alive, foreign])
+    assert outside.read_text() == "mine"
+    assert [each["Key"] for each in s3.list_objects_v2(Bucket="mail")["Contents"]] == ["a", "b"]
 
 
 def test_who_only_claims_to_sign_for_s3_sends_no_large_body(server):

@@ -6,7 +6,9 @@ import threading
 import urllib.request
 
 import pytest
+from botocore.exceptions import ClientError
 
+from sendback.service.events.model import EventKind
 from sendback.testing import Sendback
 from tests.inspection.api import Api, segment
 
@@ -89,6 +91,13 @@ def test_recipients_have_their_own_replies(api):
     assert answer.status == 201
     codes = {name: reply["code"] for name, reply in answer.json["recipients"].items()}
     assert codes == {"bob@example.com": 250, "eve@elsewhere.example": 550}
+
+
+def test_a_session_with_too_many_errors_ends_with_its_last_reply(api):
+    answer = api.inject(to=[f"x{number}@elsewhere.example" for number in range(150)])
+    assert (answer.status, answer.json["code"]) == (422, 421)
+    assert {reply["code"] for reply in answer.json["recipients"].values()} == {550}
+    assert len(answer.json["recipients"]) == 100  # smtp_max_errors
 
 
 def test_an_ip_filter_refuses_an_injected_mail(server, api):
@@ -479,6 +488,109 @@ def test_events_tell_the_story_of_a_mail(server, api):
     server.ses.delete_identity(Identity="example.com")
     assert stream.of_kind("identity")["change"] == "deleted"
     stream.close()
+
+
+def changes(subscription) -> list[tuple[str, str]]:
+    """What the events since the last call say, with the identity if they name one."""
+    events = subscription.take().events
+    return [(event.fields.get("identity", ""), event.fields["change"]) for event in events]
+
+
+TOPIC = "arn:aws:sns:us-east-1:000000000000:topic"
+POLICY = {
+    "Statement": [
+        {
+            "Effect": "Allow",
+            "Principal": {"AWS": "111122223333"},
+            "Action": "ses:SendEmail",
+            "Resource": "arn:aws:ses:us-east-1:000000000000:identity/example.com",
+        }
+    ],
+}
+
+
+def test_changes_of_identities_are_events(server):
+    ses, of = server.ses, {"Identity": "example.com"}
+    policy = {**of, "PolicyName": "mine"}
+    with server.app.events.subscribe([EventKind.IDENTITY]) as subscription:
+        ses.verify_domain_dkim(Domain="example.com")
+        ses.set_identity_dkim_enabled(**of, DkimEnabled=True)
+        ses.set_identity_dkim_enabled(**of, DkimEnabled=False)
+        ses.set_identity_mail_from_domain(**of, MailFromDomain="mail.example.com")
+        for kind in ("Bounce", "Complaint"):
+            ses.set_identity_notification_topic(**of, NotificationType=kind, SnsTopic=TOPIC)
+        ses.set_identity_headers_in_notifications_enabled(
+            **of, NotificationType="Bounce", Enabled=True
+        )
+        ses.set_identity_feedback_forwarding_enabled(**of, ForwardingEnabled=False)
+        ses.put_identity_policy(**policy, Policy=json.dumps(POLICY))
+        ses.delete_identity_policy(**policy)
+        ses.delete_identity_policy(**policy)  # it is gone: no event
+        server.verify("other.example", "ann@third.example", "example.com")
+        found = changes(subscription)
+    assert found == [
+        *(
+            ("example.com", change)
+            for change in (
+                "dkim_requested",
+                "dkim_enabled",
+                "dkim_disabled",
+                "mail_from_changed",
+                "topic_changed",
+                "topic_changed",
+                "headers_changed",
+                "forwarding_changed",
+                "policy_put",
+                "policy_deleted",
+            )
+        ),
+        ("other.example", "requested"),
+        ("ann@third.example", "requested"),
+    ]
+
+
+def test_what_is_refused_is_no_event(server):
+    with server.app.events.subscribe() as subscription:
+        with pytest.raises(ClientError):
+            server.ses.set_identity_mail_from_domain(Identity="example.com", MailFromDomain="a.b")
+        with pytest.raises(ClientError):
+            server.ses.delete_receipt_rule(RuleSetName="none", RuleName="x")
+        server.ses.delete_receipt_rule_set(RuleSetName="none")
+        server.ses.delete_receipt_filter(FilterName="none")
+        assert changes(subscription) == []
+
+
+def test_changes_of_rules_and_filters_are_events(server):
+    ses = server.ses
+    rule = {"Name": "stop", "Actions": [{"StopAction": {"Scope": "RuleSet"}}]}
+    entry = {"Name": "no", "IpFilter": {"Policy": "Block", "Cidr": "192.0.2.0/24"}}
+    with server.app.events.subscribe([EventKind.SETTING]) as subscription:
+        ses.create_receipt_rule_set(RuleSetName="mine")
+        ses.create_receipt_rule(RuleSetName="mine", Rule=rule)
+        ses.set_active_receipt_rule_set(RuleSetName="mine")
+        ses.set_active_receipt_rule_set(RuleSetName="mine")
+        ses.set_active_receipt_rule_set()
+        ses.delete_receipt_rule_set(RuleSetName="mine")
+        ses.create_receipt_filter(Filter=entry)
+        ses.delete_receipt_filter(FilterName="no")
+        assert [change for _, change in changes(subscription)] == [
+            "rule set mine is created",
+            "rule set mine is changed",
+            "rule set mine is active",
+            "no rule set is active",
+            "rule set mine is deleted",
+            "filter no is created",
+            "filter no is deleted",
+        ]
+        server.rules(rule)
+        server.apply({"faults": [{"at": "mail", "name": "one", "drop": True}]})
+        assert [
+            (event.account_id, event.fields["change"]) for event in subscription.take().events
+        ] == [
+            ("000000000000", "rule set testing is created"),
+            ("000000000000", "rule set testing is active"),
+            (None, "fault one is added"),
+        ]
 
 
 def test_smtp_refusals_of_clients_are_events(server, api):

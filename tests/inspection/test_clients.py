@@ -6,6 +6,7 @@ import pty
 import re
 import shutil
 import signal
+import smtplib
 import subprocess
 import sys
 
@@ -15,7 +16,7 @@ from sendback.cli.tail import KINDS
 from sendback.service.events.model import EventKind
 from sendback.testing import Sendback as InProcess
 from tests.inspection.api import Api
-from tests.partners.clients import send_mail, ses
+from tests.partners.clients import MAIL, send_mail, ses
 from tests.partners.sendback import Sendback, run_cli
 
 NODE = """
@@ -144,6 +145,44 @@ def test_tail_needs_the_token_and_escapes_what_clients_wrote(tmp_path):
         tail.stdout.close()
     assert b"\x1b" not in line
     assert re.search(rb"received .* from \S+ to bob@example.com: .*red", line)
+
+
+def test_tail_shows_faults_and_what_they_refuse(tmp_path):
+    with InProcess() as server:
+        server.verify("example.com")
+        api = Api(server.endpoint_url)
+        host, port = server.smtp
+        points = ("connect", "mail", "rcpt", "data", "end")
+        for number, at in enumerate(points):
+            reply = f"451 4.7.{number} Fault at {at}"
+            fault = {"at": at, "name": at, "reply": reply, "first": 1}
+            assert api.call("POST", "/_sendback/faults", fault).status == 201
+            with pytest.raises(smtplib.SMTPException):
+                with smtplib.SMTP(host, port) as client:
+                    client.sendmail("ann@sender.example", "bob@example.com", MAIL)
+        fault = {"at": "rcpt", "name": "again", "reply": "450 4.2.1 Busy"}
+        assert api.call("POST", "/_sendback/faults", fault).status == 201
+        assert api.inject(client_ip="192.0.2.7").status == 422
+        tail = subprocess.Popen(
+            [sys.executable, "-m", "sendback", "tail", "--since", "0", "--kind", "refused",
+             "--kind", "setting", "--endpoint-url", server.endpoint_url],
+            stdout=subprocess.PIPE, text=True,
+            env={**os.environ, "SENDBACK_DATA_DIR": str(tmp_path)},
+        )  # fmt: skip
+        lines = [tail.stdout.readline()[10:].split(maxsplit=2) for _ in range(12)]
+        tail.kill()
+        tail.wait()
+        tail.stdout.close()
+    to = " to bob@example.com"
+    commands = ["connect", "MAIL", f"RCPT{to}", f"DATA{to}", f"DATA{to}"]
+    expected = []
+    for number, (at, command) in enumerate(zip(points, commands, strict=True)):
+        expected.append(["setting", "-", f"fault {at} is added\n"])
+        refusal = f"127.0.0.1 {command}: 451 4.7.{number} Fault at {at}\n"
+        expected.append(["refused", "-", refusal])
+    expected.append(["setting", "-", "fault again is added\n"])
+    expected.append(["refused", "-", f"192.0.2.7 RCPT{to}: 450 4.2.1 Busy\n"])
+    assert lines == expected
 
 
 # --- inject -----------------------------------------------------------------------------------

@@ -154,7 +154,10 @@ def _number(value: Mapping[str, Any], name: str, default: float) -> float:
     found = value.get(name, default)
     if isinstance(found, bool) or not isinstance(found, int | float):
         raise FaultError(f"{name} must be a number")
-    return found
+    try:
+        return float(found)
+    except OverflowError:
+        raise FaultError(f"{name} must be a number of at most 64 bits") from None
 
 
 def _name(value: Mapping[str, Any]) -> str:
@@ -226,7 +229,7 @@ def _probability(value: Mapping[str, Any]) -> float:
     found = _number(value, "probability", 1.0)
     if not 0 < found <= 1:
         raise FaultError(f"probability: {found:g} must be more than 0 and at most 1")
-    return float(found)
+    return found
 
 
 def _seed(value: Mapping[str, Any]) -> int:
@@ -240,7 +243,7 @@ def _delay(value: Mapping[str, Any]) -> float:
     found = _number(value, "delay", 0.0)
     if not 0 <= found <= MAX_DELAY or math.isnan(found):
         raise FaultError(f"delay: {found:g} must be 0 to {MAX_DELAY:g} seconds")
-    return float(found)
+    return found
 
 
 def _reply(value: Mapping[str, Any]) -> FaultReply | None:
@@ -285,4 +288,5 @@ def _checked_text(name: str, text: str | None) -> str:
 
 
 def _shown(value: Any) -> str:
-    return repr(printable(str(value)))
+    """Return a value from outside as text; one that is no text may be nested deeply."""
+    return repr(printable(value)) if isinstance(value, str) else f"a {type(value).__name__}"

@@ -61,6 +61,10 @@ class Call:
 
     async def body(self, members: Mapping[str, type | tuple[type, ...]]) -> dict[str, Any]:
         """Return the JSON object in the body, whose members are among these. Raise `ApiError`."""
+        return _checked(await self.json(), members)
+
+    async def json(self) -> dict[str, Any]:
+        """Return the JSON object in the body. Raise `ApiError`."""
         kind = self.request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != "application/json":
             text = "The body must be JSON: Content-Type: application/json."
@@ -70,7 +74,9 @@ class Call:
             value = await asyncio.to_thread(_parse, octets)
         else:
             value = _parse(octets)
-        return _checked(value, members)
+        if not isinstance(value, dict):
+            raise ApiError(400, "InvalidBody", "The body must be a JSON object.")
+        return value
 
 
 def read_parameters(request: Request, allowed: frozenset[str]) -> dict[str, str]:
@@ -104,9 +110,9 @@ def _parse(octets: bytes) -> Any:
         raise ApiError(400, "InvalidBody", "The body is not JSON.") from None
 
 
-def _checked(value: Any, members: Mapping[str, type | tuple[type, ...]]) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise ApiError(400, "InvalidBody", "The body must be a JSON object.")
+def _checked(
+    value: dict[str, Any], members: Mapping[str, type | tuple[type, ...]]
+) -> dict[str, Any]:
     for name, member in value.items():
         if name not in members:
             known = ", ".join(members) or "none"

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from starlette.responses import Response
 
-from sendback.inspection import bounces, event_stream, localstack, messages, server
+from sendback.inspection import bounces, event_stream, faults, localstack, messages, server
 from sendback.inspection.calls import Call
 from sendback.inspection.services import InspectionServices
 
@@ -14,7 +14,7 @@ Handler = Callable[[Call, InspectionServices], Awaitable[Response]]
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A method of a path; `{id}` in it is one segment.
+    """A method of a path; a name in braces is one segment.
 
     `body` is the schema of the request, `answers` has those of the answers by status: an empty
     name means no JSON.
@@ -135,6 +135,37 @@ ENDPOINTS = (
     ),
     Endpoint(
         "GET",
+        "/_sendback/faults",
+        faults.list_faults,
+        "List the faults with their counters, in the order in which they are tried.",
+        {200: "Faults"},
+    ),
+    Endpoint(
+        "POST",
+        "/_sendback/faults",
+        faults.add_fault,
+        "Add a fault: the server fails on purpose.",
+        {201: "Fault"},
+        body="NewFault",
+        errors=(400, 401, 403, 409, 415),
+    ),
+    Endpoint(
+        "DELETE",
+        "/_sendback/faults",
+        faults.clear_faults,
+        "Remove all faults.",
+        {200: "Cleared"},
+    ),
+    Endpoint(
+        "DELETE",
+        "/_sendback/faults/{name}",
+        faults.remove_fault,
+        "Remove a fault.",
+        {204: ""},
+        errors=(400, 401, 403, 404),
+    ),
+    Endpoint(
+        "GET",
         "/_sendback/clock",
         server.show_clock,
         "Return the date of the server.",
@@ -183,5 +214,21 @@ ENDPOINTS = (
         "Forget sent mail that is not queued.",
         {204: ""},
         ("account", "id"),
+    ),
+    Endpoint(
+        "GET",
+        "/api/v1/chaos",
+        faults.show_chaos,
+        "Return the chaos triggers in the form of Mailpit.",
+        {200: "Chaos"},
+    ),
+    Endpoint(
+        "PUT",
+        "/api/v1/chaos",
+        faults.set_chaos,
+        "Set the chaos triggers; one that is missing is off.",
+        {200: "Chaos"},
+        body="NewChaos",
+        errors=(400, 401, 403, 409, 415),
     ),
 )

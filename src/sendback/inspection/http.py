@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 _DOCUMENT = "/_sendback/openapi.json"
 _PATTERNS = [
-    (re.compile(endpoint.path.replace("{id}", "(?P<id>[^/]{1,200})")), endpoint)
+    (re.compile(re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]{1,200})", endpoint.path)), endpoint)
     for endpoint in ENDPOINTS
 ]
 
@@ -40,7 +40,11 @@ class InspectionApi:
 
     def routes(self) -> Sequence[BaseRoute]:
         """Return the routes of the API."""
-        return (Mount("/_sendback", self), Route("/_aws/ses", self))
+        return (
+            Mount("/_sendback", self),
+            Route("/_aws/ses", self),
+            Route("/api/v1/chaos", self),
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":

@@ -4,6 +4,8 @@ import re
 from typing import Any
 
 from sendback import __version__
+from sendback.faults.model import Failure, Point
+from sendback.faults.rules import MAX_DELAY
 from sendback.inspection.endpoints import ENDPOINTS, PARAMETERS, Endpoint
 from sendback.service.events.model import EventKind
 from sendback.store.outbox.rows import OutboxState, Outcome
@@ -61,6 +63,28 @@ _BOUNCE_ROW = {
     "last_reply": _TEXT_OR_NULL,
     "dsn": {"oneOf": [_ref("Dsn"), {"type": "null"}]},
 }
+_COUNT = {"type": "integer", "minimum": 1}
+_FAULT = {
+    "at": _one_of(Point),
+    "name": _TEXT,
+    **dict.fromkeys(("client", "sender", "recipient", "operation", "action"), _TEXT),
+    **dict.fromkeys(("first", "every", "from", "only"), _COUNT),
+    "probability": {"type": "number", "exclusiveMinimum": 0, "maximum": 1},
+    "seed": _NUMBER,
+    "delay": {"type": "number", "minimum": 0, "maximum": MAX_DELAY},
+    "reply": _TEXT,
+    "drop": {"type": "boolean"},
+    "error": _TEXT,
+    "lost": {"type": "boolean"},
+    "failure": _one_of(Failure),
+    "text": _TEXT,
+}
+_OPTIONAL_OF_FAULT = tuple(name for name in _FAULT if name != "at")
+_TRIGGER = {
+    "ErrorCode": {"type": "integer", "minimum": 400, "maximum": 599},
+    "Probability": {"type": "integer", "minimum": 0, "maximum": 100},
+}
+_TRIGGERS = ("Sender", "Recipient", "Authentication")
 _REPLY = {"reply": _TEXT, "code": _NUMBER, "enhanced_code": _TEXT_OR_NULL}
 _REPLIES = {"type": "object", "additionalProperties": _ref("Reply")}
 
@@ -153,6 +177,17 @@ SCHEMAS: dict[str, Any] = {
     "Clock": _object({"now": _DATE}),
     "Advance": _object({"advance": _TEXT}),
     "Nothing": _object({}),
+    "Faults": _object({"faults": _list_of("Fault")}),
+    "Fault": _object(
+        {**_FAULT, "matched": _NUMBER, "injected": _NUMBER, "created_at": _DATE},
+        tuple(name for name in _OPTIONAL_OF_FAULT if name != "name"),
+    ),
+    "NewFault": _object(_FAULT, _OPTIONAL_OF_FAULT),
+    "Cleared": _object({"deleted": _NUMBER}),
+    "Chaos": _object(dict.fromkeys(_TRIGGERS, _ref("Trigger"))),
+    "NewChaos": _object(dict.fromkeys(_TRIGGERS, _ref("NewTrigger")), _TRIGGERS),
+    "Trigger": _object(_TRIGGER),
+    "NewTrigger": _object(_TRIGGER, tuple(_TRIGGER)),
     "Event": {
         "type": "object",
         "properties": {

@@ -9,6 +9,7 @@ from sendback.inspection.errors import bad_parameter
 from sendback.inspection.waiting import Waiting
 from sendback.service.access.accounts import Accounts
 from sendback.service.events.bus import EventBus
+from sendback.service.faults.faults import Faults
 from sendback.service.inspection import MailInspection
 from sendback.service.receiving.injection import Injector
 from sendback.service.rules.control import ProcessingControl
@@ -38,6 +39,7 @@ class InspectionServices:
     injector: Callable[[], Injector]
     events: EventBus
     waiting: Waiting
+    faults: Faults
     control: ServerControl
     account_id: str
     region: str

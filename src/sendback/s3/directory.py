@@ -4,7 +4,8 @@ Theory of operation. An object's file is what a rule stored, or PutObject; nothi
 read it. Headers, metadata, the ETag and checksums of PutObject and CopyObject are in a file of
 `.sendback/`, whose name has the key's hash and the file's inode, date and size: so it describes
 this file and no other, and a file that a rule or a person puts in its place has none. An upload is
-written in `.sendback/` too, synced, and renamed to its place.
+written in `.sendback/uploads/`, synced, and renamed to its place. What a crash left there is
+deleted when an upload begins an hour later.
 
 No symbolic link is followed below the bucket's directory: every folder is opened from the one above
 it with O_NOFOLLOW, so a key cannot lead out, whatever else changes the directory meanwhile. A key
@@ -14,6 +15,7 @@ whose path goes through a file, or that is a folder, cannot be written: InvalidR
 import contextlib
 import errno
 import hashlib
+import itertools
 import json
 import os
 import stat
@@ -28,7 +30,7 @@ from typing import Any, TypeVar
 
 from cachetools import LRUCache
 
-from sendback.aws.object_keys import RESERVED_FOLDER, ObjectKeyError, key_parts
+from sendback.aws.object_keys import RESERVED_FOLDER, ObjectKeyError, is_partial, key_parts
 from sendback.s3.errors import S3Error, no_such_key
 from sendback.s3.requests import Headers
 
@@ -36,6 +38,10 @@ READ_OCTETS = 256 * 1024
 _MAX_SIDECAR = 64 * 1024
 _CACHED_ETAGS = 100_000
 _RENAME_TRIES = 3
+_UPLOADS = (RESERVED_FOLDER, "uploads")
+# An upload that is alive writes more often; a slow client is disconnected long before.
+_ABANDONED_SECONDS = 3600.0
+_SWEPT_AT_ONCE = 1000
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 # O_NONBLOCK: opening a FIFO would wait for its other end.
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -94,7 +100,7 @@ class Upload:
     """A file that is being written; end it by `Directory.store` or `discard`."""
 
     def __init__(self, folder: int) -> None:
-        """`folder` is the descriptor of `.sendback`, which the upload closes."""
+        """`folder` is the descriptor of the folder of uploads, which the upload closes."""
         self.folder = folder
         self.name = f".{uuid.uuid4().hex}.{uuid.uuid4().hex[:8]}.partial"
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -232,7 +238,8 @@ class Directory:
 
         As for mail, a twentieth of the disk is enough.
         """
-        with self.folder((RESERVED_FOLDER,), create=True) as folder:
+        with self.folder(_UPLOADS, create=True) as folder:
+            _sweep(folder)
             disk = os.fstatvfs(folder)
             if disk.f_bavail < min(needed // disk.f_frsize, disk.f_blocks // 20):
                 raise S3Error("ServiceUnavailable", "The disk of this bucket is full.")
@@ -254,23 +261,31 @@ class Directory:
         key, status = "/".join(parts), upload.finish()
         etag = upload.md5.hexdigest()
         sidecar = _sidecar_name(key, status)
-        _write_sidecar(upload.folder, sidecar, headers, etag, checksums)
-        try:
-            for left in reversed(range(_RENAME_TRIES)):
-                try:
-                    self._move(upload, parts, only_new=only_new)
-                    break
-                except FileNotFoundError:  # somebody deleted the new folder
-                    if not left:
-                        raise
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(sidecar, dir_fd=upload.folder)
-            raise
+        with self.folder((RESERVED_FOLDER,), create=True) as reserved:
+            _write_sidecar(reserved, sidecar, headers, etag, checksums)
+            try:
+                replaced = self._place(upload, parts, only_new=only_new)
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    os.unlink(sidecar, dir_fd=reserved)
+                raise
+            if replaced is not None:
+                self._drop_sidecar(reserved, key, replaced)
         modified = datetime.fromtimestamp(status.st_mtime, UTC)
         return ObjectData(status.st_size, modified, etag, headers, checksums)
 
-    def _move(self, upload: Upload, parts: Sequence[str], *, only_new: bool) -> None:
+    def _place(
+        self, upload: Upload, parts: Sequence[str], *, only_new: bool
+    ) -> os.stat_result | None:
+        """Move the file to its place; return the status of the file that it replaces, if any."""
+        for _ in range(_RENAME_TRIES - 1):
+            with contextlib.suppress(FileNotFoundError):  # somebody deleted the new folder
+                return self._move(upload, parts, only_new=only_new)
+        return self._move(upload, parts, only_new=only_new)
+
+    def _move(
+        self, upload: Upload, parts: Sequence[str], *, only_new: bool
+    ) -> os.stat_result | None:
         *folders, name = parts
         key = "/".join(parts)
         try:
@@ -292,8 +307,7 @@ class Directory:
             if error.errno in {errno.ENOTDIR, errno.ELOOP, errno.ENOTEMPTY, errno.EISDIR}:
                 raise _no_place(key) from None
             raise
-        if before is not None:
-            self._drop_sidecar(upload.folder, key, before)
+        return before
 
     def delete(self, key: str) -> None:
         """Delete an object, if there is one."""
@@ -326,6 +340,17 @@ def _status(name: str, folder: int) -> os.stat_result | None:
         return os.stat(name, dir_fd=folder, follow_symlinks=False)
     except FileNotFoundError:
         return None
+
+
+def _sweep(folder: int) -> None:
+    """Delete the files of uploads that were not ended, because the server was."""
+    abandoned = time.time() - _ABANDONED_SECONDS
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in itertools.islice(entries, _SWEPT_AT_ONCE):
+            with contextlib.suppress(FileNotFoundError):  # another upload has deleted it
+                written = entry.stat(follow_symlinks=False).st_mtime
+                if is_partial(entry.name) and written < abandoned:
+                    os.unlink(entry.name, dir_fd=folder)
 
 
 def _sidecar_name(key: str, status: os.stat_result) -> str:

@@ -20,7 +20,7 @@ from sendback.smtp.channel import Channel
 from sendback.smtp.client_address import client_address
 from sendback.smtp.decisions import Decisions, Receivers
 from sendback.smtp.events import LineProcessed, NoEvent
-from sendback.smtp.faults import Drop, SmtpFaults
+from sendback.smtp.faults import COMMAND_POINTS, Drop, SmtpFaults
 from sendback.smtp.machine import RefusedCommand, SmtpMachine
 from sendback.smtp.replies import Reply
 from sendback.smtp.scheduling import SLICE_UNITS, Scheduler
@@ -284,8 +284,7 @@ class SmtpConnection(asyncio.BufferedProtocol):
 
     async def _decide_client(self) -> None:
         server = self._server
-        refusal = await server.decisions.client(self._client_ip)
-        fault = await server.faults.at_connect(self._client_ip) if refusal is None else refusal
+        fault = await server.faults.decide_client(server.decisions, self._client_ip)
         if self._channel.is_closing:
             return
         if fault is None:
@@ -316,7 +315,7 @@ class SmtpConnection(asyncio.BufferedProtocol):
     ) -> None:
         if delay is not None:
             await asyncio.sleep(delay)
-        if await self._has_failed(Point.RCPT, [event.recipient.address]):
+        if await self._has_failed(Point.RCPT, event.recipient.address):
             return
         decision = await self._server.decisions.recipient(
             event.recipient.address, self._client_ip, encrypted=self._machine.is_encrypted
@@ -342,7 +341,7 @@ class SmtpConnection(asyncio.BufferedProtocol):
 
     async def _store_message(self, event: events.MessageReceived[Receivers]) -> None:
         try:
-            if not self._is_storing and await self._has_failed(Point.END, self._recipients()):
+            if not self._is_storing and await self._has_failed(Point.END):
                 return
             self._is_storing = True
             result = await self._server.storage.store(event, self._content)
@@ -354,19 +353,13 @@ class SmtpConnection(asyncio.BufferedProtocol):
             self._machine.accept_message(result)
 
     async def _decide_command(self, verb: str) -> None:
-        point = Point.MAIL if verb == "MAIL" else Point.DATA
-        if not await self._has_failed(point, self._recipients()):
+        if not await self._has_failed(COMMAND_POINTS[verb]):
             self._handle(self._machine.proceed())
 
-    def _recipients(self) -> list[Address]:
-        return [recipient.address for recipient in self._machine.recipients]
-
-    async def _has_failed(self, point: Point, recipients: list[Address]) -> bool:
+    async def _has_failed(self, point: Point, recipient: Address | None = None) -> bool:
         """Inject a fault, if there is one here; return whether nothing else is to be done."""
-        if not self._server.faults.may_inject(point):
-            return False
-        sender = self._machine.reverse_path
-        fault = await self._server.faults.inject(point, self._client_ip, sender, recipients)
+        faults = self._server.faults
+        fault = await faults.decide(point, self._client_ip, self._machine, recipient)
         if fault is Drop.CONNECTION:
             self.abort()
         elif fault is not None:

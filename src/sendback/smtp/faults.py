@@ -1,16 +1,19 @@
-"""Injected faults of SMTP sessions: what `Faults` decides, as SMTP replies."""
+"""Injected faults of SMTP sessions: what `Faults` decides, as SMTP replies.
+
+Used for clients' connections and for mail that is injected without one.
+"""
 
 from enum import Enum, auto
 
 from sendback.faults.model import NULL_SENDER, FaultEvent, FaultRule, Point
 from sendback.mail.address import Address
-from sendback.mail.envelope import ReversePath
 from sendback.service.faults.faults import Faults
+from sendback.smtp.decisions import Decisions, Receivers
+from sendback.smtp.machine import SmtpMachine
 from sendback.smtp.replies import Reply, make_reply
 
-_VERBS = {Point.MAIL: "MAIL", Point.DATA: "DATA"}
-
-
+# The points of the commands that the machine asks about (`events.CommandReceived`).
+COMMAND_POINTS = {"MAIL": Point.MAIL, "DATA": Point.DATA}
 _NO_VERBS: frozenset[str] = frozenset()
 
 
@@ -32,30 +35,40 @@ class SmtpFaults:
         points = self._faults.points
         if not points:
             return _NO_VERBS
-        return frozenset(verb for point, verb in _VERBS.items() if point in points)
+        return frozenset(verb for verb, point in COMMAND_POINTS.items() if point in points)
 
     def may_inject(self, point: Point) -> bool:
-        """Return whether `inject` has to be called at this point."""
+        """Return whether `decide` has to be called at this point."""
         return point in self._faults.points
 
-    async def at_connect(self, client_ip: str) -> Reply | Drop | None:
-        """Return what replaces the greeting, or None."""
+    async def decide_client(self, decisions: Decisions, client_ip: str) -> Reply | Drop | None:
+        """Return what replaces the greeting, a refusal of the client or a fault; or None."""
+        refusal = await decisions.client(client_ip)
+        if refusal is not None:
+            return refusal
         return _outcome(await self._faults.inject(FaultEvent(Point.CONNECT, client_ip)))
 
-    async def inject(
+    async def decide(
         self,
         point: Point,
         client_ip: str,
-        sender: ReversePath | None,
-        recipients: list[Address],
+        machine: SmtpMachine[Receivers],
+        recipient: Address | None = None,
     ) -> Reply | Drop | None:
-        """Return what replaces the reply of the server, or None."""
-        address = None if sender is None else sender.address
+        """Return what replaces the reply of the server, or None.
+
+        `recipient` is that of RCPT. At other points all recipients of the transaction count.
+        """
+        if not self.may_inject(point):
+            return None
+        recipients = [entry.address for entry in machine.recipients]
+        path = machine.reverse_path
+        address = None if path is None else path.address
         event = FaultEvent(
             point,
             client_ip,
             sender=NULL_SENDER if address is None else address.key,
-            recipients=tuple(recipient.key for recipient in recipients),
+            recipients=tuple(to.key for to in ([recipient] if recipient else recipients)),
         )
         return _outcome(await self._faults.inject(event))
 

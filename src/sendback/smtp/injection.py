@@ -1,24 +1,29 @@
 """Receives mail without a connection, through the SMTP machine that serves clients.
 
-So a mail is decided, checked and stored exactly as one that a client sends: the commands of a
-session are given to a machine of its own, and the replies are read from it.
+So a mail is decided, checked and stored exactly as one that a client sends, and fails by the same
+faults: the commands of a session are given to a machine of its own, and the replies are read from
+it. Where a fault drops the connection, a reply says so.
 """
 
 import asyncio
 import re
 from typing import Protocol
 
+from sendback.faults.model import Point
+from sendback.mail.address import Address
 from sendback.service.receiving.injection import InjectedMail, InjectionReply, InjectionResult
 from sendback.smtp import events
 from sendback.smtp.client_address import client_address
 from sendback.smtp.decisions import Decisions, Receivers
 from sendback.smtp.events import NoEvent
+from sendback.smtp.faults import COMMAND_POINTS, Drop, SmtpFaults
 from sendback.smtp.machine import RefusedCommand, SmtpMachine
-from sendback.smtp.replies import Reply
+from sendback.smtp.replies import Reply, make_reply
 from sendback.smtp.storing import IncomingContent, MessageStorage
 
 # Octets given to the machine before other clients are served.
 _CHUNK = 64 * 1024
+_DROPPED = make_reply(421, "4.4.2", "A fault dropped the connection")
 _REPLY = re.compile(r"(\d{3}) (?:(\d\.\d{1,3}\.\d{1,3}) )?(.*)", re.DOTALL)
 
 
@@ -26,6 +31,7 @@ class InjectionHost(Protocol):
     """What is used of the SMTP server."""
 
     decisions: Decisions
+    faults: SmtpFaults
     storage: MessageStorage
 
     def new_machine(self, client_ip: str) -> SmtpMachine[Receivers]: ...
@@ -42,18 +48,18 @@ class SmtpInjector:
     async def inject(self, mail: InjectedMail) -> InjectionResult:
         """Receive a mail as from a client; the texts in it must have no line ends."""
         client_ip = client_address(mail.client_ip)
-        refusal = await self._refusal_of_client(client_ip)
+        host = self._host
+        refusal = await host.faults.decide_client(host.decisions, client_ip)
+        if refusal is Drop.CONNECTION:
+            return InjectionResult(_read(_DROPPED.wire)[0])
         if refusal is not None:
-            self._host.report_refusal(client_ip, RefusedCommand("", refusal, None, ()))
-            return InjectionResult(_read(refusal.wire))
+            host.report_refusal(client_ip, RefusedCommand("", refusal, None, ()))
+            return InjectionResult(_read(refusal.wire)[0])
         session = _Session(self._host, client_ip)
         try:
             return await session.run(mail)
         finally:
             session.close()
-
-    async def _refusal_of_client(self, client_ip: str) -> Reply | None:
-        return await self._host.decisions.client(client_ip)
 
 
 class _Session:
@@ -66,6 +72,8 @@ class _Session:
         self._machine.take_output()  # the greeting
         self._content: IncomingContent | None = None
         self._message_id: str | None = None
+        self._is_ended = False
+        self._last: InjectionReply | None = None  # that ended the session
 
     async def run(self, mail: InjectedMail) -> InjectionResult:
         parameters = "".join(f" {parameter}" for parameter in mail.parameters)
@@ -76,6 +84,8 @@ class _Session:
         replies: dict[str, InjectionReply] = {}
         for recipient in mail.recipients:
             replies[recipient] = await self._command(f"RCPT TO:<{recipient}>")
+            if self._last is not None:
+                return InjectionResult(self._last, replies)
         if all(reply.is_refusal for reply in replies.values()):
             return InjectionResult(next(iter(replies.values())), replies)
         reply = await self._command("DATA")
@@ -104,25 +114,46 @@ class _Session:
         machine = self._machine
         for refusal in machine.take_refusals():
             self._host.report_refusal(self._client_ip, refusal)
-        return _read(machine.take_output())
+        replies = _read(machine.take_output())
+        if self._is_ended:
+            self._last = replies[-1]
+        return replies[0]
 
     async def _work(self) -> None:
+        self._machine.asks_about = self._host.faults.verbs
         while not isinstance(event := self._machine.next_event(), NoEvent):
             await self._handle(event)
 
-    async def _handle(self, event: events.Event[Receivers]) -> None:
+    async def _handle(self, event: events.Event[Receivers]) -> None:  # noqa: C901 - one case an event
         match event:
+            case events.CommandReceived():
+                if not await self._has_failed(COMMAND_POINTS[event.verb]):
+                    await self._handle(self._machine.proceed())
             case events.RecipientReceived():
-                await self._decide(event)
+                if not await self._has_failed(Point.RCPT, event.recipient.address):
+                    await self._decide(event)
             case events.ContentStarted():
                 self._content = self._host.storage.open()
             case events.ContentReceived():
                 self._write(event.content)
             case events.MessageReceived():
                 self._write(event.content)
-                await self._store(event)
+                if not await self._has_failed(Point.END):
+                    await self._store(event)
             case events.ContentRefused():
                 self.close()
+            case events.SessionEnded():
+                self._is_ended = True
+
+    async def _has_failed(self, point: Point, recipient: Address | None = None) -> bool:
+        """Inject a fault, if there is one here; return whether nothing else is to be done."""
+        faults = self._host.faults
+        fault = await faults.decide(point, self._client_ip, self._machine, recipient)
+        if fault is Drop.CONNECTION:
+            self._machine.end(_DROPPED)
+        elif fault is not None:
+            self._machine.refuse(fault)
+        return fault is not None
 
     async def _decide(self, event: events.RecipientReceived) -> None:
         machine = self._machine
@@ -155,11 +186,20 @@ def _dot_stuffed(content: bytes) -> bytes:
     return stuffed + (b".\r\n" if stuffed.endswith(b"\r\n") or not stuffed else b"\r\n.\r\n")
 
 
-def _read(wire: bytes) -> InjectionReply:
-    """Return the reply of the machine's output; of several lines, the texts are joined."""
+def _read(wire: bytes) -> list[InjectionReply]:
+    """Return the replies in the machine's output; of one of several lines, the texts are joined."""
     lines = wire.decode("ascii", "replace").split("\r\n")[:-1]
-    text = " ".join([lines[0][:3], *(line[4:] for line in lines)])
+    found, texts = [], []
+    for line in lines:
+        texts.append(line[4:])
+        if line[3:4] != "-":
+            found.append(_parse(" ".join([line[:3], *texts])))
+            texts = []
+    return found
+
+
+def _parse(text: str) -> InjectionReply:
     match = _REPLY.fullmatch(text)
     if match is None:
-        raise RuntimeError(f"not a reply: {wire!r}")
+        raise RuntimeError(f"not a reply: {text!r}")
     return InjectionReply(int(match[1]), match[2] or "", text)

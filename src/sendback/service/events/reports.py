@@ -121,6 +121,6 @@ def identity_event(
     return Event(EventKind.IDENTITY, account_id, date, None, fields)
 
 
-def setting_changed(date: datetime, change: str) -> Event:
-    """Return the event of a change of the server itself, such as of its clock."""
-    return Event(EventKind.SETTING, None, date, None, {"change": change})
+def setting_changed(date: datetime, change: str, account_id: str | None = None) -> Event:
+    """Return the event of a change of the server itself, or of an account's rules or filters."""
+    return Event(EventKind.SETTING, account_id, date, None, {"change": change})

@@ -16,6 +16,8 @@ from sendback.faults.chaos import parse_chaos, to_chaos
 from sendback.faults.model import FaultEvent, FaultRule, Point
 from sendback.faults.rules import FaultError, parse_fault
 from sendback.log_limits import LogLimiter
+from sendback.service.events import reports
+from sendback.service.events.bus import EventBus
 from sendback.store.engine.caching import StoreCache
 from sendback.store.engine.errors import StoreUnavailableError
 from sendback.store.engine.store import Store
@@ -49,10 +51,13 @@ class _Rules:
 class Faults:
     """The fault rules of an installation."""
 
-    def __init__(self, store: Store, clock: Clock, *, by_mx: bool, captures: bool) -> None:
+    def __init__(
+        self, store: Store, clock: Clock, events: EventBus, *, by_mx: bool, captures: bool
+    ) -> None:
         """`by_mx` and `captures` are about outbound mail. By MX, no fault is ever injected."""
         self._store = store
         self._clock = clock
+        self._events = events
         self._by_mx = by_mx
         self._captures = captures
         self._rules: StoreCache[None, _Rules] = StoreCache(store.changes, 1)
@@ -93,7 +98,9 @@ class Faults:
         Raise `FaultError`, `AlreadyExistsError`, `LimitReachedError`.
         """
         self.check(rule)
-        return await self._store.write(AddFault(rule, self._clock.now()))
+        stored = await self._store.write(AddFault(rule, self._clock.now()))
+        self._report(f"fault {stored.rule.name} is added")
+        return stored
 
     async def list(self) -> Sequence[StoredFault]:
         """Return the rules in the order in which they are tried."""
@@ -102,10 +109,14 @@ class Faults:
     async def remove(self, name: str) -> None:
         """Remove a rule. Raise `NotFoundError`."""
         await self._store.write(RemoveFault(name))
+        self._report(f"fault {name} is removed")
 
     async def clear(self) -> int:
         """Remove all rules; return how many there were."""
-        return await self._store.write(ClearFaults())
+        count = await self._store.write(ClearFaults())
+        if count:
+            self._report(f"{count} {'fault is' if count == 1 else 'faults are'} removed")
+        return count
 
     async def set_chaos(self, value: Any) -> None:
         """Set Mailpit's chaos triggers. Raise `FaultError`, `LimitReachedError`."""
@@ -113,10 +124,14 @@ class Faults:
         for rule in rules:
             self.check(rule)
         await self._store.write(ReplaceFaults(CHAOS_NAMES, rules, self._clock.now()))
+        self._report("chaos triggers are set")
 
     async def chaos(self) -> dict[str, dict[str, int]]:
         """Return Mailpit's chaos triggers."""
         return to_chaos([stored.rule for stored in await self.list()])
+
+    def _report(self, change: str) -> None:
+        self._events.publish(reports.setting_changed(self._clock.now(), change))
 
     async def warn(self) -> None:
         """Log a warning if there are rules: when a server starts."""

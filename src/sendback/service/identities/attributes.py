@@ -5,12 +5,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from sendback.aws.errors import SesError, shown
+from sendback.clock import Clock
 from sendback.mail.address import (
     Address,
     AddressError,
     parse_address,
     parse_domain,
 )
+from sendback.service.events import reports
+from sendback.service.events.bus import EventBus
 from sendback.service.identities.dkim_keys import tokens
 from sendback.service.identities.policies import own_identities, own_identity, unknown_identity
 from sendback.service.identities.verification import Verification
@@ -56,10 +59,14 @@ class MailFromAttributes:
 class IdentityAttributes:
     """The attributes of all accounts' identities."""
 
-    def __init__(self, store: Store, verification: Verification, region: str) -> None:
+    def __init__(
+        self, store: Store, clock: Clock, verification: Verification, region: str, events: EventBus
+    ) -> None:
         self._store = store
+        self._clock = clock
         self._region = region
         self._verification = verification
+        self._events = events
 
     # --- DKIM -------------------------------------------------------------------------------
 
@@ -80,6 +87,7 @@ class IdentityAttributes:
             )
         unit = ChangeSettings(account_id, name, lambda old: replace(old, dkim_enabled=enabled))
         await self._store.write(unit)
+        self._report(account_id, name, "dkim_enabled" if enabled else "dkim_disabled")
 
     async def dkim(self, account_id: str, texts: Sequence[str]) -> Mapping[str, DkimAttributes]:
         """Return the attributes of the account's identities; an address has its domain's keys."""
@@ -114,6 +122,7 @@ class IdentityAttributes:
             domain = _mail_from_domain(domain, name)
         check = self._verification.first_check(account_id, name, CheckKind.MAIL_FROM)
         await self._store.write(SetMailFrom(account_id, name, domain, behavior, check))
+        self._report(account_id, name, "mail_from_changed")
 
     async def mail_from(
         self, account_id: str, texts: Sequence[str]
@@ -154,6 +163,7 @@ class IdentityAttributes:
             return replace(settings, topics=topics, headers=headers, forwarding_enabled=forwarding)
 
         await self._store.write(ChangeSettings(account_id, name, change))
+        self._report(account_id, name, "topic_changed")
 
     async def set_forwarding(self, account_id: str, text: str, *, enabled: bool) -> None:
         """Raise `SesError`. SES API: SetIdentityFeedbackForwardingEnabled."""
@@ -169,6 +179,7 @@ class IdentityAttributes:
             return replace(settings, forwarding_enabled=enabled)
 
         await self._store.write(ChangeSettings(account_id, name, change))
+        self._report(account_id, name, "forwarding_changed")
 
     async def set_headers(self, account_id: str, text: str, kind: str, *, enabled: bool) -> None:
         """Raise `SesError`: there must be a topic to enable them.
@@ -186,6 +197,7 @@ class IdentityAttributes:
             return replace(settings, headers={**settings.headers, kind: enabled})
 
         await self._store.write(ChangeSettings(account_id, name, change))
+        self._report(account_id, name, "headers_changed")
 
     async def notifications(
         self, account_id: str, texts: Sequence[str]
@@ -197,6 +209,10 @@ class IdentityAttributes:
         return {text: settings.get(name, DEFAULTS) for text, name in names.items() if name in known}
 
     # --- shared -----------------------------------------------------------------------------
+
+    def _report(self, account_id: str, name: str, change: str) -> None:
+        now = self._clock.now()
+        self._events.publish(reports.identity_event(account_id, name, now, change, None))
 
     async def _known(self, account_id: str, names: Iterable[str]) -> tuple[str, ...]:
         unit = FindIdentities(account_id, tuple(set(names)))

@@ -160,7 +160,9 @@ class Identities:
             now=now,
             must_be_seen=not self._verification.at_once,
         )
-        return await self._store.write(unit)
+        rotated = await self._store.write(unit)
+        self._events.publish(reports.identity_event(account_id, domain, now, "dkim_rotated", None))
+        return rotated
 
     async def delete(self, account_id: str, text: str) -> bool:
         """Delete an identity; return whether there was one. SES returns the same in both cases."""

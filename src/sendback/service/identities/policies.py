@@ -13,7 +13,10 @@ from sendback.authz.policy import (
 )
 from sendback.aws.arn import IdentityArn, parse_identity_arn
 from sendback.aws.errors import SesError, shown, validation_error, violation
+from sendback.clock import Clock
 from sendback.mail.address import identity_name
+from sendback.service.events import reports
+from sendback.service.events.bus import EventBus
 from sendback.store.access.users import NamedPolicy
 from sendback.store.engine.errors import LimitReachedError, NotFoundError
 from sendback.store.engine.store import Store
@@ -31,9 +34,11 @@ _NAME = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
 class IdentityPolicies:
     """The policies of all accounts' identities."""
 
-    def __init__(self, store: Store, region: str) -> None:
+    def __init__(self, store: Store, clock: Clock, region: str, events: EventBus) -> None:
         self._store = store
+        self._clock = clock
         self._region = region
+        self._events = events
 
     async def put(self, account_id: str, identity: str, name: str, document: str) -> None:
         """Attach or replace a policy of an identity, which need not be verified yet.
@@ -60,6 +65,7 @@ class IdentityPolicies:
                 f"Number of policies for <{shown(identity)}> exceeds max allowed number of "
                 "policies per resource",
             ) from None
+        self._report(account_id, key, "policy_put")
 
     async def find(self, account_id: str, identity: str) -> Sequence[NamedPolicy]:
         """Return the policies of the identity, by name."""
@@ -69,7 +75,14 @@ class IdentityPolicies:
     async def delete(self, account_id: str, identity: str, name: str) -> bool:
         """Delete a policy; return whether there was one. SES returns the same in both cases."""
         key = own_identity(account_id, self._region, identity)
-        return await self._store.write(DeleteIdentityPolicy(account_id, key, name))
+        was_there = await self._store.write(DeleteIdentityPolicy(account_id, key, name))
+        if was_there:
+            self._report(account_id, key, "policy_deleted")
+        return was_there
+
+    def _report(self, account_id: str, identity: str, change: str) -> None:
+        now = self._clock.now()
+        self._events.publish(reports.identity_event(account_id, identity, now, change, None))
 
 
 def own_identity(account_id: str, region: str, text: str, unknown: SesError | None = None) -> str:

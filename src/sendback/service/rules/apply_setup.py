@@ -9,6 +9,8 @@ from sendback.faults.rules import FaultError
 from sendback.mail.address import identity_name
 from sendback.receipt.constraints import MAX_FILTERS, MAX_RULE_SETS, rule_set_does_not_exist
 from sendback.receipt.plan import tasks_of
+from sendback.service.events import reports
+from sendback.service.events.bus import EventBus
 from sendback.service.faults.faults import Faults
 from sendback.service.identities.identities import Identities
 from sendback.service.rules.filters import too_many_filters
@@ -58,12 +60,14 @@ class SetupService:
         identities: Identities,
         targets: Targets,
         faults: Faults,
+        events: EventBus,
     ) -> None:
         self._store = store
         self._clock = clock
         self._identities = identities
         self._targets = targets
         self._faults = faults
+        self._events = events
 
     async def apply(
         self,
@@ -100,7 +104,20 @@ class SetupService:
         written = await self._write(unit)
         if not dry_run:
             self._identities.wake_delivery()
-        return Applied(written.changes, tuple(warnings), written.deletion)
+            self._report(account_id, written)
+        requests = (f"identity {i.identity} is {i.status.value}" for i in written.requested)
+        return Applied(
+            (*requests, *written.changes, *written.faults), tuple(warnings), written.deletion
+        )
+
+    def _report(self, account_id: str, written: Written) -> None:
+        now = self._clock.now()
+        for identity in written.requested:
+            self._events.publish(reports.identity_changed(identity, now, "requested"))
+        for change in written.changes:
+            self._events.publish(reports.setting_changed(now, change, account_id))
+        for change in written.faults:
+            self._events.publish(reports.setting_changed(now, change))
 
     def _check_faults(self, setup: Setup) -> None:
         for number, rule in enumerate(setup.faults, 1):

@@ -23,6 +23,8 @@ from sendback.receipt.constraints import (
     rule_set_does_not_exist,
 )
 from sendback.receipt.model import BounceAction, Rule, Rules
+from sendback.service.events import reports
+from sendback.service.events.bus import EventBus
 from sendback.service.paging import invalid_token, make_token, read_token
 from sendback.service.rules.targets import Targets
 from sendback.store.engine.errors import (
@@ -58,10 +60,11 @@ class RuleSetPage:
 class RuleSets:
     """The rule sets of all accounts."""
 
-    def __init__(self, store: Store, clock: Clock, targets: Targets) -> None:
+    def __init__(self, store: Store, clock: Clock, targets: Targets, events: EventBus) -> None:
         self._store = store
         self._clock = clock
         self._targets = targets
+        self._events = events
 
     # --- rule sets ----------------------------------------------------------------------------
 
@@ -76,10 +79,12 @@ class RuleSets:
     async def delete(self, account_id: str, name: str) -> None:
         """Delete a rule set if there is one. Raise `SesError`: CannotDelete if it is active."""
         try:
-            await self._store.write(DeleteRuleSet(account_id, name, self._clock.now()))
+            was_there = await self._store.write(DeleteRuleSet(account_id, name, self._clock.now()))
         except InUseError:
             text = f"Cannot delete active rule set: {shown(name)}"
             raise SesError("CannotDelete", text, {"Name": name}) from None
+        if was_there:
+            self._report(account_id, f"rule set {name} is deleted")
 
     async def describe(self, account_id: str, name: str) -> RuleSet:
         """Return a rule set. Raise `SesError`: RuleSetDoesNotExist."""
@@ -94,9 +99,12 @@ class RuleSets:
     async def activate(self, account_id: str, name: str | None) -> None:
         """Activate a rule set; None deactivates. Raise `SesError`: RuleSetDoesNotExist."""
         try:
-            await self._store.write(ActivateRuleSet(account_id, name))
+            has_changed = await self._store.write(ActivateRuleSet(account_id, name))
         except NotFoundError as error:
             raise rule_set_does_not_exist(error.name) from None
+        if has_changed:
+            change = "no rule set is active" if name is None else f"rule set {name} is active"
+            self._report(account_id, change)
 
     async def list(self, account_id: str, token: str | None) -> RuleSetPage:
         """Return one page in order of creation. Raise `SesError` for a malformed token."""
@@ -170,6 +178,7 @@ class RuleSets:
             raise too_many("rule sets") from None
         except NotFoundError as error:
             raise rule_set_does_not_exist(error.name) from None
+        self._report(account_id, f"rule set {name} is created")
 
     async def _write_rule(
         self, account_id: str, name: str, rule: Rule, change: Callable[[Rules], Rules]
@@ -200,6 +209,10 @@ class RuleSets:
             await self._store.write(ChangeRules(account_id, name, change, self._clock.now()))
         except NotFoundError as error:
             raise rule_set_does_not_exist(error.name) from None
+        self._report(account_id, f"rule set {name} is changed")
+
+    def _report(self, account_id: str, change: str) -> None:
+        self._events.publish(reports.setting_changed(self._clock.now(), change, account_id))
 
 
 def insert_rule(rules: Rules, rule: Rule, after: str | None) -> Rules:

@@ -30,14 +30,14 @@ class AddFilter:
 
 @dataclass(frozen=True, slots=True)
 class DeleteFilter:
-    """Delete a filter, if it exists."""
+    """Delete a filter; return whether it existed."""
 
     account_id: str
     name: str
 
-    def __call__(self, connection: Connection, /) -> None:
+    def __call__(self, connection: Connection, /) -> bool:
         where = (ip_filters.c.account_id == self.account_id, ip_filters.c.name == self.name)
-        connection.execute(delete(ip_filters).where(*where))
+        return connection.execute(delete(ip_filters).where(*where)).rowcount > 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -188,17 +188,17 @@ class ChangeRules:
 
 @dataclass(frozen=True, slots=True)
 class DeleteRuleSet:
-    """Delete a rule set, if it exists. Raises `InUseError` when it is the active one."""
+    """Delete a rule set; return whether it existed. Raise `InUseError` when it is active."""
 
     account_id: str
     name: str
     now: datetime
 
-    def __call__(self, connection: Connection, /) -> None:
+    def __call__(self, connection: Connection, /) -> bool:
         if active_name(connection, self.account_id) == self.name:
             raise InUseError(f"rule set {self.name} is active")
         where = (rule_sets.c.account_id == self.account_id, rule_sets.c.name == self.name)
-        _delete(connection, where, self.now)
+        return bool(_delete(connection, where, self.now))
 
 
 @dataclass(frozen=True, slots=True)

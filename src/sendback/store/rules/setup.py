@@ -56,9 +56,15 @@ class ActiveDeletionError(RefusedError):
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A line for each change, and the deletion of the active rule set if it is among them."""
+    """What was written: the identities that the account did not have, and other changes, as lines.
 
+    Faults are those of all accounts. `deletion` is that of the active rule set, if it is among the
+    changes.
+    """
+
+    requested: tuple[Identity, ...]
     changes: tuple[str, ...]
+    faults: tuple[str, ...]
     deletion: ActiveDeletion | None
 
 
@@ -100,9 +106,11 @@ class WriteSetup:
     def __call__(self, connection: Connection, /) -> Written:
         AddAccount(self.account_id, self.now)(connection)
         was_active = active_name(connection, self.account_id)
+        requested = self._request(connection)
         changes = self._change(connection)
+        faults = put_faults(connection, self.faults, self.now, prune=self.prune)
         deletion = self._deletion(connection, was_active)
-        written = Written(tuple(change for change in changes if change), deletion)
+        written = Written(requested, tuple(filter(None, changes)), tuple(faults), deletion)
         if self.dry_run:
             raise DryRunError(written)
         if deletion is not None and deletion.name not in self.may_delete:
@@ -117,7 +125,7 @@ class WriteSetup:
 
     def _change(self, connection: Connection) -> list[str]:
         account = self.account_id
-        changes = [self._request(connection, name) for name in self.identities]
+        changes = []
         if put_targets(connection, account, self.targets, prune=self.prune):
             changes.append("targets are changed")
         for name, rules in self.rule_sets.items():
@@ -126,7 +134,6 @@ class WriteSetup:
             changes.append(f"rule set {name} is {change}" if change else "")
         if put_filters(connection, account, self.filters, prune=self.prune, limit=self.max_filters):
             changes.append("filters are changed")
-        changes += put_faults(connection, self.faults, self.now, prune=self.prune)
         if self.prune:
             kept = (*self.rule_sets, self.active_rule_set or "")
             deleted = prune_rule_sets(connection, account, kept, self.now)
@@ -136,11 +143,12 @@ class WriteSetup:
         changes.append(self._activate(connection))
         return changes
 
-    def _request(self, connection: Connection, name: str) -> str:
-        if find_identities(connection, self.account_id, [name]):
-            return ""
-        identity = self.identities[name](connection)
-        return f"identity {name} is {identity.status.value}"
+    def _request(self, connection: Connection) -> tuple[Identity, ...]:
+        return tuple(
+            request(connection)
+            for name, request in self.identities.items()
+            if not find_identities(connection, self.account_id, [name])
+        )
 
     def _check_senders(self, connection: Connection, rule_set: str, rules: Rules) -> None:
         for rule in rules:
