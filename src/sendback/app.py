@@ -63,6 +63,12 @@ if TYPE_CHECKING:
     from sendback.verdicts.checks import MailChecks
 
 
+# Dates end in the year 9999, and messages expire some time after the date.
+MAX_ADVANCE = timedelta(days=36_500)
+# For work in progress when the clock is moved.
+_PATIENCE_SECONDS = 5.0
+
+
 class App:
     """The services and workers of one process, each created on first use.
 
@@ -83,6 +89,7 @@ class App:
         self.ids = ids or RandomIds()
         self.http = http or settings.http_listen
         self.store = Store(settings.database_url, settings.data_dir)
+        self._advanced = timedelta(0)  # how far the clock was moved
         self._owner = f"{socket.gethostname()[:32]}:{os.getpid()}:{os.urandom(4).hex()}"
         # Rows that ended their worker are processed one at a time, in all queues together.
         self._suspects = asyncio.Lock()
@@ -602,13 +609,21 @@ class App:
     async def advance(self, by: timedelta) -> None:
         """Move the clock forward; workers look at once for what is due by the new date.
 
-        Raise `ValueError` for a negative duration.
+        Work in progress is waited for, for some seconds. Raise `ValueError` for a negative
+        duration, and for a total of more than `MAX_ADVANCE`.
         """
-        if by < timedelta(0):
-            raise ValueError(f"the clock can only be moved forward, not by {by}")
-        self.clock.advance(by)
-        for worker in self._queue_workers():
-            await worker.clock_moved()
+        if not timedelta(0) <= by <= MAX_ADVANCE - self._advanced:
+            raise ValueError(
+                f"the clock can only be moved forward, by {MAX_ADVANCE.days} days in all at most, "
+                f"not by {by}"
+            )
+        self._advanced += by
+        async with contextlib.AsyncExitStack() as idle:
+            for worker in self._queue_workers():
+                await idle.enter_async_context(worker.idle(_PATIENCE_SECONDS))
+            self.clock.advance(by)
+            for worker in self._queue_workers():
+                await worker.clock_moved()
         for name in ("housekeeping", "identity_checks"):
             if name in self.__dict__:
                 getattr(self, name).wake()
@@ -625,9 +640,10 @@ class App:
         async with contextlib.AsyncExitStack() as suspended:
             for worker in self._queue_workers():
                 await suspended.enter_async_context(worker.suspended())
-            await self.store.write(ClearTables())
             self.clock.reset()
-            await self.store.write(AddAccount(self.settings.account_id, self.clock.now()))
+            self._advanced = timedelta(0)
+            account = AddAccount(self.settings.account_id, self.clock.now())
+            await self.store.write(ClearTables(account))
             await asyncio.to_thread(self.store.blobs.clear)
             self.events.forget()
             if "action_backends" in self.__dict__:

@@ -39,9 +39,10 @@ class _Servers:
         from sendback.testing import Sendback  # noqa: PLC0415 - see above
 
         key = tuple(sorted((name, str(value)) for name, value in settings.items()))
-        if key not in self._started:
-            self._started[key] = Sendback(**settings).start()
-        return self._started[key]
+        found = self._started.get(key)
+        if found is None or not found.is_running:  # a test may have stopped it
+            found = self._started[key] = Sendback(**settings).start()
+        return found
 
     def stop(self) -> None:
         for server in self._started.values():
@@ -75,7 +76,8 @@ def sendback(
         settings.update(marker.kwargs)
     server = _sendback_servers.get(settings)
     yield server
-    server.reset()
+    if server.is_running:
+        server.reset()
 
 
 @pytest.fixture

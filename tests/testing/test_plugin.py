@@ -123,6 +123,19 @@ def test_a_marker_sets_settings(run):
     )
 
 
+def test_a_server_that_a_test_has_stopped_is_replaced(run):
+    run(
+        """
+    def test_one(sendback):
+        sendback.stop()
+
+    def test_two(sendback):
+        sendback.verify("example.com")
+    """,
+        passed=2,
+    )
+
+
 def test_a_wrong_marker_says_what_is_wrong(run):
     output = run(
         """

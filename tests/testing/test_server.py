@@ -1,6 +1,7 @@
 """`sendback.testing.Sendback` as a user of it sees it."""
 
 import asyncio
+import contextlib
 import doctest
 import json
 import os
@@ -567,3 +568,80 @@ def test_a_reset_removes_faults(receiving):
     receiving.reset()
     receiving.verify("example.com")
     receiving.receive(recipients="bob@example.com")
+
+
+# --- misuse -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("misuse", "error", "text"),
+    [
+        (lambda s: s.receive(recipients="a@example.com, b@example.com"), TypeError, "as a list"),
+        (lambda s: s.receive(recipients=[5]), TypeError, "not one address"),
+        (lambda s: s.receive(recipients="a@example.com", client_ip="192.0.2.1"), ValueError, "127"),
+        (lambda s: s.verify(["example.com"]), TypeError, "takes texts"),
+        (lambda s: s.bucket("../outside"), ValueError, "no name of a bucket"),
+        (lambda s: s.bucket(""), ValueError, "no name of a bucket"),
+        (lambda s: s.function("f", None), TypeError, "cannot be called"),
+        (lambda s: s.function("f f", print), ValueError, "neither an ARN nor a name"),
+        (lambda s: s.topic(""), ValueError, "neither an ARN nor a name"),
+        (lambda s: s.client("sns"), ValueError, "the server has no sns: it has ses and s3"),
+        (lambda s: s.clock.advance(days=40_000), ValueError, "36500 days in all"),
+        (lambda s: s.heal("nothing"), FaultError, "nothing"),
+    ],
+)
+def test_misuse_says_what_is_wrong(server, misuse, error, text):
+    with pytest.raises(error, match=text):
+        misuse(server)
+    server.clock.now()
+
+
+def test_a_name_of_a_fault_is_taken_once(server):
+    server.fail("mail", name="a", drop=True)
+    with pytest.raises(FaultError, match="a"):
+        server.fail("mail", name="a", drop=True)
+
+
+def test_addresses_are_compared_as_mail_does(receiving):
+    receiving.receive(sender="ann@Sender.example", recipients="bob@EXAMPLE.com")
+    assert receiving.received.wait_for(sender="ann@sender.EXAMPLE", recipient="bob@example.COM")
+
+
+def test_addresses_may_have_any_letters(receiving):
+    receiving.receive(sender="ann@sender.example", recipients="bøb@example.com")
+    assert receiving.received[0].recipients == ("bøb@example.com",)
+
+
+def test_the_clock_waits_for_work_in_progress(receiving):
+    """Each retry counts, none is made twice, however soon the clock is moved again."""
+    bucket = receiving.bucket("mail")
+    receiving.rules({"Actions": [bucket.action]})
+    receiving.fail("action", action="S3", failure="temporary", first=2)
+    for _ in range(10):
+        received = receiving.receive(recipients="bob@example.com")
+        for _ in range(6):
+            receiving.clock.advance(minutes=1)
+        mail = receiving.received.wait_for(message_id=received, processed=True)
+        assert mail.steps[0].outcome == "done"
+    assert receiving.received[0].steps[0].attempts == 3
+    assert {mail.steps[0].attempts for mail in list(receiving.received)[1:]} == {1}
+
+
+def test_a_reset_in_the_middle_of_traffic(receiving, caplog):
+    stopped = threading.Event()
+
+    def send():
+        while not stopped.is_set():
+            with contextlib.suppress(MailRefusedError):
+                receiving.receive(recipients="bob@example.com")
+
+    senders = [threading.Thread(target=send) for _ in range(3)]
+    for sender in senders:
+        sender.start()
+    for _ in range(20):
+        receiving.reset()
+        receiving.verify("example.com")
+    stopped.set()
+    for sender in senders:
+        sender.join()
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []

@@ -301,6 +301,7 @@ class DeliveryWorker:
         )
         self.transport = transport
         self.wake = self._worker.wake
+        self.idle = self._worker.idle
         self.clock_moved = self._worker.clock_moved
         self.suspended = self._worker.suspended
 

@@ -34,8 +34,8 @@ async def advance_clock(call: Call, services: InspectionServices) -> Response:
         raise bad_parameter("advance", f"it must be at most {_LONGEST.days}d")
     try:
         await services.control.advance(by)
-    except OverflowError:
-        raise bad_parameter("advance", "the year would be after 9999") from None
+    except (ValueError, OverflowError) as error:
+        raise bad_parameter("advance", str(error)) from None
     now = services.control.now()
     services.events.publish(reports.setting_changed(now, f"clock advanced by {given['advance']}"))
     return answer({"now": now})

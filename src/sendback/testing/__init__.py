@@ -19,6 +19,9 @@
 listed here is covered by the compatibility promise (docs/releasing.md).
 """
 
+from sendback.config.settings import SettingError
+from sendback.faults.rules import FaultError
+from sendback.service.rules.setup_file import SetupError
 from sendback.testing.collection import NotArrivedError, UnexpectedError
 from sendback.testing.inbox import Inbox
 from sendback.testing.mail import MailRefusedError
@@ -34,6 +37,7 @@ __all__ = [
     "Bucket",
     "Call",
     "Clock",
+    "FaultError",
     "Function",
     "Inbox",
     "MailRefusedError",
@@ -45,6 +49,8 @@ __all__ = [
     "Sent",
     "SentMail",
     "ServerError",
+    "SettingError",
+    "SetupError",
     "StoredObject",
     "Topic",
     "UnexpectedError",

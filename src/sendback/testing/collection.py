@@ -4,6 +4,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Generic, TypeVar
 
+from sendback.mail.address import AddressError, parse_address
+
 T = TypeVar("T")
 
 WAIT_SECONDS = 5.0
@@ -87,6 +89,21 @@ class Collection(Generic[T]):
         lines = [f"  {self._describe(item)}" for item in self._visible()]
         heading = f"{self._noun} so far:" if lines else f"{self._noun} so far: none"
         return "\n".join(filter(None, [reason, heading, *lines, self._explain()]))
+
+
+def address_key(text: str) -> str:
+    """Return the canonical key of an address, or the text itself."""
+    try:
+        return parse_address(text, any_dots=True).key
+    except AddressError:
+        return text
+
+
+def is_among(wanted_address: str | None, *addresses: str) -> bool:
+    """Return whether the address is among the others in any spelling, or is None."""
+    if wanted_address is None:
+        return True
+    return address_key(wanted_address) in {address_key(address) for address in addresses}
 
 
 def wanted(noun: str, **criteria: object) -> str:

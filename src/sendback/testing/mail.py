@@ -74,7 +74,11 @@ def deliver(host: str, port: int, mail: Delivery) -> str:
 
 
 def _transact(client: smtplib.SMTP, mail: Delivery) -> str:
-    _check("MAIL", client.mail(mail.sender, mail.mail_options))
+    options = list(mail.mail_options)
+    if not all(address.isascii() for address in (mail.sender, *mail.recipients)):
+        client.command_encoding = "utf-8"
+        options.append("SMTPUTF8")
+    _check("MAIL", client.mail(mail.sender, options))
     for recipient in mail.recipients:
         _check("RCPT", client.rcpt(recipient), recipient)
     try:
@@ -95,6 +99,15 @@ def _check(command: str, answer: tuple[int, bytes], recipient: str | None = None
 def _reply(code: int, text: bytes | str) -> str:
     shown = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
     return f"{code} {' '.join(shown.split())}"
+
+
+def check_addresses(recipients: Sequence[object], client_ip: str | None) -> None:
+    """Raise `TypeError` for a text with several addresses, `ValueError` for a foreign address."""
+    for recipient in recipients:
+        if not isinstance(recipient, str) or len(getaddresses([recipient])) != 1:
+            raise TypeError(f"{recipient!r} is not one address: give several as a list")
+    if client_ip is not None and not client_ip.startswith("127."):
+        raise ValueError(f"client_ip {client_ip!r} is no address in 127.0.0.0/8 to connect from")
 
 
 def octets_of(message: Message) -> bytes:

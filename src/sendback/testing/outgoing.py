@@ -7,9 +7,8 @@ from functools import cached_property
 
 from sendback.dsn import ParsedDsn, parse
 from sendback.dsn.errors import DsnError
-from sendback.mail.address import AddressError, parse_address
 from sendback.store.outbox.rows import Attempt, OutboxMessage, OutboxState
-from sendback.testing.collection import WAIT_SECONDS, Collection, wanted
+from sendback.testing.collection import WAIT_SECONDS, Collection, is_among, wanted
 
 
 @dataclass(frozen=True)
@@ -70,8 +69,8 @@ class Bounces(Collection[Bounce]):
             return (
                 bounce.is_settled
                 and original in {None, bounce.original}
-                and (to is None or _key(to) == _key(bounce.to))
-                and (recipient is None or _key(recipient) in _bounced(bounce))
+                and is_among(to, bounce.to)
+                and is_among(recipient, *_bounced(bounce))
             )
 
         what = wanted("bounce", original=original, recipient=recipient, to=to)
@@ -84,7 +83,7 @@ class Bounces(Collection[Bounce]):
 
         def matches(bounce: Bounce) -> bool:
             is_original = original in {None, bounce.original}
-            return is_original and (to is None or _key(to) == _key(bounce.to))
+            return is_original and is_among(to, bounce.to)
 
         self._wait_for_none(matches, wanted("a bounce", original=original, to=to), within)
 
@@ -104,7 +103,7 @@ class Sent(Collection[SentMail]):
         Raise `NotArrivedError` after `timeout` seconds.
         """
         return self._wait(
-            lambda mail: mail.is_settled and (to is None or _key(to) == _key(mail.to)),
+            lambda mail: mail.is_settled and is_among(to, mail.to),
             wanted("mail", to=to),
             timeout,
         )
@@ -162,13 +161,5 @@ def _shown(bounce: Bounce) -> list[str]:
         return ["unreadable recipients"]
 
 
-def _bounced(bounce: Bounce) -> set[str]:
-    return {_key(entry.final_recipient) for entry in bounce.dsn.recipients}
-
-
-def _key(text: str) -> str:
-    """Return the canonical key of an address, or the text itself."""
-    try:
-        return parse_address(text, any_dots=True).key
-    except AddressError:
-        return text
+def _bounced(bounce: Bounce) -> list[str]:
+    return [entry.final_recipient for entry in bounce.dsn.recipients]

@@ -10,7 +10,7 @@ from sendback.mail.encoded_words import decode_words
 from sendback.mail.headers import field_values, unfolded
 from sendback.service.rules.control import ShownMessage
 from sendback.store.rules.processing import StepRecord
-from sendback.testing.collection import WAIT_SECONDS, Collection, wanted
+from sendback.testing.collection import WAIT_SECONDS, Collection, is_among, wanted
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,8 @@ class ReceivedMails(Collection[ReceivedMail]):
         def matches(mail: ReceivedMail) -> bool:
             return (
                 message_id in {None, mail.message_id}
-                and sender in {None, mail.sender}
-                and (recipient is None or recipient in mail.recipients)
+                and is_among(sender, mail.sender)
+                and is_among(recipient, *mail.recipients)
                 and (subject is None or subject == mail.subject)
                 and not (processed and mail.state == "queued")
             )

@@ -5,6 +5,7 @@ import atexit
 import contextlib
 import difflib
 import os
+import re
 import shutil
 import tempfile
 import uuid
@@ -23,10 +24,12 @@ from sendback.config.loading import load
 from sendback.config.settings import SettingError, Settings
 from sendback.crypto.private_files import keep_private
 from sendback.data_directory import check_data_directory, lock_data_directory
+from sendback.faults.rules import FaultError
 from sendback.net.listening import Addresses, bind
 from sendback.service.rules.apply_setup import Applied
 from sendback.service.rules.setup_file import parse_setup, read_setup
 from sendback.service.rules.targets import BUCKET, FUNCTION, TOPIC
+from sendback.store.engine.errors import RefusedError
 from sendback.store.engine.store import prepare_schema
 from sendback.store.rules.targets import PutTargets
 from sendback.testing.contents import Contents
@@ -36,6 +39,7 @@ from sendback.testing.mail import (
     Delivery,
     Message,
     addresses_in,
+    check_addresses,
     compose,
     deliver,
     octets_of,
@@ -71,6 +75,9 @@ _DEFAULTS = {
     "dns": "off",
 }
 _RULE_SET = "testing"
+_SERVICES = ("ses", "s3")
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,256}")
+_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
 
 
 class Clock:
@@ -86,8 +93,9 @@ class Clock:
     def advance(self, by: timedelta | None = None, **units: float) -> None:
         """Move the clock forward by a timedelta, or by `hours=`, `minutes=`, … of one.
 
-        What is due by the new date begins at once: retries, expiry, the sweep. Signatures of
-        requests are checked by the real clock. Raise `ValueError` for a negative duration.
+        Work in progress is waited for, for up to five seconds; then what is due by the new date
+        begins: retries, expiry, the sweep. Signatures of requests are checked by the real clock.
+        Raise `ValueError` for a negative duration, and for more than a hundred years in all.
         """
         moved = (by or timedelta(0)) + timedelta(**units)
         self._server.run(self._server.app.advance(moved))
@@ -125,6 +133,7 @@ class Sendback:
         self._given = {name: _text(value) for name, value in settings.items()}
         self._given_clock = clock
         self._process = os.getpid()
+        self._has_stopped = False
         self._recorders = Recorders()
         self._clients: dict[str, Any] = {}
         self._stopping = contextlib.ExitStack()
@@ -170,7 +179,13 @@ class Sendback:
         if os.getpid() != self._process:
             return
         atexit.unregister(self.stop)
+        self._has_stopped = True
         self._stopping.close()
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the server has started, and has not stopped."""
+        return self._started is not None and not self._has_stopped
 
     def __enter__(self) -> Self:
         return self.start()
@@ -266,7 +281,12 @@ class Sendback:
         return self.client("ses")
 
     def client(self, service: str) -> Any:
-        """Return a boto3 client of this server for a service, with the development key."""
+        """Return a boto3 client of this server for `ses` or `s3`, with the development key.
+
+        Raise `ValueError` for another service.
+        """
+        if service not in _SERVICES:
+            raise ValueError(f"the server has no {service}: it has {' and '.join(_SERVICES)}")
         found = self._clients.get(service)
         if found is None:
             import boto3  # noqa: PLC0415 - takes a quarter of a second, and not every test needs it
@@ -294,19 +314,26 @@ class Sendback:
         `server.fail("rcpt", recipient="bob@example.com", reply="451 4.7.1 Try later", first=2)`,
         `server.fail("api", operation="SendBounce", lost=True, only=1)`.
 
-        Raise `sendback.faults.rules.FaultError` for a fault that could never take effect.
+        Raise `FaultError` for a fault that could never take effect, and for a name that is taken.
         """
         given = {name.rstrip("_"): value for name, value in members.items()}
         faults = self.app.faults
-        return self.run(faults.add(faults.from_json({"at": at, **given}))).rule.name
+        rule = faults.from_json({"at": at, **given})
+        try:
+            return self.run(faults.add(rule)).rule.name
+        except RefusedError as error:
+            raise FaultError(str(error)) from None
 
     def heal(self, name: str | None = None) -> None:
-        """Remove a fault by its name, or all of them."""
+        """Remove a fault by its name, or all of them. Raise `FaultError` for an unknown name."""
         faults = self.app.faults
         if name is None:
             self.run(faults.clear())
-        else:
+            return
+        try:
             self.run(faults.remove(name))
+        except RefusedError as error:
+            raise FaultError(str(error)) from None
 
     def describe(self) -> str:
         """Return what is on the server as text: received mail, the rules' steps, outgoing mail."""
@@ -323,8 +350,10 @@ class Sendback:
     def verify(self, *identities: str) -> None:
         """Verify domains and addresses: mail for them is accepted, and bounces may come from them.
 
-        Raise `sendback.service.rules.setup_file.SetupError` for a text that is neither.
+        Raise `SetupError` for a text that is neither, and `TypeError` for what is no text.
         """
+        if not all(isinstance(identity, str) for identity in identities):
+            raise TypeError('verify() takes texts: verify("example.com", "ann@example.org")')
         self.apply({"identities": list(identities)})
 
     def receive(
@@ -350,6 +379,7 @@ class Sendback:
         Raise `MailRefusedError` when it is refused, and `TypeError` without any recipient.
         """
         to = [recipients] if isinstance(recipients, str) else list(recipients or ())
+        check_addresses(to, client_ip)
         if message is None:
             sender = DEFAULT_SENDER if sender is None else sender
             octets = compose(sender, to, subject, text)
@@ -374,6 +404,8 @@ class Sendback:
         be a coroutine function; what it raises counts as a failed call. Return the function, which
         records its calls and has the `arn` for rules.
         """
+        if not callable(handler):
+            raise TypeError(f"the handler of {name} cannot be called: {handler!r}")
         found = Function(self._arn("lambda", name, "function:"), handler)
         self._recorders.functions[found.arn] = found
         self._put_target(FUNCTION, found.arn, TARGET)
@@ -388,7 +420,9 @@ class Sendback:
         return found
 
     def bucket(self, name: str) -> Bucket:
-        """Return a bucket in which S3 actions store."""
+        """Return a bucket in which S3 actions store. Raise `ValueError` for an unusable name."""
+        if not _BUCKET.fullmatch(name):
+            raise ValueError(f"{name!r} is no name of a bucket: 2 to 255 of a-z A-Z 0-9 . _ -")
         directory = self.app.settings.data_dir.absolute() / "buckets" / name
         directory.mkdir(parents=True, exist_ok=True)
         self._put_target(BUCKET, name, f"directory:{directory}")
@@ -398,7 +432,7 @@ class Sendback:
         """Make these the rules of the active receipt rule set, in the form of CreateReceiptRule.
 
         A rule without a Name gets one, and is enabled. Raise
-        `sendback.service.rules.setup_file.SetupError`.
+        `SetupError`.
         """
         named = [{"Name": f"rule-{number}", **rule} for number, rule in enumerate(rules, 1)]
         rule_sets = {_RULE_SET: {"rules": named}}
@@ -407,7 +441,7 @@ class Sendback:
     def apply(self, setup: Mapping[str, Any] | str | PathLike[str]) -> Applied:
         """Apply a setup as `sendback rules apply` does: a path of a TOML file, or its content.
 
-        Raise `sendback.service.rules.setup_file.SetupError`.
+        Raise `SetupError`.
         """
         if isinstance(setup, Mapping):
             parsed = parse_setup(setup, Path.cwd())
@@ -428,12 +462,16 @@ class Sendback:
     def _arn(self, service: str, name: str, prefix: str) -> str:
         if name.startswith("arn:"):
             return name
+        if not _NAME.fullmatch(name):
+            raise ValueError(f"{name!r} is neither an ARN nor a name of a-z A-Z 0-9 _ -")
         settings = self.app.settings
         return f"arn:aws:{service}:{settings.region}:{settings.account_id}:{prefix}{name}"
 
     def _running(self) -> tuple[ServerThread, App, Addresses]:
         if self._started is None:
             raise ServerError("the server is not started: use it in a `with` block")
+        if self._has_stopped and os.getpid() == self._process:
+            raise ServerError("the server has stopped")
         return self._started
 
 

@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 POLL_SECONDS = 1.0
 _LONGEST_FINISH = 10.0
 _STEP_SECONDS = 0.1
+_IDLE_POLL_SECONDS = 0.002
 # Most rows in a statement: SQLite allows 32,766 parameters.
 _MOST_AT_ONCE = 1000
 
@@ -89,12 +90,13 @@ class LeaseWorker(Generic[L]):
         self._reserved = 0
         self._taken_at = 0.0
         self._stopping = False
-        self._suspended = False
+        self._pauses = 0  # how many callers want no new leases
+        self._taking_suspect = False
 
     @property
     def capacity(self) -> int:
-        """The free capacity for leases; 0 once `stop` was called, and while suspended."""
-        if self._stopping or self._suspended:
+        """The free capacity for leases; 0 once `stop` was called, and while it is paused."""
+        if self._stopping or self._pauses:
             return 0
         return self._concurrency - len(self._held) - self._reserved
 
@@ -107,22 +109,45 @@ class LeaseWorker(Generic[L]):
         """Look for due rows now: one was queued."""
         self._wake.set()
 
+    @contextlib.asynccontextmanager
+    async def idle(self, patience: float) -> AsyncGenerator[None, None]:
+        """Take no leases meanwhile; begin when the work in progress has ended.
+
+        Work that has not ended after `patience` seconds goes on. A lease that is being taken is
+        waited for: with a clock that is moved meanwhile it would be over before its work begins.
+        """
+        self._pauses += 1
+        try:
+            deadline = monotonic() + patience
+            while self._is_taking or (self._held and monotonic() < deadline):
+                await asyncio.sleep(_IDLE_POLL_SECONDS)
+            yield
+        finally:
+            self._resume()
+
     async def clock_moved(self) -> None:
-        """Look for due rows by the new date. What is being worked on stays leased."""
+        """Renew the leases of work in progress by the new date."""
         await self._renew_held()
-        self._wake.set()
-        self._wake_suspects.set()
 
     @contextlib.asynccontextmanager
     async def suspended(self) -> AsyncGenerator[None, None]:
         """Cancel the work in progress, release its leases, and take no others meanwhile."""
-        self._suspended = True
+        self._pauses += 1
         try:
             await self._cancel(dict(self._held))
             yield
         finally:
-            self._suspended = False
-            self._wake.set()
+            self._resume()
+
+    @property
+    def _is_taking(self) -> bool:
+        """Whether leases are being taken whose work has not begun."""
+        return self._reserved > 0 or self._taking_suspect
+
+    def _resume(self) -> None:
+        self._pauses -= 1
+        self._wake.set()
+        self._wake_suspects.set()
 
     def reserve(self) -> bool:
         """Reserve capacity for a lease; follow with `process` or `cancel_reservation`."""
@@ -221,19 +246,27 @@ class LeaseWorker(Generic[L]):
         while not self._stopping:
             try:
                 async with self._suspects:
-                    lease = None
-                    if not self._suspended:
-                        lease = await self._queue.take_suspect(self.term())
-                    if lease is not None:
+                    task = await self._take_suspect()
+                    if task is not None:
                         # Not cancelled with this task: `_finish` waits for it.
-                        seconds = self._lease.total_seconds()
-                        await asyncio.wait([self._start(lease)], timeout=seconds)
+                        await asyncio.wait([task], timeout=self._lease.total_seconds())
                         continue
             except StoreUnavailableError as error:
                 log.debug("suspects cannot be read: %s", error)
             except Exception:
                 log.exception("leasing a suspect failed, it is tried again in %g s", POLL_SECONDS)
             await wait_or_poll(self._wake_suspects)
+
+    async def _take_suspect(self) -> asyncio.Task[None] | None:
+        """Lease a suspect and begin to work on it, if there is one."""
+        if self._pauses:
+            return None
+        self._taking_suspect = True
+        try:
+            lease = await self._queue.take_suspect(self.term())
+            return self._start(lease) if lease is not None else None
+        finally:
+            self._taking_suspect = False
 
     async def _renew(self) -> None:
         while True:

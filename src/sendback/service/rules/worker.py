@@ -104,6 +104,7 @@ class ProcessingWorker:
         self.run = self._worker.run
         self.stop = self._worker.stop
         self.wake = self._worker.wake
+        self.idle = self._worker.idle
         self.clock_moved = self._worker.clock_moved
         self.suspended = self._worker.suspended
 

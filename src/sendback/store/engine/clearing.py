@@ -1,5 +1,6 @@
 """Delete all rows: an empty server again, for tests."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, delete
@@ -9,9 +10,15 @@ from sendback.store.engine.tables import installation, metadata
 
 @dataclass(frozen=True, slots=True)
 class ClearTables:
-    """Delete the rows of all tables but `installation`, which has the fingerprint of the secret."""
+    """Delete the rows of all tables but `installation`, which has the fingerprint of the secret.
+
+    `then` is run in the same transaction, so that nobody finds a server without its first account.
+    """
+
+    then: Callable[[Connection], object]
 
     def __call__(self, connection: Connection, /) -> None:
         for table in reversed(metadata.sorted_tables):
             if table is not installation:
                 connection.execute(delete(table))
+        self.then(connection)
