@@ -279,8 +279,10 @@ def test_other_methods_are_refused(api, path):
 
 
 def test_while_outbound_is_mx_faults_are_refused():
-    with Sendback(outbound="mx", dns="system") as server:
+    token = "of-sixteen-characters"
+    with Sendback(outbound="mx", dns="system", inspection_token=token) as server:
         api = Api(server.endpoint_url)
-        answer = api.call("POST", FAULTS, {"at": "mail", "drop": True})
+        headers = {"Authorization": f"Bearer {token}"}
+        answer = api.request("POST", FAULTS, {"at": "mail", "drop": True}, headers=headers)
         assert (answer.status, answer.error) == (400, "InvalidParameter")
         assert "outbound is mx" in answer.json["error"]["message"]
