@@ -43,6 +43,7 @@ def files(tmp_path_factory):
 COMPOSE = ("dsn", "compose", "--from", "a@b.example", "--to", "ann@sender.example")
 BOB = ("--recipient", "bob@example.com")
 TEST = ("rules", "test", "mail", "--to", "bob@example.com")
+TO = ("--to", "bob@example.com", "--smtp", "127.0.0.1:9")
 SEND = ("bounce", "x", "--sender", "a@b.example", "--recipient", "b@example.com")
 
 # (exit code, a word of the message, the command); a file is named relative to the folder.
@@ -65,6 +66,8 @@ CASES = [
             (2, words, (*COMPOSE, *BOB, "--original", name)),
             (2, words, ("policies", "put", "p", name, "--user", "u")),
             (2, words, ("rules", "apply", name)),
+            # A directory is one of mails.
+            *([(2, words, ("inject", name, *TO))] if name != "data" else []),
             (2, words, ("rules", "test", name, "--to", "b@example.com", "--from", "a@b.example")),
         ]
     ],
@@ -145,6 +148,31 @@ CASES = [
     (2, "--endpoint-url", (*SEND, "--endpoint-url", "http://u:hunter2@[::1")),
     (1, "", (*SEND, "--endpoint-url", "http://127.0.0.1:9")),
     (2, "--reason", (*SEND, "--reason", "Nope")),
+    (2, "is no point", ("faults", "add", ESCAPE)),
+    (2, "no effect", ("faults", "add", "rcpt")),
+    (2, "reply", ("faults", "add", "rcpt", "--reply", "soon")),
+    (2, "reply", ("faults", "add", "rcpt", "--reply", f"451 {ESCAPE}")),
+    (2, "no error code", ("faults", "add", "api", "--error", ESCAPE)),
+    (2, "delay", ("faults", "add", "api", "--lost", "--delay", "nan")),
+    (2, "probability", ("faults", "add", "rcpt", "--drop", "--probability", "5")),
+    (2, "first", ("faults", "add", "rcpt", "--drop", "--first", "99999999999999999999")),
+    (2, "client", ("faults", "add", "rcpt", "--drop", "--client", ESCAPE)),
+    (2, "name", ("faults", "add", "rcpt", "--drop", "--name", ESCAPE)),
+    (1, "no fault", ("faults", "remove", ESCAPE)),
+    (2, "no server runs", ("inject", "mail")),
+    (2, "--smtp", ("inject", "mail", "--smtp", f"{ESCAPE}:25")),
+    (1, "no file *.eml", ("inject", "data", *TO)),
+    (1, "no recipient", ("inject", "mail", "--smtp", "127.0.0.1:9")),
+    (1, "no recipient", ("inject", "-", "--smtp", "127.0.0.1:9")),
+    (1, "the SMTP server 127.0.0.1:9", ("inject", "mail", *TO)),
+    (1, "the SMTP server 127.0.0.1:9", ("inject", "mail", *TO, "--from", ESCAPE)),
+    (2, "no server runs", ("tail",)),
+    (2, "--kind must be one of", ("tail", "--kind", ESCAPE)),
+    (2, "--since", ("tail", "--since", ESCAPE)),
+    (2, "--endpoint-url", ("tail", "--endpoint-url", "no url")),
+    (2, "--endpoint-url", ("tail", "--endpoint-url", "http://u:hunter2@[::1")),
+    (1, "cannot be reached", ("tail", "--endpoint-url", "http://u:hunter2@127.0.0.1:9")),
+    (1, "cannot be reached", ("tail", "--endpoint-url", "http://127.0.0.1:9", "--account", ESCAPE)),
 ]  # fmt: skip
 
 

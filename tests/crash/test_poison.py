@@ -195,11 +195,11 @@ class KillingDns(DnsServer):
     server: Sendback
     kills = True
 
-    def _answer(self, data, *, by_udp=False):
+    def answer(self, data, *, by_udp=False):
         if self.kills and b"poison" in data:
             os.kill(self.server.process.pid, signal.SIGKILL)
             return None
-        return super()._answer(data, by_udp=by_udp)
+        return super().answer(data, by_udp=by_udp)
 
 
 def test_an_identity_whose_check_kills_its_worker_is_set_aside(tmp_path):

@@ -31,10 +31,15 @@ def store(tmp_path):
     instance.close()
 
 
+class NoFaults:
+    points = frozenset()
+
+
 class Slow(Capture):
     """Delivers when it is told to."""
 
     def __init__(self):
+        super().__init__(NoFaults())
         self.started = asyncio.Event()
         self.may_end = asyncio.Event()
         self.delivered = []
@@ -149,7 +154,7 @@ def test_a_stop_gives_back_what_could_not_be_finished(store, clock):
 def test_a_message_that_breaks_the_transport_is_backed_off_and_seen(store, clock):
     async def story():
         await queue(store, "m1")
-        first = worker(store, clock, Broken())
+        first = worker(store, clock, Broken(NoFaults()))
         running = asyncio.create_task(first.run())
         while not (await show(store, "m1"))[0].attempts:
             await asyncio.sleep(0.01)
@@ -232,7 +237,7 @@ def test_a_message_that_always_breaks_the_transport_is_held_and_never_expires(
         await store.write(AddAccount(ACCOUNT, NOW))
         row = a_bounce("m1", "ann@sender.example", NOW, expires_at=NOW + lasts)
         await store.write(lambda connection: add_to_outbox(connection, [row]))
-        first = worker(store, clock, Broken())
+        first = worker(store, clock, Broken(NoFaults()))
         running = asyncio.create_task(first.run())
         message, attempts = await attempts_until(store, clock, "m1", "held")
         first.stop()
@@ -247,6 +252,7 @@ class Raising(Capture):
     """Raises one error after the other, then delivers."""
 
     def __init__(self, *errors):
+        super().__init__(NoFaults())
         self.errors = list(errors)
         self.delivered = []
 

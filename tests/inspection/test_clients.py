@@ -250,7 +250,7 @@ def test_a_terminal_shows_a_progress_bar(server, mails):
 @pytest.mark.parametrize(
     ("arguments", "code", "text"),
     [
-        (("missing.eml",), 1, "missing.eml: No such file"),
+        (("missing.eml",), 2, "missing.eml cannot be read: No such file"),
         (("--smtp", "nonsense"), 2, "--smtp"),
         ((), 2, "Missing argument"),
     ],

@@ -15,6 +15,7 @@ from typing import Annotated
 import typer
 
 from sendback.cli.failures import CommandFailedError, usage_error
+from sendback.cli.files import MAX_OCTETS, read_octets
 from sendback.cli.options import ConfigFile, DataDir, StoreOptions
 from sendback.cli.output import printable, say
 from sendback.config.readers import listen
@@ -22,13 +23,15 @@ from sendback.mail.headers import field_values, header_section
 
 _TIMEOUT_SECONDS = 60.0
 _BAR_WIDTH = 30
-_MAX_OCTETS = 2**31
+_MAX_OCTETS = 2**31  # the most that the setting smtp_max_size allows
 
 
 def inject(
     files: Annotated[
         list[Path],
-        typer.Argument(metavar="FILE...", help="Mails, or directories with files *.eml."),
+        typer.Argument(
+            metavar="FILE...", help="Mails, or directories with files *.eml; - is standard input."
+        ),
     ],
     sender: Annotated[
         str | None,
@@ -128,9 +131,11 @@ class _Injection:
 
     def _send(self, path: Path) -> tuple[list[str], str]:
         """Return the refusals, and the reply's text if the mail was accepted."""
-        if path.stat().st_size > _MAX_OCTETS:
+        # Only regular files have a size. Of others, such as /dev/zero, no more is read than usual.
+        size = path.stat().st_size if path.is_file() else 0
+        if size > _MAX_OCTETS:
             return ["the file is too large for a mail"], ""
-        content = path.read_bytes()
+        content = read_octets(path, max(size, MAX_OCTETS))
         if b"\r\n" not in content:
             content = content.replace(b"\n", b"\r\n")
         envelope = self._envelope(content)
