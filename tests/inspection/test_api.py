@@ -15,24 +15,6 @@ from tests.inspection.api import Api, segment
 ACCOUNT = "111122223333"
 
 
-@pytest.fixture(scope="module")
-def running():
-    with Sendback() as server:
-        yield server
-
-
-@pytest.fixture
-def server(running):
-    running.reset()
-    running.verify("example.com")
-    return running
-
-
-@pytest.fixture
-def api(server):
-    return Api(server.endpoint_url)
-
-
 def bounce(server, message_id: str, recipient: str = "bob@example.com") -> str:
     return server.ses.send_bounce(
         OriginalMessageId=message_id,

@@ -14,24 +14,6 @@ CHAOS = "/api/v1/chaos"
 OFF = {"ErrorCode": 451, "Probability": 0}
 
 
-@pytest.fixture(scope="module")
-def running():
-    with Sendback() as server:
-        yield server
-
-
-@pytest.fixture
-def server(running):
-    running.reset()
-    running.verify("example.com")
-    return running
-
-
-@pytest.fixture
-def api(server):
-    return Api(server.endpoint_url)
-
-
 def rcpt_codes(server, count: int) -> list[int]:
     """The codes of the replies to so many RCPT commands of one client."""
     with smtplib.SMTP(*server.smtp) as client:

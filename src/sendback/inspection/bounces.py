@@ -10,7 +10,7 @@ from starlette.responses import Response
 from sendback.inspection.answers import answer, raw_message
 from sendback.inspection.calls import Call
 from sendback.inspection.errors import not_found
-from sendback.inspection.messages import address_key
+from sendback.inspection.messages import path_key
 from sendback.inspection.services import InspectionServices
 from sendback.inspection.shown import bounce_row, dsn_of, whole_bounce
 from sendback.store.engine.errors import NotFoundError
@@ -46,12 +46,12 @@ async def list_bounces(call: Call, services: InspectionServices) -> Response:
 
 def _matches(message: OutboxMessage, dsn: dict[str, Any] | None, call: Call) -> bool:
     to, recipient = call.text("to"), call.text("recipient")
-    if to is not None and address_key(to) != message.recipient.key:
+    if to is not None and path_key(to) != message.recipient.key:
         return False
     if recipient is None:
         return True
     entries = dsn["recipients"] if dsn else []
-    return address_key(recipient) in {address_key(e["final_recipient"]) for e in entries}
+    return path_key(recipient) in {path_key(e["final_recipient"]) for e in entries}
 
 
 async def show_bounce(call: Call, services: InspectionServices) -> Response:

@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from sendback.inspection.answers import answer, empty
 from sendback.inspection.calls import Call
-from sendback.inspection.messages import address_key
+from sendback.inspection.messages import path_key
 from sendback.inspection.services import InspectionServices
 from sendback.inspection.shown import subject_of
 from sendback.store.outbox.control import Selection
@@ -33,7 +33,7 @@ async def sent(call: Call, services: InspectionServices) -> Response:
     scan = services.mail.outgoing(selection, "", only_bounces=False)
     async with aclosing(scan):  # type: ignore[type-var]
         async for message in scan:
-            if email is None or address_key(email) == address_key(message.sender or ""):
+            if email is None or path_key(email) == path_key(message.sender or ""):
                 found.append(await asyncio.to_thread(_shown, message, services.region))
             if len(found) == _MOST:
                 break

@@ -17,7 +17,7 @@ from sendback.inspection.calls import Call
 from sendback.inspection.errors import ApiError, bad_parameter, not_found
 from sendback.inspection.services import InspectionServices
 from sendback.inspection.shown import message_row, subject_of, whole_message
-from sendback.mail.address import AddressError, parse_address
+from sendback.mail.address import address_key
 from sendback.service.queues.control import AmbiguousIdError, WrongStateError
 from sendback.service.receiving.injection import InjectedMail, InjectionReply, InjectionResult
 from sendback.service.rules.control import ShownMessage
@@ -70,21 +70,18 @@ async def list_messages(call: Call, services: InspectionServices) -> Response:
 def _matches(message: ReceivedMessage, call: Call) -> bool:
     envelope = message.envelope
     sender, recipient, subject = (call.text(n) for n in ("sender", "recipient", "subject"))
-    if sender is not None and address_key(sender) != address_key(str(envelope.reverse_path)):
+    if sender is not None and path_key(sender) != path_key(str(envelope.reverse_path)):
         return False
-    if recipient is not None and address_key(recipient) not in {
+    if recipient is not None and path_key(recipient) not in {
         entry.address.key for entry in envelope.recipients
     }:
         return False
     return subject is None or subject.lower() in (subject_of(message.header) or "").lower()
 
 
-def address_key(text: str) -> str:
+def path_key(text: str) -> str:
     """Return the canonical key of an address, or the text itself; `<>` is the null one."""
-    try:
-        return parse_address(text, any_dots=True).key
-    except AddressError:
-        return "" if text == "<>" else text
+    return "" if text == "<>" else address_key(text)
 
 
 async def show_message(call: Call, services: InspectionServices) -> Response:

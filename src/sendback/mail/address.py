@@ -225,3 +225,11 @@ def _display_name(text: str) -> str:
 
 def _shown(text: str) -> str:
     return repr(text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…")
+
+
+def address_key(text: str) -> str:
+    """Return the canonical key of an address, or the text itself if it is none."""
+    try:
+        return parse_address(text, any_dots=True).key
+    except AddressError:
+        return text

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Generic, TypeVar
 
-from sendback.mail.address import AddressError, parse_address
+from sendback.mail.address import address_key
 
 T = TypeVar("T")
 
@@ -89,14 +89,6 @@ class Collection(Generic[T]):
         lines = [f"  {self._describe(item)}" for item in self._visible()]
         heading = f"{self._noun} so far:" if lines else f"{self._noun} so far: none"
         return "\n".join(filter(None, [reason, heading, *lines, self._explain()]))
-
-
-def address_key(text: str) -> str:
-    """Return the canonical key of an address, or the text itself."""
-    try:
-        return parse_address(text, any_dots=True).key
-    except AddressError:
-        return text
 
 
 def is_among(wanted_address: str | None, *addresses: str) -> bool:

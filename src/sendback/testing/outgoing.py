@@ -118,16 +118,8 @@ class Sent(Collection[SentMail]):
 
 def bounce_of(message: OutboxMessage, attempts: Sequence[Attempt]) -> Bounce:
     """Return a bounce as tests see it."""
-    return Bounce(
-        message_id=message.message_id,
-        to=str(message.recipient),
-        sender=message.sender,
-        created_at=message.created_at,
-        state=message.state.value,
-        attempts=tuple(attempts),
-        raw=message.content,
-        original=message.original_message_id,
-    )
+    sent = sent_mail(message, attempts)
+    return Bounce(**vars(sent), original=message.original_message_id)
 
 
 def sent_mail(message: OutboxMessage, attempts: Sequence[Attempt]) -> SentMail:
