@@ -18,6 +18,8 @@ perl -MMail::DKIM -e 1 2>/dev/null || missing+=(libmail-dkim-perl)
 need rspamd rspamd
 need clamd clamav-daemon
 need chromium chromium
+[ -n "$(ls -d /usr/lib/postgresql/*/bin/initdb 2>/dev/null)" ] || missing+=(postgresql)
+need pgbouncer pgbouncer
 need node nodejs
 need npm npm
 $python -c 'import test.test_email' 2>/dev/null || missing+=(libpython3-testsuite)

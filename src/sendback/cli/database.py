@@ -55,19 +55,18 @@ def check(data_dir: DataDir = None, database: Database = None, config: ConfigFil
     Prints a line for each problem. Exit code 1 if there is one.
     """
     settings = load_settings(config, data_dir=data_dir, database=database).settings
-    if not settings.database_file.is_file():
-        raise CommandFailedError(
-            f"there is no database {settings.database_file}: name its directory with --data-dir"
-        )
+    file = settings.database_file
+    if file is not None and not file.is_file():
+        raise CommandFailedError(f"there is no database {file}: name its directory with --data-dir")
     from sendback.store.engine.integrity import check_store
 
     problems = check_store(settings.database_url, settings.data_dir)
     for problem in problems:
         typer.echo(printable(problem))
     if problems:
+        saving = f", or save what can be read with `sqlite3 {file} .recover`" if file else ""
         raise CommandFailedError(
-            f"{len(problems)} problems in {settings.database_file}: stop all servers and put a "
-            "copy of the data directory in its place, or save what can be read with "
-            f"`sqlite3 {settings.database_file} .recover`"
+            f"{len(problems)} problems in {file or 'the database'}: stop all servers and put a "
+            f"copy in its place{saving}"
         )
-    typer.echo(f"{settings.database_file} is sound, and every message body exists.")
+    typer.echo(f"{file or 'The database'} is sound, and every message body exists.")

@@ -150,10 +150,9 @@ def check_store_exists(settings: Settings) -> None:
         raise CommandFailedError(f"{settings.data_dir} is a file, not a data directory: {advice}")
     if not settings.data_dir.is_dir():
         raise CommandFailedError(f"there is no data directory {settings.data_dir}: {advice}")
-    is_file = settings.database_url.startswith("sqlite:")
-    if is_file and not settings.database_file.exists():
-        folder = settings.database_file.parent
-        raise CommandFailedError(f"there is no database in {folder}: {advice}")
+    file = settings.database_file
+    if file is not None and not file.exists():
+        raise CommandFailedError(f"there is no database in {file.parent}: {advice}")
 
 
 async def _check_account(app: "App", account_id: str) -> None:

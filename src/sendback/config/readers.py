@@ -138,9 +138,9 @@ def matching(pattern: str, allowed: str) -> Callable[[str], str]:
 
 def database(text: str) -> str:
     """Read a database URL, or empty."""
-    if text and not text.startswith("sqlite:///"):
+    if text and not text.startswith(("sqlite:///", "postgresql://")):
         raise ValueError(
-            "a URL of the form sqlite:///path/to/file.db (PostgreSQL is not supported yet)"
+            "a URL such as sqlite:///path/to/file.db or postgresql://user@host:5432/database"
         )
     return text
 

@@ -488,6 +488,8 @@ class Settings:
         return self.database or f"sqlite:///{self.data_dir.absolute() / 'sendback.db'}"
 
     @property
-    def database_file(self) -> Path:
-        """The file of the SQLite database."""
+    def database_file(self) -> Path | None:
+        """The file of the SQLite database; None for a database on a server."""
+        if not self.database_url.startswith("sqlite:"):
+            return None
         return Path(self.database_url.removeprefix("sqlite:///"))

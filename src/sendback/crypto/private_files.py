@@ -40,14 +40,15 @@ def create_private(file: Path, content: bytes) -> None:
     _sync_directory(file.parent)
 
 
-def keep_private(data_dir: Path, database: Path) -> list[str]:
+def keep_private(data_dir: Path, database: Path | None) -> list[str]:
     """Remove group's and others' permissions on the installation's files; return warnings.
 
     The mode of the data directory is not changed, as it may be shared on purpose; a warning is
-    returned if others can read it. `database` is the SQLite file.
+    returned if others can read it. `database` is the SQLite file, if that is the database.
     """
     files = [data_dir / name for name in (*_OWN_FILES, *_OWN_DIRECTORIES)]
-    files += [database.with_name(database.name + suffix) for suffix in ("", "-wal", "-shm")]
+    if database is not None:
+        files += [database.with_name(database.name + suffix) for suffix in ("", "-wal", "-shm")]
     warnings = [text for text in map(_tighten, files) if text]
     mode = stat.S_IMODE(data_dir.stat().st_mode)
     if mode & (stat.S_IROTH | stat.S_IXOTH):

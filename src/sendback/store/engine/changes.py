@@ -127,8 +127,8 @@ def _generation(connection: Connection) -> int:
     On PostgreSQL, the query alone is as cheap. `connection.info` ends with the connection.
     """
     version = data_version(connection)
-    known: tuple[int, int] | None = connection.info.get(_KNOWN)
-    if known is not None and known[0] == version:
+    known: tuple[int | None, int] | None = connection.info.get(_KNOWN)
+    if known is not None and version is not None and known[0] == version:
         return known[1]
     number = int(connection.execute(_NUMBER).scalar() or 0)
     connection.info[_KNOWN] = version, number

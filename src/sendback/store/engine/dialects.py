@@ -1,149 +1,54 @@
-"""What is specific to SQLite, the only supported database: connections, error codes, checks.
+"""The databases: SQLite and PostgreSQL. `sqlite.py` and `postgresql.py` have what differs.
 
-All other SQL is SQLAlchemy Core that PostgreSQL supports too, except the conditions of the partial
-indexes (`tables.py`). SQLAlchemy omits `with_for_update` from SQL for SQLite, which has one writer.
+All other SQL is SQLAlchemy Core that both support. SQLAlchemy omits `with_for_update` from SQL for
+SQLite, which has one writer at a time.
 """
 
-import sqlite3
-from collections.abc import Iterator
-from contextlib import suppress
-from itertools import islice
-from pathlib import Path
-from time import monotonic, sleep
-from typing import Any
+from types import ModuleType
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DatabaseError, DBAPIError, InterfaceError, OperationalError
+from sqlalchemy import URL, Connection, Engine, make_url
 
-from sendback.store.engine.errors import StoreUnavailableError
-
-BUSY_TIMEOUT_MILLISECONDS = 5000
-_LOCK_POLL_SECONDS = 0.0005
-
-# SQLite's primary result codes for errors of the database, not of the statement
-# (https://sqlite.org/rescode.html), each with its cause or what to do about it.
-_ADVICE = {
-    sqlite3.SQLITE_BUSY: "another process held its write lock for too long",
-    sqlite3.SQLITE_LOCKED: "another connection of this process holds its lock",
-    sqlite3.SQLITE_PROTOCOL: "another process holds its lock",
-    sqlite3.SQLITE_READONLY: "its owner and permissions must let this user write to the file and "
-    "to its directory",
-    sqlite3.SQLITE_CANTOPEN: "it must be a file, in a directory that this user can write to",
-    sqlite3.SQLITE_PERM: "its owner and permissions must let this user read and write it",
-    sqlite3.SQLITE_AUTH: "its owner and permissions must let this user read and write it",
-    sqlite3.SQLITE_FULL: "the disk is full: free some space, and the server recovers by itself",
-    sqlite3.SQLITE_IOERR: "a read or write of the disk failed: see the system log",
-    sqlite3.SQLITE_NOLFS: "the file system does not support files of this size",
-    sqlite3.SQLITE_INTERRUPT: "the statement was interrupted",
-    sqlite3.SQLITE_CORRUPT: "the file is damaged: stop all servers and put a copy in its place, or "
-    "save what can be read with `sqlite3 FILE .recover | sqlite3 FILE.new`",
-    sqlite3.SQLITE_NOTADB: "it is not an SQLite database: put a copy in its place, or name "
-    "another file with --database",
-}
-_PRIMARY_CODE = 0xFF  # the other bits of an extended result code give details
+from sendback.store.engine import sqlite
 
 
 def open_engine(url: str, *, writes: bool) -> Engine:
     """Return an engine whose transactions write, or only read.
 
-    Creates the directory of the database. Raises `StoreUnavailableError`.
+    Raises `StoreUnavailableError`.
     """
     parsed = make_url(url)
-    if parsed.database and parsed.database != ":memory:":
-        folder = Path(parsed.database).parent
-        try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        except OSError as error:
-            text = f"the directory {folder} of the database cannot be made: {error.strerror}"
-            raise StoreUnavailableError(text) from error
-    engine = create_engine(url, connect_args={"check_same_thread": False})
-    _configure_sqlite(engine, writes=writes)
+    engine: Engine = _module(parsed).open_engine(parsed, writes=writes)
     return engine
 
 
 def reason_unavailable(error: BaseException, url: URL) -> str | None:
     """Return why the database is unavailable and what to do, or None for any other error.
 
-    The text has the path of the database. `error` is what SQLAlchemy raised.
+    `error` is what SQLAlchemy raised.
     """
-    if not isinstance(error, DBAPIError):
-        return None
-    code = getattr(error.orig, "sqlite_errorcode", None)
-    if code is None:
-        # Another driver, or a lost connection. Python's `sqlite3` sets no code for a wrong number
-        # or type of parameters, which are errors of the statement (ProgrammingError).
-        is_lost = error.connection_invalidated
-        is_foreign = not isinstance(error.orig, sqlite3.Error)
-        broken = is_lost or (is_foreign and isinstance(error, OperationalError | InterfaceError))
-        return str(error.orig) if broken else None
-    advice = _ADVICE.get(code & _PRIMARY_CODE)
-    if advice is None:
-        return None
-    return f"the database {url.database}: {error.orig}: {advice.replace('FILE', str(url.database))}"
+    reason: str | None = _module(url).reason_unavailable(error, url)
+    return reason
 
 
-def data_version(connection: Connection) -> int:
+def data_version(connection: Connection) -> int | None:
     """Return a number that changes with each commit of another connection, in any process.
 
-    Only numbers of the same connection can be compared. https://sqlite.org/pragma.html
+    Only numbers of the same connection can be compared. None: the database has no such number.
     """
-    return int(connection.exec_driver_sql("PRAGMA data_version").scalar_one())
+    version: int | None = _module(connection.engine.url).data_version(connection)
+    return version
 
 
 def integrity_problems(connection: Connection, limit: int) -> list[str]:
-    """Return the problems that SQLite's own checks report, up to `limit` lines for each check."""
-    lines = _rows(connection, f"PRAGMA integrity_check({limit})", limit)
-    problems = [str(line) for (line,) in lines if line != "ok"]
-    for table, row_id, parent, _ in _rows(connection, "PRAGMA foreign_key_check", limit):
-        problems.append(f"row {row_id} of {table} names a row of {parent} that is not there")
+    """Return the problems that the database's own checks report, up to `limit` for each check."""
+    problems: list[str] = _module(connection.engine.url).integrity_problems(connection, limit)
     return problems
 
 
-def _rows(connection: Connection, pragma: str, limit: int) -> Iterator[Any]:
-    """Yield the rows of the pragma; a damaged page ends it early."""
-    with suppress(DatabaseError):
-        yield from islice(connection.exec_driver_sql(pragma), limit)
+def _module(url: URL) -> ModuleType:
+    if url.get_backend_name() == "sqlite":
+        return sqlite
+    # Importing the driver takes 100 ms.
+    from sendback.store.engine import postgresql  # noqa: PLC0415
 
-
-def _configure_sqlite(engine: Engine, *, writes: bool) -> None:
-    @event.listens_for(engine, "connect")
-    def configure(connection: Any, _: Any) -> None:
-        connection.isolation_level = None  # `start` below begins transactions, not the driver
-        cursor = connection.cursor()
-        cursor.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MILLISECONDS}")
-        cursor.execute("PRAGMA journal_mode = WAL")
-        # NORMAL would lose acknowledged commits on power loss.
-        cursor.execute("PRAGMA synchronous = FULL")
-        cursor.execute("PRAGMA foreign_keys = ON")
-        if writes:
-            cursor.execute("PRAGMA busy_timeout = 0")  # see `_wait_for_write_lock`
-        cursor.close()
-
-    @event.listens_for(engine, "begin")
-    def start(connection: Connection) -> None:
-        if writes:
-            _wait_for_write_lock(connection)
-        else:
-            connection.exec_driver_sql("BEGIN")
-
-
-def _wait_for_write_lock(connection: Connection) -> None:
-    """Begin a transaction that has the write lock of the database, once no other process has it.
-
-    Not by SQLite's own wait: it sleeps for up to 100 ms between its attempts, and of two busy
-    processes one could wait for half a second (measured: 546 ms; with this loop 80). IMMEDIATE: a
-    transaction that reads first and then writes would fail if another process wrote in between.
-    """
-    deadline = monotonic() + BUSY_TIMEOUT_MILLISECONDS / 1000
-    begin = connection.connection.cursor()
-    while monotonic() < deadline:
-        try:
-            begin.execute("BEGIN IMMEDIATE")
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & _PRIMARY_CODE != sqlite3.SQLITE_BUSY:
-                break
-            sleep(_LOCK_POLL_SECONDS)
-        else:
-            return
-    connection.exec_driver_sql("BEGIN IMMEDIATE")  # its error is the caller's
+    return postgresql

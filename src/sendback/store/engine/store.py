@@ -12,7 +12,7 @@ from sendback.store.engine.blobs import Blobs
 from sendback.store.engine.changes import ChangeRecorder, Changes
 from sendback.store.engine.dialects import open_engine, reason_unavailable
 from sendback.store.engine.errors import StoreUnavailableError
-from sendback.store.engine.tables import SCHEMA_VERSION, metadata
+from sendback.store.engine.tables import SCHEMA_VERSION, index_conditions, metadata
 from sendback.store.engine.transactions import TransactionThread, Unit
 
 T = TypeVar("T")
@@ -142,6 +142,8 @@ def _create(connection: Connection) -> None:
 
     Importing Alembic would take 0.8 s.
     """
+    if connection.dialect.name == "postgresql":
+        index_conditions()
     metadata.create_all(connection)
     connection.execute(
         text(

@@ -1,0 +1,164 @@
+"""A private PostgreSQL of the tests: an unprivileged user's, on a socket, with a copy a test.
+
+With `TEST_DATABASE=postgresql` in the environment the suite runs on it: `database_url` is what a
+test opens. One server serves all processes of pytest-xdist: the first that needs it starts it, and
+a process of its own stops it when the last of them has ended.
+"""
+
+import fcntl
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from functools import cache
+from pathlib import Path
+from urllib.parse import quote
+
+import psycopg
+
+from sendback.store.engine.store import prepare_schema
+
+_SETTINGS = {
+    "listen_addresses": "",
+    "fsync": "off",  # tests of durability start a server of their own
+    "max_connections": "300",
+    "shared_buffers": "64MB",
+    "autovacuum_naptime": "5s",
+}
+_TEMPLATE = "sendback_template"
+
+
+def binaries() -> Path | None:
+    """The directory of PostgreSQL's programs; None: it is not installed."""
+    versions = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), reverse=True)
+    return versions[0].parent if versions else None
+
+
+def is_chosen() -> bool:
+    """Whether the suite is to run on PostgreSQL."""
+    return os.environ.get("TEST_DATABASE", "sqlite") == "postgresql"
+
+
+def database_url(folder: Path) -> str:
+    """The URL of a new, empty database for a test: a file in the folder, or on the server."""
+    return shared_server().create() if is_chosen() else f"sqlite:///{folder / 'x.db'}"
+
+
+class PostgreSQL:
+    """A server in a folder. `start` and `stop` may be called in turn."""
+
+    def __init__(self, folder: Path, **settings: str) -> None:
+        programs = binaries()
+        if programs is None:
+            raise RuntimeError("PostgreSQL is not installed")
+        self._programs = programs
+        self._folder = folder
+        self._settings = {**_SETTINGS, **settings}
+
+    @property
+    def _data(self) -> Path:
+        return self._folder / "data"
+
+    def start(self) -> "PostgreSQL":
+        """Make the cluster if it is new, and start the server."""
+        if not self._data.exists():
+            self._folder.mkdir(parents=True, exist_ok=True)
+            if os.geteuid() == 0:  # it refuses to run as root
+                shutil.chown(self._folder, "postgres", "postgres")
+            self._run("initdb", "-D", str(self._data), "-U", "sendback", "-A", "trust", "-N",
+                      "--encoding=UTF8", "--locale=C.UTF-8")  # fmt: skip
+        options = " ".join(
+            f"-c {name}={value or chr(39) * 2}"
+            for name, value in {
+                **self._settings,
+                "unix_socket_directories": str(self._folder),
+            }.items()
+        )
+        self._run("pg_ctl", "start", "-w", "-D", str(self._data), "-o", options,
+                  "-l", str(self._folder / "log"))  # fmt: skip
+        return self
+
+    def stop(self, mode: str = "fast") -> None:
+        """Stop the server: `smart`, `fast` or `immediate`."""
+        self._run("pg_ctl", "stop", "-w", "-D", str(self._data), "-m", mode)
+
+    def url(self, database: str) -> str:
+        return f"postgresql://sendback@/{database}?host={quote(str(self._folder), safe='/')}"
+
+    def create(self) -> str:
+        """Make a database with this version's empty schema; its URL."""
+        name = f"test_{uuid.uuid4().hex}"
+        self.execute(f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE} STRATEGY file_copy")
+        return self.url(name)
+
+    def create_empty(self) -> str:
+        """Make a database without tables; its URL."""
+        name = f"test_{uuid.uuid4().hex}"
+        self.execute(f"CREATE DATABASE {name} TEMPLATE template0")
+        return self.url(name)
+
+    def make_template(self) -> "PostgreSQL":
+        """Make what `create` copies."""
+        self.execute(f"CREATE DATABASE {_TEMPLATE} TEMPLATE template0")
+        prepare_schema(self.url(_TEMPLATE))
+        return self
+
+    def execute(self, statement: str) -> None:
+        with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
+            connection.execute(statement)  # type: ignore[arg-type]
+
+    def _run(self, program: str, *arguments: str) -> None:
+        command = [str(self._programs / program), *arguments]
+        if os.geteuid() == 0:
+            command = [
+                "setpriv",
+                "--reuid=postgres",
+                "--regid=postgres",
+                "--clear-groups",
+                *command,
+            ]
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, cwd="/", timeout=60
+        )
+        if done.returncode:
+            raise RuntimeError(f"{' '.join(command)}: {done.stdout}{done.stderr}")
+
+
+@cache
+def shared_server() -> PostgreSQL:
+    """The server of this run of pytest, started by the first process that needs it."""
+    run = os.environ.get("PYTEST_XDIST_TESTRUNUID", f"alone-{os.getpid()}")
+    folder = Path(tempfile.gettempdir(), f"sendback-postgresql-{run[:20]}")
+    folder.mkdir(mode=0o755, exist_ok=True)
+    server = PostgreSQL(folder / "server")
+    held = (folder / "users").open("a")
+    # Each process of the run holds a shared lock until it ends: the one that stops the server waits.
+    with (folder / "starting").open("a") as starting:
+        fcntl.flock(starting, fcntl.LOCK_EX)
+        if not (folder / "server").exists():
+            server.start().make_template()
+            subprocess.Popen(
+                [sys.executable, "-m", "tests.partners.postgresql", str(folder)],
+                start_new_session=True,
+            )
+        fcntl.flock(held, fcntl.LOCK_SH)
+    _held.append(held)
+    return server
+
+
+_held: list[object] = []
+
+
+def _stop_after_the_last(folder: Path) -> None:
+    time.sleep(2)  # the first user has its lock by then
+    with (folder / "users").open("a") as users:
+        fcntl.flock(users, fcntl.LOCK_EX)
+        PostgreSQL(folder / "server").stop("immediate")
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    _stop_after_the_last(Path(sys.argv[1]))
