@@ -135,7 +135,7 @@ def shared_server() -> PostgreSQL:
     folder.mkdir(mode=0o755, exist_ok=True)
     server = PostgreSQL(folder / "server")
     held = (folder / "users").open("a")
-    # Each process of the run holds a shared lock until it ends: the one that stops the server waits.
+    # Each process of the run holds a shared lock until it ends; who stops the server waits for it.
     with (folder / "starting").open("a") as starting:
         fcntl.flock(starting, fcntl.LOCK_EX)
         if not (folder / "server").exists():

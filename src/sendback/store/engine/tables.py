@@ -35,7 +35,7 @@ def _where(condition: str) -> Any:
 
 
 def index_conditions() -> None:
-    """Give the partial indexes their conditions for PostgreSQL too; call it before creating them."""
+    """Give the partial indexes their conditions for PostgreSQL too, before they are created."""
     for table in metadata.tables.values():
         for index in table.indexes:
             condition = index.dialect_options["sqlite"]["where"]
