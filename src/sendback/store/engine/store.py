@@ -12,6 +12,7 @@ from sendback.store.engine.blobs import Blobs
 from sendback.store.engine.changes import ChangeRecorder, Changes
 from sendback.store.engine.dialects import open_engine, reason_unavailable
 from sendback.store.engine.errors import StoreUnavailableError
+from sendback.store.engine.locking import has_row_locks
 from sendback.store.engine.tables import SCHEMA_VERSION, index_conditions, metadata
 from sendback.store.engine.transactions import TransactionThread, Unit
 
@@ -31,7 +32,12 @@ class Store:
         writing = open_engine(url, writes=True)
         self._reader = TransactionThread(open_engine(url, writes=False), "store-reader")
         self.changes = Changes(ChangeRecorder(writing), self._reader.run)
-        self._writer = TransactionThread(writing, "store-writer", self.changes.transaction_ended)
+        self._writer = TransactionThread(
+            writing,
+            "store-writer",
+            self.changes.transaction_ended,
+            locks_rows=has_row_locks(writing),
+        )
 
     async def write(self, unit: Unit[T]) -> T:
         """Return the unit's result once its write transaction is durable.

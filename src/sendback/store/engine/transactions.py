@@ -29,6 +29,7 @@ from sqlalchemy import Connection, Engine
 
 from sendback.store.engine.dialects import reason_unavailable
 from sendback.store.engine.errors import RefusedError, StoreUnavailableError
+from sendback.store.engine.locking import Place, group, place_of, transactions_of
 
 log = logging.getLogger(__name__)
 
@@ -83,9 +84,20 @@ class TransactionThread:
 
     _STOP: ClassVar[None] = None
 
-    def __init__(self, engine: Engine, name: str, ended: Callable[[], None] = lambda: None) -> None:
-        """`ended` is called after each transaction, whatever its result, before the callers."""
+    def __init__(
+        self,
+        engine: Engine,
+        name: str,
+        ended: Callable[[], None] = lambda: None,
+        *,
+        locks_rows: bool = False,
+    ) -> None:
+        """`ended` is called after each transaction, whatever its result, before the callers.
+
+        With `locks_rows`, groups take their locks in order: see `locking`.
+        """
         self._engine = engine
+        self._locks_rows = locks_rows
         self._ended = ended
         self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._connection: Connection | None = None
@@ -125,7 +137,8 @@ class TransactionThread:
             jobs: list[_Job] = []
             try:
                 stopping = self._next_group(jobs)
-                self._run_group(jobs)
+                for together in self._transactions(jobs):
+                    self._run_group(together)
                 self._last_group, self._last_size = monotonic(), len(jobs)
             except BaseException as error:
                 log.critical("internal error in the store's thread, which continues", exc_info=True)
@@ -147,6 +160,12 @@ class TransactionThread:
             except queue.Empty:
                 return False
         return True
+
+    def _transactions(self, jobs: list[_Job]) -> list[list[_Job]]:
+        """Return the jobs of each transaction: all of them in one, unless rows are locked."""
+        if self._locks_rows:
+            return transactions_of((job.unit, job) for job in jobs)
+        return [jobs]
 
     def _run_group(self, jobs: list[_Job]) -> None:
         if not jobs:
@@ -171,7 +190,7 @@ class TransactionThread:
     def _transact(self, jobs: list[_Job]) -> None:
         connection = self._connect()
         try:
-            with connection.begin():
+            with connection.begin(), group(connection):
                 for batch in _by_type(jobs):
                     batch(connection)
         finally:
@@ -196,14 +215,23 @@ class TransactionThread:
 
 
 def _by_type(jobs: Sequence[_Job]) -> list[Callable[[Connection], None]]:
-    batches: dict[type[BatchUnit[Any]], list[_Job]] = defaultdict(list)
+    """Return what runs the jobs, in the order of their places (`locking`)."""
+    batches: dict[type[BatchUnit[Any]], list[_Job]] = {}
     work: list[Callable[[Connection], None]] = []
-    for job in jobs:
-        if isinstance(job.unit, BatchUnit):
-            batches[type(job.unit)].append(job)
-        else:
+    for job in sorted(jobs, key=_place):
+        if not isinstance(job.unit, BatchUnit):
             work.append(_single(job))
-    return [_batch(kind, members) for kind, members in batches.items()] + work
+        elif (members := batches.get(type(job.unit))) is not None:
+            members.append(job)
+        else:
+            batches[type(job.unit)] = members = [job]
+            work.append(_batch(type(job.unit), members))
+    return work
+
+
+def _place(job: _Job) -> tuple[int, bool]:
+    """Return what jobs are sorted by: their places, and those of shared statements first."""
+    return place_of(job.unit) or len(Place) + 1, not isinstance(job.unit, BatchUnit)
 
 
 def _single(job: _Job) -> Callable[[Connection], None]:
