@@ -155,10 +155,14 @@ def add_missing(
 
 
 def put_row(
-    connection: Connection, table: Table, key: Mapping[str, Any], values: Mapping[str, Any]
+    connection: Connection,
+    table: Table,
+    key: Mapping[str, Any],
+    values: Mapping[str, Any],
+    first: Mapping[str, Any] | None = None,
 ) -> None:
-    """Insert a row, or set `values` in the one with this primary key."""
-    statement = insert_into(connection, table).values({**key, **values})
+    """Insert a row with `values` and `first`, or set `values` in the one with this primary key."""
+    statement = insert_into(connection, table).values({**key, **values, **(first or {})})
     connection.execute(statement.on_conflict_do_update(index_elements=list(key), set_=dict(values)))
 
 

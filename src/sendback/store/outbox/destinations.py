@@ -8,17 +8,35 @@ visited in rotation. Suspects (`leasing`) are not included: they are queried one
 own date. A destination that failed is blocked for a growing time; then one message is sent as a
 probe. Whatever changes a message's date also updates its destination (`touch`); a visit that finds
 no due message corrects the date.
+
+Concurrency. A transaction changes destinations once, at its end, in order of their names
+(`DestinationChanges`): many want the row of a busy domain, so it is locked only while the
+transaction is committed, and no two transactions wait for each other. Queued mail only moves a date
+forward. A date is recomputed in a statement after the one that locked the row: it sees the mail
+that was queued while the lock was waited for, which would never be looked for otherwise.
 """
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, case, delete, func, insert, or_, select, update
+from sqlalchemy import (
+    Connection,
+    Executable,
+    bindparam,
+    case,
+    delete,
+    func,
+    or_,
+    select,
+    text,
+    update,
+)
 
 from sendback.clock import from_optional_milliseconds, to_milliseconds
 from sendback.store.engine.leasing import MOST_TRIES
+from sendback.store.engine.locking import end_of_group, has_row_locks, put_row
 from sendback.store.engine.sweeping import MAX_ROWS, SweepStep, Swept, behind_key
 from sendback.store.engine.tables import destinations, outbox
 from sendback.store.outbox.rows import IS_QUEUED, IS_TRUSTED, QUEUE
@@ -63,6 +81,17 @@ _TOUCH = (
         )
     )
 )
+# The row is locked also where it is left as it is, which most mail does.
+_ADD = text(
+    "INSERT INTO destinations (domain, due_at, failures, paused) VALUES (:of_domain, :due, 0, 0) "
+    "ON CONFLICT (domain) DO UPDATE SET due_at = CASE "
+    "WHEN destinations.blocked_until > excluded.due_at THEN destinations.blocked_until "
+    "ELSE excluded.due_at END "
+    "WHERE (destinations.due_at IS NULL AND excluded.due_at IS NOT NULL) "
+    "OR destinations.due_at > CASE "
+    "WHEN destinations.blocked_until > excluded.due_at THEN destinations.blocked_until "
+    "ELSE excluded.due_at END"
+)
 _BLOCK = (
     update(destinations)
     .where(_columns.domain == bindparam("of_domain"))
@@ -75,6 +104,90 @@ _BLOCK = (
         changed_at=bindparam("at"),
     )
 )
+_RECOVER = (
+    update(destinations)
+    .where(_columns.domain == bindparam("of_domain"))
+    .values(failures=0, blocked_until=None, reason=None, changed_at=bindparam("at"))
+)
+_UNBLOCK = (
+    update(destinations)
+    .where(_columns.domain == bindparam("of_domain"), _columns.blocked_until.is_not(None))
+    .values(blocked_until=None)
+)
+_PROBE = (
+    update(destinations)
+    .where(
+        _columns.domain == bindparam("of_domain"),
+        _columns.paused == 0,
+        _columns.failures > 0,
+        or_(_columns.blocked_until.is_(None), _columns.blocked_until <= bindparam("now")),
+    )
+    .values(blocked_until=bindparam("until"))
+)
+
+
+@dataclass(slots=True)
+class DestinationChanges:
+    """What a transaction does to destinations, done at the end of its group."""
+
+    queued: dict[str, int] = field(default_factory=dict)  # the earliest due date
+    touched: dict[str, int] = field(default_factory=dict)  # the date of the visit, or 0
+    changes: list[tuple[str, Executable, dict[str, Any]]] = field(default_factory=list)
+
+    def queue(self, domain: str, due_at: datetime) -> None:
+        """Note that a message was queued, due then."""
+        due = to_milliseconds(due_at)
+        self.queued[domain] = min(due, self.queued.get(domain, due))
+
+    def touch(self, domains: Collection[str], visited_at: datetime | None = None) -> None:
+        """Recompute the dates of the domains: at the earliest `visited_at`."""
+        floor = to_milliseconds(visited_at) if visited_at else 0
+        for domain in domains:
+            self.touched[domain] = max(floor, self.touched.get(domain, 0))
+
+    def change(self, domain: str, statement: Executable, **values: Any) -> None:
+        """Run the statement for the domain, before its date is recomputed."""
+        self.changes.append((domain, statement, {"of_domain": domain, **values}))
+        self.touch([domain])
+
+    def begin_probes(
+        self, connection: Connection, domains: Collection[str], now: datetime, until: datetime
+    ) -> set[str]:
+        """Block failed destinations until then, so that no other probe is sent meanwhile.
+
+        Returns those that may be probed; of the others, another transaction sends a probe.
+        """
+        if not domains:
+            return set()
+        self.touch(domains)
+        self._lock(connection)
+        dates = {"now": to_milliseconds(now), "until": to_milliseconds(until)}
+        return {
+            domain
+            for domain in sorted(domains)
+            if connection.execute(_PROBE, {"of_domain": domain, **dates}).rowcount
+        }
+
+    def settle(self, connection: Connection, /) -> None:
+        """Do it."""
+        self._lock(connection)
+        for _, statement, values in self.changes:
+            connection.execute(statement, values)
+        self.changes = []
+        if self.touched:
+            rows = [{"of_domain": name, "floor": at} for name, at in sorted(self.touched.items())]
+            connection.execute(_TOUCH, rows)
+            self.touched = {}
+
+    def _lock(self, connection: Connection) -> None:
+        """Lock all of them, in order of their names, and move the dates of those with new mail."""
+        names = set(self.queued)
+        if has_row_locks(connection):
+            names |= self.touched.keys()
+        if names:
+            rows = [{"of_domain": name, "due": self.queued.get(name)} for name in sorted(names)]
+            connection.execute(_ADD, rows)
+        self.queued = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +203,8 @@ def find_due(
 ) -> list[Due]:
     """Return due destinations: up to `limit` without failures, up to `probes` with, none of `full`.
 
-    Those that have been due longest come first in each group.
+    Those that have been due longest come first in each group. Without locks: a busy domain would
+    be skipped while mail is queued for it.
     """
     found: list[Due] = []
     for which, most in ((_columns.failures == 0, limit), (_columns.failures > 0, probes)):
@@ -99,7 +213,6 @@ def find_due(
             .where(_columns.paused == 0, _columns.due_at <= to_milliseconds(now), which)
             .order_by(_columns.due_at)
             .limit(most)
-            .with_for_update(skip_locked=True)
         )
         if full:
             query = query.where(_columns.domain.not_in(full))
@@ -132,64 +245,46 @@ def find_suspect(connection: Connection, now: datetime) -> tuple[str, Due] | Non
     return (row.message_id, Due(row.domain, row.failures)) if row else None
 
 
-def touch(
-    connection: Connection, domains: Collection[str], visited_at: datetime | None = None
-) -> None:
-    """Update `due_at` of the domains, to `visited_at` at the earliest."""
-    floor = to_milliseconds(visited_at) if visited_at else 0
+def touch(connection: Connection, domains: Collection[str]) -> None:
+    """Recompute the dates of the domains at the end of the group: the dates of messages changed."""
     if domains:
-        rows = [{"of_domain": domain, "floor": floor} for domain in sorted(domains)]
-        connection.execute(_TOUCH, rows)
+        with end_of_group(connection, DestinationChanges) as end:
+            end.touch(domains)
 
 
-def add_destinations(connection: Connection, domains: Collection[str], due_at: datetime) -> None:
+def add_destinations(connection: Connection, due_dates: Collection[tuple[str, datetime]]) -> None:
     """Add or update the destinations of messages that have just been queued, due then."""
-    query = select(_columns.domain, _columns.due_at).where(_columns.domain.in_(domains))
-    known = {row.domain: row.due_at for row in connection.execute(query)}
-    due = to_milliseconds(due_at)
-    new = [
-        {"domain": domain, "due_at": due, "failures": 0, "paused": 0}
-        for domain in domains
-        if domain not in known
-    ]
-    if new:
-        connection.execute(insert(destinations), new)
-    touch(connection, [name for name, date in known.items() if date is None or date > due])
+    with end_of_group(connection, DestinationChanges) as end:
+        for domain, due_at in due_dates:
+            end.queue(domain, due_at)
 
 
-def begin_probe(connection: Connection, domain: str, until: datetime) -> None:
-    """Block a destination until then, so that no other probe is sent meanwhile."""
-    where, values = _columns.domain == domain, {"blocked_until": to_milliseconds(until)}
-    connection.execute(update(destinations).where(where).values(values))
+def record_results(
+    connection: Connection,
+    blocks: Mapping[str, Block],
+    recovered: Collection[str],
+    requeued: Collection[str],
+    now: datetime,
+) -> None:
+    """Block destinations, reset the failures of those that work again, recompute all dates.
 
-
-def block(connection: Connection, domain: str, block: Block, now: datetime) -> None:
-    """Record a block of a destination; its count of failures never decreases here."""
-    values = {
-        "of_domain": domain,
-        "n": block.failures,
-        "until": to_milliseconds(block.until),
-        "why": block.reason,
-        "at": to_milliseconds(now),
-    }
-    connection.execute(_BLOCK, values)
-
-
-def recover(connection: Connection, domains: Collection[str], now: datetime) -> None:
-    """Reset the failures and the block of destinations that work again."""
-    values: dict[str, Any] = {
-        "failures": 0,
-        "blocked_until": None,
-        "reason": None,
-        "changed_at": to_milliseconds(now),
-    }
-    connection.execute(update(destinations).where(_columns.domain.in_(domains)).values(values))
+    The count of a destination's failures never decreases by a block.
+    """
+    at = to_milliseconds(now)
+    with end_of_group(connection, DestinationChanges) as end:
+        for domain, block in blocks.items():
+            until = to_milliseconds(block.until)
+            end.change(domain, _BLOCK, n=block.failures, until=until, why=block.reason, at=at)
+        for domain in recovered:
+            end.change(domain, _RECOVER, at=at)
+        end.touch(requeued)
 
 
 def unblock(connection: Connection, domains: Collection[str]) -> None:
     """End the blocks of destinations, which may be probed now; their failures stay."""
-    where = (_columns.domain.in_(domains), _columns.blocked_until.is_not(None))
-    connection.execute(update(destinations).where(*where).values(blocked_until=None))
+    with end_of_group(connection, DestinationChanges) as end:
+        for domain in domains:
+            end.change(domain, _UNBLOCK)
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,16 +299,19 @@ class PauseDestination:
     now: datetime
 
     def __call__(self, connection: Connection, /) -> bool:
-        values = {"paused": int(self.paused), "changed_at": to_milliseconds(self.now)}
-        if not self.paused:
-            values["blocked_until"] = None  # type: ignore[assignment]
         where = _columns.domain == self.domain
-        is_known = connection.execute(update(destinations).where(where).values(values)).rowcount > 0
-        if not is_known and self.paused:
-            connection.execute(
-                insert(destinations), {"domain": self.domain, "failures": 0, **values}
-            )
-        touch(connection, [self.domain])
+        is_known = connection.execute(select(_columns.domain).where(where)).first() is not None
+        values: dict[str, Any] = {
+            "paused": int(self.paused),
+            "changed_at": to_milliseconds(self.now),
+        }
+        if self.paused:
+            put_row(connection, destinations, {"domain": self.domain}, values, {"failures": 0})
+        else:
+            values["blocked_until"] = None
+            connection.execute(update(destinations).where(where).values(values))
+        if is_known or self.paused:
+            touch(connection, [self.domain])
         return is_known
 
 
@@ -257,7 +355,11 @@ class ForgetDestinations(SweepStep):
             .limit(MAX_ROWS)
         )
         rows = connection.execute(query).all()
-        idle = [row.domain for row in rows if self._is_idle(row)]
+        seen = [row.domain for row in rows if self._is_idle(row)]
+        # Read again with locks: mail may have been queued for one meanwhile.
+        locking = query.where(_columns.domain.in_(seen))
+        locked = connection.execute(locking.with_for_update(skip_locked=True)).all()
+        idle = [row.domain for row in locked if self._is_idle(row)]
         # By the key alone: with more conditions SQLite scans all destinations that are not due.
         connection.execute(delete(destinations).where(_columns.domain.in_(idle)))
         return Swept(len(idle), behind_key(rows, len(rows), "domain"))

@@ -6,7 +6,7 @@ How leases work: `leasing`. Which rows are read for new leases: `destinations`.
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from sqlalchemy import Connection, bindparam, case, delete, func, insert, select, update
 
@@ -14,17 +14,17 @@ from sendback.clock import from_milliseconds, to_milliseconds
 from sendback.store.engine.column_types import without_nul
 from sendback.store.engine.errors import LeaseLostError, RefusedError
 from sendback.store.engine.leasing import DIED, Claim, Term, read_rows
+from sendback.store.engine.locking import Place, end_of_group
 from sendback.store.engine.sweeping import Budget, SweepStep, Swept, behind, in_order
 from sendback.store.engine.tables import attempts, outbox, outbox_contents
 from sendback.store.engine.transactions import BatchUnit
 from sendback.store.outbox.destinations import (
     Block,
+    DestinationChanges,
     add_destinations,
-    begin_probe,
-    block,
     find_due,
     find_suspect,
-    recover,
+    record_results,
     touch,
 )
 from sendback.store.outbox.rows import (
@@ -88,9 +88,9 @@ def add_to_outbox(connection: Connection, messages: Sequence[OutboxMessage]) -> 
     rows = [to_row(message) for message in messages]
     connection.execute(insert(outbox), rows)
     connection.execute(insert(outbox_contents), [to_content_row(message) for message in messages])
-    domains = {str(row["domain"]) for row in rows}
-    due_at = min(message.due_at or message.created_at for message in messages)
-    add_destinations(connection, domains, due_at)
+    add_destinations(
+        connection, [(message.domain, message.due_at or message.created_at) for message in messages]
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,22 +107,27 @@ class TakeLeases:
     probes: int
     capacities: Mapping[str, int]
 
+    place: ClassVar = Place.TAKING
+
     def __call__(self, connection: Connection, /) -> Sequence[Lease]:
         full = [domain for domain, capacity in self.capacities.items() if capacity <= 0]
         failures: dict[str, int] = {}  # of each message's domain
-        for due in find_due(connection, self.term.now, self.limit, self.probes, full):
-            left = self.limit - len(failures)
-            if left <= 0:
-                break
-            capacity = (
-                1 if due.failures else min(left, self.capacities.get(due.domain, self.capacity))
-            )
-            taken = self._take(connection, due.domain, capacity)
-            failures |= dict.fromkeys(taken, due.failures)
-            if due.failures and taken:
-                begin_probe(connection, due.domain, self.term.until)
-            touch(connection, [due.domain], self.term.now)
-        return _leases(connection, failures)
+        probes: dict[str, str] = {}  # the message by its domain
+        with end_of_group(connection, DestinationChanges) as end:
+            for due in find_due(connection, self.term.now, self.limit, self.probes, full):
+                left = self.limit - len(failures)
+                if left <= 0:
+                    break
+                capacity = (
+                    1 if due.failures else min(left, self.capacities.get(due.domain, self.capacity))
+                )
+                taken = self._take(connection, due.domain, capacity)
+                failures |= dict.fromkeys(taken, due.failures)
+                if due.failures and taken:
+                    probes[due.domain] = taken[0]
+                end.touch([due.domain], self.term.now)
+            lost = _begin_probes(connection, end, self.term, probes)
+        return _leases(connection, {key: failures[key] for key in failures if key not in lost})
 
     def _take(self, connection: Connection, domain: str, most: int) -> list[str]:
         values = {**QUEUE.claim_values(self.term), "of_domain": domain, "most": most}
@@ -156,7 +161,9 @@ class TakeSuspect:
         if QUEUE.take_one(connection, self.term, key) is None:
             return None
         if due.failures:
-            begin_probe(connection, due.domain, self.term.until)
+            with end_of_group(connection, DestinationChanges) as end:
+                if _begin_probes(connection, end, self.term, {due.domain: key}):
+                    return None
         leases = _leases(connection, {key: due.failures})
         return leases[0] if leases else None
 
@@ -164,6 +171,8 @@ class TakeSuspect:
 @dataclass(frozen=True, slots=True)
 class RenewLeases:
     """Extend the owner's leases of `message_ids` to the term's end."""
+
+    place: ClassVar = Place.OUTBOX
 
     term: Term
     message_ids: tuple[str, ...]
@@ -175,6 +184,8 @@ class RenewLeases:
 @dataclass(frozen=True, slots=True)
 class FailDelivery:
     """Requeue a message on which the worker failed, with growing delays; then hold it."""
+
+    place: ClassVar = Place.OUTBOX
 
     lease: Lease
     reason: str
@@ -191,6 +202,8 @@ class FailDelivery:
 @dataclass(frozen=True, slots=True)
 class Requeue(BatchUnit[None]):
     """Requeue a row that was not tried, due then. `reason`, if given, replaces the last reply."""
+
+    place: ClassVar = Place.OUTBOX
 
     lease: Lease
     due_at: datetime
@@ -221,6 +234,8 @@ class RecordAttempt(BatchUnit[None]):
     With `block` the destination has failed; without it a failed destination has recovered. An
     attempt that ended in an internal error is no result: the row stays `is_suspect`.
     """
+
+    place: ClassVar = Place.OUTBOX
 
     lease: Lease
     attempt: Attempt
@@ -294,7 +309,9 @@ class ForgetFinished(SweepStep):
         budget: Budget[Any] = Budget()
         looked_at = budget.take(rows, lambda row: (row.octets or 0, row.tried)).chosen
         old = [row.message_id for row in looked_at if row.state in _FINISHED]
-        connection.execute(delete(outbox).where(outbox.c.message_id.in_(old)))
+        # The state again: an operator may be retrying one.
+        where = (outbox.c.message_id.in_(old), outbox.c.state.in_(_FINISHED))
+        connection.execute(delete(outbox).where(*where))
         after = behind(
             looked_at, len(rows), "created_at", self.after, lambda row: row.state not in _FINISHED
         )
@@ -312,7 +329,9 @@ class ExpireWaiting(SweepStep):
         query = select(columns.message_id, columns.expires_at, columns.lease_owner).where(
             IS_QUEUED, columns.expires_at < to_milliseconds(self.now)
         )
-        rows = connection.execute(in_order(query, columns.expires_at, self.after)).all()
+        # Without rows that are locked, as they are being leased or their results recorded.
+        locking = in_order(query, columns.expires_at, self.after).with_for_update(skip_locked=True)
+        rows = connection.execute(locking).all()
         overdue = [row.message_id for row in rows if row.lease_owner is None]
         where = columns.message_id.in_(overdue)
         values = {"state": OutboxState.EXPIRED.value}
@@ -339,6 +358,20 @@ def _leases(connection: Connection, failures: Mapping[str, int]) -> Sequence[Lea
     return leases
 
 
+def _begin_probes(
+    connection: Connection, end: DestinationChanges, term: Term, probes: Mapping[str, str]
+) -> Collection[str]:
+    """Begin probes by the leased message of each domain; return those that were not needed.
+
+    Another transaction has begun a probe of their domains: their leases are released.
+    """
+    begun = end.begin_probes(connection, probes.keys(), term.now, term.until)
+    lost = [key for domain, key in probes.items() if domain not in begun]
+    if lost:
+        QUEUE.release(connection, term.owner, lost, term.now)
+    return lost
+
+
 def _hold(connection: Connection, reasons: Mapping[str, str]) -> None:
     if reasons:
         QUEUE.hold(connection, reasons)
@@ -355,6 +388,7 @@ def _still_held(connection: Connection, leases: Sequence[Lease]) -> list[bool]:
     query = (
         select(outbox.c.message_id, outbox.c.lease_token)
         .where(outbox.c.message_id.in_([lease.message.message_id for lease in leases]), IS_QUEUED)
+        .order_by(outbox.c.message_id)
         .with_for_update()
     )
     tokens = {row.message_id: row.lease_token for row in connection.execute(query)}
@@ -362,14 +396,13 @@ def _still_held(connection: Connection, leases: Sequence[Lease]) -> list[bool]:
 
 
 def _update_destinations(connection: Connection, units: Sequence[RecordAttempt]) -> None:
-    blocks = {unit.domain: (unit.block, unit.attempt.started_at) for unit in units if unit.block}
-    for domain, (what, now) in blocks.items():
-        block(connection, domain, what, now)
+    if not units:
+        return
+    blocks = {unit.domain: unit.block for unit in units if unit.block}
     back = {unit.domain for unit in units if unit.lease.failures} - blocks.keys()
-    if back:
-        recover(connection, back, max(unit.attempt.started_at for unit in units))
     again = {unit.domain for unit in units if unit.state is OutboxState.QUEUED}
-    touch(connection, again | back | blocks.keys())
+    now = max(unit.attempt.started_at for unit in units)
+    record_results(connection, blocks, back, again, now)
 
 
 @dataclass(frozen=True, slots=True)
