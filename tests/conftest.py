@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from sendback.clock import ManualClock
+from tests.partners.postgresql import dropping_databases, is_chosen
 from tests.partners.server import Server
 
 _SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large]
@@ -27,6 +28,19 @@ def need(partner: str, *, available: bool) -> None:
     if os.environ.get("CI"):
         pytest.fail(f"{partner} is not installed, and CI tests with it")
     pytest.skip(f"{partner} is not installed")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what is only for SQLite in a run on PostgreSQL."""
+    mark = item.get_closest_marker("sqlite")
+    if mark is not None and is_chosen():
+        pytest.skip(f"only with SQLite: {mark.args[0]}")
+
+
+@pytest.fixture(autouse=True)
+def _databases() -> Iterator[None]:
+    with dropping_databases():
+        yield
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import contextlib
 import logging
 import select
-import sqlite3
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sendback.api import connections
+from tests.partners.postgresql import write_lock
 from tests.partners.raw_http import HEALTH, RawHttp, is_healthy
 from tests.partners.waiting import wait_for
 
@@ -401,16 +401,15 @@ def test_a_client_that_is_at_its_limit_replaces_its_longest_idle_connection(runn
 def test_a_request_that_is_being_answered_is_not_closed_for_another(running):
     server = running(http_max_connections="3")
     port = server.addresses.http.port
-    lock = sqlite3.connect(server.settings.data_dir / "sendback.db", isolation_level=None)
-    lock.execute("BEGIN IMMEDIATE")  # /readyz waits for it
+    lock = contextlib.ExitStack()
+    lock.enter_context(write_lock(server.settings.database_url))  # /readyz waits for it
     request = b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n"
     with contextlib.ExitStack() as stack:
         busy = [stack.enter_context(RawHttp(port, request, "127.0.0.2")) for _ in range(3)]
         time.sleep(connections.MIN_IDLE + 0.2)
         assert stack.enter_context(RawHttp(port, HEALTH)).reply().status == 503
-        lock.execute("ROLLBACK")
+        lock.close()
         assert [client.reply().status for client in busy] == [200] * 3
-    lock.close()
 
 
 def test_fifty_clients_of_one_address_at_once(server):

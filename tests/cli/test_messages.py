@@ -1,7 +1,5 @@
 """`sendback messages`: list by state, retry and drop, while no server runs."""
 
-import sqlite3
-
 import pytest
 
 from tests.partners.clients import send_mail
@@ -51,11 +49,7 @@ def server(stopped):
 
 
 def execute(server, sql):
-    connection = sqlite3.connect(server.data_dir / "sendback.db")
-    found = connection.execute(sql).fetchall()
-    connection.commit()
-    connection.close()
-    return found
+    return server.query(sql)
 
 
 def listed(server, *options):

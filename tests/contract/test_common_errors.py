@@ -2,7 +2,6 @@
 
 import base64
 import http.client
-import sqlite3
 import urllib.error
 import urllib.request
 from datetime import UTC, datetime, timedelta
@@ -17,6 +16,8 @@ from botocore.auth import SigV4Auth, SigV4QueryAuth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
+
+from tests.partners.postgresql import write_lock
 
 NAMESPACE = "{http://ses.amazonaws.com/doc/2010-12-01/}"
 LIST = {"Action": "ListIdentities", "Version": "2010-12-01"}
@@ -205,14 +206,10 @@ def test_a_request_that_is_too_large(server):
 
 def test_a_store_that_cannot_be_written_is_unavailable_and_recovers_by_itself(running):
     server = running(send_bounce_rate="0")
-    lock = sqlite3.connect(server.settings.data_dir / "sendback.db", isolation_level=None)
-    lock.execute("BEGIN IMMEDIATE")
-    with pytest.raises(ClientError) as caught:
+    with write_lock(server.settings.database_url), pytest.raises(ClientError) as caught:
         server.ses_client(read_timeout=30).verify_domain_identity(Domain="example.com")
     assert caught.value.response["Error"]["Code"] == "ServiceUnavailable"
     assert caught.value.response["ResponseMetadata"]["HTTPStatusCode"] == 503
-    lock.execute("ROLLBACK")
-    lock.close()
     assert server.ses.verify_domain_identity(Domain="example.com")["VerificationToken"]
 
 

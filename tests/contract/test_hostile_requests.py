@@ -3,7 +3,6 @@
 import asyncio
 import base64
 import json
-import sqlite3
 import time
 import urllib.error
 import urllib.request
@@ -14,6 +13,7 @@ import pytest
 from sendback.dsn import parse
 from tests.contract.test_common_errors import LIST, post
 from tests.partners.clients import send_mail
+from tests.partners.postgresql import write_lock
 from tests.partners.raw_http import RawHttp
 
 SENDER = "mailer-daemon@example.com"
@@ -330,24 +330,18 @@ def status_of(url, data=None):
 def test_readyz_needs_a_store_that_can_be_written(server):
     url = f"{server.endpoint}/readyz"
     assert status_of(url) == 200
-    lock = sqlite3.connect(server.settings.data_dir / "sendback.db", isolation_level=None)
-    lock.execute("BEGIN IMMEDIATE")
-    time.sleep(1.1)  # the last result was good for a second
-    assert status_of(url) == 503
-    assert status_of(f"{server.endpoint}/healthz") == 200
-    lock.execute("ROLLBACK")
-    lock.close()
+    with write_lock(server.settings.database_url):
+        time.sleep(1.1)  # the last result was good for a second
+        assert status_of(url) == 503
+        assert status_of(f"{server.endpoint}/healthz") == 200
     time.sleep(1.1)
     assert status_of(url) == 200
 
 
 def test_readyz_writes_at_most_once_a_second_and_always_the_same_row(server):
     def row():
-        connection = sqlite3.connect(server.settings.data_dir / "sendback.db")
         query = "SELECT count(*), max(value) FROM installation WHERE name = 'checked_at'"
-        found = connection.execute(query).fetchone()
-        connection.close()
-        return found
+        return server.query(query)[0]
 
     url = f"{server.endpoint}/readyz"
     assert status_of(url) == 200

@@ -9,7 +9,6 @@ import json
 import os
 import signal
 import smtplib
-import sqlite3
 import time
 from collections import Counter
 
@@ -72,12 +71,8 @@ def keep_running(server, condition, seconds=90):
 
 
 def states(server, table):
-    connection = sqlite3.connect(server.data_dir / "sendback.db")
-    try:
-        query = f"SELECT state, count(*) FROM {table} GROUP BY state"
-        return Counter(dict(connection.execute(query).fetchall()))
-    finally:
-        connection.close()
+    query = f"SELECT state, count(*) FROM {table} GROUP BY state"
+    return Counter(dict(server.query(query)))
 
 
 def with_rules(tmp_path, *flags, **environment):
@@ -219,10 +214,7 @@ def test_an_identity_whose_check_kills_its_worker_is_set_aside(tmp_path):
             dns.put(f"_amazonses.{name}", "TXT", f'"{token}"')
 
         def settled():
-            connection = sqlite3.connect(server.data_dir / "sendback.db")
-            query = "SELECT identity, status, reason, due_at FROM identity_checks"
-            rows = connection.execute(query).fetchall()
-            connection.close()
+            rows = server.query("SELECT identity, status, reason, due_at FROM identity_checks")
             found = {row[0]: row[1:] for row in rows}
             bad = found.pop("poison.example")
             proved = all(status == "Success" for status, _, _ in found.values())

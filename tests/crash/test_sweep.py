@@ -1,7 +1,5 @@
 """kill -9 in the middle of a sweep: what was swept is gone whole, the rest goes the next time."""
 
-import sqlite3
-
 import pytest
 
 from tests.partners.queue import fill
@@ -12,21 +10,14 @@ ROWS = 20_000
 
 
 def count(server, table):
-    connection = sqlite3.connect(server.data_dir / "sendback.db")
-    try:
-        return connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
-    finally:
-        connection.close()
+    return server.query(f"SELECT count(*) FROM {table}")[0][0]
 
 
 @pytest.mark.parametrize("kills", [1, 3])
 def test_a_sweep_that_was_killed_goes_on_after_the_restart(tmp_path, kills):
     server = Sendback(tmp_path)
     fill(server.data_dir, ["ann@sender.example"] * ROWS)
-    connection = sqlite3.connect(server.data_dir / "sendback.db")
-    connection.execute("UPDATE outbox SET state = 'delivered'")
-    connection.commit()
-    connection.close()
+    server.query("UPDATE outbox SET state = 'delivered'")
     left = ROWS
     for number in range(kills):
         # Each start is later: the turn of a process that died ends after ten minutes.

@@ -23,6 +23,7 @@ from sendback.store.engine.store import Store, prepare_schema
 from tests.partners.authority import Authority
 from tests.partners.dns_server import DnsServer
 from tests.partners.https_server import HttpsServer
+from tests.partners.postgresql import database_url
 from tests.partners.steps import assert_few_lines
 
 POLICY = """\
@@ -128,7 +129,7 @@ class Asking:
     """A store that stays, and policies that are made anew, as after a restart."""
 
     def __init__(self, tmp_path, authority, dns, policy_server, clock, *, allow_private=True):
-        self._url = f"sqlite:///{tmp_path / 'x.db'}"
+        self._url = database_url(tmp_path)
         self._folder = tmp_path
         self._parts = (authority, dns, policy_server, clock)
         self._allow_private = allow_private

@@ -1,7 +1,6 @@
 """DKIM signatures on what is delivered: by whose keys, and when none."""
 
 import json
-import sqlite3
 import threading
 from datetime import timedelta
 
@@ -158,10 +157,9 @@ def test_mail_does_not_leave_unsigned_because_the_keys_cannot_be_read(sending, c
 
 def test_mail_does_not_leave_unsigned_because_a_key_cannot_be_opened(sending):
     make_keys(sending)
-    file = sending.settings.data_dir / "sendback.db"
-    with sqlite3.connect(file) as database:
-        database.execute("UPDATE dkim_keys SET sealed_key = zeroblob(200) WHERE state = 'active'")
-    database.close()
+    sending.query(
+        "UPDATE dkim_keys SET sealed_key = :zeros WHERE state = 'active'", zeros=bytes(200)
+    )
     bounce = sending.bounce(sending.send_bounce(bounce_sender="mailer-daemon@example.com"))
     assert bounce.state == "queued"
     assert bounce.last_reply.startswith("4.7.5 it cannot be signed: what is sealed for dkim ")

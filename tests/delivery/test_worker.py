@@ -17,6 +17,7 @@ from sendback.store.outbox.control import FindOutboxMessage
 from sendback.store.outbox.queue import TakeLeases, add_to_outbox
 from sendback.store.outbox.rows import Outcome
 from tests.conftest import NOW
+from tests.partners.postgresql import database_url
 from tests.partners.queue import ACCOUNT, a_bounce
 
 BACKOFF = Backoff(timedelta(seconds=60), timedelta(hours=4))
@@ -24,7 +25,7 @@ BACKOFF = Backoff(timedelta(seconds=60), timedelta(hours=4))
 
 @pytest.fixture
 def store(tmp_path):
-    url = f"sqlite:///{tmp_path / 'x.db'}"
+    url = database_url(tmp_path)
     prepare_schema(url)
     instance = Store(url, tmp_path)
     yield instance

@@ -17,7 +17,6 @@ tests/inspection/test_page.py.
 import itertools
 import re
 import shlex
-import sqlite3
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -189,9 +188,7 @@ def receiving(folder: Path) -> dict[str, str]:
     server.run("rules", "apply", str(folder / "setup.toml"))
     with server:
         message_id = send_mail(server.smtp_port)
-    with sqlite3.connect(server.data_dir / "sendback.db") as database:
-        database.execute("UPDATE processing SET state = 'held', tries = 5, reason = 'a bug'")
-    database.close()
+    server.query("UPDATE processing SET state = 'held', tries = 5, reason = 'a bug'")
     return {shown: message_id}
 
 

@@ -1,7 +1,7 @@
 """A private PostgreSQL of the tests: an unprivileged user's, on a socket, with a copy a test.
 
 With `TEST_DATABASE=postgresql` in the environment the suite runs on it: `database_url` is what a
-test opens. One server serves all processes of pytest-xdist: the first that needs it starts it, and
+test opens, and `tests/partners/server.py` and `sendback.py` do so for whole servers. One server serves all processes of pytest-xdist: the first that needs it starts it, and
 a process of its own stops it when the last of them has ended.
 """
 
@@ -13,13 +13,18 @@ import sys
 import tempfile
 import time
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from urllib.parse import quote
+from typing import Any
+from urllib.parse import quote, urlsplit
 
 import psycopg
+from sqlalchemy import Connection, Engine, create_engine, text
 
 from sendback.store.engine.store import prepare_schema
+from sendback.store.engine.tables import metadata
 
 _SETTINGS = {
     "listen_addresses": "",
@@ -43,8 +48,90 @@ def is_chosen() -> bool:
 
 
 def database_url(folder: Path) -> str:
-    """The URL of a new, empty database for a test: a file in the folder, or on the server."""
-    return shared_server().create() if is_chosen() else f"sqlite:///{folder / 'x.db'}"
+    """The URL of the folder's database, for this run: `sendback.db` in it, or on the server.
+
+    A new one on the server has this version's empty schema. It is dropped after the test in which
+    it was made; a wider fixture keeps its own until the server stops.
+    """
+    if not is_chosen():
+        return f"sqlite:///{folder.absolute() / 'sendback.db'}"
+    key = folder.absolute()
+    if key not in _databases:
+        _databases[key] = shared_server().create()
+    return _databases[key]
+
+
+def environment_of(folder: Path) -> dict[str, str]:
+    """The variables by which a command uses the database of a data directory."""
+    return {"SENDBACK_DATABASE": database_url(folder)} if is_chosen() else {}
+
+
+@contextmanager
+def dropping_databases() -> Iterator[None]:
+    """Drop at the end what `database_url` has made in between."""
+    before = set(_databases)
+    yield
+    for folder in _databases.keys() - before:
+        shared_server().drop(_databases.pop(folder))
+
+
+def query(url: str, statement: str, **parameters: object) -> list[Any]:
+    """Run a statement of SQL in a transaction of its own; its rows, if it has some.
+
+    Parameters are written `:name`. For what no unit of the store does.
+    """
+    engine = create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
+    try:
+        with engine.begin() as connection:
+            result = connection.execute(text(statement), parameters)
+            return [tuple(row) for row in result] if result.returns_rows else []
+    finally:
+        engine.dispose()
+
+
+@contextmanager
+def scratch_connection(*, checks_keys: bool = False) -> Iterator[Connection]:
+    """A connection to empty tables, whose transaction is never committed.
+
+    `checks_keys`: foreign keys are checked, and deletions cascade.
+    """
+    engine = _scratch_engine()
+    with engine.connect() as connection:
+        if engine.dialect.name == "sqlite":
+            connection.exec_driver_sql(f"PRAGMA foreign_keys = {checks_keys:d}")
+            metadata.create_all(connection)
+        elif not checks_keys:
+            connection.exec_driver_sql("SET LOCAL session_replication_role = replica")
+        yield connection
+    if engine.dialect.name == "sqlite":
+        engine.dispose()
+
+
+def _scratch_engine() -> Engine:
+    return _scratch_on_the_server() if is_chosen() else create_engine("sqlite://")
+
+
+@cache
+def _scratch_on_the_server() -> Engine:
+    url = shared_server().create().replace("postgresql:", "postgresql+psycopg:")
+    return create_engine(url, pool_size=1)
+
+
+@contextmanager
+def write_lock(url: str) -> Iterator[None]:
+    """Hold back everybody who writes; reading goes on. The lock of SQLite, or of each table."""
+    engine = create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
+    try:
+        with engine.connect() as connection:
+            if engine.dialect.name == "sqlite":
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+            else:
+                names = ", ".join(metadata.tables)
+                connection.execute(text(f"LOCK TABLE {names} IN EXCLUSIVE MODE"))
+            yield
+            connection.rollback()
+    finally:
+        engine.dispose()
 
 
 class PostgreSQL:
@@ -91,7 +178,7 @@ class PostgreSQL:
     def create(self) -> str:
         """Make a database with this version's empty schema; its URL."""
         name = f"test_{uuid.uuid4().hex}"
-        self.execute(f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE} STRATEGY file_copy")
+        self.execute(f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE} STRATEGY wal_log")
         return self.url(name)
 
     def create_empty(self) -> str:
@@ -105,6 +192,11 @@ class PostgreSQL:
         self.execute(f"CREATE DATABASE {_TEMPLATE} TEMPLATE template0")
         prepare_schema(self.url(_TEMPLATE))
         return self
+
+    def drop(self, url: str) -> None:
+        """Drop a database, whoever is connected to it."""
+        name = urlsplit(url).path.removeprefix("/")
+        self.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
     def execute(self, statement: str) -> None:
         with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
@@ -140,16 +232,18 @@ def shared_server() -> PostgreSQL:
         fcntl.flock(starting, fcntl.LOCK_EX)
         if not (folder / "server").exists():
             server.start().make_template()
-            subprocess.Popen(
+            stopping = subprocess.Popen(
                 [sys.executable, "-m", "tests.partners.postgresql", str(folder)],
                 start_new_session=True,
             )
+            _held.append(stopping)
         fcntl.flock(held, fcntl.LOCK_SH)
     _held.append(held)
     return server
 
 
 _held: list[object] = []
+_databases: dict[Path, str] = {}
 
 
 def _stop_after_the_last(folder: Path) -> None:

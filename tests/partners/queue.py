@@ -16,6 +16,7 @@ from sendback.store.engine.store import Store, prepare_schema
 from sendback.store.outbox.queue import RecordAttempt, add_to_outbox
 from sendback.store.outbox.rows import OutboxMessage
 from sendback.store.rules.processing import RecordProgress
+from tests.partners.postgresql import database_url
 
 ACCOUNT = "000000000000"
 _CONTENT = b"From: mailer-daemon@example.com\r\nSubject: x\r\n\r\n" + (b"x" * 78 + b"\r\n") * 62
@@ -49,7 +50,7 @@ def a_bounce(message_id: str, recipient: str, now: datetime, **changes: Any) -> 
 def fill(data_dir: Path, recipients: Sequence[str], sender: str | None = None) -> None:
     """Queues a bounce of 5 KB for each, in the store of the data directory."""
     data_dir.mkdir(exist_ok=True)
-    url = f"sqlite:///{data_dir / 'sendback.db'}"
+    url = database_url(data_dir)
     prepare_schema(url)
     asyncio.run(_fill(Store(url, data_dir), recipients, sender))
 

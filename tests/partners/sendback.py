@@ -15,6 +15,7 @@ from sendback.config.loading import load
 from sendback.data_directory import check_data_directory
 from sendback.store.access.accounts import AddAccount
 from sendback.store.engine.store import prepare_schema, transact
+from tests.partners.postgresql import database_url, environment_of, query
 
 _PATIENCE_SECONDS = 20.0
 
@@ -39,6 +40,14 @@ class Sendback:
         return self.folder / "data"
 
     @property
+    def database_url(self) -> str:
+        return self.environment.get("SENDBACK_DATABASE") or database_url(self.data_dir)
+
+    def query(self, statement: str, **parameters: object) -> list[Any]:
+        """Run a statement of SQL in the server's database; its rows, if it has some."""
+        return query(self.database_url, statement, **parameters)
+
+    @property
     def log(self) -> str:
         return (self.folder / "log").read_text()
 
@@ -54,7 +63,12 @@ class Sendback:
             "--hostname", "mx.example.com", *self.flags,
         ]  # fmt: skip
         at_once = {"SENDBACK_VERIFICATION": "at_once"}
-        environment = {**_clean_environment(), **at_once, **self.environment}
+        environment = {
+            **_clean_environment(),
+            **environment_of(self.data_dir),
+            **at_once,
+            **self.environment,
+        }
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
                 command, stdout=log, stderr=log, env=environment, cwd=self.folder
@@ -103,7 +117,7 @@ class Sendback:
 
 def create_store(data_dir: Path) -> None:
     """Do what `sendback db create` does, without its start-up."""
-    settings = load({"data_dir": str(data_dir)}, environ={}).settings
+    settings = load({"data_dir": str(data_dir)}, environ=environment_of(data_dir)).settings
     check_data_directory(settings.data_dir)
     prepare_schema(settings.database_url)
     account = AddAccount(settings.account_id, SystemClock().now())
@@ -113,14 +127,17 @@ def create_store(data_dir: Path) -> None:
 def run_cli(
     *arguments: str, check: bool = True, environment: dict[str, str] | None = None
 ) -> "subprocess.CompletedProcess[str]":
-    """A `sendback` command."""
+    """A `sendback` command, on the database of the data directory that it names."""
+    given = list(arguments)
+    named = Path(given[given.index("--data-dir") + 1]) if "--data-dir" in given else None
+    database = environment_of(named) if named else {}
     return subprocess.run(
         [sys.executable, "-m", "sendback", *arguments],
         capture_output=True,
         text=True,
         check=check,
         timeout=60,
-        env={**_clean_environment(), **(environment or {})},
+        env={**_clean_environment(), **database, **(environment or {})},
     )
 
 

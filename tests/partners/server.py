@@ -2,6 +2,8 @@
 
 import time
 import tomllib
+import uuid
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -18,14 +20,26 @@ from sendback.store.outbox.rows import Attempt, OutboxMessage
 from sendback.store.rules.processing import FindProcessing, ProcessingState, StepRecord
 from sendback.testing import Sendback
 from tests.partners.clients import send_mail, ses
+from tests.partners.postgresql import database_url, is_chosen, query
 
 
 class Server(Sendback):
-    """A started server whose accounts, rules and rows are at hand."""
+    """A started server whose accounts, rules and rows are at hand, on the database of the run."""
+
+    def __init__(self, *, data_dir: Path | None = None, **settings: Any) -> None:
+        if data_dir is not None:
+            settings["data_dir"] = data_dir
+        if is_chosen() and "database" not in settings:
+            settings["database"] = database_url(data_dir or Path("/nowhere", uuid.uuid4().hex))
+        super().__init__(**settings)
 
     @property
     def settings(self) -> Any:
         return self.app.settings
+
+    def query(self, statement: str, **parameters: object) -> list[Any]:
+        """Run a statement of SQL in the server's database; its rows, if it has some."""
+        return query(self.settings.database_url, statement, **parameters)
 
     @property
     def addresses(self) -> Addresses:

@@ -21,6 +21,7 @@ from sendback.store.identities.identities import (
 from sendback.store.rules.filters import AddFilter
 from sendback.store.rules.rule_sets import ActivateRuleSet, LoadRules, PutRuleSet
 from tests.conftest import NOW
+from tests.partners.postgresql import database_url
 
 CLIENT = "192.0.2.1"
 BLOCK = IpFilter("f", FilterPolicy.BLOCK, CLIENT)
@@ -28,7 +29,7 @@ BLOCK = IpFilter("f", FilterPolicy.BLOCK, CLIENT)
 
 @pytest.fixture
 def store(tmp_path):
-    url = f"sqlite:///{tmp_path / 'x.db'}"
+    url = database_url(tmp_path)
     prepare_schema(url)
     instance = Store(url, tmp_path)
     yield instance

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import sqlite3
 import time
 from datetime import timedelta
 
@@ -16,16 +15,14 @@ from sendback.store.engine.sweeping import MAX_ROWS
 from sendback.store.outbox.queue import ExpireWaiting, add_to_outbox
 from tests.conftest import NOW
 from tests.partners.clients import MAIL
+from tests.partners.postgresql import database_url
 from tests.partners.queue import ACCOUNT, a_bounce
 
 LARGE = MAIL + (b"y" * 98 + b"\r\n") * 4000
 
 
 def rows(server, query):
-    connection = sqlite3.connect(server.settings.data_dir / "sendback.db")
-    found = connection.execute(query).fetchall()
-    connection.close()
-    return found
+    return server.query(query)
 
 
 def test_content_goes_after_a_day_and_the_record_after_a_fortnight(server, clock):
@@ -94,7 +91,7 @@ def test_a_sweep_that_breaks_does_not_end_the_sweeping(clock):
 
 @pytest.fixture
 def store(tmp_path):
-    url = f"sqlite:///{tmp_path / 'x.db'}"
+    url = database_url(tmp_path)
     prepare_schema(url)
     instance = Store(url, tmp_path)
     yield instance

@@ -3,7 +3,6 @@
 import base64
 import json
 import smtplib
-import sqlite3
 import ssl
 import time
 import urllib.error
@@ -600,11 +599,11 @@ def test_a_message_whose_rules_are_gone_is_held_and_others_go_on(ruled, clock):
         wait_for(lambda: server.steps(message_id, until_done=False))
         server.set_up(setup(([], [HEADER])))
         version = "0" * 64
-        with sqlite3.connect(server.settings.data_dir / "sendback.db") as database:
-            database.execute(
-                "UPDATE processing SET version = ? WHERE message_id = ?", (version, message_id)
-            )
-        database.close()
+        server.query(
+            "UPDATE processing SET version = :version WHERE message_id = :id",
+            version=version,
+            id=message_id,
+        )
         other = server.send_mail()
         until_held(server, clock, message_id)
         assert state_of(server, message_id) == (
@@ -678,10 +677,8 @@ def test_mail_accepted_under_rules_that_are_gone_is_processed_by_them(ruled, clo
             clock.advance(timedelta(days=2))  # as if the process had been asleep for two days
             server.run(server.app.housekeeping.sweep())
         else:
-            with sqlite3.connect(server.settings.data_dir / "sendback.db") as database:
-                used = "SELECT version FROM rule_sets"
-                database.execute(f"DELETE FROM rule_set_versions WHERE version NOT IN ({used})")
-            database.close()
+            used = "SELECT version FROM rule_sets"
+            server.query(f"DELETE FROM rule_set_versions WHERE version NOT IN ({used})")
         smtp.send(MAIL + b".\r\n")
         code, reply = smtp.getreply()
     assert code == 250
@@ -697,7 +694,4 @@ def test_a_version_that_has_just_been_replaced_outlives_the_sweep(ruled):
     server = ruled(([], [HEADER]))
     server.set_up(setup(([], [BOUNCE])))
     server.run(server.app.housekeeping.sweep())
-    with sqlite3.connect(server.settings.data_dir / "sendback.db") as database:
-        (count,) = database.execute("SELECT count(*) FROM rule_set_versions").fetchone()
-    database.close()
-    assert count == 2
+    assert server.query("SELECT count(*) FROM rule_set_versions") == [(2,)]

@@ -2,16 +2,16 @@
 
 import smtplib
 import socket
-import sqlite3
 import ssl
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import pytest
 
 from sendback.store.messages.messages import FindBody, FindMessage
 from tests.partners.clients import MAIL
+from tests.partners.postgresql import write_lock
 from tests.partners.waiting import wait_for
 
 ACCOUNT = "000000000000"
@@ -252,33 +252,31 @@ def test_a_slow_client_that_is_never_silent_is_disconnected(receiver):
 
 def test_a_locked_database_is_452_and_recovers_by_itself(receiver):
     server = receiver()
-    lock = sqlite3.connect(server.settings.data_dir / "sendback.db", isolation_level=None)
-    lock.execute("BEGIN IMMEDIATE")
-    with pytest.raises(AssertionError, match=r"4\.3\.1"):
+    with (
+        write_lock(server.settings.database_url),
+        pytest.raises(AssertionError, match=r"4\.3\.1"),
+    ):
         server.send_mail()
-    lock.execute("ROLLBACK")
-    lock.close()
     assert server.send_mail()
 
 
 def test_a_shutdown_waits_for_the_message_that_is_being_stored(receiver):
     """The client's 250 comes before the 421: what was sent whole is not lost by a restart."""
     server = receiver()
-    lock = sqlite3.connect(server.settings.data_dir / "sendback.db", isolation_level=None)
+    lock = ExitStack()
     with line(server) as file, line(server) as idle:
         idle.readline()
         file.readline()
         file.write(b"EHLO x\r\nMAIL FROM:<>\r\nRCPT TO:<bob@example.com>\r\nDATA\r\n")
         while not file.readline().startswith(b"354"):
             pass
-        lock.execute("BEGIN IMMEDIATE")
+        lock.enter_context(write_lock(server.settings.database_url))
         file.write(b"\r\nhello\r\n.\r\n")
         time.sleep(0.3)
         stopping = threading.Thread(target=server.stop)
         stopping.start()
         assert idle.readline().startswith(b"421 4.3.2")
         time.sleep(0.2)
-        lock.execute("ROLLBACK")
         lock.close()
         assert file.readline().startswith(b"250 2.6.0")
         assert file.readline().startswith(b"421 4.3.2")

@@ -9,13 +9,13 @@ from datetime import timedelta
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import create_engine, select, update
+from sqlalchemy import select, update
 
 from sendback.clock import to_milliseconds
 from sendback.receipt.model import Disposition
 from sendback.receipt.plan import StepOutcome
 from sendback.store.engine.leasing import DIED, MOST_TRIES, Term, penalty
-from sendback.store.engine.tables import metadata, outbox, processing
+from sendback.store.engine.tables import outbox, processing
 from sendback.store.outbox.control import ChangeState, ChooseOutbox, FindOutboxMessage, Selection
 from sendback.store.outbox.queue import (
     FailDelivery,
@@ -50,6 +50,7 @@ from sendback.store.rules.processing_control import (
     RetryProcessing,
 )
 from tests.conftest import NOW
+from tests.partners.postgresql import scratch_connection
 from tests.partners.queue import ACCOUNT, a_bounce, is_recorded
 
 LEASE = timedelta(seconds=30)
@@ -174,11 +175,8 @@ def queue(request):
 
 
 def opened(kind):
-    engine = create_engine("sqlite://")
-    metadata.create_all(engine)
-    with engine.connect() as connection:
+    with scratch_connection() as connection:
         yield kind(connection)
-    engine.dispose()
 
 
 def due_at(queue, name):

@@ -5,11 +5,11 @@ from datetime import timedelta
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from sqlalchemy import create_engine, not_, select
+from sqlalchemy import not_, select
 
 from sendback.clock import to_milliseconds
 from sendback.store.engine.leasing import Term
-from sendback.store.engine.tables import destinations, metadata, outbox
+from sendback.store.engine.tables import destinations, outbox
 from sendback.store.outbox.control import (
     ChangeState,
     ChooseOutbox,
@@ -29,6 +29,7 @@ from sendback.store.outbox.queue import (
 )
 from sendback.store.outbox.rows import IS_TRUSTED, Attempt, OutboxState, Outcome
 from tests.conftest import NOW
+from tests.partners.postgresql import scratch_connection
 from tests.partners.queue import ACCOUNT, a_bounce, is_recorded
 
 LEASE = timedelta(seconds=30)
@@ -36,15 +37,8 @@ LEASE = timedelta(seconds=30)
 
 @pytest.fixture
 def connection():
-    yield from opened()
-
-
-def opened():
-    engine = create_engine("sqlite://")
-    metadata.create_all(engine)
-    with engine.connect() as found:
+    with scratch_connection() as found:
         yield found
-    engine.dispose()
 
 
 def add(connection, *recipients, now=NOW, lasts=timedelta(days=5)):
@@ -279,7 +273,7 @@ def test_no_destination_is_due_later_than_its_mail(steps):
 
     Suspects do not count: they are queried by their own date.
     """
-    for connection in opened():
+    with scratch_connection() as connection:
         play = Play(connection)
         for step, domain, number in steps:
             getattr(play, step)(domain, number)

@@ -7,7 +7,7 @@ from unittest.mock import patch
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import create_engine, delete, event, func, insert, select
+from sqlalchemy import delete, event, func, insert, select
 
 from sendback.clock import to_milliseconds
 from sendback.service import housekeeping
@@ -21,7 +21,6 @@ from sendback.store.engine.tables import (
     destinations,
     dkim_keys,
     messages,
-    metadata,
     mta_sts_policies,
     outbox,
     outbox_contents,
@@ -40,6 +39,7 @@ from sendback.store.outbox.rows import OutboxState
 from sendback.store.rules.processing import ForgetProcessed
 from sendback.store.rules.rule_sets import ForgetVersions
 from tests.conftest import NOW
+from tests.partners.postgresql import scratch_connection
 from tests.partners.queue import ACCOUNT, a_bounce
 
 OLD = NOW - timedelta(days=20)
@@ -50,17 +50,9 @@ _SIZE = [MANY]  # how many rows the `fill_…` functions insert
 
 @pytest.fixture
 def connection():
-    engine = create_engine("sqlite://")
-
-    @event.listens_for(engine, "connect")
-    def with_cascades(found, _):
-        found.execute("PRAGMA foreign_keys = ON")
-
-    metadata.create_all(engine)
-    with engine.connect() as found:
+    with scratch_connection(checks_keys=True) as found:
         found.exec_driver_sql(f"INSERT INTO accounts VALUES ('{ACCOUNT}', 0, 0, NULL, NULL)")
         yield found
-    engine.dispose()
 
 
 def count(connection, table, *where):
@@ -68,8 +60,11 @@ def count(connection, table, *where):
 
 
 def changes(connection):
-    """Return how many rows were ever changed on the connection, including by cascades."""
-    return connection.connection.dbapi_connection.total_changes
+    """Return how many rows were changed in the transaction, including by cascades."""
+    if connection.dialect.name == "sqlite":
+        return connection.connection.dbapi_connection.total_changes
+    counted = "SELECT sum(n_tup_ins + n_tup_upd + n_tup_del) FROM pg_stat_xact_user_tables"
+    return int(connection.exec_driver_sql(counted).scalar_one())
 
 
 def sweep(connection, first, most=MAX_ROWS):
@@ -237,26 +232,35 @@ def test_a_sweep_is_complete_in_bounded_steps(connection, name):
 
 @pytest.mark.parametrize("name", SWEEPS)
 def test_no_step_scans_a_whole_table(connection, name):
-    """By SQLite's query plan, each statement of each step finds its rows by an index."""
+    """By the query plan, each statement of each step finds its rows by an index."""
     fill, first, _, _, _ = SWEEPS[name]
     fill(connection)
     statements = []
 
     @event.listens_for(connection, "before_cursor_execute")
     def note(conn, cursor, statement, parameters, context, executemany):
-        if not statement.startswith("EXPLAIN"):
+        if not statement.startswith(("EXPLAIN", "SET")):
             statements.append((statement, parameters[0] if executemany else parameters))
 
     sweep(connection, first, MAX_ROWS * 3)
     assert len(statements) >= 3
     for statement, parameters in statements:
-        plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
-        for row in plan:
-            scan = re.match(r"SCAN (\w+)(?! USING)(?: VIRTUAL)?$", row.detail)
-            # (A subquery that SQLAlchemy names has no more rows than a step.)
-            assert scan is None or scan[1].startswith(("CONSTANT", "SUBQUERY", "anon_")), statement
-            # Rows of the same millisecond are sorted by their keys, never all rows.
-            assert "TEMP B-TREE FOR ORDER BY" not in row.detail, statement
+        check_plan(connection, statement, parameters)
+
+
+def check_plan(connection, statement, parameters):
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql("SET LOCAL enable_seqscan = off")  # for small tables
+        plan = connection.exec_driver_sql(f"EXPLAIN {statement}", parameters).scalars().all()
+        assert not any("Seq Scan" in line for line in plan), (statement, plan)
+        return
+    plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
+    for row in plan:
+        scan = re.match(r"SCAN (\w+)(?! USING)(?: VIRTUAL)?$", row.detail)
+        # (A subquery that SQLAlchemy names has no more rows than a step.)
+        assert scan is None or scan[1].startswith(("CONSTANT", "SUBQUERY", "anon_")), statement
+        # Rows of the same millisecond are sorted by their keys, never all rows.
+        assert "TEMP B-TREE FOR ORDER BY" not in row.detail, statement
 
 
 def work(connection, name, size, *, same_date):
@@ -292,6 +296,7 @@ DATES = {
 }
 
 
+@pytest.mark.sqlite("it counts instructions of SQLite's virtual machine")
 @pytest.mark.parametrize("same_date", [False, True])
 @pytest.mark.parametrize("name", SWEEPS)
 def test_the_work_of_a_sweep_is_linear(connection, name, same_date):
@@ -310,9 +315,7 @@ def test_the_work_of_a_sweep_is_linear(connection, name, same_date):
 def test_a_sweep_deletes_the_finished_rows_and_no_others(rows, most):
     """For any shared dates, any rows that stay between others, and any end of a step."""
     with patch.object(sweeping, "MAX_ROWS", most), patch.object(sweeping, "MAX_OCTETS", 4):
-        engine = create_engine("sqlite://")
-        metadata.create_all(engine)
-        with engine.connect() as connection:
+        with scratch_connection() as connection:
             for number, (date, stays, octets) in enumerate(rows):
                 moment = OLD + timedelta(milliseconds=date)
                 bounce = a_bounce(f"b{number:02}", "a@x.example", moment, content=b"x" * octets)
@@ -325,9 +328,9 @@ def test_a_sweep_deletes_the_finished_rows_and_no_others(rows, most):
             staying = [f"b{number:02}" for number, row in enumerate(rows) if row[1]]
             assert sorted(left) == staying
             assert swept == len(rows) - len(staying)
-        engine.dispose()
 
 
+@pytest.mark.sqlite("it counts instructions of SQLite's virtual machine")
 @pytest.mark.parametrize("every", [2, 3])
 def test_the_work_is_linear_beside_rows_that_stay(connection, every):
     """All rows have the same date, and every second or third is held."""

@@ -32,6 +32,7 @@ from sendback.store.rules.processing import (
 )
 from sendback.store.rules.targets import FindTarget, put_targets
 from tests.conftest import NOW
+from tests.partners.postgresql import database_url
 from tests.partners.queue import ACCOUNT, a_bounce
 
 TERM = Term("w", NOW, NOW + timedelta(seconds=30))
@@ -40,7 +41,7 @@ BAD = "a\0b"
 
 @pytest.fixture
 def store(tmp_path):
-    url = f"sqlite:///{tmp_path / 'x.db'}"
+    url = database_url(tmp_path)
     prepare_schema(url)
     instance = Store(url, tmp_path)
     yield instance

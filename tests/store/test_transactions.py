@@ -187,7 +187,7 @@ def test_an_error_of_a_unit_is_no_error_of_the_store(thread, path, name):
 
 
 def test_a_locked_database_is_unavailable(path, monkeypatch):
-    monkeypatch.setattr("sendback.store.engine.dialects.BUSY_TIMEOUT_MILLISECONDS", 50)
+    monkeypatch.setattr("sendback.store.engine.sqlite.BUSY_TIMEOUT_MILLISECONDS", 50)
     thread = TransactionThread(open_engine(f"sqlite:///{path}", writes=True), "test")
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
