@@ -1,8 +1,9 @@
 """A private PostgreSQL of the tests: an unprivileged user's, on a socket, with a copy a test.
 
 With `TEST_DATABASE=postgresql` in the environment the suite runs on it: `database_url` is what a
-test opens, and `tests/partners/server.py` and `sendback.py` do so for whole servers. One server serves all processes of pytest-xdist: the first that needs it starts it, and
-a process of its own stops it when the last of them has ended.
+test opens, and `tests/partners/server.py` and `sendback.py` do so for whole servers. One server
+serves all processes of pytest-xdist: the first that needs it starts it, and a process of its own
+stops it when the last of them has ended.
 """
 
 import fcntl
