@@ -8,6 +8,7 @@ from sqlalchemy import Connection, bindparam, insert, select, update
 
 from sendback.clock import from_milliseconds, to_milliseconds
 from sendback.store.engine.changes import UNWATCHED
+from sendback.store.engine.hot import HotStatement
 from sendback.store.engine.tables import accounts
 
 
@@ -20,7 +21,7 @@ class Account:
     created_at: datetime
 
 
-_ACQUIRE_SLOT = (
+_ACQUIRE_SLOT = HotStatement(
     update(accounts)
     .where(
         accounts.c.account_id == bindparam("account"),
@@ -83,4 +84,4 @@ def acquire_slot(
         "latest": to_milliseconds(now - interval),
         "now": to_milliseconds(now),
     }
-    return connection.execute(_ACQUIRE_SLOT, values).rowcount == 1
+    return _ACQUIRE_SLOT.run(connection, values) == 1

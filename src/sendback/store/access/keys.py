@@ -18,6 +18,7 @@ from sendback.store.access.accounts import AddAccount, has_account
 from sendback.store.access.users import NamedPolicy, find_user_policies, has_user
 from sendback.store.engine.changes import UNWATCHED
 from sendback.store.engine.errors import NotFoundError
+from sendback.store.engine.hot import HotStatement
 from sendback.store.engine.sweeping import SweepStep, Swept, delete_some
 from sendback.store.engine.tables import access_keys
 
@@ -40,7 +41,7 @@ class AccessKey:
     token_hash: str | None = None
 
 
-_TOUCH = (
+_TOUCH = HotStatement(
     update(access_keys)
     .where(access_keys.c.access_key == bindparam("key"))
     .values(last_used_at=bindparam("used_at"))
@@ -151,7 +152,7 @@ class RecordUse:
         rows = [
             {"key": key, "used_at": to_milliseconds(moment)} for key, moment in self.used_at.items()
         ]
-        connection.execute(_TOUCH, rows)
+        _TOUCH.run_all(connection, rows)
 
 
 @dataclass(frozen=True, slots=True)

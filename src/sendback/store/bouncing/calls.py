@@ -7,6 +7,7 @@ from datetime import datetime
 from sqlalchemy import Connection, bindparam, insert, select
 
 from sendback.clock import to_milliseconds
+from sendback.store.engine.hot import HotStatement
 from sendback.store.engine.sweeping import SweepStep, Swept, delete_some
 from sendback.store.engine.tables import remembered_calls
 
@@ -20,9 +21,12 @@ class CallKey:
     body_hash: str
 
 
-_FIND = select(remembered_calls).where(
-    remembered_calls.c.invocation_id.in_(bindparam("invocation_ids", expanding=True))
+_FIND = HotStatement(
+    select(remembered_calls).where(
+        remembered_calls.c.invocation_id.in_(bindparam("invocation_ids", expanding=True))
+    )
 )
+_ADD = HotStatement(insert(remembered_calls))
 
 
 def find_calls(connection: Connection, keys: Collection[CallKey]) -> dict[CallKey, str]:
@@ -32,7 +36,7 @@ def find_calls(connection: Connection, keys: Collection[CallKey]) -> dict[CallKe
     values = {"invocation_ids": [key.invocation_id for key in keys]}
     found = {
         CallKey(row.access_key, row.invocation_id, row.body_hash): row.message_id
-        for row in connection.execute(_FIND, values)
+        for row in _FIND.rows(connection, values)
     }
     return {key: found[key] for key in keys if key in found}
 
@@ -50,7 +54,7 @@ def remember_calls(connection: Connection, calls: Mapping[CallKey, str], now: da
         for key, message_id in calls.items()
     ]
     if rows:
-        connection.execute(insert(remembered_calls), rows)
+        _ADD.run_all(connection, rows)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -72,6 +72,11 @@ _NUMBER = select(generations.c.number)
 _KNOWN = "sendback_generation"
 
 
+def is_watched(table: str) -> bool:
+    """Return whether a change of the table's rows must move the generation."""
+    return table.lower() not in _UNWATCHED
+
+
 class ChangeRecorder:
     """Increments the generation in each transaction of the engine that changes a watched table.
 
@@ -101,7 +106,7 @@ class ChangeRecorder:
         if cursor.rowcount == 0 and cursor.description is None:
             return
         written = _WRITES.match(statement)
-        if written is None or written[1].lower() in _UNWATCHED:
+        if written is None or not is_watched(written[1]):
             return
         if not context.execution_options.keys() >= UNWATCHED.keys():
             self._has_changed = True

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, bindparam, delete, func, insert, select, upda
 
 from sendback.clock import from_milliseconds, to_milliseconds
 from sendback.store.engine.errors import LimitReachedError
+from sendback.store.engine.hot import HotStatement
 from sendback.store.engine.tables import (
     dkim_keys,
     identities,
@@ -52,9 +53,11 @@ class Identity:
         return self.status is VerificationStatus.SUCCESS
 
 
-_VERIFIED = select(identities.c.account_id, identities.c.identity).where(
-    identities.c.identity.in_(bindparam("names", expanding=True)),
-    identities.c.status == VerificationStatus.SUCCESS.value,
+_VERIFIED = HotStatement(
+    select(identities.c.account_id, identities.c.identity).where(
+        identities.c.identity.in_(bindparam("names", expanding=True)),
+        identities.c.status == VerificationStatus.SUCCESS.value,
+    )
 )
 
 
@@ -190,7 +193,7 @@ def find_verified(
     connection: Connection, names: Collection[tuple[str, str]]
 ) -> frozenset[tuple[str, str]]:
     """Return those of the (account ID, identity) pairs that are verified."""
-    rows = connection.execute(_VERIFIED, {"names": sorted({name for _, name in names})})
+    rows = _VERIFIED.rows(connection, {"names": sorted({name for _, name in names})})
     return frozenset((row.account_id, row.identity) for row in rows).intersection(names)
 
 

@@ -7,10 +7,11 @@ from sqlalchemy import Connection, bindparam, delete, func, insert, select, upda
 
 from sendback.store.access.users import NamedPolicy, find_user_policies
 from sendback.store.engine.errors import LimitReachedError, NotFoundError
+from sendback.store.engine.hot import HotStatement
 from sendback.store.engine.tables import identity_policies
 from sendback.store.identities.identities import FindIdentities, find_verified
 
-_FIND = (
+_FIND = HotStatement(
     select(identity_policies)
     .where(identity_policies.c.identity.in_(bindparam("names", expanding=True)))
     .order_by(identity_policies.c.policy_name)
@@ -117,7 +118,7 @@ def find_identity_policies(
     """Return the policies of those of the (account ID, identity) pairs that have any."""
     found: dict[tuple[str, str], tuple[NamedPolicy, ...]] = {}
     names = sorted({name for _, name in identities})
-    for row in connection.execute(_FIND, {"names": names}):
+    for row in _FIND.rows(connection, {"names": names}):
         key = (row.account_id, row.identity)
         if key in identities:
             found[key] = (*found.get(key, ()), NamedPolicy(row.policy_name, row.document))

@@ -20,6 +20,7 @@ from sqlalchemy import (
 from sendback.clock import from_milliseconds, to_milliseconds
 from sendback.mail.envelope import Envelope
 from sendback.receipt.model import Rules
+from sendback.store.engine.hot import HotStatement
 from sendback.store.engine.prefixes import FindKeys
 from sendback.store.engine.sweeping import Budget, SweepStep, Swept, behind, in_order
 from sendback.store.engine.tables import HAS_CONTENT, SET_ASIDE, messages, processing
@@ -65,7 +66,10 @@ WITHOUT_BODY = (
     messages.c.size,
     messages.c.header,
 )
-_FIND = select(*WITHOUT_BODY).where(messages.c.message_id.in_(bindparam("ids", expanding=True)))
+_FIND = HotStatement(
+    select(*WITHOUT_BODY).where(messages.c.message_id.in_(bindparam("ids", expanding=True)))
+)
+_ADD = HotStatement(insert(messages))
 
 
 IS_PROCESSING = processing.c.processing_id == key_of(messages.c.message_id, messages.c.account_id)
@@ -93,7 +97,7 @@ class AddMessages(BatchUnit[None]):
     @classmethod
     def run_together(cls, connection: Connection, units: Sequence[Self]) -> Sequence[None]:
         rows = [_to_row(message, unit.body) for unit in units for message in unit.messages]
-        connection.execute(insert(messages), rows)
+        _ADD.run_all(connection, rows)
         entries = [entry for unit in units for entry in unit.processing]
         if entries:
             add_processing(connection, entries)
@@ -257,7 +261,7 @@ def find_messages(
 ) -> dict[tuple[str, str], ReceivedMessage]:
     """Return the existing messages by (account ID, message ID)."""
     ids = [message_id for _, message_id in keys]
-    found = (message_from_row(row) for row in connection.execute(_FIND, {"ids": ids}))
+    found = (message_from_row(row) for row in _FIND.rows(connection, {"ids": ids}))
     by_key = {(message.account_id, message.message_id): message for message in found}
     return {key: by_key[key] for key in keys if key in by_key}
 

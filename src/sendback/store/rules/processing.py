@@ -25,6 +25,7 @@ from sendback.receipt.model import Disposition
 from sendback.receipt.plan import StepOutcome
 from sendback.store.engine.column_types import without_nul
 from sendback.store.engine.errors import LeaseLostError, RefusedError
+from sendback.store.engine.hot import HotStatement
 from sendback.store.engine.leasing import DIED, QUEUED, Claim, LeaseQueue, Term, read_rows
 from sendback.store.engine.sweeping import Budget, SweepStep, Swept, behind, in_order
 from sendback.store.engine.tables import processing, steps
@@ -89,7 +90,14 @@ class StepRecord:
 
 
 QUEUE = LeaseQueue(processing, processing.c.processing_id, processing.c.reason)
-_MARK = (
+_ADD = HotStatement(insert(processing))
+_ADD_STEPS = HotStatement(insert(steps))
+_STEPS = HotStatement(
+    select(steps)
+    .where(steps.c.processing_id.in_(bindparam("keys", expanding=True)))
+    .order_by(steps.c.rule_number, steps.c.action_number)
+)
+_MARK = HotStatement(
     update(processing)
     .where(
         processing.c.processing_id == bindparam("key"),
@@ -246,7 +254,7 @@ class RecordProgress(BatchUnit[None]):
         ]
         new = [_step_to_row(key, step) for key, step in records if step.attempts == 1]
         if new:
-            connection.execute(insert(steps), new)
+            _ADD_STEPS.run_all(connection, new)
         for key, step in records:
             if step.attempts > 1:
                 where = {"key": key, "rule_at": step.rule_number, "action_at": step.action_number}
@@ -268,7 +276,7 @@ class RecordProgress(BatchUnit[None]):
             "new_tries": self.tries,
             "why": without_nul(self.reason) if self.reason else None,
         }
-        return connection.execute(_MARK, values).rowcount == 1
+        return _MARK.run(connection, values) == 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,7 +330,7 @@ def processing_id(message_id: str, account_id: str) -> str:
 def add_processing(connection: Connection, rows: Sequence[tuple[Processing, str | None]]) -> None:
     """Queue processing, in the transaction that stores the messages; with an owner, leased."""
     if rows:
-        connection.execute(insert(processing), [_to_row(*row) for row in rows])
+        _ADD.run_all(connection, [_to_row(*row) for row in rows])
 
 
 def key_of(message_id: Any, account_id: Any) -> Any:
@@ -347,13 +355,8 @@ def _step_rows(connection: Connection, keys: Sequence[str]) -> Mapping[str, list
     """Return the rows of the steps of each key, in order."""
     if not keys:
         return {}
-    query = (
-        select(steps)
-        .where(steps.c.processing_id.in_(keys))
-        .order_by(steps.c.rule_number, steps.c.action_number)
-    )
     found: dict[str, list[Any]] = {}
-    for row in connection.execute(query):
+    for row in _STEPS.rows(connection, {"keys": keys}):
         found.setdefault(row.processing_id, []).append(row)
     return found
 

@@ -23,6 +23,7 @@ from sendback.store.engine.errors import (
     LimitReachedError,
     NotFoundError,
 )
+from sendback.store.engine.hot import HotStatement
 from sendback.store.engine.sweeping import MAX_ROWS, Budget, SweepStep, Swept, behind_key
 from sendback.store.engine.tables import (
     accounts,
@@ -46,7 +47,7 @@ class RuleSet:
 
 _COST = 40
 
-_RECEIVERS = (
+_RECEIVERS = HotStatement(
     select(identities.c.account_id, accounts.c.active_rule_set, rule_sets.c.version)
     .join(accounts, accounts.c.account_id == identities.c.account_id)
     .outerjoin(
@@ -73,7 +74,7 @@ class FindActiveVersions:
     names: tuple[str, ...]
 
     def __call__(self, connection: Connection, /) -> Sequence[tuple[str, str | None, str | None]]:
-        rows = connection.execute(_RECEIVERS, {"names": self.names})
+        rows = _RECEIVERS.rows(connection, {"names": self.names})
         return sorted(((row[0], row[1], row[2]) for row in rows), key=lambda row: row[0])
 
 
@@ -342,7 +343,7 @@ def keep_versions(connection: Connection, versions: Mapping[str, Rules]) -> None
     its DATA ends. Costs one lookup by key a version.
     """
     for version, rules in versions.items():
-        if connection.execute(_HAS_VERSION, {"wanted": version}).first() is None:
+        if not _HAS_VERSION.rows(connection, {"wanted": version}):
             values = {"version": version, "rules": rules_to_json(rules), "kept_at": 0}
             connection.execute(insert(rule_set_versions), values)
 
@@ -363,8 +364,8 @@ def _touch_version(connection: Connection, version: str, now: datetime) -> bool:
     return connection.execute(update(rule_set_versions).where(where).values(values)).rowcount > 0
 
 
-_HAS_VERSION = select(rule_set_versions.c.version).where(
-    rule_set_versions.c.version == bindparam("wanted")
+_HAS_VERSION = HotStatement(
+    select(rule_set_versions.c.version).where(rule_set_versions.c.version == bindparam("wanted"))
 )
 
 
