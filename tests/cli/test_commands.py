@@ -236,7 +236,9 @@ def test_db_upgrade(tmp_path):
     assert (
         "migrated from schema none" in run_cli("db", "upgrade", "--data-dir", str(tmp_path)).stdout
     )
-    assert "as this version needs" in run_cli("db", "upgrade", "--data-dir", str(tmp_path)).stdout
+    assert (
+        "which this version can use" in run_cli("db", "upgrade", "--data-dir", str(tmp_path)).stdout
+    )
 
 
 def test_ctrl_c_stops_the_server(tmp_path):

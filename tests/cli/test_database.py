@@ -44,6 +44,7 @@ def foreign(database, _):
 def newer(database, _):
     connection = sqlite3.connect(database)
     connection.execute("UPDATE alembic_version SET version_num = '7000'")
+    connection.execute("UPDATE installation SET value = '7000' WHERE name = 'oldest_schema'")
     connection.commit()
     connection.close()
 

@@ -11,8 +11,9 @@ from sendback.store.engine.changes import ReadGeneration
 from sendback.store.engine.dialects import open_engine
 from sendback.store.engine.errors import StoreUnavailableError
 from sendback.store.engine.schema import upgrade_schema
-from sendback.store.engine.store import SchemaError, prepare_schema, transact
+from sendback.store.engine.store import prepare_schema, transact
 from sendback.store.engine.tables import SCHEMA_VERSION, metadata
+from sendback.store.engine.versions import SchemaError
 from tests.conftest import NOW
 
 
@@ -57,13 +58,21 @@ def execute(tmp_path, *statements):
 
 
 SET_VERSION = "UPDATE alembic_version SET version_num = '{}'"
+SET_OLDEST = "UPDATE installation SET value = '{}' WHERE name = 'oldest_schema'"
 
 
 @pytest.mark.parametrize(
     ("statements", "words"),
     [
         ([SET_VERSION.format("0001")], "x has schema 0001.*`sendback db upgrade`"),
-        ([SET_VERSION.format("9999")], "x has schema 9999, made by a newer version"),
+        (
+            [SET_VERSION.format("9999"), SET_OLDEST.format("9998")],
+            "x has schema 9999, made by a newer version.* only code of schema 9998 or newer",
+        ),
+        (
+            [SET_VERSION.format("9999"), "DELETE FROM installation"],
+            "x has schema 9999, made by a newer version",
+        ),
         ([SET_VERSION.format("ae1027a6acf")], "x has the schema ae1027a6acf.*another program's"),
         (["DELETE FROM alembic_version"], "x has the schema None.*another program's"),
         (["DROP TABLE alembic_version"], "x is another program's.*--database"),
@@ -80,6 +89,13 @@ def test_the_error_for_another_schema_says_what_to_do(tmp_path, statements, word
         with pytest.raises(SchemaError, match=words):
             upgrade_schema(url(tmp_path, "x"))
         assert tables(tmp_path, "x") == before
+
+
+def test_a_newer_schema_is_used_if_its_changes_only_expand(tmp_path):
+    prepare_schema(url(tmp_path, "x"))
+    execute(tmp_path, SET_VERSION.format("9999"))
+    prepare_schema(url(tmp_path, "x"))
+    assert upgrade_schema(url(tmp_path, "x")) == ("9999", "9999")
 
 
 @pytest.mark.parametrize("use", [prepare_schema, upgrade_schema])

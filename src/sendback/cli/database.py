@@ -1,12 +1,13 @@
 """`sendback db`: migrate and check the database."""
 
 import os
+from typing import Annotated
 
 import typer
 
 from sendback.cli.failures import CommandFailedError
 from sendback.cli.options import ConfigFile, Database, DataDir, load_settings
-from sendback.cli.output import printable
+from sendback.cli.output import printable, say
 
 app = typer.Typer(help="Migrate and check the database.", no_args_is_help=True)
 
@@ -32,20 +33,43 @@ def create(data_dir: DataDir = None, database: Database = None, config: ConfigFi
     typer.echo(f"The store in {settings.data_dir.absolute()} is ready.")
 
 
-@app.command("upgrade")
-def upgrade(data_dir: DataDir = None, database: Database = None, config: ConfigFile = None) -> None:
-    """Migrate the database to the schema of this version.
+Contract = Annotated[
+    bool,
+    typer.Option(
+        "--contract", help="Also remove what only older versions use; none may serve any more."
+    ),
+]
 
-    Stop all servers and copy the data directory first.
+
+@app.command("upgrade")
+def upgrade(
+    contract: Contract = False,
+    data_dir: DataDir = None,
+    database: Database = None,
+    config: ConfigFile = None,
+) -> None:
+    """Migrate the database to the schema of this version, while older servers continue.
+
+    Run it before the first server of this version starts, and with --contract after the last
+    older one has stopped. A schema before 0008 needs all servers stopped. When it is interrupted,
+    run it again.
     """
     settings = load_settings(config, data_dir=data_dir, database=database).settings
-    from sendback.store.engine.schema import upgrade_schema
+    from sendback.store.engine.schema import Kind, pending, upgrade_schema
+    from sendback.store.engine.store import transact
+    from sendback.store.engine.versions import read_schema
 
-    before, after = upgrade_schema(settings.database_url)
+    url = settings.database_url
+    before, after = upgrade_schema(url, contract=contract, report=lambda line: say(line, err=True))
     if before == after:
-        typer.echo(f"The database has schema {after}, as this version needs.")
+        typer.echo(f"The database has schema {after}, which this version can use.")
     else:
         typer.echo(f"The database is migrated from schema {before or 'none'} to {after}.")
+    left = pending(transact(url, read_schema, writes=False))
+    if any(migration.kind == Kind.CONTRACT for migration in left):
+        typer.echo(
+            "Run `sendback db upgrade --contract` once no server of an older version is left."
+        )
 
 
 @app.command("check")

@@ -4,6 +4,8 @@ All other SQL is SQLAlchemy Core that both support. SQLAlchemy omits `with_for_u
 SQLite, which has one writer at a time.
 """
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import ModuleType
 
 from sqlalchemy import URL, Connection, Engine, make_url
@@ -43,6 +45,33 @@ def integrity_problems(connection: Connection, limit: int) -> list[str]:
     """Return the problems that the database's own checks report, up to `limit` for each check."""
     problems: list[str] = _module(connection.engine.url).integrity_problems(connection, limit)
     return problems
+
+
+def lock_schema(connection: Connection) -> None:
+    """Keep other processes from changing the schema until the transaction ends; wait for them."""
+    _module(connection.engine.url).lock_schema(connection)
+
+
+@contextmanager
+def schema_lock(url: str, waiting: Callable[[], None]) -> Iterator[None]:
+    """Hold the lock of the schema, on a connection of its own.
+
+    Wait for it as long as another process has it; `waiting` is called once then. SQLite has no such
+    lock: there each transaction that writes is alone.
+    """
+    with _module(make_url(url)).schema_lock(url, waiting):
+        yield
+
+
+def prepare_for_migration(engine: Engine) -> None:
+    """Let transactions of this engine take long, and wait for locks only for a moment."""
+    _module(engine.url).prepare_for_migration(engine)
+
+
+def is_lock_timeout(error: BaseException, url: URL) -> bool:
+    """Return whether a statement failed because another transaction had a lock for too long."""
+    result: bool = _module(url).is_lock_timeout(error)
+    return result
 
 
 def _module(url: URL) -> ModuleType:

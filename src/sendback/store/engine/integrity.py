@@ -9,8 +9,9 @@ from sqlalchemy import Connection, select
 from sendback.store.engine.blobs import Blobs
 from sendback.store.engine.dialects import integrity_problems
 from sendback.store.engine.errors import StoreUnavailableError
-from sendback.store.engine.store import schema_version, transact
+from sendback.store.engine.store import transact
 from sendback.store.engine.tables import messages
+from sendback.store.engine.versions import usable_schema
 
 MAX_PROBLEMS = 100
 
@@ -25,7 +26,7 @@ def check_store(url: str, data_dir: Path) -> list[str]:
     problems: list[str] = []
 
     def check(connection: Connection) -> None:
-        schema_version(connection)
+        usable_schema(connection)
         problems.extend(integrity_problems(connection, MAX_PROBLEMS))
         problems.extend(islice(_missing(connection, blobs), MAX_PROBLEMS))
 

@@ -1,8 +1,8 @@
 """What is specific to SQLite: connections, error codes, checks."""
 
 import sqlite3
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from time import monotonic, sleep
@@ -92,6 +92,26 @@ def integrity_problems(connection: Connection, limit: int) -> list[str]:
     for table, row_id, parent, _ in _rows(connection, "PRAGMA foreign_key_check", limit):
         problems.append(f"row {row_id} of {table} names a row of {parent} that is not there")
     return problems
+
+
+def lock_schema(connection: Connection) -> None:
+    """Do nothing: a transaction that writes has the lock of the database."""
+
+
+@contextmanager
+def schema_lock(url: str, waiting: Callable[[], None]) -> Iterator[None]:  # noqa: ARG001
+    """Do nothing: a transaction that writes has the lock of the database."""
+    yield
+
+
+def prepare_for_migration(engine: Engine) -> None:
+    """Do nothing: there are no time-outs."""
+
+
+def is_lock_timeout(error: BaseException) -> bool:
+    """Return whether another process had the lock of the database for too long."""
+    code = getattr(getattr(error, "orig", None), "sqlite_errorcode", sqlite3.SQLITE_OK)
+    return code & _PRIMARY_CODE == sqlite3.SQLITE_BUSY
 
 
 def _rows(connection: Connection, pragma: str, limit: int) -> Iterator[Any]:

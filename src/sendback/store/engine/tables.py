@@ -20,8 +20,12 @@ from sendback.store.engine.column_types import GuardedString, GuardedText
 
 metadata = MetaData()
 
-# The schema that this code is written for: the newest file in migrations/versions.
+# The schema of a new database: the newest file in migrations/versions.
 SCHEMA_VERSION = "0008"
+# The schema that this code needs at least: the newest of these files that does not contract.
+REQUIRED_SCHEMA = "0008"
+# The oldest schema whose code can use SCHEMA_VERSION: see `versions.py`.
+OLDEST_SCHEMA = "0008"
 
 # Conditions of partial indexes. SQLite uses the index only for a query with the identical text.
 HAS_CONTENT = "body IS NOT NULL OR blob IS NOT NULL"
