@@ -56,6 +56,14 @@ def without_a_table(database, _):
     connection.close()
 
 
+def without_a_column(database, _):
+    connection = sqlite3.connect(database)
+    connection.execute("ALTER TABLE messages RENAME COLUMN size TO octets")
+    connection.execute("ALTER TABLE access_keys RENAME COLUMN created_at TO made_at")
+    connection.commit()
+    connection.close()
+
+
 def of_two_versions(database, _):
     connection = sqlite3.connect(database)
     connection.execute("INSERT INTO alembic_version VALUES ('0001')")
@@ -94,6 +102,18 @@ COMMANDS = [
     ("db", "upgrade"),
     ("db", "check"),
 ]
+
+
+@pytest.mark.parametrize("command", [("messages", "list"), ("keys", "list")], ids=" ".join)
+def test_a_missing_column_is_no_bug_of_sendback(server, command):
+    database = server.data_dir / "sendback.db"
+    without_a_column(database, b"")
+    done = server.run(*command, check=False)
+    assert done.returncode == 1, done
+    assert "no such column" in done.stderr
+    assert "put a copy in its place" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.splitlines()) == 1  # the reason is printed once
 
 
 @pytest.mark.parametrize("spoil", BROKEN, ids=lambda spoil: spoil.__name__)

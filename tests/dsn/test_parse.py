@@ -573,3 +573,14 @@ def test_any_octets_are_read_or_refused_and_judged(content):
         ]
         for text in texts:
             text.encode("utf-8")
+
+
+@pytest.mark.parametrize("blank", [b"\xa0", b"\xc2\xa0", b" \xc2\xa0 "], ids=repr)
+def test_a_non_breaking_space_behind_the_colon(blank):
+    fields = BOB.replace(b": ", b":" + blank)
+    assert read(of_report(MESSAGE + b"\r\n" + fields))[0][0] == BOB_READ[0]
+
+
+def test_a_non_breaking_space_in_utf_8_is_no_part_of_any_field():
+    fields = BOB.replace(b": ", b":\xc2\xa0")
+    assert read(of_report(MESSAGE + b"\r\n" + fields)) == [BOB_READ]

@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+import logging
 import os
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
@@ -126,6 +127,8 @@ class StoreOptions:
         from sendback.store.engine.store import prepare_schema
 
         os.umask(0o077)  # mail and keys: readable by this user only
+        # Its warnings are for servers: the error that this command ends with has the same reason.
+        logging.getLogger("sendback.store").setLevel(logging.ERROR)
         prepare_schema(settings.database_url)
 
         async def main() -> T:

@@ -171,9 +171,12 @@ def raw_fields(lines: list[bytes], budget: Budget) -> list[tuple[bytes, bytes]]:
 
 
 def as_text(fields: list[tuple[bytes, bytes]]) -> Fields:
-    """Return the fields as text; values may be UTF-8 (RFC 6532)."""
+    """Return the fields as text; values may be UTF-8 (RFC 6532).
+
+    A non-breaking space that some put behind the colon is no part of the value.
+    """
     return tuple(
-        (name.decode("ascii", "replace"), value.decode("utf-8", "replace"))
+        (name.decode("ascii", "replace"), value.decode("utf-8", "replace").strip())
         for name, value in fields
     )
 

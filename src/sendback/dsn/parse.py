@@ -224,6 +224,7 @@ def _returned(container: Part, position: int) -> Part | None:
 
 def _address(value: str) -> str:
     """Return the address of `type; address`, of `<address>`, of an address alone."""
+    value = value.lstrip("\ufffd \xa0")  # a non-breaking space in Latin-1 cannot be decoded
     typed = _ADDRESS_TYPE.match(value)
     text = without_comments(value[typed.end() :] if typed else value)
     if text.endswith(">") and "<" in text:
