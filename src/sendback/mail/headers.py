@@ -20,6 +20,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 
 from sendback.mail.dates import format_date
 from sendback.mail.envelope import Envelope
@@ -154,9 +155,14 @@ def unfolded(value: bytes) -> bytes:
 
 
 def header_fields(head: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Yield the name and all octets, with the last CRLF, of each field of a header section."""
-    for match in _FIELD.finditer(head):
+    """Yield the name and all octets, with the last CRLF, of each field of a header section.
+
+    The first line that is no field ends it: to search for the next one could take quadratic time.
+    """
+    position = 0
+    while match := _FIELD.match(head, position):
         yield match[1][:-1].rstrip(b" \t"), match[0]
+        position = match.end()
 
 
 def message_id(head: bytes) -> str | None:
@@ -193,7 +199,6 @@ def trace_fields(envelope: Envelope, message_id: str, hostname: str, now: dateti
 
 def split_trace(kept: bytes) -> tuple[bytes, bytes]:
     """Return the two fields of `trace_fields` that `kept` begins with, and the rest."""
-    fields = _FIELD.finditer(kept)
-    next(fields)
-    end = next(fields).end()
+    trace = [field for _, field in islice(header_fields(kept), 2)]
+    end = sum(map(len, trace))
     return kept[:end], kept[end:]
