@@ -174,7 +174,9 @@ class PostgreSQL:
         self._run("pg_ctl", "stop", "-w", "-D", str(self._data), "-m", mode)
 
     def url(self, database: str) -> str:
-        return f"postgresql://sendback@/{database}?host={quote(str(self._folder), safe='/')}"
+        port = self._settings.get("port", "5432")
+        folder = quote(str(self._folder), safe="/")
+        return f"postgresql://sendback@/{database}?host={folder}&port={port}"
 
     def create(self) -> str:
         """Make a database with this version's empty schema; its URL."""
