@@ -28,7 +28,7 @@ from sendback.store.engine.store import prepare_schema
 from tests.partners.clients import MAIL, ses
 from tests.partners.listener import Listener
 from tests.partners.postfix import free_port
-from tests.partners.postgresql import PostgreSQL
+from tests.partners.postgresql import private_server
 from tests.partners.sendback import Sendback, run_cli
 from tests.partners.webhook import Webhook
 
@@ -126,18 +126,15 @@ class Cluster:
         self.listener = Listener()
         self.hook = Webhook()
         self._port = free_port()
-        self.postgresql = PostgreSQL(
-            self.folder / "postgresql",
-            fsync="on",
-            listen_addresses="127.0.0.1",
-            port=str(self._port),
+        self._server = private_server(
+            fsync="on", listen_addresses="127.0.0.1", port=str(self._port)
         )
         self.nodes: list[Sendback] = []
 
     def __enter__(self) -> Self:
         self.listener.__enter__()
         self.hook.__enter__()
-        self.postgresql.start()
+        self.postgresql = self._server.__enter__()
         self.postgresql.execute("CREATE DATABASE sendback TEMPLATE template0")
         prepare_schema(self.url())
         self.cut = Cut(self._port)
@@ -154,7 +151,7 @@ class Cluster:
         for node in self.nodes:
             node.kill()
         self.cut.close()
-        self.postgresql.stop("immediate")
+        self._server.__exit__(None, None, None)
         self.hook.__exit__()
         self.listener.__exit__()
 
@@ -214,7 +211,7 @@ class Cluster:
 
     def restart_database(self, mode: str) -> None:
         self.postgresql.stop(mode)
-        self.postgresql.start()
+        self.postgresql = self._server.__enter__()
 
 
 class Load:

@@ -15,7 +15,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -243,6 +243,19 @@ def shared_server() -> PostgreSQL:
         fcntl.flock(held, fcntl.LOCK_SH)
     _held.append(held)
     return server
+
+
+@contextmanager
+def private_server(**settings: str) -> Iterator[PostgreSQL]:
+    """A server of its own for a test that stops it, or that listens on a port of loopback."""
+    with tempfile.TemporaryDirectory(prefix="sendback-pg-") as place:
+        Path(place).chmod(0o755)  # the server's user has to reach what is in it
+        server = PostgreSQL(Path(place, "server"), **settings).start()
+        try:
+            yield server
+        finally:
+            with suppress(RuntimeError):  # it is stopped already
+                server.stop("immediate")
 
 
 _held: list[object] = []
