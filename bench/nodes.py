@@ -26,10 +26,9 @@ def main(kills: int = 30) -> int:
         with Cluster(Path(place)) as cluster:
             for account in ACCOUNTS:
                 cluster.add_account(account)
-            load = Load(cluster).start()
             started = time.monotonic()
-            _fail(cluster, kills)
-            load.stop()
+            with Load(cluster) as load:
+                _fail(cluster, kills)
             print(f"load for {time.monotonic() - started:.0f} s", flush=True)
             ledger = settle(cluster, load, 120)
     print("\n".join(ledger.lines()))

@@ -18,17 +18,16 @@ def test_nothing_acknowledged_is_lost(tmp_path, record_property):
     with Cluster(tmp_path) as cluster:
         cluster.add_account("111111111111")
         cluster.add_account("222222222222")
-        load = Load(cluster, senders=2).start()
-        time.sleep(1)
-        for number in range(cluster.count):
-            cluster.kill(number)
-        cluster.restart_database("immediate")
-        with cluster.cut.closed():
-            time.sleep(6)
-        with cluster.suspended(0):
-            time.sleep(2 * LEASE_SECONDS)
-        time.sleep(2)
-        load.stop()
+        with Load(cluster, senders=2) as load:
+            time.sleep(1)
+            for number in range(cluster.count):
+                cluster.kill(number)
+            cluster.restart_database("immediate")
+            with cluster.cut.closed():
+                time.sleep(6)
+            with cluster.suspended(0):
+                time.sleep(2 * LEASE_SECONDS)
+            time.sleep(2)
         ledger = settle(cluster, load, 60)
     report = "\n".join(ledger.lines())
     record_property("ledger", report)

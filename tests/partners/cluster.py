@@ -43,8 +43,7 @@ topics = {{ "{topic}" = "{hook}" }}
 Name = "no"
 Recipients = ["no@{domain}"]
 Actions = [
-  {{ BounceAction = {{ SmtpReplyCode = "550", StatusCode = "5.1.1", Message = "No such user",
-                       Sender = "postmaster@{domain}" }} }},
+  {{ BounceAction = {{ SmtpReplyCode = "550", Message = "No", Sender = "a@{domain}" }} }},
   {{ SNSAction = {{ TopicArn = "{topic}" }} }},
 ]
 [[rule_sets.main.rules]]
@@ -185,7 +184,10 @@ class Cluster:
 
     def _run(self, number: int, *arguments: str) -> str:
         node = self.nodes[number]
-        done = run_cli(*arguments, "--data-dir", str(node.data_dir), environment=node.environment)
+        place = ("--data-dir", str(node.data_dir))
+        done = run_cli(*arguments, *place, check=False, environment=node.environment)
+        if done.returncode:
+            raise RuntimeError(done.stderr)
         return done.stdout
 
     def query(self, statement: str) -> list[tuple[Any, ...]]:
@@ -211,11 +213,11 @@ class Cluster:
 
     def restart_database(self, mode: str) -> None:
         self.postgresql.stop(mode)
-        self.postgresql = self._server.__enter__()
+        self.postgresql.start()
 
 
 class Load:
-    """Mail to random nodes and SendBounce calls at random nodes, until `stop`."""
+    """Mail to random nodes and SendBounce calls at random nodes, until the end of `with`."""
 
     def __init__(self, cluster: Cluster, senders: int = 4, pause: float = 0.02) -> None:
         self._cluster = cluster
@@ -229,12 +231,12 @@ class Load:
             # Two for each: they compete for the second of their account.
             self._threads += [threading.Thread(target=self._bounce, args=(account,)) for _ in "ab"]
 
-    def start(self) -> "Load":
+    def __enter__(self) -> Self:
         for thread in self._threads:
             thread.start()
         return self
 
-    def stop(self) -> None:
+    def __exit__(self, *_: object) -> None:
         self._ended.set()
         for thread in self._threads:
             thread.join()
