@@ -158,11 +158,15 @@ def check(status, due_at=NOW):
     return IdentityCheck(ACCOUNT, DOMAIN, CheckKind.DOMAIN, status, NOW, due_at)
 
 
+def recorded(new):
+    return RecordCheck(new, lambda _: new)
+
+
 NO_CHANGES = [
     CheckWrite(NOW),
     RecordUse({"AKIA1": NOW}),
     lambda connection: acquire_slot(connection, ACCOUNT, NOW, timedelta(0)),
-    RecordCheck(check(VerificationStatus.SUCCESS, NOW + timedelta(days=1))),
+    recorded(check(VerificationStatus.SUCCESS, NOW + timedelta(days=1))),
     DeleteFilter(ACCOUNT, "no such filter"),
     DeleteKey(ACCOUNT, "no such key"),
     AddAccount(ACCOUNT, NOW),
@@ -192,7 +196,7 @@ def test_a_check_with_another_result_is_a_change(store, other):
             lambda connection: ask_check(connection, check(VerificationStatus.SUCCESS))
         )
         before = await other.count()
-        await store.write(RecordCheck(check(VerificationStatus.FAILED)))
+        await store.write(recorded(check(VerificationStatus.FAILED)))
         assert await other.count() != before
 
     asyncio.run(story())

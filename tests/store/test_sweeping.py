@@ -12,7 +12,7 @@ from sqlalchemy import delete, event, func, insert, select
 from sendback.clock import to_milliseconds
 from sendback.service import housekeeping
 from sendback.store.access.keys import ForgetExpiredKeys
-from sendback.store.bouncing.calls import CallKey, ForgetCalls, remember_calls
+from sendback.store.bouncing.calls import CallKey, ForgetCalls, claim_calls
 from sendback.store.engine import sweeping
 from sendback.store.engine.sweeping import MAX_BELONGINGS, MAX_OCTETS, MAX_ROWS
 from sendback.store.engine.tables import (
@@ -172,7 +172,7 @@ def fill_versions(connection):
 
 def fill_calls(connection):
     for n in range(_SIZE[0]):
-        remember_calls(connection, {CallKey("key", f"call{n}", "hash"): "m"}, OLD)
+        claim_calls(connection, {CallKey("key", f"call{n}", "hash"): "m"}, OLD)
 
 
 def fill_keys(connection):

@@ -23,7 +23,7 @@ from sendback.store.access.keys import ForgetExpiredKeys
 from sendback.store.bouncing.calls import ForgetCalls
 from sendback.store.engine.errors import StoreUnavailableError
 from sendback.store.engine.store import Store
-from sendback.store.engine.sweeping import MAX_ROWS, SweepStep
+from sendback.store.engine.sweeping import MAX_ROWS, SweepAlone, SweepStep
 from sendback.store.identities.dkim_keys import ForgetRetiredKeys
 from sendback.store.messages.messages import BlobsInUse, ExpireContent, ForgetMessages
 from sendback.store.outbox.destinations import ForgetDestinations
@@ -99,7 +99,7 @@ class Housekeeping:
         step, total = first, 0
         while True:
             started = time.monotonic()
-            swept = await self._store.write(step)
+            swept = await self._store.write(SweepAlone(step))
             total += swept.count
             if swept.blobs:
                 await asyncio.to_thread(self._store.blobs.remove, swept.blobs)

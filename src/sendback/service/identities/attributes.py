@@ -17,7 +17,9 @@ from sendback.service.events.bus import EventBus
 from sendback.service.identities.dkim_keys import tokens
 from sendback.service.identities.policies import own_identities, own_identity, unknown_identity
 from sendback.service.identities.verification import Verification
+from sendback.store.engine.errors import NotFoundError
 from sendback.store.engine.store import Store
+from sendback.store.engine.transactions import Unit
 from sendback.store.identities.checks import (
     CheckKind,
     FindChecks,
@@ -77,16 +79,15 @@ class IdentityAttributes:
         """
         name = own_identity(account_id, self._region, text)
         domain = _domain_of(name)
-        if name == domain:
-            allowed = bool(await self._store.read(FindDkimKeys(account_id, (domain,))))
-        else:
-            allowed = bool(await self._known(account_id, (domain,)))
-        if not allowed:
-            raise SesError(
-                "InvalidParameterValue", f"Domain {shown(domain)} is not verified for DKIM signing."
-            )
-        unit = ChangeSettings(account_id, name, lambda old: replace(old, dkim_enabled=enabled))
-        await self._store.write(unit)
+        unknown = SesError(
+            "InvalidParameterValue", f"Domain {shown(domain)} is not verified for DKIM signing."
+        )
+        if name == domain and not await self._store.read(FindDkimKeys(account_id, (domain,))):
+            raise unknown
+        unit = ChangeSettings(
+            account_id, name, lambda old: replace(old, dkim_enabled=enabled), of=domain
+        )
+        await self._write(unit, unknown)
         self._report(account_id, name, "dkim_enabled" if enabled else "dkim_disabled")
 
     async def dkim(self, account_id: str, texts: Sequence[str]) -> Mapping[str, DkimAttributes]:
@@ -117,11 +118,12 @@ class IdentityAttributes:
         self, account_id: str, text: str, domain: str, behavior: str | None
     ) -> None:
         """Set it, or remove it if empty. Raise `SesError`. SES API: SetIdentityMailFromDomain."""
-        name = await self._expect(account_id, text, unknown_identity(text))
+        unknown = unknown_identity(text)
+        name = await self._expect(account_id, text, unknown)
         if domain:
             domain = _mail_from_domain(domain, name)
         check = self._verification.first_check(account_id, name, CheckKind.MAIL_FROM)
-        await self._store.write(SetMailFrom(account_id, name, domain, behavior, check))
+        await self._write(SetMailFrom(account_id, name, domain, behavior, check), unknown)
         self._report(account_id, name, "mail_from_changed")
 
     async def mail_from(
@@ -146,7 +148,8 @@ class IdentityAttributes:
 
     async def set_topic(self, account_id: str, text: str, kind: str, topic: str | None) -> None:
         """Set it, or remove it if None. Raise `SesError`. SES API: SetIdentityNotificationTopic."""
-        name = await self._expect(account_id, text, _unverified(text))
+        unknown = _unverified(text)
+        name = await self._expect(account_id, text, unknown)
         if topic is not None and not _TOPIC.fullmatch(topic):
             raise SesError("InvalidParameterValue", f"SNS topic {shown(topic)} is invalid.")
 
@@ -162,12 +165,13 @@ class IdentityAttributes:
             forwarding = settings.forwarding_enabled or not silent
             return replace(settings, topics=topics, headers=headers, forwarding_enabled=forwarding)
 
-        await self._store.write(ChangeSettings(account_id, name, change))
+        await self._write(ChangeSettings(account_id, name, change, of=name), unknown)
         self._report(account_id, name, "topic_changed")
 
     async def set_forwarding(self, account_id: str, text: str, *, enabled: bool) -> None:
         """Raise `SesError`. SES API: SetIdentityFeedbackForwardingEnabled."""
-        name = await self._expect(account_id, text, _unverified(text))
+        unknown = _unverified(text)
+        name = await self._expect(account_id, text, unknown)
 
         def change(settings: IdentitySettings) -> IdentitySettings:
             if not enabled and not {"Bounce", "Complaint"} <= settings.topics.keys():
@@ -178,7 +182,7 @@ class IdentityAttributes:
                 )
             return replace(settings, forwarding_enabled=enabled)
 
-        await self._store.write(ChangeSettings(account_id, name, change))
+        await self._write(ChangeSettings(account_id, name, change, of=name), unknown)
         self._report(account_id, name, "forwarding_changed")
 
     async def set_headers(self, account_id: str, text: str, kind: str, *, enabled: bool) -> None:
@@ -186,7 +190,8 @@ class IdentityAttributes:
 
         SES API: SetIdentityHeadersInNotificationsEnabled.
         """
-        name = await self._expect(account_id, text, _unverified(text, "It must"))
+        unknown = _unverified(text, "It must")
+        name = await self._expect(account_id, text, unknown)
 
         def change(settings: IdentitySettings) -> IdentitySettings:
             if enabled and kind not in settings.topics:
@@ -196,7 +201,7 @@ class IdentityAttributes:
                 )
             return replace(settings, headers={**settings.headers, kind: enabled})
 
-        await self._store.write(ChangeSettings(account_id, name, change))
+        await self._write(ChangeSettings(account_id, name, change, of=name), unknown)
         self._report(account_id, name, "headers_changed")
 
     async def notifications(
@@ -224,6 +229,13 @@ class IdentityAttributes:
         if name not in await self._known(account_id, (name,)):
             raise unknown
         return name
+
+    async def _write(self, unit: Unit[object], unknown: SesError) -> None:
+        """Change settings. Raise `unknown` if the identity was deleted meanwhile."""
+        try:
+            await self._store.write(unit)
+        except NotFoundError:
+            raise unknown from None
 
     async def _checks(
         self, account_id: str, names: Sequence[str], kind: CheckKind

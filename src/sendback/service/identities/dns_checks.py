@@ -9,7 +9,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from sendback.clock import Clock
@@ -131,13 +131,7 @@ class IdentityChecks:
         name = identity_name(text)
         now = self._clock.now()
         checks = await self._store.read(FindChecks(account_id, (name,)))
-        again = [
-            replace(check, status=_Status.PENDING, asked_at=now, away_since=None)
-            if check.status is _Status.FAILED
-            else check
-            for check in checks
-        ]
-        return await asyncio.gather(*(self._check_now(check) for check in again))
+        return await asyncio.gather(*(self._check_now(check, now) for check in checks))
 
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
@@ -154,28 +148,39 @@ class IdentityChecks:
             log.exception("the %s check of %s failed", check.kind, check.identity)
             await self._store.write(FailCheck(check, _internal(error), now, _CLAIM / 3))
 
-    async def _check_now(self, check: IdentityCheck) -> IdentityCheck:
+    async def _check_now(self, check: IdentityCheck, now: datetime) -> IdentityCheck:
         """Make a check within `_LONGEST`; return an exception as its reason."""
+        again = _begun_again(check, now)
         try:
             async with asyncio.timeout(_LONGEST):
-                return await self._check(check, records=not self._at_once)
+                return await self._check(check, again, records=not self._at_once)
         except StoreUnavailableError:
             raise
         except Exception as error:
             log.exception("the %s check of %s failed", check.kind, check.identity)
-            return replace(check, reason=_internal(error))
+            return replace(again, reason=_internal(error))
 
-    async def _check(self, check: IdentityCheck, *, records: bool = True) -> IdentityCheck:
+    async def _check(
+        self, check: IdentityCheck, again: IdentityCheck | None = None, *, records: bool = True
+    ) -> IdentityCheck:
+        """Make a check; `again` is the one that begins again, if it may have failed."""
         try:
             seen = await self._observe(check)
         except DnsFailedError as error:
             seen = Observation(Presence.UNKNOWN, str(error))
         if not records:
-            return replace(check, reason=_printable(seen.reason))
-        result = updated(check, seen, self._clock.now())
-        result = replace(result, reason=_printable(result.reason))
-        await self._store.write(RecordCheck(result))
-        if result.status is not check.status:
+            return replace(again or check, reason=_printable(seen.reason))
+        now = self._clock.now()
+
+        def result_of(current: IdentityCheck) -> IdentityCheck:
+            begun = _begun_again(current, again.asked_at) if again else current
+            result = updated(begun, seen, now)
+            return replace(result, reason=_printable(result.reason))
+
+        result = await self._store.write(RecordCheck(check, result_of))
+        if result is None:
+            return result_of(check)  # it was deleted or requested anew meanwhile
+        if result.status is not (again or check).status:
             log.info("%s of %s is %s: %s", check.kind, check.identity, result.status, result.reason)
             self._events.publish(
                 reports.identity_event(
@@ -249,6 +254,13 @@ class IdentityChecks:
             text = f"{name} {kind}: {len(records)} records, at most {MAX_RECORDS} are looked at"
             raise DnsFailedError(text)
         return records
+
+
+def _begun_again(check: IdentityCheck, now: datetime) -> IdentityCheck:
+    """Return the check; a failed one begins again as Pending."""
+    if check.status is not _Status.FAILED:
+        return check
+    return replace(check, status=_Status.PENDING, asked_at=now, away_since=None)
 
 
 def domain_record_name(domain: str) -> str:

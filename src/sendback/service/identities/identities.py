@@ -1,6 +1,7 @@
 """Identities: request their verification, list and delete them."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -24,7 +25,13 @@ from sendback.store.engine.errors import LimitReachedError
 from sendback.store.engine.store import Store
 from sendback.store.engine.transactions import Unit
 from sendback.store.identities.checks import CheckKind, IdentityCheck
-from sendback.store.identities.dkim_keys import DkimKey, FindDkimKeys, RotateDkimKeys, RotationError
+from sendback.store.identities.dkim_keys import (
+    DkimKey,
+    FindDkimKeys,
+    KeysChangedError,
+    RotateDkimKeys,
+    RotationError,
+)
 from sendback.store.identities.identities import (
     MAX_IDENTITIES,
     DeleteIdentity,
@@ -145,9 +152,15 @@ class Identities:
         Raise `RotationError`.
         """
         domain = identity_name(text)
+        while True:
+            with contextlib.suppress(KeysChangedError):  # by a concurrent call
+                return await self._rotate_dkim(account_id, domain)
+
+    async def _rotate_dkim(self, account_id: str, domain: str) -> Sequence[DkimKey]:
+        """Raise `RotationError`, `KeysChangedError`."""
         keys = await self.dkim_keys(account_id, (domain,))
         if not tokens(keys):
-            raise RotationError(f"{text} has no DKIM keys: call VerifyDomainDkim first")
+            raise RotationError(f"{domain} has no DKIM keys: call VerifyDomainDkim first")
         now = self._clock.now()
         standby = await asyncio.to_thread(
             self._dkim.missing, account_id, domain, keys, now, rotates=True
@@ -159,6 +172,7 @@ class Identities:
             new_standby=tuple(standby),
             now=now,
             must_be_seen=not self._verification.at_once,
+            known=keys,
         )
         rotated = await self._store.write(unit)
         self._events.publish(reports.identity_event(account_id, domain, now, "dkim_rotated", None))

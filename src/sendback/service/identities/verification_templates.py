@@ -20,10 +20,10 @@ from sendback.store.engine.store import Store
 from sendback.store.identities.identities import IsVerified
 from sendback.store.identities.verification_templates import (
     AddTemplate,
+    ChangeTemplate,
     DeleteTemplate,
     FindTemplate,
     ListTemplates,
-    ReplaceTemplate,
     VerificationTemplate,
 )
 
@@ -73,7 +73,8 @@ class VerificationTemplates:
         """`given` has the fields of `VerificationTemplate` that change. Raises `SesError`."""
         template = replace(await self.get(account_id, name), **given)
         await self._check(template)
-        await self._store.write(ReplaceTemplate(template))
+        if not await self._store.write(ChangeTemplate(account_id, name, given)):
+            raise _does_not_exist(name)
 
     async def get(self, account_id: str, name: str) -> VerificationTemplate:
         """Raises `SesError`."""

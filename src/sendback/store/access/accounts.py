@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, bindparam, insert, select, update
+from sqlalchemy import Connection, bindparam, select, update
 
 from sendback.clock import from_milliseconds, to_milliseconds
 from sendback.store.engine.changes import UNWATCHED
 from sendback.store.engine.hot import HotStatement
+from sendback.store.engine.locking import add_missing
 from sendback.store.engine.tables import accounts
 
 
@@ -49,8 +50,7 @@ class AddAccount:
             "last_bounce_at": 0,
             "name": self.name or None,
         }
-        connection.execute(insert(accounts), values)
-        return True
+        return bool(add_missing(connection, accounts, [values], accounts.c.account_id))
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, select, update
 
 from sendback.clock import to_milliseconds
+from sendback.store.engine.locking import add_missing, put_row
 from sendback.store.engine.tables import installation
 
 _LAST_CHECK = "checked_at"
@@ -21,10 +22,11 @@ class GetOrSet:
     def __call__(self, connection: Connection, /) -> str:
         query = select(installation.c.value).where(installation.c.name == self.name)
         found = connection.execute(query).scalar()
-        if found is not None:
-            return str(found)
-        connection.execute(insert(installation), {"name": self.name, "value": self.value})
-        return self.value
+        if found is None:
+            row = {"name": self.name, "value": self.value}
+            add_missing(connection, installation, [row], installation.c.name)
+            found = connection.execute(query).scalar_one()
+        return str(found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +45,12 @@ class AcquireLock:
 
     def __call__(self, connection: Connection, /) -> bool:
         is_named = installation.c.name == self.name
-        query = select(installation.c.value).where(is_named).with_for_update()
-        found = connection.execute(query).scalar()
         value = f"{to_milliseconds(self.until)} {self.owner}"
-        if found is None:
-            connection.execute(insert(installation), {"name": self.name, "value": value})
+        row = {"name": self.name, "value": value}
+        if add_missing(connection, installation, [row], installation.c.name):
             return True
-        until, _, owner = str(found).partition(" ")
+        query = select(installation.c.value).where(is_named).with_for_update()
+        until, _, owner = str(connection.execute(query).scalar_one()).partition(" ")
         latest = to_milliseconds(self.now + self.longest)
         if owner != self.owner and to_milliseconds(self.now) < int(until) <= latest:
             return False
@@ -73,7 +74,5 @@ class CheckWrite:
     now: datetime
 
     def __call__(self, connection: Connection, /) -> None:
-        value = str(to_milliseconds(self.now))
-        statement = update(installation).where(installation.c.name == _LAST_CHECK)
-        if not connection.execute(statement.values(value=value)).rowcount:
-            connection.execute(insert(installation), {"name": _LAST_CHECK, "value": value})
+        value = {"value": str(to_milliseconds(self.now))}
+        put_row(connection, installation, {"name": _LAST_CHECK}, value)

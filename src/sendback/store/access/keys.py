@@ -19,6 +19,7 @@ from sendback.store.access.users import NamedPolicy, find_user_policies, has_use
 from sendback.store.engine.changes import UNWATCHED
 from sendback.store.engine.errors import NotFoundError
 from sendback.store.engine.hot import HotStatement
+from sendback.store.engine.locking import lock_account
 from sendback.store.engine.sweeping import SweepStep, Swept, delete_some
 from sendback.store.engine.tables import access_keys
 
@@ -83,7 +84,8 @@ class AddKeyOfUser:
         key = self.key
         if self.may_create and key.user_name == ROOT_USER:
             AddAccount(key.account_id, key.created_at)(connection)
-        elif not _has_caller(connection, key):
+        lock_account(connection, key.account_id)  # its user is not deleted meanwhile
+        if not _has_caller(connection, key):
             raise NotFoundError("user", key.user_name)
         AddKey(key)(connection)
 

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, delete, select
 
 from sendback.clock import from_milliseconds, to_milliseconds
 from sendback.store.engine.errors import NotFoundError
+from sendback.store.engine.locking import add_missing, lock_account, put_row
 from sendback.store.engine.tables import access_keys, user_policies, users
 
 
@@ -45,8 +46,7 @@ class AddUser:
             "user_name": self.name,
             "created_at": to_milliseconds(self.now),
         }
-        connection.execute(insert(users), values)
-        return True
+        return bool(add_missing(connection, users, [values], users.c.user_name))
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +78,7 @@ class DeleteUser:
     name: str
 
     def __call__(self, connection: Connection, /) -> bool:
+        lock_account(connection, self.account_id)  # nothing is added to the user meanwhile
         for table in (access_keys, user_policies):
             where = (table.c.account_id == self.account_id, table.c.user_name == self.name)
             connection.execute(delete(table).where(*where))
@@ -94,6 +95,7 @@ class PutUserPolicy:
     policy: NamedPolicy
 
     def __call__(self, connection: Connection, /) -> None:
+        lock_account(connection, self.account_id)
         if not has_user(connection, self.account_id, self.user_name):
             raise NotFoundError("user", self.user_name)
         key = {
@@ -101,10 +103,7 @@ class PutUserPolicy:
             "user_name": self.user_name,
             "policy_name": self.policy.name,
         }
-        where = [user_policies.c[name] == value for name, value in key.items()]
-        document = {"document": self.policy.document}
-        if not connection.execute(update(user_policies).where(*where).values(document)).rowcount:
-            connection.execute(insert(user_policies), {**key, **document})
+        put_row(connection, user_policies, key, {"document": self.policy.document})
 
 
 @dataclass(frozen=True, slots=True)

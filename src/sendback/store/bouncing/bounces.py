@@ -7,14 +7,15 @@ Concurrent calls share their statements: one statement a table serves a whole gr
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Self
+from typing import ClassVar, Self
 
 from sqlalchemy import Connection
 
 from sendback.store.access.accounts import acquire_slot
 from sendback.store.access.users import NamedPolicy
-from sendback.store.bouncing.calls import CallKey, find_calls, remember_calls
+from sendback.store.bouncing.calls import CallKey, claim_calls, find_calls, forget_calls
 from sendback.store.engine.errors import RateLimitedError, RefusedError
+from sendback.store.engine.locking import Place
 from sendback.store.engine.transactions import BatchUnit
 from sendback.store.identities.identities import find_verified
 from sendback.store.identities.policies import find_identity_policies
@@ -84,27 +85,50 @@ class QueueBounce(BatchUnit[str]):
     call: CallKey | None
     interval: timedelta | None
 
+    place: ClassVar = Place.CALLS
+
     @classmethod
     def run_together(
         cls, connection: Connection, units: Sequence[Self]
     ) -> Sequence[str | RefusedError]:
-        calls = find_calls(connection, {unit.call for unit in units if unit.call})
-        results: list[str | RefusedError] = []
-        added: list[Self] = []
+        """Claim the calls first: of two nodes with one call, the second waits for the first."""
+        first: dict[CallKey, str] = {}
         for unit in units:
-            if unit.call and unit.call in calls:
-                results.append(calls[unit.call])
-            elif unit.interval and not acquire_slot(
+            if unit.call:
+                first.setdefault(unit.call, unit.outgoing.message_id)
+        now = max(unit.outgoing.created_at for unit in units)
+        calls = claim_calls(connection, first, now)
+        results = [
+            calls.get(unit.call, unit.outgoing.message_id)
+            if unit.call
+            else unit.outgoing.message_id
+            for unit in units
+        ]
+        new = [
+            unit
+            for unit, result in zip(units, results, strict=True)
+            if result == unit.outgoing.message_id
+        ]
+        refused = {id(unit) for unit in cls._refused(connection, new)}
+        forget_calls(connection, [unit.call for unit in new if unit.call and id(unit) in refused])
+        add_to_outbox(connection, [unit.outgoing for unit in new if id(unit) not in refused])
+        limited = {unit.call for unit in new if unit.call and id(unit) in refused}
+        return [
+            RateLimitedError(unit.outgoing.account_id)
+            if id(unit) in refused or unit.call in limited
+            else result
+            for unit, result in zip(units, results, strict=True)
+        ]
+
+    @classmethod
+    def _refused(cls, connection: Connection, units: Sequence[Self]) -> list[Self]:
+        """Return the units that the rate limit refuses; the accounts are locked in order."""
+        in_order = sorted(units, key=lambda unit: unit.outgoing.account_id)
+        return [
+            unit
+            for unit in in_order
+            if unit.interval
+            and not acquire_slot(
                 connection, unit.outgoing.account_id, unit.outgoing.created_at, unit.interval
-            ):
-                results.append(RateLimitedError(unit.outgoing.account_id))
-            else:
-                results.append(unit.outgoing.message_id)
-                added.append(unit)
-                if unit.call:
-                    calls[unit.call] = unit.outgoing.message_id
-        add_to_outbox(connection, [unit.outgoing for unit in added])
-        if added:
-            new = {unit.call: unit.outgoing.message_id for unit in added if unit.call}
-            remember_calls(connection, new, max(unit.outgoing.created_at for unit in added))
-        return results
+            )
+        ]

@@ -1,13 +1,14 @@
 """The record of calls of SendBounce, so that an SDK's retry does not send a second bounce."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, bindparam, insert, select
+from sqlalchemy import Connection, bindparam, delete, insert, select, text
 
 from sendback.clock import to_milliseconds
 from sendback.store.engine.hot import HotStatement
+from sendback.store.engine.locking import has_row_locks
 from sendback.store.engine.sweeping import SweepStep, Swept, delete_some
 from sendback.store.engine.tables import remembered_calls
 
@@ -26,7 +27,14 @@ _FIND = HotStatement(
         remembered_calls.c.invocation_id.in_(bindparam("invocation_ids", expanding=True))
     )
 )
-_ADD = HotStatement(insert(remembered_calls))
+_ADD_ON_SQLITE = HotStatement(insert(remembered_calls).prefix_with("OR IGNORE"))
+
+
+_ADD = text(
+    "INSERT INTO remembered_calls (access_key, invocation_id, body_hash, message_id, created_at) "
+    "VALUES (:access_key, :invocation_id, :body_hash, :message_id, :created_at) "
+    "ON CONFLICT (invocation_id, access_key, body_hash) DO NOTHING"
+)
 
 
 def find_calls(connection: Connection, keys: Collection[CallKey]) -> dict[CallKey, str]:
@@ -41,20 +49,43 @@ def find_calls(connection: Connection, keys: Collection[CallKey]) -> dict[CallKe
     return {key: found[key] for key in keys if key in found}
 
 
-def remember_calls(connection: Connection, calls: Mapping[CallKey, str], now: datetime) -> None:
-    """Record the MessageId of each call, in the transaction that queues its bounce."""
+def claim_calls(
+    connection: Connection, calls: Mapping[CallKey, str], now: datetime
+) -> dict[CallKey, str]:
+    """Record the MessageId of each call that is new; return that of each, the first one's.
+
+    In the transaction that queues the bounces. A call that another transaction is recording is
+    waited for. In order of the keys, so that two nodes with the same calls do not wait for each
+    other.
+    """
     rows = [
         {
             "access_key": key.access_key,
             "invocation_id": key.invocation_id,
             "body_hash": key.body_hash,
-            "message_id": message_id,
+            "message_id": calls[key],
             "created_at": to_milliseconds(now),
         }
-        for key, message_id in calls.items()
+        for key in sorted(calls, key=astuple)
     ]
     if rows:
-        _ADD.run_all(connection, rows)
+        if has_row_locks(connection):
+            connection.execute(_ADD, rows)
+        else:
+            _ADD_ON_SQLITE.run_all(connection, rows)
+    return find_calls(connection, calls.keys())
+
+
+def forget_calls(connection: Connection, keys: Collection[CallKey]) -> None:
+    """Delete the records of calls that were claimed in this transaction, and then refused."""
+    columns = remembered_calls.c
+    for key in keys:
+        where = (
+            columns.invocation_id == key.invocation_id,
+            columns.access_key == key.access_key,
+            columns.body_hash == key.body_hash,
+        )
+        connection.execute(delete(remembered_calls).where(*where))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

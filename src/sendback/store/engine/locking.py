@@ -8,6 +8,7 @@ what was committed before it began, so only the next one sees what the wait for 
 All transactions take their locks in the order that docs/architecture.md has under "Locks". A
 deadlock is still no error, because the store runs the units again; it costs a second.
 
+- Rows that are swept are locked without waiting, and their condition is checked again.
 - A unit that changes the configuration of an account locks the account's row first
   (`lock_account`). `FOR NO KEY UPDATE` leaves receiving alone, whose foreign keys need the row.
 - Units whose type has a `place` share a transaction, in the order of their places. Any other unit
@@ -141,6 +142,19 @@ def lock_rows(connection: Connection, key: Column[Any], keys: Collection[Any]) -
     if has_row_locks(connection) and keys:
         query = select(key).where(key.in_(keys)).order_by(key).with_for_update(key_share=True)
         connection.execute(query).all()
+
+
+def lock_free(
+    connection: Connection, key: Column[Any], keys: Sequence[Any], *where: Any
+) -> Sequence[Any]:
+    """Lock those rows that match `where` now and that nobody has locked; return their keys.
+
+    For sweeps, which chose the rows in an earlier statement. On SQLite, returns `keys`.
+    """
+    if not has_row_locks(connection) or not keys:
+        return keys
+    query = select(key).where(key.in_(keys), *where).with_for_update(skip_locked=True)
+    return connection.execute(query).scalars().all()
 
 
 def add_missing(

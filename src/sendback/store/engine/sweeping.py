@@ -11,6 +11,8 @@ from typing import Any, Generic, Self, TypeVar
 
 from sqlalchemy import Column, Connection, Select, Table, delete, select, tuple_
 
+from sendback.store.engine.locking import try_lock_name
+
 MAX_ROWS = 500
 MAX_OCTETS = 4 * 2**20
 # Rows that are deleted with the row to which they belong: steps, attempts.
@@ -40,6 +42,20 @@ class SweepStep:
 
     def __call__(self, connection: Connection, /) -> Swept:
         raise NotImplementedError
+
+
+@dataclass(frozen=True, slots=True)
+class SweepAlone:
+    """Run a step unless another node is in the middle of one: then this node's sweep ends.
+
+    Steps of two nodes would delete the same rows. The lease on sweeping (`AcquireLock`) normally
+    prevents that, but a node that was suspended meanwhile does not know that its lease has ended.
+    """
+
+    step: SweepStep
+
+    def __call__(self, connection: Connection, /) -> Swept:
+        return self.step(connection) if try_lock_name(connection, "sweep") else Swept()
 
 
 @dataclass(slots=True)
@@ -105,6 +121,6 @@ def delete_some(
 ) -> Swept:
     """Delete up to `MAX_ROWS` rows that match the conditions, which must have an index."""
     columns = tuple_(*key)
-    chosen = select(*key).where(*where).limit(MAX_ROWS)
+    chosen = select(*key).where(*where).limit(MAX_ROWS).with_for_update(skip_locked=True)
     count = connection.execute(delete(table).where(columns.in_(chosen))).rowcount
     return Swept(count, () if count == MAX_ROWS else None)

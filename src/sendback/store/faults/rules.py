@@ -17,9 +17,11 @@ from sendback.faults.model import FaultRule
 from sendback.faults.rules import parse_fault
 from sendback.store.engine.changes import UNWATCHED
 from sendback.store.engine.errors import AlreadyExistsError, LimitReachedError, NotFoundError
+from sendback.store.engine.locking import lock_name
 from sendback.store.engine.tables import faults
 
 MAX_FAULTS = 100
+_LOCK = "faults"  # they belong to no account
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,7 @@ class AddFault:
 
     def __call__(self, connection: Connection, /) -> StoredFault:
         rule = self.rule
+        lock_name(connection, _LOCK)
         name = rule.name or _free_name(connection)
         if connection.execute(select(faults.c.name).where(faults.c.name == name)).first():
             raise AlreadyExistsError("fault", name)
@@ -82,6 +85,7 @@ class ReplaceFaults:
     now: datetime
 
     def __call__(self, connection: Connection, /) -> None:
+        lock_name(connection, _LOCK)
         unwanted = self.names - {rule.name for rule in self.rules}
         connection.execute(delete(faults).where(faults.c.name.in_(unwanted)))
         put_faults(connection, self.rules, self.now, prune=False)
@@ -133,6 +137,7 @@ def put_faults(
 
     A rule that is the same keeps its counters and its place. Raises `LimitReachedError`.
     """
+    lock_name(connection, _LOCK)
     existing = {stored.rule.name: stored.rule for stored in list_faults(connection)}
     changes = []
     if prune:

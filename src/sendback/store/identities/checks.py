@@ -6,7 +6,7 @@ after a few tries, as in the other queues (`leasing`): it has no due date any mo
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -23,6 +23,7 @@ from sendback.clock import (
 from sendback.store.engine.changes import UNWATCHED
 from sendback.store.engine.column_types import without_nul
 from sendback.store.engine.leasing import DIED, MOST_TRIES, SUSPECT_TRIES, penalty
+from sendback.store.engine.locking import has_row_locks, lock_account, lock_accounts
 from sendback.store.engine.tables import identities, identity_checks
 from sendback.store.identities.identities import VerificationStatus
 
@@ -89,7 +90,10 @@ class TakeSuspectCheck:
     def __call__(self, connection: Connection, /) -> IdentityCheck | None:
         tries = identity_checks.c.tries
         dead = _due(self.now).where(tries >= MOST_TRIES).limit(_SET_ASIDE_AT_ONCE)
-        for row in connection.execute(dead).all():
+        if has_row_locks(connection):
+            # The accounts first, as setting aside may change the identity.
+            lock_accounts(connection, {row.account_id for row in connection.execute(dead)})
+        for row in connection.execute(dead.with_for_update(skip_locked=True)).all():
             _set_aside(connection, row, DIED)
         suspect = _due(self.now).where(tries >= SUSPECT_TRIES, tries < MOST_TRIES).limit(1)
         taken = _take(connection, suspect, self)
@@ -106,7 +110,10 @@ class FailCheck:
     step: timedelta
 
     def __call__(self, connection: Connection, /) -> None:
-        row = connection.execute(select(identity_checks).where(*_key(self.check))).first()
+        lock_account(connection, self.check.account_id)
+        row = connection.execute(
+            select(identity_checks).where(*_key(self.check)).with_for_update()
+        ).first()
         if row is None:
             return
         if row.tries >= MOST_TRIES:
@@ -148,29 +155,37 @@ class FindChecks:
 class RecordCheck:
     """Record the result of a check, and update the identity's status.
 
-    Returns False and changes nothing if the check was deleted meanwhile. A domain is verified when
-    its token or its DKIM keys are in DNS.
+    `result` makes it of the check as it is now: another process may have recorded a result since it
+    was read as `check`. Returns the new check, or None and changes nothing if the check was deleted
+    or requested anew meanwhile: the result is of other records. A domain is verified when its token
+    or its DKIM keys are in DNS.
     """
 
     check: IdentityCheck
+    result: Callable[[IdentityCheck], IdentityCheck]
 
-    def __call__(self, connection: Connection, /) -> bool:
-        check = self.check
+    def __call__(self, connection: Connection, /) -> IdentityCheck | None:
+        lock_account(connection, self.check.account_id)
+        row = connection.execute(
+            select(identity_checks).where(*_key(self.check)).with_for_update()
+        ).first()
+        if row is None or row.asked_at != to_milliseconds(self.check.asked_at):
+            return None
+        check = self.result(_from_row(row))
         status = check.status.value
         is_new = identity_checks.c.status != status
         connection.execute(
             update(identity_checks).where(*_key(check), is_new).values(status=status)
         )
-        if not connection.execute(
-            _UPDATE_DATES.where(*_key(check)).values(_values(check))
-        ).rowcount:
-            return False
+        connection.execute(_UPDATE_DATES.where(*_key(check)).values(_values(check)))
         settle_status(connection, check.account_id, check.identity)
-        return True
+        return check
 
 
 def ask_check(connection: Connection, check: IdentityCheck) -> None:
     """Add a check, or restart one that failed; a check in progress is unchanged.
+
+    The caller has locked the account.
 
     A check that was set aside is due again and keeps its status. A new `check` without a due date
     replaces the existing one.
@@ -218,7 +233,10 @@ def find_checks(
 
 
 def settle_status(connection: Connection, account_id: str, identity: str) -> None:
-    """Set an identity's status to the result of its checks, if it has any."""
+    """Set an identity's status to the result of its checks, if it has any.
+
+    The caller has locked the account: two results of one identity must not miss each other.
+    """
     query = select(identity_checks.c.kind, identity_checks.c.status).where(
         identity_checks.c.account_id == account_id,
         identity_checks.c.identity == identity,
@@ -242,7 +260,6 @@ def _due(now: datetime) -> Select[Any]:
         select(identity_checks)
         .where(identity_checks.c.due_at <= to_milliseconds(now))
         .order_by(identity_checks.c.due_at)
-        .with_for_update(skip_locked=True)
     )
 
 
@@ -252,7 +269,7 @@ def _take(
     """Take the rows and return the checks; a row that cannot be read is set aside."""
     step = (term.until - term.now) / 3
     found: list[IdentityCheck] = []
-    for row in connection.execute(query).all():
+    for row in connection.execute(query.with_for_update(skip_locked=True)).all():
         try:
             check = _from_row(row)
         except Exception as error:

@@ -16,6 +16,7 @@ from sendback.clock import (
 )
 from sendback.store.engine.changes import UNWATCHED
 from sendback.store.engine.errors import RefusedError
+from sendback.store.engine.locking import lock_account
 from sendback.store.engine.sweeping import SweepStep, Swept, delete_some
 from sendback.store.engine.tables import dkim_keys
 from sendback.store.identities.checks import CheckKind, find_checks
@@ -163,12 +164,21 @@ class RotationError(RefusedError):
     """The keys cannot be rotated now; `str` says why."""
 
 
+class KeysChangedError(RefusedError):
+    """The domain's keys are not those for which new ones were made."""
+
+
+def _states(keys: Sequence[DkimKey]) -> set[tuple[str, DkimKeyState]]:
+    return {(key.selector, key.state) for key in keys}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RotateDkimKeys:
     """Activate the oldest standby key of each algorithm, retire its active one, add `new_standby`.
 
     Return the domain's keys afterwards. With `must_be_seen`, only keys that have been seen in DNS
-    are activated; raise `RotationError` if there is none.
+    are activated; raise `RotationError` if there is none. `new_standby` was made for the keys
+    `known`: raise `KeysChangedError` if the domain has others.
     """
 
     account_id: str
@@ -177,9 +187,13 @@ class RotateDkimKeys:
     new_standby: tuple[DkimKey, ...]
     now: datetime
     must_be_seen: bool
+    known: Sequence[DkimKey]
 
     def __call__(self, connection: Connection, /) -> Sequence[DkimKey]:
+        lock_account(connection, self.account_id)
         keys = find_dkim_keys(connection, self.account_id, (self.domain,))
+        if _states(keys) != _states(self.known):
+            raise KeysChangedError(f"the keys of {self.domain} have changed meanwhile")
         for algorithm in self.algorithms:
             self._rotate(connection, keys, algorithm)
         add_dkim_keys(connection, self.new_standby)

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, bindparam, delete, func, insert, select, upda
 from sendback.clock import from_milliseconds, to_milliseconds
 from sendback.store.engine.errors import LimitReachedError
 from sendback.store.engine.hot import HotStatement
+from sendback.store.engine.locking import lock_account
 from sendback.store.engine.tables import (
     dkim_keys,
     identities,
@@ -81,6 +82,7 @@ class PutIdentity:
 
     def __call__(self, connection: Connection, /) -> Identity:
         new = self.identity
+        lock_account(connection, new.account_id)
         found = find_identities(connection, new.account_id, [new.identity])
         if not found:
             _check_limit(connection, new.account_id)
@@ -106,6 +108,7 @@ class UseVerificationToken:
     next_token: str
 
     def __call__(self, connection: Connection, /) -> VerificationStatus | None:
+        lock_account(connection, self.account_id)  # a link is used once
         found = find_identities(connection, self.account_id, [self.identity])
         if not found or found[0].verification_token != self.token:
             return None
@@ -126,6 +129,7 @@ class DeleteIdentity:
     identity: str
 
     def __call__(self, connection: Connection, /) -> bool:
+        lock_account(connection, self.account_id)  # nothing is added to the identity meanwhile
         for table, column in _BELONGINGS:
             of_identity = (table.c.account_id == self.account_id, column == self.identity)
             connection.execute(delete(table).where(*of_identity))

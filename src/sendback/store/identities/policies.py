@@ -8,6 +8,7 @@ from sqlalchemy import Connection, bindparam, delete, func, insert, select, upda
 from sendback.store.access.users import NamedPolicy, find_user_policies
 from sendback.store.engine.errors import LimitReachedError, NotFoundError
 from sendback.store.engine.hot import HotStatement
+from sendback.store.engine.locking import lock_account
 from sendback.store.engine.tables import identity_policies
 from sendback.store.identities.identities import FindIdentities, find_verified
 
@@ -32,6 +33,7 @@ class PutIdentityPolicy:
     limit: int
 
     def __call__(self, connection: Connection, /) -> None:
+        lock_account(connection, self.account_id)
         if not FindIdentities(self.account_id, (self.identity,))(connection):
             raise NotFoundError("identity", self.identity)
         columns = identity_policies.c

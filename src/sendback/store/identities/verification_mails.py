@@ -12,7 +12,8 @@ from sqlalchemy import Connection, func, select, text
 from sendback.clock import to_milliseconds
 from sendback.mail.address import AddressError, parse_address
 from sendback.store.engine.errors import RefusedError
-from sendback.store.engine.tables import accounts, outbox
+from sendback.store.engine.locking import lock_account, lock_name
+from sendback.store.engine.tables import outbox
 
 _HOUR = timedelta(hours=1)
 _DAY = timedelta(days=1)
@@ -46,9 +47,11 @@ def check_verification_limits(
 
     Call it in the transaction that queues the mail to `to`, before the mail is queued.
     """
-    # The lock makes concurrent transactions of one account serial; SQLite has one writer anyway.
-    own = select(accounts.c.account_id).where(accounts.c.account_id == account_id)
-    connection.execute(own.with_for_update()).first()
+    if limits == UNLIMITED:
+        return
+    lock_account(connection, account_id)
+    if limits.in_all or limits.per_address:
+        lock_name(connection, "verification mails")  # of all accounts
     if limits.per_account and _count(connection, now - _HOUR, account_id) >= limits.per_account:
         raise TooManyVerificationMailsError(
             f"Maximum of {limits.per_account} verification mails an hour reached"

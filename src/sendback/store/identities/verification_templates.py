@@ -1,12 +1,13 @@
 """Templates of verification mails. SES API: CustomVerificationEmailTemplate."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from sqlalchemy import Connection, delete, func, insert, select, update
 
 from sendback.store.engine.errors import AlreadyExistsError, LimitReachedError
+from sendback.store.engine.locking import lock_account
 from sendback.store.engine.tables import verification_templates
 
 
@@ -35,6 +36,7 @@ class AddTemplate:
 
     def __call__(self, connection: Connection, /) -> None:
         new = self.template
+        lock_account(connection, new.account_id)
         if find_template(connection, new.account_id, new.name):
             raise AlreadyExistsError("template", new.name)
         count = select(func.count()).where(_COLUMNS.account_id == new.account_id)
@@ -44,15 +46,22 @@ class AddTemplate:
 
 
 @dataclass(frozen=True, slots=True)
-class ReplaceTemplate:
-    """Replace the template of the same name, if it exists."""
+class ChangeTemplate:
+    """Set the `given` fields of a template, if it exists. Return whether it does.
 
-    template: VerificationTemplate
+    Only these: concurrent calls may change others.
+    """
 
-    def __call__(self, connection: Connection, /) -> None:
-        where = _where(self.template.account_id, self.template.name)
-        values = asdict(self.template)
-        connection.execute(update(verification_templates).where(*where).values(values))
+    account_id: str
+    name: str
+    given: Mapping[str, str]
+
+    def __call__(self, connection: Connection, /) -> bool:
+        if not self.given:
+            return find_template(connection, self.account_id, self.name) is not None
+        where = _where(self.account_id, self.name)
+        statement = update(verification_templates).where(*where).values(self.given)
+        return connection.execute(statement).rowcount > 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from sendback.store.messages.messages import (
     ReceivedMessage,
     message_from_row,
     unused_blobs,
+    without_requeued,
 )
 from sendback.store.rules.processing import ProcessingState, key_of
 
@@ -74,7 +75,8 @@ class DeleteMessages:
 
     def __call__(self, connection: Connection, /) -> Deleted:
         rows = connection.execute(self._query()).all()
-        done = [row for row in rows if row.state != ProcessingState.QUEUED.value]
+        ended = [row for row in rows if row.state != ProcessingState.QUEUED.value]
+        done = without_requeued(connection, ended)
         ids = [row.message_id for row in done]
         if ids:
             mine = messages.c.account_id == self.account_id
@@ -87,7 +89,9 @@ class DeleteMessages:
 
     def _query(self) -> Any:
         query = (
-            select(messages.c.message_id, messages.c.blob, processing.c.state)
+            select(
+                messages.c.message_id, messages.c.account_id, messages.c.blob, processing.c.state
+            )
             .outerjoin(
                 processing,
                 processing.c.processing_id == key_of(messages.c.message_id, messages.c.account_id),

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from sqlalchemy import (
     Connection,
@@ -21,6 +21,7 @@ from sendback.clock import from_milliseconds, to_milliseconds
 from sendback.mail.envelope import Envelope
 from sendback.receipt.model import Rules
 from sendback.store.engine.hot import HotStatement
+from sendback.store.engine.locking import Place, has_row_locks, lock_rows
 from sendback.store.engine.prefixes import FindKeys
 from sendback.store.engine.sweeping import Budget, SweepStep, Swept, behind, in_order
 from sendback.store.engine.tables import HAS_CONTENT, SET_ASIDE, messages, processing
@@ -32,6 +33,7 @@ from sendback.store.rules.processing import (
     ProcessingState,
     add_processing,
     key_of,
+    processing_id,
 )
 from sendback.store.rules.rule_sets import keep_versions
 
@@ -89,6 +91,8 @@ class AddMessages(BatchUnit[None]):
     None. `versions` are the rules that these name, by version: deleted ones are restored.
     """
 
+    place: ClassVar = Place.RECEIVING
+
     messages: tuple[ReceivedMessage, ...]
     body: Body
     processing: tuple[tuple[Processing, str | None], ...] = ()
@@ -101,7 +105,8 @@ class AddMessages(BatchUnit[None]):
         entries = [entry for unit in units for entry in unit.processing]
         if entries:
             add_processing(connection, entries)
-            keep_versions(connection, {v: r for unit in units for v, r in unit.versions.items()})
+            versions = {v: r for unit in units for v, r in unit.versions.items()}
+            keep_versions(connection, versions, units[0].messages[0].received_at)
         return [None] * len(units)
 
 
@@ -202,7 +207,7 @@ class ExpireContent(SweepStep):
         rows = connection.execute(in_order(query, columns.expires_at, self.after)).all()
         budget: Budget[Any] = Budget()
         looked_at = budget.take(rows, _inline_octets).chosen
-        expired = [row for row in looked_at if not row.stays]
+        expired = without_requeued(connection, [row for row in looked_at if not row.stays])
         if expired:
             connection.execute(_EMPTY, [_key(row) for row in expired])
         blobs = unused_blobs(connection, [row.blob for row in expired if row.blob])
@@ -229,12 +234,28 @@ class ForgetMessages(SweepStep):
         looked_at = budget.take(
             rows, lambda row: (0, 0) if row.has_no_inline_body else _inline_octets(row)
         ).chosen
-        done = [row for row in looked_at if not row.stays]
+        done = without_requeued(connection, [row for row in looked_at if not row.stays])
         if done:
             connection.execute(_DELETE, [_key(row) for row in done])
         blobs = unused_blobs(connection, [row.blob for row in done if row.blob])
         after = behind(looked_at, len(rows), "received_at", self.after, _stays)
         return Swept(len(done), after, blobs)
+
+
+def without_requeued(connection: Connection, rows: Sequence[Any]) -> Sequence[Any]:
+    """Return the rows of messages without those whose processing was requeued since they were read.
+
+    The processing of the others is locked: an operator who retries it waits.
+    """
+    if not has_row_locks(connection) or not rows:
+        return rows
+    keys = [processing_id(row.message_id, row.account_id) for row in rows]
+    lock_rows(connection, processing.c.processing_id, keys)
+    query = select(processing.c.processing_id).where(
+        processing.c.processing_id.in_(keys), processing.c.state == ProcessingState.QUEUED.value
+    )
+    queued = set(connection.execute(query).scalars())
+    return [row for row, key in zip(rows, keys, strict=True) if key not in queued]
 
 
 @dataclass(frozen=True, slots=True)

@@ -190,7 +190,8 @@ class ChangeState:
         )
         if self.state in self.origin:
             query = query.where((columns.state != self.state.value) | (columns.due_at > now))
-        return query
+        # A row that is being leased is waited for, and then it does not match any more.
+        return query.order_by(columns.message_id).with_for_update()
 
 
 def _like(pattern: str) -> str:

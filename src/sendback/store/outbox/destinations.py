@@ -36,7 +36,7 @@ from sqlalchemy import (
 
 from sendback.clock import from_optional_milliseconds, to_milliseconds
 from sendback.store.engine.leasing import MOST_TRIES
-from sendback.store.engine.locking import end_of_group, has_row_locks, put_row
+from sendback.store.engine.locking import end_of_group, has_row_locks, lock_free, put_row
 from sendback.store.engine.sweeping import MAX_ROWS, SweepStep, Swept, behind_key
 from sendback.store.engine.tables import destinations, outbox
 from sendback.store.outbox.rows import IS_QUEUED, IS_TRUSTED, QUEUE
@@ -356,10 +356,9 @@ class ForgetDestinations(SweepStep):
         )
         rows = connection.execute(query).all()
         seen = [row.domain for row in rows if self._is_idle(row)]
-        # Read again with locks: mail may have been queued for one meanwhile.
-        locking = query.where(_columns.domain.in_(seen))
-        locked = connection.execute(locking.with_for_update(skip_locked=True)).all()
-        idle = [row.domain for row in locked if self._is_idle(row)]
+        # Mail may have been queued for one meanwhile.
+        is_idle = (_columns.due_at.is_(None), _columns.paused == 0)
+        idle = lock_free(connection, _columns.domain, seen, *is_idle)
         # By the key alone: with more conditions SQLite scans all destinations that are not due.
         connection.execute(delete(destinations).where(_columns.domain.in_(idle)))
         return Swept(len(idle), behind_key(rows, len(rows), "domain"))

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, delete, select
 
+from sendback.store.engine.locking import lock_free
 from sendback.store.engine.tables import outbox
 from sendback.store.outbox.control import Selection
 from sendback.store.outbox.destinations import touch
@@ -57,6 +58,9 @@ class DeleteOutgoing:
         rows = connection.execute(query).all()
         ids = [row.message_id for row in rows]
         if ids:
-            connection.execute(delete(outbox).where(outbox.c.message_id.in_(ids)))
+            # An operator may be retrying one.
+            is_finished = outbox.c.state != OutboxState.QUEUED.value
+            free = lock_free(connection, outbox.c.message_id, ids, is_finished)
+            connection.execute(delete(outbox).where(outbox.c.message_id.in_(free)))
             touch(connection, {row.domain for row in rows})
         return len(ids)

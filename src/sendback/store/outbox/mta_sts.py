@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, select
 
 from sendback.clock import from_milliseconds, to_milliseconds
+from sendback.store.engine.locking import put_row
 from sendback.store.engine.sweeping import SweepStep, Swept, delete_some
 from sendback.store.engine.tables import mta_sts_policies
 
@@ -48,16 +49,13 @@ class PutStsPolicy:
     policy: CachedStsPolicy
 
     def __call__(self, connection: Connection, /) -> None:
-        of_domain = mta_sts_policies.c.domain == self.policy.domain
-        connection.execute(delete(mta_sts_policies).where(of_domain))
         values = {
-            "domain": self.policy.domain,
             "policy_id": self.policy.policy_id,
             "policy": self.policy.policy,
             "fetched_at": to_milliseconds(self.policy.fetched_at),
             "expires_at": to_milliseconds(self.policy.expires_at),
         }
-        connection.execute(insert(mta_sts_policies), values)
+        put_row(connection, mta_sts_policies, {"domain": self.policy.domain}, values)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,7 @@ from sendback.clock import from_milliseconds, to_milliseconds
 from sendback.store.engine.column_types import without_nul
 from sendback.store.engine.errors import LeaseLostError, RefusedError
 from sendback.store.engine.leasing import DIED, Claim, Term, read_rows
-from sendback.store.engine.locking import Place, end_of_group
+from sendback.store.engine.locking import Place, end_of_group, lock_free
 from sendback.store.engine.sweeping import Budget, SweepStep, Swept, behind, in_order
 from sendback.store.engine.tables import attempts, outbox, outbox_contents
 from sendback.store.engine.transactions import BatchUnit
@@ -309,9 +309,10 @@ class ForgetFinished(SweepStep):
         budget: Budget[Any] = Budget()
         looked_at = budget.take(rows, lambda row: (row.octets or 0, row.tried)).chosen
         old = [row.message_id for row in looked_at if row.state in _FINISHED]
-        # The state again: an operator may be retrying one.
-        where = (outbox.c.message_id.in_(old), outbox.c.state.in_(_FINISHED))
-        connection.execute(delete(outbox).where(*where))
+        # An operator may be retrying one.
+        is_finished = outbox.c.state.in_(_FINISHED)
+        free = lock_free(connection, outbox.c.message_id, old, is_finished)
+        connection.execute(delete(outbox).where(outbox.c.message_id.in_(free)))
         after = behind(
             looked_at, len(rows), "created_at", self.after, lambda row: row.state not in _FINISHED
         )

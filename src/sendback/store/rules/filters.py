@@ -8,6 +8,7 @@ from sqlalchemy import Connection, delete, insert, select
 
 from sendback.receipt.filters import FilterPolicy, IpFilter
 from sendback.store.engine.errors import AlreadyExistsError, LimitReachedError
+from sendback.store.engine.locking import lock_account
 from sendback.store.engine.tables import accounts, ip_filters
 
 
@@ -20,6 +21,7 @@ class AddFilter:
     limit: int
 
     def __call__(self, connection: Connection, /) -> None:
+        lock_account(connection, self.account_id)
         existing = list_filters(connection, self.account_id)
         if any(entry.name == self.entry.name for entry in existing):
             raise AlreadyExistsError("filter", self.entry.name)
@@ -36,6 +38,7 @@ class DeleteFilter:
     name: str
 
     def __call__(self, connection: Connection, /) -> bool:
+        lock_account(connection, self.account_id)
         where = (ip_filters.c.account_id == self.account_id, ip_filters.c.name == self.name)
         return connection.execute(delete(ip_filters).where(*where)).rowcount > 0
 
@@ -78,6 +81,7 @@ def put_filters(
 
     Raises `LimitReachedError` if there would be more than `limit`.
     """
+    lock_account(connection, account_id)
     existing = {entry.name: entry for entry in list_filters(connection, account_id)}
     given = {entry.name: entry for entry in wanted}
     new = given if prune else {**existing, **given}

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from sqlalchemy import (
     Connection,
@@ -27,6 +27,7 @@ from sendback.store.engine.column_types import without_nul
 from sendback.store.engine.errors import LeaseLostError, RefusedError
 from sendback.store.engine.hot import HotStatement
 from sendback.store.engine.leasing import DIED, QUEUED, Claim, LeaseQueue, Term, read_rows
+from sendback.store.engine.locking import Place, lock_free
 from sendback.store.engine.sweeping import Budget, SweepStep, Swept, behind, in_order
 from sendback.store.engine.tables import processing, steps
 from sendback.store.engine.transactions import BatchUnit
@@ -141,6 +142,8 @@ class ProcessingLease:
 class TakeProcessing:
     """Lease up to `limit` due rows without suspects, the longest due first."""
 
+    place: ClassVar = Place.PROCESSING
+
     term: Term
     limit: int
 
@@ -177,6 +180,8 @@ class TakeSuspectProcessing:
 class RenewProcessing:
     """Extend the owner's leases of `keys` to the term's end."""
 
+    place: ClassVar = Place.PROCESSING
+
     term: Term
     keys: tuple[str, ...]
 
@@ -187,6 +192,8 @@ class RenewProcessing:
 @dataclass(frozen=True, slots=True)
 class ReleaseProcessing:
     """Requeue at a clean shutdown what `owner` has leased of `keys`, due now."""
+
+    place: ClassVar = Place.PROCESSING
 
     owner: str
     keys: tuple[str, ...]
@@ -199,6 +206,8 @@ class ReleaseProcessing:
 @dataclass(frozen=True, slots=True)
 class GiveBackProcessing:
     """Requeue a message that was not processed, due then; the lease is not counted."""
+
+    place: ClassVar = Place.PROCESSING
 
     lease: ProcessingLease
     due_at: datetime
@@ -213,6 +222,8 @@ class FailProcessing:
 
     With `final`, hold it at once.
     """
+
+    place: ClassVar = Place.PROCESSING
 
     lease: ProcessingLease
     reason: str
@@ -231,6 +242,8 @@ class RecordProgress(BatchUnit[None]):
     due then. `tries` is the row's new value; `reason` is why it is held.
     """
 
+    place: ClassVar = Place.PROCESSING
+
     lease: ProcessingLease
     owner: str
     steps: tuple[StepRecord, ...]
@@ -246,7 +259,11 @@ class RecordProgress(BatchUnit[None]):
     def run_together(
         cls, connection: Connection, units: Sequence[Self]
     ) -> Sequence[RefusedError | None]:
-        marked = [unit._mark(connection) for unit in units]  # noqa: SLF001 - its own class
+        marks = {
+            id(unit): unit._mark(connection)  # noqa: SLF001 - its own class
+            for unit in sorted(units, key=lambda unit: unit.lease.processing.processing_id)
+        }
+        marked = [marks[id(unit)] for unit in units]
         written = [unit for unit, ok in zip(units, marked, strict=True) if ok]
         add_to_outbox(connection, [bounce for unit in written for bounce in unit.bounces])
         records = [
@@ -315,9 +332,11 @@ class ForgetProcessed(SweepStep):
         rows = connection.execute(in_order(query, columns.created_at, self.after)).all()
         budget: Budget[Any] = Budget()
         old = budget.take(rows, lambda row: (0, row.steps)).chosen
-        connection.execute(
-            delete(processing).where(columns.processing_id.in_([row.processing_id for row in old]))
-        )
+        # An operator may be retrying one.
+        keys = [row.processing_id for row in old]
+        is_ended = columns.state != literal_column(f"'{QUEUED}'")
+        free = lock_free(connection, columns.processing_id, keys, is_ended)
+        connection.execute(delete(processing).where(columns.processing_id.in_(free)))
         after = behind(old, len(rows), "created_at", self.after, lambda _: False)
         return Swept(len(old), after)
 

@@ -97,9 +97,15 @@ def _change(
     values: dict[str, Any],
 ) -> list[str]:
     """Change the rows that match the condition; return their keys."""
-    query = select(processing.c.processing_id).where(
-        processing.c.processing_id.in_([processing_id(m, account_id) for m in message_ids]),
-        condition,
+    # A row that is being leased is waited for, and then it does not match any more.
+    query = (
+        select(processing.c.processing_id)
+        .where(
+            processing.c.processing_id.in_([processing_id(m, account_id) for m in message_ids]),
+            condition,
+        )
+        .order_by(processing.c.processing_id)
+        .with_for_update()
     )
     keys = list(connection.execute(query).scalars())
     # The new token fences off a worker whose lease ended before this change.

@@ -24,6 +24,7 @@ from sendback.store.engine.errors import (
     NotFoundError,
 )
 from sendback.store.engine.hot import HotStatement
+from sendback.store.engine.locking import insert_into, lock_account
 from sendback.store.engine.sweeping import MAX_ROWS, Budget, SweepStep, Swept, behind_key
 from sendback.store.engine.tables import (
     accounts,
@@ -154,6 +155,7 @@ class AddRuleSet:
     copy_of: str | None = None
 
     def __call__(self, connection: Connection, /) -> None:
+        lock_account(connection, self.account_id)
         if find_rule_set(connection, self.account_id, self.name) is not None:
             raise AlreadyExistsError("rule set", self.name)
         if count_rule_sets(connection, self.account_id) >= self.limit:
@@ -179,11 +181,14 @@ class ChangeRules:
     now: datetime
 
     def __call__(self, connection: Connection, /) -> None:
+        lock_account(connection, self.account_id)
         found = _existing(connection, self.account_id, self.name)
-        new = self.change(found.rules)
-        _touch_version(connection, found.version, self.now)
+        new = rules_to_json(self.change(found.rules))
+        old = rules_to_json(found.rules)
+        version = _version(new)
+        _keep(connection, {found.version: old, version: new}, self.now)
         where = (rule_sets.c.account_id == self.account_id, rule_sets.c.name == self.name)
-        values = {"version": _keep_version(connection, new, self.now)}
+        values = {"version": version}
         connection.execute(update(rule_sets).where(*where).values(values))
 
 
@@ -196,6 +201,7 @@ class DeleteRuleSet:
     now: datetime
 
     def __call__(self, connection: Connection, /) -> bool:
+        lock_account(connection, self.account_id)
         if active_name(connection, self.account_id) == self.name:
             raise InUseError(f"rule set {self.name} is active")
         where = (rule_sets.c.account_id == self.account_id, rule_sets.c.name == self.name)
@@ -215,6 +221,7 @@ class PutRuleSet:
     rules: Rules
 
     def __call__(self, connection: Connection, /) -> str | None:
+        lock_account(connection, self.account_id)
         found = find_rule_set(connection, self.account_id, self.name)
         if found is None:
             _insert(connection, self.account_id, self.name, self.rules, self.now)
@@ -236,6 +243,7 @@ class ActivateRuleSet:
     name: str | None
 
     def __call__(self, connection: Connection, /) -> bool:
+        lock_account(connection, self.account_id)
         if self.name is not None:
             _existing(connection, self.account_id, self.name)
         changed = active_name(connection, self.account_id) != self.name
@@ -276,6 +284,7 @@ def prune_rule_sets(
     connection: Connection, account_id: str, kept: Sequence[str], now: datetime
 ) -> list[str]:
     """Delete the account's rule sets that are not in `kept`, and return their names."""
+    lock_account(connection, account_id)
     where = (rule_sets.c.account_id == account_id, rule_sets.c.name.not_in(kept))
     names = _delete(connection, where, now)
     if active_name(connection, account_id) in names:
@@ -285,9 +294,12 @@ def prune_rule_sets(
 
 def _delete(connection: Connection, where: tuple[Any, ...], now: datetime) -> list[str]:
     """Delete rule sets and return their names; their versions are kept for a day."""
-    found = connection.execute(select(rule_sets.c.name, rule_sets.c.version).where(*where)).all()
-    for row in found:
-        _touch_version(connection, row.version, now)
+    found = connection.execute(
+        select(rule_sets.c.name, rule_sets.c.version, rule_set_versions.c.rules)
+        .join(rule_set_versions, rule_set_versions.c.version == rule_sets.c.version)
+        .where(*where)
+    ).all()
+    _keep(connection, {row.version: row.rules for row in found}, now)
     connection.execute(delete(rule_sets).where(*where))
     return [row.name for row in found]
 
@@ -295,11 +307,13 @@ def _delete(connection: Connection, where: tuple[Any, ...], now: datetime) -> li
 def _insert(
     connection: Connection, account_id: str, name: str, rules: Rules, now: datetime
 ) -> None:
+    text = rules_to_json(rules)
+    _keep(connection, {_version(text): text}, now)
     values = {
         "account_id": account_id,
         "name": name,
         "created_at": to_milliseconds(now),
-        "version": _keep_version(connection, rules, now),
+        "version": _version(text),
     }
     connection.execute(insert(rule_sets), values)
 
@@ -336,32 +350,40 @@ def active_name(connection: Connection, account_id: str) -> str | None:
     return name
 
 
-def keep_versions(connection: Connection, versions: Mapping[str, Rules]) -> None:
+def keep_versions(connection: Connection, versions: Mapping[str, Rules], now: datetime) -> None:
     """Restore those versions that were deleted, for messages that name them.
 
     A message is processed by the rules that were active at RCPT, and these may be deleted before
     its DATA ends. Costs one lookup by key a version.
     """
-    for version, rules in versions.items():
-        if not _HAS_VERSION.rows(connection, {"wanted": version}):
-            values = {"version": version, "rules": rules_to_json(rules), "kept_at": 0}
-            connection.execute(insert(rule_set_versions), values)
+    gone = {
+        version: rules_to_json(rules)
+        for version, rules in versions.items()
+        if not _HAS_VERSION.rows(connection, {"wanted": version})
+    }
+    if gone:
+        _keep(connection, gone, now)
 
 
-def _keep_version(connection: Connection, rules: Rules, now: datetime) -> str:
-    text = rules_to_json(rules)
-    version = hashlib.sha256(text.encode()).hexdigest()
-    if not _touch_version(connection, version, now):
-        values = {"version": version, "rules": text, "kept_at": to_milliseconds(now)}
-        connection.execute(insert(rule_set_versions), values)
-    return version
+def _keep(connection: Connection, versions: Mapping[str, str], now: datetime) -> None:
+    """Record that the versions are or were named until now; add those that do not exist.
+
+    In order of the versions, which accounts may share. `ForgetVersions` waits for these rows, and
+    then finds their new dates.
+    """
+    rows = [
+        {"version": version, "rules": versions[version], "kept_at": to_milliseconds(now)}
+        for version in sorted(versions)
+    ]
+    if not rows:
+        return
+    statement = insert_into(connection, rule_set_versions)
+    kept = {"kept_at": statement.excluded.kept_at}
+    connection.execute(statement.on_conflict_do_update(index_elements=["version"], set_=kept), rows)
 
 
-def _touch_version(connection: Connection, version: str, now: datetime) -> bool:
-    """Record that the version is or was named until now; return whether it exists."""
-    where = rule_set_versions.c.version == version
-    values = {"kept_at": to_milliseconds(now)}
-    return connection.execute(update(rule_set_versions).where(where).values(values)).rowcount > 0
+def _version(rules: str) -> str:
+    return hashlib.sha256(rules.encode()).hexdigest()
 
 
 _HAS_VERSION = HotStatement(

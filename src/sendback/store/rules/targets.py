@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, delete, insert, select
 
+from sendback.store.engine.locking import lock_account
 from sendback.store.engine.tables import targets
 
 
@@ -60,6 +61,7 @@ def put_targets(
     prune: bool,
 ) -> bool:
     """Add or overwrite targets; with `prune`, delete all others. Return whether any changed."""
+    lock_account(connection, account_id)
     existing = ListTargets(account_id)(connection)
     changed = {key: target for key, target in wanted.items() if existing.get(key) != target}
     gone = existing.keys() - wanted.keys() if prune else set()
