@@ -88,7 +88,7 @@ class App:
         self.clock = clock or SystemClock(settings.clock_offset)
         self.ids = ids or RandomIds()
         self.http = http or settings.http_listen
-        self.store = Store(settings.database_url, settings.data_dir)
+        self.store = Store(settings.database_url, settings.data_dir, settings.content_address)
         self._advanced = timedelta(0)  # how far the clock was moved
         self._owner = f"{socket.gethostname()[:32]}:{os.getpid()}:{os.urandom(4).hex()}"
         # Rows that ended their worker are processed one at a time, in all queues together.
@@ -644,7 +644,7 @@ class App:
             self._advanced = timedelta(0)
             account = AddAccount(self.settings.account_id, self.clock.now())
             await self.store.write(ClearTables(account))
-            await asyncio.to_thread(self.store.blobs.clear)
+            await self.store.contents.clear()
             self.events.forget()
             if "action_backends" in self.__dict__:
                 await self.action_backends.restart_functions()
@@ -684,11 +684,23 @@ def check_settings(settings: Settings) -> None:
     """
     from sendback.delivery.outbound import trust_of
 
+    _check_content_store(settings)
     _human_part(settings)
     _verification_sender(settings)
     _tls(settings)
     if settings.tls_ca_file:
         trust_of(settings)
+
+
+def _check_content_store(settings: Settings) -> None:
+    """Refuse a directory as the content store of several nodes. Raise `SettingError`."""
+    is_directory = settings.content_address.kind == "directory"
+    if is_directory and not settings.database_file and not settings.share_data_dir:
+        allowed = (
+            "with PostgreSQL another node would not find the content: use database or an object "
+            "store; if all nodes have the same data directory, set share_data_dir to true"
+        )
+        raise SettingError("content_store", "directory", "the settings", allowed)
 
 
 def _connection_settings(settings: Settings) -> "ConnectionSettings":

@@ -42,18 +42,21 @@ from sendback.api.http import http_app
 from sendback.api.pages import VerificationPages
 from sendback.app import App, check_secret, check_settings
 from sendback.aws.model import operation_model
-from sendback.config.settings import Settings
+from sendback.config.settings import SettingError, Settings
 from sendback.config.types import Listen
 from sendback.crypto.private_files import keep_private
 from sendback.crypto.sealing import Sealing
 from sendback.data_directory import check_data_directory, lock_data_directory
 from sendback.descriptors import raise_limit
+from sendback.errors import SendbackError
 from sendback.logs import PrintableFormatter
 from sendback.net.listening import BACKLOG, Addresses, Sockets, bind
 from sendback.processes import Lifeline, Supervisor
 from sendback.service.queues.worker import wait_or_poll
 from sendback.stop_signals import StopRequest
 from sendback.store.access.accounts import AddAccount
+from sendback.store.engine.content.contents import open_store
+from sendback.store.engine.content.model import ContentUnavailableError
 from sendback.store.engine.store import Store, prepare_schema
 from sendback.watchdog import Watchdog, beat, dump_stacks_on_signal
 
@@ -70,6 +73,12 @@ _HTTP_SECONDS = 4.0
 _CLOSE_SECONDS = 10.0
 # Time until a worker without a supervisor ends.
 _ORPHAN_SECONDS = 1.0
+
+
+# What the check of an object store reports.
+_IS_GOOD = "good"
+_IS_WRONG = "wrong"
+_MAX_PROBLEM = 4000  # octets: a pipe takes them at once
 
 
 class _HttpServer(uvicorn.Server):
@@ -252,6 +261,8 @@ def run(
     lock_data_directory(settings.data_dir, shared=settings.share_data_dir)
     _make_certificate(settings)
     prepare(settings)
+    if settings.content_address.is_object_store:
+        _check_object_store(settings)
     _warn(settings)
     sockets, addresses = bind(settings)
 
@@ -292,6 +303,45 @@ def _make_certificate(settings: Settings) -> None:
         os._exit(0)
 
 
+def _check_object_store(settings: Settings) -> None:
+    """Raise `SettingError` or `ContentUnavailableError` if the object store cannot be used.
+
+    The check is made in a child process: its library starts threads, and no process that has them
+    may fork workers.
+    """
+    reading, writing = os.pipe()
+    child = os.fork()
+    if not child:
+        os.close(reading)
+        try:
+            os.write(writing, _problem_of(settings).encode()[:_MAX_PROBLEM])
+        finally:
+            os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as pipe:
+        problem = pipe.read().decode(errors="replace")
+    os.waitpid(child, 0)
+    kind, _, text = problem.partition(":")
+    address = settings.content_address
+    if kind == _IS_WRONG:
+        raise SettingError("content_store", str(address), "the settings", text)
+    if kind != _IS_GOOD:
+        raise ContentUnavailableError(text or f"{address}: the check has crashed")
+
+
+def _problem_of(settings: Settings) -> str:
+    """Return `good:`, or what is wrong with the object store and its kind."""
+    address = settings.content_address
+    try:
+        store = open_store(address.key, address, settings.database_url)
+        store.check()
+    except SettingError as error:
+        return f"{_IS_WRONG}:{error.allowed}"
+    except SendbackError as error:
+        return f"unavailable:{error}"
+    return f"{_IS_GOOD}:"
+
+
 def _warn(settings: Settings) -> None:
     if not (settings.verifies_at_once or settings.public_url):
         log.warning(
@@ -308,7 +358,7 @@ def _warn(settings: Settings) -> None:
 
 async def _check_secret(settings: Settings) -> None:
     """Check the secret before workers start. Leave no thread, as the supervisor forks."""
-    store = Store(settings.database_url, settings.data_dir)
+    store = Store(settings.database_url, settings.data_dir, settings.content_address)
     try:
         await check_secret(store, Sealing(settings.secret_path, settings.secret))
     finally:

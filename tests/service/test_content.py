@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sendback.service.rules.content import CHUNK_OCTETS, Content, ContentGoneError
+from sendback.service.rules.content import CHUNK_OCTETS, Content, ContentGoneError, LocalBody
 
 HEADER = b"A: b\r\n"
 
@@ -18,7 +18,7 @@ def content(request, tmp_path):
         if request.param == "memory":
             return Content(header, body, len(body))
         (tmp_path / "body").write_bytes(body)
-        return Content(header, tmp_path / "body", len(body))
+        return Content(header, LocalBody(tmp_path / "body", len(body)), len(body))
 
     return make
 
@@ -76,7 +76,7 @@ def test_the_file_is_as_one_of_the_same_octets(header, body, moves):
 
 
 def test_content_that_is_gone(tmp_path):
-    made = Content(HEADER, tmp_path / "body", 5)
+    made = Content(HEADER, LocalBody(tmp_path / "body", 5), 5)
     for read in (made.open, made.read, lambda: list(made.body_chunks()), lambda: streamed(made)):
         with pytest.raises(ContentGoneError, match="the content body is not there any more"):
             read()
@@ -87,7 +87,7 @@ def test_content_that_is_gone(tmp_path):
 
 def test_a_reader_that_stops_leaves_no_file_open(tmp_path, recwarn):
     (tmp_path / "body").write_bytes(b"x" * 3 * CHUNK_OCTETS)
-    made = Content(HEADER, tmp_path / "body", 3 * CHUNK_OCTETS)
+    made = Content(HEADER, LocalBody(tmp_path / "body", 3 * CHUNK_OCTETS), 3 * CHUNK_OCTETS)
 
     async def story():
         stream = made.stream()

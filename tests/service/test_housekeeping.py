@@ -12,6 +12,7 @@ from sendback.store.access.accounts import AddAccount
 from sendback.store.access.installation import AcquireLock
 from sendback.store.engine.store import Store, prepare_schema
 from sendback.store.engine.sweeping import MAX_ROWS, SweepAlone
+from sendback.store.messages.messages import BlobsInUse
 from sendback.store.outbox.queue import ExpireWaiting, add_to_outbox
 from tests.conftest import NOW
 from tests.partners.clients import MAIL
@@ -68,8 +69,13 @@ def test_a_blob_that_no_row_names_goes_once_it_is_old(server):
 
 
 def test_a_sweep_that_breaks_does_not_end_the_sweeping(clock):
+    class Spool:
+        def empty_spool(self, before):
+            pass
+
     class Broken:
         calls = 0
+        contents = Spool()
 
         async def write(self, unit):
             self.calls += 1
@@ -103,7 +109,7 @@ class Counting:
 
     def __init__(self, store):
         self._store = store
-        self.blobs, self.read = store.blobs, store.read
+        self.contents, self.read = store.contents, store.read
         self.changes = []
 
     async def write(self, unit):
@@ -192,49 +198,67 @@ def test_a_sweep_that_fails_on_one_table_sweeps_the_others(store, clock, caplog)
 
 
 def test_a_hundred_thousand_orphans_are_looked_at_in_pieces(store, clock):
-    """(Two thousand here.) Files whose commit never came, half written ones, and the spool's."""
-    blobs = store.blobs.spool_directory.parent / "blobs"
+    """(Two thousand here.) Files whose commit never came, and half written ones."""
+    spool = store.contents.spool_directory
+    blobs = spool.parent / "blobs"
     names = [f"old{number}" for number in range(2000)] + [".old.partial"]
     for name in names:
         (blobs / name).write_bytes(b"")
         os.utime(blobs / name, (1, 1))
     (blobs / "young").write_bytes(b"")
-    spooled = store.blobs.spool_directory / "tmpabc"
-    spooled.write_bytes(b"x")
-    os.utime(spooled, (1, 1))
     asked = []
     read = store.read
 
     async def counted(unit):
-        asked.append(len(unit.names))
+        if isinstance(unit, BlobsInUse):
+            asked.append(len(unit.names))
         return await read(unit)
 
     store.read = counted
     asyncio.run(Housekeeping(store, clock, timedelta(days=14), owner="w").sweep())
     assert [path.name for path in blobs.iterdir()] == ["young"]
-    assert list(store.blobs.spool_directory.iterdir()) == []
     assert max(asked) <= MAX_ROWS
     assert sum(asked) == len(names)
+
+
+def test_the_spool_of_a_node_is_emptied_by_that_node(store, clock):
+    """Also when another process has the lock of the sweep."""
+    assert acquire_lock(store, clock, "another")
+    spool = store.contents.spool_directory
+    for name, age in (("old", 7200), ("young", 60)):
+        (spool / name).write_bytes(b"x")
+        os.utime(spool / name, (time.time() - age,) * 2)
+
+    async def story():
+        running = asyncio.create_task(
+            Housekeeping(store, clock, timedelta(days=14), owner="w").run()
+        )
+        async with asyncio.timeout(10):
+            while (spool / "old").exists():
+                await asyncio.sleep(0.02)
+        running.cancel()
+
+    asyncio.run(story())
+    assert [path.name for path in spool.iterdir()] == ["young"]
 
 
 def test_a_body_whose_row_was_swept_before_a_crash_goes_with_the_next_sweep(server, clock):
     """The step is committed, and the process dies before it removes the file."""
     server.send_mail(content=LARGE)
     clock.advance(timedelta(hours=25))
-    removed = []
-    remove = server.app.store.blobs.remove
+    contents = server.app.store.contents
+    remove = contents.remove
 
-    def die(names):
+    async def die(blobs):
         raise OSError("killed")
 
-    server.app.store.blobs.remove = die
-    with pytest.raises(OSError, match="killed"):
-        server.run(server.app.housekeeping.sweep())
-    assert rows(server, "SELECT blob FROM messages") == [(None,)]
-    server.app.store.blobs.remove = lambda names: (removed.extend(names), remove(names))
-    blobs = server.settings.data_dir / "blobs"
-    (left,) = blobs.iterdir()
-    os.utime(left, (1, 1))
+    contents.remove = die
     server.run(server.app.housekeeping.sweep())
-    assert set(removed) == {left.name}  # the server may sweep at this moment too
+    assert rows(server, "SELECT blob FROM messages") == [(None,)]
+    blobs = server.settings.data_dir / "blobs"
+    assert len(list(blobs.iterdir())) == 1
+    assert rows(server, "SELECT state FROM loose_contents") == [("unused",)]
+    contents.remove = remove
+    server.run(server.app.housekeeping.sweep())
     assert list(blobs.iterdir()) == []
+    assert rows(server, "SELECT state FROM loose_contents") == []

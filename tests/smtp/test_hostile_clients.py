@@ -141,7 +141,7 @@ def test_a_client_that_drips_content_is_disconnected_and_nothing_is_stored(recei
     with Client(server) as client:
         client.begin_content()
         assert drip(client, octets).startswith(b"421 4.4.2")
-    spool = server.app.store.blobs.spool_directory
+    spool = server.app.store.contents.spool_directory
     assert not any(spool.iterdir())
     assert server.send_mail()
 
@@ -251,7 +251,9 @@ def test_content_beyond_the_memory_budget_goes_to_files_and_is_kept_whole(receiv
     assert len(set(ids)) == 300
     for message_id in ids:
         found = server.run(server.app.store.read(FindBody("000000000000", message_id)))
-        octets = server.app.store.blobs.read(found.blob) if found.blob else found.inline
+        octets = found.inline
+        if found.blob:
+            octets = (server.settings.data_dir / "blobs" / found.blob).read_bytes()
         assert octets == b"\r\n" + body
 
 

@@ -28,7 +28,9 @@ def line(server):
 def content_of(server, message_id):
     message = server.run(server.app.store.read(FindMessage(ACCOUNT, message_id)))
     body = server.run(server.app.store.read(FindBody(ACCOUNT, message_id)))
-    octets = server.app.store.blobs.read(body.blob) if body.blob else body.inline
+    octets = body.inline
+    if body.blob:
+        octets = (server.settings.data_dir / "blobs" / body.blob).read_bytes()
     return message, body, message.header + octets
 
 

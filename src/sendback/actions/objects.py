@@ -1,6 +1,7 @@
 """Object stores of S3 actions: a directory for a bucket, or S3 by its API."""
 
 import asyncio
+import io
 import os
 import shutil
 import uuid
@@ -8,9 +9,10 @@ from pathlib import Path
 
 from sendback.actions.aws import AwsClients, is_aws
 from sendback.aws.object_keys import ObjectKeyError, key_parts
-from sendback.service.rules.content import CHUNK_OCTETS, Content
+from sendback.service.rules.content import CHUNK_OCTETS, Content, ContentGoneError
 from sendback.service.rules.ports import ActionFailedError, UnknownTargetError
 from sendback.service.rules.targets import DIRECTORY
+from sendback.store.engine.errors import StoreUnavailableError
 
 
 class ObjectStores:
@@ -43,11 +45,33 @@ class ObjectStores:
             file = await asyncio.to_thread(content.open)
         except OSError as error:
             raise ActionFailedError(f"the content cannot be read: {error}") from error
+        source = _Source(file)
         try:
-            arguments = {"Bucket": bucket, "Key": key, "Body": file}
+            arguments = {"Bucket": bucket, "Key": key, "Body": source}
             await self._clients.call("s3", target, "put_object", arguments)
+        except ActionFailedError:
+            if source.error is not None:
+                raise source.error from None
+            raise
         finally:
             file.close()
+
+
+class _Source:
+    """A file that boto3 reads. It keeps the error of the file, which boto3 wraps in its own."""
+
+    def __init__(self, file: io.BufferedReader) -> None:
+        self._file = file
+        self.error: ContentGoneError | StoreUnavailableError | None = None
+        self.seek = file.seek
+        self.tell = file.tell
+
+    def read(self, size: int = -1) -> bytes:
+        try:
+            return self._file.read(size)
+        except (ContentGoneError, StoreUnavailableError) as error:
+            self.error = error
+            raise
 
 
 def _directory(target: str) -> Path:

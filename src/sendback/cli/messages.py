@@ -82,12 +82,15 @@ def show_message(
     """
 
     async def work(app: "App", settings: "Settings") -> "ShownMessage":
-        return await app.messages.find(settings.account_id, message_id)
+        shown = await app.messages.find(settings.account_id, message_id)
+        if raw and shown.content is not None:
+            async for piece in shown.content.stream():
+                typer.echo(piece, nl=False)
+        return shown
 
     shown = options.run(work)
     message = shown.message
     if raw:
-        typer.echo(message.header + shown.content, nl=False)
         return
     from sendback.inspection.shown import whole_message
 

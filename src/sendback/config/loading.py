@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from sendback.config.settings import SettingError, Settings
-from sendback.config.types import Outbound
+from sendback.config.types import ContentAddress, Outbound
 from sendback.redaction import shown_url, shown_wrong
 
 ENVIRONMENT_PREFIX = "SENDBACK_"
@@ -92,7 +92,7 @@ def _shown(value: object, text: str, metadata: Mapping[str, Any]) -> str:
     """Return the text of a setting, without secrets."""
     if metadata["hidden"]:
         return HIDDEN if text else ""
-    if isinstance(value, Outbound):
+    if isinstance(value, Outbound | ContentAddress):
         return str(value)
     return shown_url(text) if metadata["is_url"] and ":" in text else text
 

@@ -5,9 +5,9 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
-from urllib.parse import unquote
+from urllib.parse import SplitResult, parse_qsl, unquote
 
-from sendback.config.types import Listen, Outbound, Smarthost
+from sendback.config.types import ContentAddress, Listen, Outbound, Smarthost
 from sendback.redaction import split_url
 
 _MAX_PORT = 65535
@@ -143,6 +143,62 @@ def database(text: str) -> str:
             "a URL such as sqlite:///path/to/file.db or postgresql://user@host:5432/database"
         )
     return text
+
+
+_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
+_PREFIX = re.compile(r"[A-Za-z0-9!_.*'()/-]{0,400}")
+_CONTENT_URL = (
+    "database, directory, or the URL of an object store such as "
+    "s3://BUCKET/PREFIX?endpoint=https://HOST&region=REGION, gs://BUCKET/PREFIX or "
+    "az://CONTAINER/PREFIX?account_name=NAME"
+)
+# The parameters of the URL of an object store: obstore's names of options, and of credentials.
+_CONTENT_OPTIONS: Mapping[str, frozenset[str]] = {
+    "s3": frozenset({"endpoint", "region", "virtual_hosted_style_request"}),
+    "gs": frozenset({"base_url"}),
+    "az": frozenset({"account_name", "endpoint", "use_emulator"}),
+}
+_CONTENT_SECRETS: Mapping[str, frozenset[str]] = {
+    "s3": frozenset({"access_key_id", "secret_access_key", "session_token"}),
+    "gs": frozenset({"service_account_key"}),
+    "az": frozenset({"account_key", "sas_key"}),
+}
+
+
+def content_store(text: str) -> ContentAddress:
+    """Read where large bodies are stored: a word, the URL of an object store, or empty."""
+    if text in {"", "database", "directory"}:
+        return ContentAddress(text)
+    try:
+        parts = split_url(text)
+    except ValueError:
+        raise ValueError(_CONTENT_URL) from None
+    _, _, bucket = parts.netloc.rpartition("@")
+    prefix = parts.path.strip("/")
+    names = _CONTENT_OPTIONS.get(parts.scheme)
+    if names is None or not _BUCKET.fullmatch(bucket) or not _PREFIX.fullmatch(prefix):
+        raise ValueError(_CONTENT_URL)
+    given = dict(parse_qsl(parts.query, keep_blank_values=True))
+    known = _CONTENT_SECRETS[parts.scheme]
+    secrets = {name: given.pop(name) for name in known if name in given} | dict(_users(parts))
+    if given.keys() - names:
+        raise ValueError(f"of {parts.scheme}:// URLs the parameters are {', '.join(sorted(names))}")
+    for name in ("endpoint", "base_url"):
+        if name in given:
+            _checked_url(given[name], ("http", "https"), f"{name} must be the URL of a server")
+    return ContentAddress(parts.scheme, bucket, prefix, given, secrets)
+
+
+def _users(parts: SplitResult) -> Mapping[str, str]:
+    """Return the credentials before the host of an S3 URL. Raise `ValueError`."""
+    if parts.username is None:
+        return {}
+    if parts.scheme != "s3" or parts.password is None:
+        raise ValueError("a URL with credentials is s3://KEY:SECRET@BUCKET/PREFIX")
+    return {
+        "access_key_id": unquote(parts.username),
+        "secret_access_key": unquote(parts.password),
+    }
 
 
 def endpoint(text: str) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sendback.config import readers
-from sendback.config.types import Listen, Outbound
+from sendback.config.types import ContentAddress, Listen, Outbound
 from sendback.errors import InvalidInputError
 
 _SHOWN = 200
@@ -93,6 +93,13 @@ class Settings:
     )
     database: str = _setting(
         "", readers.database, "Database URL; empty is SQLite in the data directory.", is_url=True
+    )
+    content_store: ContentAddress = _setting(
+        "",
+        readers.content_store,
+        "Where bodies over 256 KiB are stored: database, directory (in the data directory), or an "
+        "object store (s3://, gs://, az://); empty: directory with SQLite, else database.",
+        is_url=True,
     )
     workers: int = _setting(
         "1", readers.whole(1, 256), "Worker processes, which share the listening ports."
@@ -493,3 +500,10 @@ class Settings:
         if not self.database_url.startswith("sqlite:"):
             return None
         return Path(self.database_url.removeprefix("sqlite:///"))
+
+    @property
+    def content_address(self) -> ContentAddress:
+        """Where large bodies are stored, with the default of this database."""
+        if self.content_store.kind:
+            return self.content_store
+        return ContentAddress("directory" if self.database_file else "database")

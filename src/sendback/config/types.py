@@ -1,7 +1,10 @@
 """The values of settings that are more than a text or a number."""
 
+import hashlib
 import ipaddress
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from urllib.parse import urlencode
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,3 +61,37 @@ class Outbound:
 
     def __str__(self) -> str:
         return ",".join(map(str, self.smarthosts)) or ("mx" if self.by_mx else "capture")
+
+
+@dataclass(frozen=True, slots=True)
+class ContentAddress:
+    """Where large bodies are stored: `database`, `directory`, or an object store.
+
+    `kind` is empty for the default, or the scheme of the object store's URL; then `bucket`,
+    `prefix` and `options` are of that store, and `secrets` are its credentials in the URL.
+    """
+
+    kind: str
+    bucket: str = ""
+    prefix: str = ""
+    options: Mapping[str, str] = field(default_factory=dict)
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    @property
+    def is_object_store(self) -> bool:
+        return bool(self.bucket)
+
+    @property
+    def public_url(self) -> str:
+        """The URL without credentials, in one spelling: other nodes read it in the database."""
+        path = f"/{self.prefix}" if self.prefix else ""
+        query = f"?{urlencode(sorted(self.options.items()))}" if self.options else ""
+        return f"{self.kind}://{self.bucket}{path}{query}"
+
+    @property
+    def key(self) -> str:
+        """The short name of an object store in the rows of its contents."""
+        return hashlib.sha256(self.public_url.encode()).hexdigest()[:8]
+
+    def __str__(self) -> str:
+        return self.public_url if self.is_object_store else self.kind

@@ -1,10 +1,14 @@
 """The answers of the API."""
 
 import json
+from collections.abc import AsyncIterator
+from contextlib import aclosing
 from datetime import datetime
 from typing import Any
 
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
+
+from sendback.service.rules.content import Content
 
 # No answer is to be kept, or taken for a page.
 _HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
@@ -21,11 +25,24 @@ def empty() -> Response:
     return Response(status_code=204, headers=_HEADERS)
 
 
-def raw_message(content: bytes, name: str) -> Response:
-    """Return a message as a file to save: its content is not to be trusted by a browser."""
+async def raw_message(content: Content, name: str) -> Response:
+    """Return a message as a file to save: its content is not to be trusted by a browser.
+
+    It is sent piece by piece. Raises what reading the first piece raises.
+    """
     disposition = f'attachment; filename="{name}.eml"'
-    headers = {**_HEADERS, "Content-Disposition": disposition}
-    return Response(content, 200, headers, "message/rfc822")
+    length = str(content.size)
+    headers = {**_HEADERS, "Content-Disposition": disposition, "Content-Length": length}
+    pieces = content.stream()
+    first = await anext(pieces, b"")
+
+    async def body() -> AsyncIterator[bytes]:
+        async with aclosing(pieces):
+            yield first
+            async for piece in pieces:
+                yield piece
+
+    return StreamingResponse(body(), 200, headers, "message/rfc822")
 
 
 def _json(value: Any) -> str:

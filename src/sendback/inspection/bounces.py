@@ -13,6 +13,7 @@ from sendback.inspection.errors import not_found
 from sendback.inspection.messages import path_key
 from sendback.inspection.services import InspectionServices
 from sendback.inspection.shown import bounce_row, dsn_of, whole_bounce
+from sendback.service.rules.content import Content
 from sendback.store.engine.errors import NotFoundError
 from sendback.store.outbox.control import Selection
 from sendback.store.outbox.rows import Attempt, OutboxMessage
@@ -62,7 +63,8 @@ async def show_bounce(call: Call, services: InspectionServices) -> Response:
 async def raw(call: Call, services: InspectionServices) -> Response:
     """Return a bounce as it is sent."""
     message, _ = await _find(call, services)
-    return raw_message(message.content, message.message_id)
+    content = Content(b"", message.content, len(message.content))
+    return await raw_message(content, message.message_id)
 
 
 async def _find(

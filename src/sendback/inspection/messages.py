@@ -20,6 +20,7 @@ from sendback.inspection.shown import message_row, subject_of, whole_message
 from sendback.mail.address import address_key
 from sendback.service.queues.control import AmbiguousIdError, WrongStateError
 from sendback.service.receiving.injection import InjectedMail, InjectionReply, InjectionResult
+from sendback.service.rules.content import ContentGoneError
 from sendback.service.rules.control import ShownMessage
 from sendback.store.engine.errors import NotFoundError
 from sendback.store.messages.messages import ReceivedMessage
@@ -94,10 +95,14 @@ async def show_message(call: Call, services: InspectionServices) -> Response:
 async def raw(call: Call, services: InspectionServices) -> Response:
     """Return a message as it was received."""
     shown = await _find(call, services)
-    if not shown.message.header:
-        text = f"the content of {shown.message.message_id} is not kept any more"
+    message_id = shown.message.message_id
+    if shown.content is None:
+        text = f"the content of {message_id} is not kept any more"
         raise ApiError(410, "ContentExpired", text)
-    return raw_message(shown.message.header + shown.content, shown.message.message_id)
+    try:
+        return await raw_message(shown.content, message_id)
+    except ContentGoneError as error:
+        raise ApiError(410, "ContentGone", str(error)) from None
 
 
 async def _find(call: Call, services: InspectionServices) -> ShownMessage:

@@ -3,14 +3,15 @@
 Theory of operation. Every few minutes one of the processes sweeps: the one that acquires a lock,
 which is a row of the store. It deletes in steps of some hundred rows (`engine/sweeping`) and pauses
 after each for longer than the step took, so that the writer is mostly free for receiving. Bodies in
-files are removed once the step that took their names is committed; a crash in between leaves files
-without a row, which the same sweep finds in the directory.
+content stores are removed once the step that took their names is committed; what a crash in between
+leaves is in the ledger of contents, for the next sweep. In the directory, files are searched too:
+earlier versions had no ledger.
 """
 
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import islice
@@ -21,6 +22,7 @@ from sendback.service.queues.worker import wait_or_poll
 from sendback.store.access.installation import AcquireLock
 from sendback.store.access.keys import ForgetExpiredKeys
 from sendback.store.bouncing.calls import ForgetCalls
+from sendback.store.engine.content.directory import content_name
 from sendback.store.engine.errors import StoreUnavailableError
 from sendback.store.engine.store import Store
 from sendback.store.engine.sweeping import MAX_ROWS, SweepAlone, SweepStep
@@ -73,6 +75,7 @@ class Housekeeping:
         """Sweep until cancelled, whenever this process acquires the lock."""
         while True:
             try:
+                await self._empty_spool()
                 if await self._acquire_lock(_LOCK):
                     await self.sweep()
                     await self._acquire_lock(_EVERY * 0.9)  # the lock is held until then
@@ -102,7 +105,7 @@ class Housekeeping:
             swept = await self._store.write(SweepAlone(step))
             total += swept.count
             if swept.blobs:
-                await asyncio.to_thread(self._store.blobs.remove, swept.blobs)
+                await self._remove(swept.blobs)
             if swept.after is None:
                 break
             await asyncio.sleep(_pause(time.monotonic() - started))
@@ -115,18 +118,33 @@ class Housekeeping:
         now = self._clock.now()
         return await self._store.write(AcquireLock("sweep", self._owner, now, now + lasts, _LOCK))
 
+    async def _remove(self, blobs: Collection[str]) -> None:
+        """Remove contents. Those of a store that fails stay in the ledger, for the next sweep."""
+        try:
+            await self._store.contents.remove(blobs)
+        except (StoreUnavailableError, OSError) as error:
+            log.warning("contents are not removed, and will be later: %s", error)
+
     async def _remove_orphans(self) -> None:
-        """Delete old blobs without a row: their transaction was not committed."""
-        before = time.time() - _ORPHAN_AGE_SECONDS
-        blobs = self._store.blobs
-        await asyncio.to_thread(blobs.empty_spool, before)
-        old = blobs.older_than(before)
+        """Delete contents without a message: their transaction was not committed."""
+        contents = self._store.contents
+        try:
+            if count := await contents.remove_unused():
+                log.info("removed %d contents without a message", count)
+        except (StoreUnavailableError, OSError) as error:
+            log.warning("contents are not removed, and will be later: %s", error)
+        old = contents.files_older_than(time.time() - _ORPHAN_AGE_SECONDS)
         # Not closed here: when this task is cancelled, the thread may still be inside.
-        while names := await asyncio.to_thread(_some, old):
-            used = await self._store.read(BlobsInUse(names))
-            orphans = [name for name in names if name not in used]
-            await asyncio.to_thread(blobs.remove, orphans)
+        while files := await asyncio.to_thread(_some, old):
+            used = await self._store.read(BlobsInUse(tuple(map(content_name, files))))
+            orphans = [file for file in files if content_name(file) not in used]
+            await asyncio.to_thread(contents.remove_files, orphans)
             await asyncio.sleep(_SHORTEST_PAUSE_SECONDS)
+
+    async def _empty_spool(self) -> None:
+        """Delete what a crash of this node has left; other nodes have spools of their own."""
+        before = time.time() - _ORPHAN_AGE_SECONDS
+        await asyncio.to_thread(self._store.contents.empty_spool, before)
 
 
 def sweep_steps(now: datetime, forget_before: datetime) -> tuple[SweepStep, ...]:

@@ -1,6 +1,5 @@
 """Received and outgoing mail as tests look at it: scan, delete."""
 
-import asyncio
 from collections.abc import AsyncIterator, Sequence
 
 from sendback.service.queues.control import WrongStateError
@@ -84,5 +83,5 @@ class MailInspection:
     async def _delete(self, unit: DeleteMessages) -> Deleted:
         deleted = await self._store.write(unit)
         if deleted.blobs:
-            await asyncio.to_thread(self._store.blobs.remove, deleted.blobs)
+            await self._store.contents.remove(deleted.blobs)
         return deleted

@@ -10,6 +10,7 @@ from sendback.smtp.disk_space import DiskSpace
 from sendback.smtp.events import MessageReceived
 from sendback.smtp.replies import Reply
 from sendback.smtp.scheduling import ConcurrencyLimit
+from sendback.store.engine.content.model import ContentUnavailableError
 from sendback.store.engine.errors import StoreUnavailableError
 
 # Messages stored concurrently: each has up to 256 KiB in memory meanwhile. Others wait. One commit
@@ -18,6 +19,7 @@ _CONCURRENT_MESSAGES = 128
 
 # Why a message is not stored, and the reply to its content.
 _FAILURES: dict[type[Exception], Reply] = {
+    ContentUnavailableError: replies.INTERNAL_ERROR,
     StoreUnavailableError: replies.NO_STORAGE,
     OSError: replies.NO_STORAGE,
     HeaderTooLargeError: replies.HEADER_TOO_LARGE,

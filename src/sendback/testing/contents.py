@@ -43,7 +43,7 @@ class Contents:
         async def read() -> list[ReceivedMail]:
             found = await app.messages.list(account, _LISTED, None)
             ids = [message.message_id for message, _ in reversed(found)]
-            return [received_mail(await app.messages.find(account, key)) for key in ids]
+            return [await received_mail(await app.messages.find(account, key)) for key in ids]
 
         return self._run(read())
 

@@ -86,7 +86,7 @@ class ReceivedMails(Collection[ReceivedMail]):
         return item.message_id
 
 
-def received_mail(shown: ShownMessage) -> ReceivedMail:
+async def received_mail(shown: ShownMessage) -> ReceivedMail:
     """Return the mail as tests see it."""
     message = shown.message
     return ReceivedMail(
@@ -94,7 +94,7 @@ def received_mail(shown: ShownMessage) -> ReceivedMail:
         sender=str(message.envelope.reverse_path),
         recipients=tuple(str(entry.address) for entry in message.envelope.recipients),
         received_at=message.received_at,
-        raw=message.header + shown.content,
+        raw=await shown.content.whole() if shown.content else b"",
         state=shown.processing.state.value if shown.processing else None,
         steps=tuple(shown.steps),
     )

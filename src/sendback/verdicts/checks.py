@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from dataclasses import replace
 from typing import Protocol
 
 from sendback.receipt.verdicts import UNKNOWN, Verdict, Verdicts
@@ -36,11 +37,22 @@ class MailChecks:
         self._virus = virus
 
     async def authenticate(self, mail: MailToCheck, *, scan: bool) -> Verdicts:
-        """Return all verdicts. An exception in one check affects only its own verdict."""
+        """Return all verdicts. An exception in one check affects only its own verdict.
+
+        All checks read one copy of a body that is stored elsewhere. Raises `StoreUnavailableError`
+        and `OSError` if it cannot be made: the verdicts are not known then, and not failed.
+        """
+        spam, virus = (self._spam, self._virus) if scan else (None, None)
+        if not (self._authenticator or spam or virus):
+            return Verdicts(authentication_disabled=True)
+        async with mail.content.in_file() as content:
+            return await self._examine(replace(mail, content=content), spam, virus)
+
+    async def _examine(
+        self, mail: MailToCheck, with_spam: Scanner | None, with_virus: Scanner | None
+    ) -> Verdicts:
         authentication, spam, virus = await asyncio.gather(
-            self._authenticate(mail),
-            _scan(self._spam if scan else None, mail),
-            _scan(self._virus if scan else None, mail),
+            self._authenticate(mail), _scan(with_spam, mail), _scan(with_virus, mail)
         )
         return Verdicts(
             spf=authentication.spf,

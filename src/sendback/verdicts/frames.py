@@ -23,7 +23,7 @@ from sendback.receipt.verdicts import (
     DmarcResult,
     SpfResult,
 )
-from sendback.service.rules.content import Content, MailToCheck
+from sendback.service.rules.content import Content, LocalBody, MailToCheck
 from sendback.verdicts.methods import METHODS, Method, Result, Results
 
 MAILS_AT_ONCE = 16  # in one process: most of their time is spent waiting for DNS
@@ -58,7 +58,7 @@ class MethodResult:
 
 
 def write_request(request: Request) -> bytes:
-    """Return the frame."""
+    """Return the frame. A body must be in memory or a `LocalBody`: the process has no store."""
     mail, content = request.mail, request.mail.content
     address = mail.reverse_path.address
     in_memory = content.body if isinstance(content.body, bytes) else b""
@@ -71,7 +71,7 @@ def write_request(request: Request) -> bytes:
         "received_at": mail.received_at.timestamp(),
         "header_size": len(content.header),
         "body_size": content.body_size,
-        "file": None if isinstance(content.body, bytes) else str(content.body.absolute()),
+        "file": str(content.body.path.absolute()) if isinstance(content.body, LocalBody) else None,
         "seconds": request.seconds,
         "known": {method: _as_json(result) for method, result in request.known.items()},
     }
@@ -88,13 +88,14 @@ def read_request(stream: BinaryIO) -> Request | None:
     text_size, octets_size = _LENGTHS.unpack(lengths)
     value, octets = json.loads(stream.read(text_size)), stream.read(octets_size)
     header = octets[: value["header_size"]]
-    body = Path(value["file"]) if value["file"] else octets[len(header) :]
+    size = value["body_size"]
+    body = LocalBody(Path(value["file"]), size) if value["file"] else octets[len(header) :]
     mail = MailToCheck(
         name=value["name"],
         client=Client(ip=value["ip"], helo=value["helo"]),
         reverse_path=ReversePath(Address(*value["sender"]) if value["sender"] else None),
         received_at=datetime.fromtimestamp(value["received_at"], UTC),
-        content=Content(header, body, value["body_size"]),
+        content=Content(header, body, size),
     )
     known = {method: _result(method, result) for method, result in value["known"].items()}
     return Request(value["number"], mail, value["seconds"], known)

@@ -1,11 +1,10 @@
 """Receiving: store a message and queue its processing, before it is acknowledged."""
 
-import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import IO, Protocol
 
 from sendback.clock import Clock
 from sendback.errors import SendbackError
@@ -18,6 +17,8 @@ from sendback.service.events import reports
 from sendback.service.events.bus import EventBus
 from sendback.service.receiving.acceptance import Receiver
 from sendback.service.receiving.spool import INLINE_OCTETS, MemoryBudget, Spool
+from sendback.store.engine.content.model import ContentUnavailableError
+from sendback.store.engine.errors import ClaimLostError
 from sendback.store.engine.store import Store
 from sendback.store.messages.messages import AddMessages, Body, ReceivedMessage
 from sendback.store.rules.processing import Processing, ProcessingLease, processing_id
@@ -29,6 +30,7 @@ MAX_HEADER_OCTETS = INLINE_OCTETS
 # For incoming content of this process. Beyond it, content goes to files at once: a thousand clients
 # could otherwise use 256 KiB each.
 _MEMORY_OCTETS = 64 * 2**20
+_PIECE_OCTETS = 256 * 1024
 
 
 class HeaderTooLargeError(SendbackError):
@@ -77,7 +79,7 @@ class Receiving:
 
     def spool(self) -> Spool:
         """Return a spool for the content of the next message."""
-        return Spool(self._store.blobs.spool_directory, self._memory)
+        return Spool(self._store.contents.spool_directory, self._memory)
 
     async def receive(
         self, envelope: Envelope, receivers: Sequence[tuple[Receiver, ...]], content: Spool
@@ -150,9 +152,13 @@ class Receiving:
         ours = [(message, processing) for message, processing, owner in queued if owner]
         try:
             await self._store.write(AddMessages(tuple(messages), body, entries, versions))
-        except BaseException:
+        except BaseException as error:
             for _ in ours:
                 self._handover.cancel_reservation()
+            if body.blob and isinstance(error, Exception):
+                await self._store.contents.discard(body.blob)
+            if isinstance(error, ClaimLostError):
+                raise ContentUnavailableError("the content took too long") from error
             raise
         for message, processing in ours:
             self._handover.take_over(ProcessingLease(processing, 1), message, body)
@@ -160,9 +166,16 @@ class Receiving:
     async def _body(self, content: Spool, reading: HeaderReading, message_id: str) -> Body:
         if content.size <= INLINE_OCTETS:
             return Body(reading.gap + content.first(INLINE_OCTETS)[reading.octets :])
-        file = content.rest(reading.octets)
-        await asyncio.to_thread(self._store.blobs.keep, message_id, file, reading.gap)
-        return Body(None, message_id)
+        pieces = _pieces(reading.gap, content.rest(reading.octets))
+        return Body(None, await self._store.contents.keep(message_id, pieces))
+
+
+def _pieces(gap: bytes, file: IO[bytes]) -> Iterator[bytes]:
+    """Yield the body: the empty line, and the rest of the file."""
+    if gap:
+        yield gap
+    while piece := file.read(_PIECE_OCTETS):
+        yield piece
 
 
 def _read_header(content: Spool) -> HeaderReading:

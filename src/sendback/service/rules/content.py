@@ -1,37 +1,68 @@
-"""The content of a message: a header section, and a body in memory or in a file.
+"""The content of a message: a header section, and a body in memory or in a content store.
 
-A large body is a file that each reader reads piece by piece, in threads: at most one piece is in
-memory for each reader.
+A large body is read piece by piece, in threads: at most one piece is in memory for each reader. The
+processes that find verdicts import this too, so it imports no database.
 """
 
 import asyncio
 import io
-import os
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
+from typing import Protocol
 
-from sendback.errors import SendbackError
 from sendback.mail.envelope import Client, ReversePath
+from sendback.store.engine.content.directory import open_file
+from sendback.store.engine.content.model import ContentGoneError
+
+__all__ = ["CHUNK_OCTETS", "Content", "ContentGoneError", "LocalBody", "MailToCheck", "StoredBody"]
 
 CHUNK_OCTETS = 256 * 1024
 _MAX_HELO = 255
+# Readers of slow content stores must not take the threads of everything else.
+_threads = ThreadPoolExecutor(16, "content")
 
 
-class ContentGoneError(SendbackError):
-    """The content has been deleted, or a part of it; `str` is the reason."""
+class StoredBody(Protocol):
+    """A body that is not in memory. Its functions block.
+
+    They raise `ContentGoneError`, `StoreUnavailableError` and `OSError`, also while it is read.
+    """
+
+    def open(self) -> io.BufferedIOBase:
+        """Return the body as a seekable file."""
+
+    def as_file(self) -> AbstractContextManager[Path]:
+        """Return the path of a file with the body; the file is missing if the body is."""
+
+
+@dataclass(frozen=True, slots=True)
+class LocalBody:
+    """A body that is a file of this machine, with its size in octets."""
+
+    path: Path
+    size: int
+
+    def open(self) -> io.BufferedIOBase:
+        return open_file(self.path, self.path.name, self.size)
+
+    @contextmanager
+    def as_file(self) -> Iterator[Path]:
+        yield self.path
 
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """A header section and a body: octets, or the file with them.
+    """A header section and a body: octets, or where they are stored.
 
     `body_size` is in octets; `body` begins with the empty line that ends the header section.
     """
 
     header: bytes
-    body: bytes | Path
+    body: bytes | StoredBody
     body_size: int
 
     @property
@@ -45,9 +76,10 @@ class Content:
     def open(self) -> io.BufferedReader:
         """Return the content as a seekable file. Blocks.
 
-        Raises `ContentGoneError`, and `OSError` when the file cannot be read.
+        Opening and reading raise `ContentGoneError`, `StoreUnavailableError`, and `OSError` when a
+        file cannot be read.
         """
-        return io.BufferedReader(_ContentFile(self.header, self._open_body()), CHUNK_OCTETS)
+        return io.BufferedReader(ContentFile(self.header, self._open_body()), CHUNK_OCTETS)
 
     def body_chunks(self) -> Iterator[bytes]:
         """Yield the body piece by piece. Blocks; raises as `open` does."""
@@ -56,13 +88,14 @@ class Content:
                 yield chunk
 
     async def stream(self) -> AsyncGenerator[bytes, None]:
-        """Yield the content piece by piece; files are read in threads. Raises as `open` does."""
+        """Yield the content piece by piece, read in threads. Raises as `open` does."""
         if isinstance(self.body, bytes):
             yield self.header + self.body
             return
-        file = await asyncio.to_thread(self.open)
+        loop = asyncio.get_running_loop()
+        file = await loop.run_in_executor(_threads, self.open)
         try:
-            while chunk := await asyncio.to_thread(file.read, CHUNK_OCTETS):
+            while chunk := await loop.run_in_executor(_threads, file.read, CHUNK_OCTETS):
                 yield chunk
         finally:
             file.close()
@@ -72,20 +105,32 @@ class Content:
         with self.open() as file:
             return file.read()
 
-    def _open_body(self) -> io.BufferedIOBase:
+    async def whole(self) -> bytes:
+        """Return the content at once, if it is known to be small. Raises as `open` does."""
+        return b"".join([piece async for piece in self.stream()])
+
+    @asynccontextmanager
+    async def in_file(self) -> AsyncIterator["Content"]:
+        """Return the content for the time of the context, with a body in memory or in a file.
+
+        Raises `StoreUnavailableError`, `OSError`. A body that is gone is a file that is missing.
+        """
         if isinstance(self.body, bytes):
-            return io.BytesIO(self.body)
+            yield self
+            return
+        loop = asyncio.get_running_loop()
+        context = self.body.as_file()
+        path = await loop.run_in_executor(_threads, context.__enter__)
         try:
-            file = self.body.open("rb")
-        except FileNotFoundError:
-            raise ContentGoneError(f"the content {self.body.name} is not there any more") from None
-        if os.fstat(file.fileno()).st_size != self.body_size:
-            file.close()
-            raise ContentGoneError(f"the content {self.body.name} is not complete")
-        return file
+            yield replace(self, body=LocalBody(path, self.body_size))
+        finally:
+            await loop.run_in_executor(_threads, context.__exit__, None, None, None)
+
+    def _open_body(self) -> io.BufferedIOBase:
+        return io.BytesIO(self.body) if isinstance(self.body, bytes) else self.body.open()
 
 
-class _ContentFile(io.RawIOBase):
+class ContentFile(io.RawIOBase):
     """A header section and a body as one seekable file."""
 
     def __init__(self, header: bytes, body: io.BufferedIOBase) -> None:

@@ -1,11 +1,12 @@
 """Received messages as operators see and change them: CLI, console and API use this."""
 
-import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from sendback.clock import Clock
 from sendback.service.queues.control import SHOWN_IDS, WrongStateError, change_in_steps, whole_id
+from sendback.service.rules.content import Content
+from sendback.service.rules.stored import content_of
 from sendback.store.engine.errors import NotFoundError
 from sendback.store.engine.store import Store
 from sendback.store.engine.transactions import Unit
@@ -26,13 +27,13 @@ from sendback.store.rules.processing_control import (
 
 @dataclass(frozen=True, slots=True)
 class ShownMessage:
-    """A received message: `content` is its body, empty once it has expired.
+    """A received message: `content` is None once it has expired.
 
     `processing` and `steps` are None and empty when it came without an active rule set.
     """
 
     message: ReceivedMessage
-    content: bytes
+    content: Content | None
     processing: Processing | None
     steps: Sequence[StepRecord]
 
@@ -63,17 +64,13 @@ class ProcessingControl:
         )
 
     async def find(self, account_id: str, text: str) -> ShownMessage:
-        """Return a message, named as in `whole_id`, with its body and its processing."""
+        """Return a message, named as in `whole_id`, with its content and its processing."""
         message_id = await self.whole_id(account_id, text)
         message = await self._store.read(FindMessage(account_id, message_id))
         if message is None:
             raise NotFoundError("received message", message_id)
         body = await self._store.read(FindBody(account_id, message_id))
-        content = b""
-        if body is not None:
-            content = body.inline or b""
-            if body.blob:  # as large as mail may be: not on the event loop
-                content = await asyncio.to_thread(self._store.blobs.read, body.blob)
+        content = await content_of(self._store, message, body) if body else None
         processing, steps = await self._store.read(FindProcessing(account_id, message_id)) or (
             None,
             (),

@@ -47,6 +47,7 @@ from sendback.service.rules.content import Content, ContentGoneError, MailToChec
 from sendback.service.rules.ports import ActionFailedError
 from sendback.service.rules.rounds import Rounds
 from sendback.service.rules.steps import StepContext, StepResult, Steps, needs_verdicts
+from sendback.service.rules.stored import content_of
 from sendback.store.engine.errors import LeaseLostError, StoreUnavailableError
 from sendback.store.engine.leasing import MOST_TRIES, penalty
 from sendback.store.engine.store import Store
@@ -62,6 +63,8 @@ from sendback.store.rules.processing import (
 log = logging.getLogger(__name__)
 
 _SETTLE_SECONDS = 1.0
+# The store is back within seconds or hours, and an attempt costs little.
+_STORE_RETRY = timedelta(seconds=5)
 _MAX_RESULT = 500
 _MAX_ERROR = 400
 # For one step. Functions have 30 s, webhooks and services their own timeouts; a slow mailbox server
@@ -70,7 +73,10 @@ _STEP_SECONDS = 600.0
 
 
 class MailAuthenticator(Protocol):
-    """Determines the verdicts on a message. Never raises: a failed check has a verdict too."""
+    """Determines the verdicts on a message. A check that fails has a verdict too.
+
+    Raises `StoreUnavailableError` and `OSError` when the content cannot be read now.
+    """
 
     async def authenticate(self, mail: MailToCheck, *, scan: bool) -> Verdicts: ...
 
@@ -208,7 +214,7 @@ class MessageRun:
         except StoreUnavailableError as error:
             # Not a failure of the target, so it is retried without a limit.
             result = StepResult(StepOutcome.RETRY, f"the store is unavailable: {error}")
-            due_at = self._later(attempts)
+            due_at = min(self._later(attempts), self._parts.clock.now() + _STORE_RETRY)
         except Exception as error:
             log.exception("a step of %s failed", self._message.message_id)
             broken = earlier.broken + 1 if earlier else 1
@@ -309,7 +315,10 @@ class MessageRun:
         self._verdicts = await self._parts.authenticator.authenticate(mail, scan=scan)
 
     async def _read_content(self) -> Content:
-        """Return the message as it is stored. Raises `ContentGoneError`."""
+        """Return the message as it is stored.
+
+        Raises `ContentGoneError`, `StoreUnavailableError`.
+        """
         if self._content is None:
             store, message = self._parts.store, self._message
             body = self._work.body
@@ -317,11 +326,7 @@ class MessageRun:
                 body = await store.read(FindBody(message.account_id, message.message_id))
             if body is None:
                 raise ContentGoneError("the content is not kept any more")
-            self._content = Content(
-                header=message.header,
-                body=store.blobs.path(body.blob) if body.blob else body.inline or b"",
-                body_size=message.size - len(message.header),
-            )
+            self._content = await content_of(store, message, body)
         return self._content
 
     # --- recording -----------------------------------------------------------------------------

@@ -42,9 +42,12 @@ _UNWATCHED = frozenset(
     {
         "alembic_version",
         "attempts",
+        "content_chunks",
+        "content_stores",
         "destinations",
         "generations",
         "installation",
+        "loose_contents",
         "messages",
         "mta_sts_policies",
         "outbox",

@@ -5,12 +5,14 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, delete
 
-from sendback.store.engine.tables import installation, metadata
+from sendback.store.engine.tables import content_stores, installation, metadata
+
+_KEPT = (installation, content_stores)
 
 
 @dataclass(frozen=True, slots=True)
 class ClearTables:
-    """Delete the rows of all tables but `installation`, which has the fingerprint of the secret.
+    """Delete the rows of all tables but the fingerprint of the secret and the content stores.
 
     `then` is run in the same transaction, so that nobody finds a server without its first account.
     """
@@ -19,6 +21,6 @@ class ClearTables:
 
     def __call__(self, connection: Connection, /) -> None:
         for table in reversed(metadata.sorted_tables):
-            if table is not installation:
+            if table not in _KEPT:
                 connection.execute(delete(table))
         self.then(connection)

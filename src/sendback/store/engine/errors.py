@@ -53,5 +53,9 @@ class RateLimitedError(RefusedError):
     """The account has reached its rate limit; the call may be repeated later."""
 
 
+class ClaimLostError(RefusedError):
+    """The claim on a content was withdrawn, as it was too old: no message may name the content."""
+
+
 class LeaseLostError(RefusedError):
     """The lease had ended, so the result is not recorded: another worker may have the row."""

@@ -1,12 +1,17 @@
-"""The check of the store: SQLite's own checks of its file, and whether each body exists."""
+"""The check of the store: SQLite's own checks of its file, and whether each body is whole."""
 
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, select
 
-from sendback.store.engine.blobs import Blobs
+from sendback.config.readers import content_store
+from sendback.config.types import ContentAddress
+from sendback.store.engine.content.contents import open_store, split_blob
+from sendback.store.engine.content.directory import DirectoryContents
+from sendback.store.engine.content.ledger import FindStoreUrl
+from sendback.store.engine.content.model import ContentStore
 from sendback.store.engine.dialects import integrity_problems
 from sendback.store.engine.errors import StoreUnavailableError
 from sendback.store.engine.store import transact
@@ -22,13 +27,13 @@ def check_store(url: str, data_dir: Path) -> list[str]:
     Reads the whole database; servers may be running. Raises `SchemaError`,
     `StoreUnavailableError`.
     """
-    blobs = Blobs(data_dir)
+    stores = _ContentStores(url, data_dir)
     problems: list[str] = []
 
     def check(connection: Connection) -> None:
         usable_schema(connection)
         problems.extend(integrity_problems(connection, MAX_PROBLEMS))
-        problems.extend(islice(_missing(connection, blobs), MAX_PROBLEMS))
+        problems.extend(islice(_missing(connection, stores), MAX_PROBLEMS))
 
     try:
         transact(url, check, writes=False)
@@ -36,15 +41,49 @@ def check_store(url: str, data_dir: Path) -> list[str]:
         # The problems found so far explain more than the error that a damaged page raised.
         if not problems:
             raise
+    finally:
+        stores.close()
     return problems[:MAX_PROBLEMS]
 
 
-def _missing(connection: Connection, blobs: Blobs) -> Iterator[str]:
+def _missing(connection: Connection, stores: "_ContentStores") -> Iterator[str]:
+    length = func.length(messages.c.header)
     named = (
-        select(messages.c.message_id, messages.c.blob)
+        select(messages.c.message_id, messages.c.blob, (messages.c.size - length).label("octets"))
         .where(messages.c.blob.is_not(None))
         .execution_options(yield_per=1000)
     )
     for row in connection.execute(named):
-        if not blobs.has(row.blob):
+        found = stores.size(connection, row.blob)
+        if found is None:
             yield f"the body of message {row.message_id} is gone: there is no blob {row.blob}"
+        elif found != row.octets:
+            yield (
+                f"the body of message {row.message_id} is damaged: the blob {row.blob} has {found} "
+                f"octets, not {row.octets}"
+            )
+
+
+class _ContentStores:
+    """The content stores, each opened when the first body in it is checked."""
+
+    def __init__(self, url: str, data_dir: Path) -> None:
+        self._url = url
+        self._stores: dict[str, ContentStore] = {"": DirectoryContents(data_dir / "blobs")}
+
+    def size(self, connection: Connection, blob: str) -> int | None:
+        """Return the size of a body. Raises `StoreUnavailableError`, `SettingError`."""
+        key, name = split_blob(blob)
+        if key not in self._stores:
+            address = ContentAddress(key)
+            if key != "database":
+                url = FindStoreUrl(key)(connection)
+                if url is None:
+                    return None
+                address = content_store(url)
+            self._stores[key] = open_store(key, address, self._url)
+        return self._stores[key].size(name)
+
+    def close(self) -> None:
+        for store in self._stores.values():
+            store.close()

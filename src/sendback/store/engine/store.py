@@ -6,8 +6,9 @@ from typing import TypeVar
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from sendback.store.engine.blobs import Blobs
+from sendback.config.types import ContentAddress
 from sendback.store.engine.changes import ChangeRecorder, Changes
+from sendback.store.engine.content.contents import Contents
 from sendback.store.engine.dialects import lock_schema, open_engine, reason_unavailable
 from sendback.store.engine.errors import StoreUnavailableError
 from sendback.store.engine.locking import has_row_locks
@@ -20,9 +21,12 @@ T = TypeVar("T")
 class Store:
     """The database and the large bodies. Open one a process; closing it ends its threads."""
 
-    def __init__(self, url: str, data_dir: Path) -> None:
-        """Open the store. Raises `StoreUnavailableError` when a directory cannot be created."""
-        self.blobs = Blobs(data_dir)
+    def __init__(self, url: str, data_dir: Path, content: ContentAddress | None = None) -> None:
+        """Open the store; large bodies are stored at `content`, by default in `data_dir`.
+
+        Raises `StoreUnavailableError` when a directory cannot be created.
+        """
+        self.contents = Contents(content or ContentAddress("directory"), url, data_dir, self)
         writing = open_engine(url, writes=True)
         self._reader = TransactionThread(open_engine(url, writes=False), "store-reader")
         self.changes = Changes(ChangeRecorder(writing), self._reader.run)
@@ -49,6 +53,7 @@ class Store:
 
     def close(self) -> None:
         """Finish what was submitted and end the threads."""
+        self.contents.close()
         self._writer.close()
         self._reader.close()
 

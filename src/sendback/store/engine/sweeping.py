@@ -26,7 +26,7 @@ R = TypeVar("R")
 class Swept:
     """The result of a step: how many rows it changed, and where the next begins (None: the end).
 
-    `blobs` are names that no row has any more: to be removed once the step is committed.
+    `blobs` are contents that no message has any more: to be removed once the step is committed.
     """
 
     count: int = 0

@@ -3,6 +3,7 @@
 from typing import Any
 
 from sqlalchemy import (
+    DDL,
     BigInteger,
     Column,
     ForeignKey,
@@ -13,6 +14,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    event,
     text,
 )
 
@@ -21,9 +23,9 @@ from sendback.store.engine.column_types import GuardedString, GuardedText
 metadata = MetaData()
 
 # The schema of a new database: the newest file in migrations/versions.
-SCHEMA_VERSION = "0008"
+SCHEMA_VERSION = "0009"
 # The schema that this code needs at least: the newest of these files that does not contract.
-REQUIRED_SCHEMA = "0008"
+REQUIRED_SCHEMA = "0009"
 # The oldest schema whose code can use SCHEMA_VERSION: see `versions.py`.
 OLDEST_SCHEMA = "0008"
 
@@ -194,13 +196,44 @@ messages = Table(
     Column("envelope", Text, nullable=False),  # JSON
     Column("size", BigInteger, nullable=False),  # octets of header and body
     Column("header", LargeBinary, nullable=False),
-    Column("body", LargeBinary),  # up to 256 KiB; None when in the blob store, or expired
-    Column("blob", String(64)),  # the body's name in the blob store
+    Column("body", LargeBinary),  # up to 256 KiB; None when in a content store, or expired
+    # The body's content store and its name there, STORE:NAME; NAME alone is in the directory.
+    Column("blob", String(64)),
     Index("messages_by_account", "account_id", "message_id"),
     Index("messages_by_age", "received_at"),
     Index("messages_by_expiry", "expires_at", **_where(HAS_CONTENT)),
     Index("messages_by_blob", "blob", **_where("blob IS NOT NULL")),
 )
+
+# Contents that no message names: see `content/ledger.py`.
+loose_contents = Table(
+    "loose_contents",
+    metadata,
+    Column("blob", String(64), primary_key=True),
+    Column("state", String(8), nullable=False),
+    Column("since", BigInteger, nullable=False),
+)
+
+# The object stores that contents are in, or were. URLs are without credentials.
+content_stores = Table(
+    "content_stores",
+    metadata,
+    Column("store_key", String(8), primary_key=True),
+    Column("url", Text, nullable=False),
+)
+
+# The content store `database`.
+content_chunks = Table(
+    "content_chunks",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("octets", LargeBinary, nullable=False),
+)
+# Mail does not become smaller by PostgreSQL's compression, and its length is read often.
+EXTERNAL_STORAGE = "ALTER TABLE content_chunks ALTER COLUMN octets SET STORAGE EXTERNAL"
+_make_external: Any = DDL(EXTERNAL_STORAGE)  # type: ignore[no-untyped-call]
+event.listen(content_chunks, "after_create", _make_external.execute_if(dialect="postgresql"))
 
 # Only queued rows are selected by date; finished rows are not in these indexes.
 _WHILE_QUEUED = _where("state = 'queued'")

@@ -11,6 +11,7 @@ from sendback.store.messages.messages import (
     IS_PROCESSING,
     WITHOUT_BODY,
     ReceivedMessage,
+    lock_blobs,
     message_from_row,
     unused_blobs,
     without_requeued,
@@ -78,12 +79,13 @@ class DeleteMessages:
         ended = [row for row in rows if row.state != ProcessingState.QUEUED.value]
         done = without_requeued(connection, ended)
         ids = [row.message_id for row in done]
+        named = lock_blobs(connection, [row.blob for row in done if row.blob])
         if ids:
             mine = messages.c.account_id == self.account_id
             connection.execute(delete(messages).where(mine, messages.c.message_id.in_(ids)))
             owned = processing.c.account_id == self.account_id
             connection.execute(delete(processing).where(owned, processing.c.message_id.in_(ids)))
-        blobs = unused_blobs(connection, [row.blob for row in done if row.blob])
+        blobs = unused_blobs(connection, named)
         after = rows[-1].message_id if len(rows) == _CHUNK else None
         return Deleted(len(done), len(rows) - len(done), after, blobs)
 

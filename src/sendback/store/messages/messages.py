@@ -20,6 +20,8 @@ from sqlalchemy import (
 from sendback.clock import from_milliseconds, to_milliseconds
 from sendback.mail.envelope import Envelope
 from sendback.receipt.model import Rules
+from sendback.store.engine.content.ledger import confirm_claims, in_ledger, mark_unused
+from sendback.store.engine.errors import ClaimLostError, RefusedError
 from sendback.store.engine.hot import HotStatement
 from sendback.store.engine.locking import Place, has_row_locks, lock_rows
 from sendback.store.engine.prefixes import FindKeys
@@ -53,7 +55,7 @@ class ReceivedMessage:
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """A body in the row, or its name in the blob store."""
+    """A body in the row, or its blob: the name of a content store and its name there."""
 
     inline: bytes | None
     blob: str | None = None
@@ -88,7 +90,8 @@ class AddMessages(BatchUnit[None]):
     """Add a received message, one row for each of its accounts.
 
     `processing` are the rows to queue for the accounts' rules, each with the owner of its lease or
-    None. `versions` are the rules that these name, by version: deleted ones are restored.
+    None. `versions` are the rules that these name, by version: deleted ones are restored. A body in
+    a content store must have a claim, or the unit is refused with `ClaimLostError`.
     """
 
     place: ClassVar = Place.RECEIVING
@@ -99,15 +102,28 @@ class AddMessages(BatchUnit[None]):
     versions: Mapping[str, Rules] = field(default_factory=dict)
 
     @classmethod
-    def run_together(cls, connection: Connection, units: Sequence[Self]) -> Sequence[None]:
+    def run_together(
+        cls, connection: Connection, units: Sequence[Self]
+    ) -> Sequence[RefusedError | None]:
+        blobs = [unit.body.blob for unit in units if unit.body.blob]
+        lost = confirm_claims(connection, blobs) if blobs else frozenset()
+        results = [
+            ClaimLostError(unit.body.blob) if unit.body.blob in lost else None for unit in units
+        ]
+        cls._add(connection, [unit for unit in units if unit.body.blob not in lost])
+        return results
+
+    @classmethod
+    def _add(cls, connection: Connection, units: Sequence[Self]) -> None:
         rows = [_to_row(message, unit.body) for unit in units for message in unit.messages]
+        if not rows:
+            return
         _ADD.run_all(connection, rows)
         entries = [entry for unit in units for entry in unit.processing]
         if entries:
             add_processing(connection, entries)
             versions = {v: r for unit in units for v, r in unit.versions.items()}
             keep_versions(connection, versions, units[0].messages[0].received_at)
-        return [None] * len(units)
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,9 +224,10 @@ class ExpireContent(SweepStep):
         budget: Budget[Any] = Budget()
         looked_at = budget.take(rows, _inline_octets).chosen
         expired = without_requeued(connection, [row for row in looked_at if not row.stays])
+        named = lock_blobs(connection, [row.blob for row in expired if row.blob])
         if expired:
             connection.execute(_EMPTY, [_key(row) for row in expired])
-        blobs = unused_blobs(connection, [row.blob for row in expired if row.blob])
+        blobs = unused_blobs(connection, named)
         after = behind(looked_at, len(rows), "expires_at", self.after, _stays)
         return Swept(len(expired), after, blobs)
 
@@ -235,9 +252,10 @@ class ForgetMessages(SweepStep):
             rows, lambda row: (0, 0) if row.has_no_inline_body else _inline_octets(row)
         ).chosen
         done = without_requeued(connection, [row for row in looked_at if not row.stays])
+        named = lock_blobs(connection, [row.blob for row in done if row.blob])
         if done:
             connection.execute(_DELETE, [_key(row) for row in done])
-        blobs = unused_blobs(connection, [row.blob for row in done if row.blob])
+        blobs = unused_blobs(connection, named)
         after = behind(looked_at, len(rows), "received_at", self.after, _stays)
         return Swept(len(done), after, blobs)
 
@@ -260,21 +278,39 @@ def without_requeued(connection: Connection, rows: Sequence[Any]) -> Sequence[An
 
 @dataclass(frozen=True, slots=True)
 class BlobsInUse:
-    """Return those of the names to which a message refers."""
+    """Return those of the names that a message or the ledger of contents has."""
 
     names: tuple[str, ...]
 
     def __call__(self, connection: Connection, /) -> frozenset[str]:
-        query = select(messages.c.blob).where(messages.c.blob.in_(self.names))
-        return frozenset(name for name in connection.execute(query).scalars() if name)
+        return _in_messages(connection, self.names) | in_ledger(connection, self.names)
+
+
+def lock_blobs(connection: Connection, names: Collection[str]) -> Collection[str]:
+    """Lock the rows that have these blobs, before some of these are deleted; return the names.
+
+    Accounts share the body of one message. Two transactions that delete the rows of two accounts at
+    the same time would each find the other's row, and the body would stay for ever.
+    """
+    if names:
+        query = select(messages.c.message_id).where(messages.c.blob.in_(names))
+        order = query.order_by(messages.c.message_id, messages.c.account_id)
+        connection.execute(order.with_for_update()).all()
+    return names
 
 
 def unused_blobs(connection: Connection, names: Collection[str]) -> tuple[str, ...]:
-    """Return those of the names that no row has: accounts share the body of one message."""
+    """Return those of the names that no row has any more, and record them as unused."""
     if not names:
         return ()
-    used = BlobsInUse(tuple(names))(connection)
-    return tuple(sorted(set(names) - used))
+    unused = set(names) - _in_messages(connection, names)
+    mark_unused(connection, unused)
+    return tuple(sorted(unused))
+
+
+def _in_messages(connection: Connection, names: Collection[str]) -> frozenset[str]:
+    query = select(messages.c.blob).where(messages.c.blob.in_(names))
+    return frozenset(name for name in connection.execute(query).scalars() if name)
 
 
 def find_messages(
@@ -314,7 +350,7 @@ def _key(row: Any) -> dict[str, object]:
 
 
 def _inline_octets(row: Any) -> tuple[int, int]:
-    """Return what `Budget` counts for a row: a body in a file costs the database nothing."""
+    """Return what `Budget` counts for a row: a body elsewhere costs this transaction nothing."""
     return (0 if row.blob else row.size), 0
 
 
