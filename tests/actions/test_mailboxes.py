@@ -10,6 +10,7 @@ from sendback.service.rules.content import CHUNK_OCTETS, Content, ContentGoneErr
 from sendback.service.rules.ports import ActionFailedError, UnknownTargetError
 from tests.partners.authority import Authority
 from tests.partners.awkward import Awkward, endless_reply, flood
+from tests.partners.contents import in_file
 
 HEADER = b"Subject: x\r\n"
 BODY = b"\r\n.\r\n..\r\nhello\r\n"
@@ -61,7 +62,7 @@ def test_dots_where_chunks_are_cut(tmp_path, end):
         whole = body + cut + b"y" * 1000 + end
         (tmp_path / "body").write_bytes(whole)
         with Awkward() as peer:
-            deliver(peer, Content(HEADER, tmp_path / "body", len(whole)))
+            deliver(peer, in_file(HEADER, tmp_path / "body", len(whole)))
             # What has no line end at its end gets one.
             ended = whole if whole.endswith(b"\r\n") else whole + b"\r\n"
             assert peer.contents == [HEADER + ended]
@@ -119,7 +120,7 @@ def test_a_server_that_does_not_read_the_content(tmp_path):
     """The connection is cut: what was sent must not become a mail."""
     body = b"\r\n" + b"x\r\n" * 10_000_000
     (tmp_path / "body").write_bytes(body)
-    content = Content(HEADER, tmp_path / "body", len(body))
+    content = in_file(HEADER, tmp_path / "body", len(body))
 
     def reads_nothing(connection):
         connection.sendall(b"354 go on\r\n")
@@ -133,7 +134,7 @@ def test_a_server_that_does_not_read_the_content(tmp_path):
 def test_content_that_is_gone(tmp_path):
     with Awkward() as peer:
         with pytest.raises(ContentGoneError):
-            deliver(peer, Content(HEADER, tmp_path / "body", 10))
+            deliver(peer, in_file(HEADER, tmp_path / "body", 10))
         assert peer.contents == []
 
 
@@ -191,7 +192,7 @@ def test_content_in_tls_is_sent_in_pieces(tmp_path, monkeypatch):
     body = b"\r\n" + b".xyz\r\n" * 500_000
     (tmp_path / "body").write_bytes(body)
     with Awkward(tls=authority.issue("localhost").context()) as peer:
-        deliver(f"smtp://localhost:{peer.port}", Content(HEADER, tmp_path / "body", len(body)))
+        deliver(f"smtp://localhost:{peer.port}", in_file(HEADER, tmp_path / "body", len(body)))
         assert peer.contents == [HEADER + body]
 
 

@@ -9,6 +9,7 @@ from sendback.actions.aws import AwsClients
 from sendback.actions.objects import ObjectStores
 from sendback.service.rules.content import Content, ContentGoneError
 from sendback.service.rules.ports import ActionFailedError, UnknownTargetError
+from tests.partners.contents import in_file
 
 STORES = ObjectStores(AwsClients("us-east-1"))
 
@@ -56,16 +57,16 @@ def test_what_is_no_place():
 def test_a_body_in_a_file_is_copied(tmp_path):
     body = os.urandom(3_000_000)
     (tmp_path / "body").write_bytes(body)
-    put(f"directory:{tmp_path}/mail", "id", Content(b"A: b\r\n", tmp_path / "body", len(body)))
+    put(f"directory:{tmp_path}/mail", "id", in_file(b"A: b\r\n", tmp_path / "body", len(body)))
     assert (tmp_path / "mail/id").read_bytes() == b"A: b\r\n" + body
 
 
 def test_content_that_is_gone_leaves_nothing(tmp_path):
     with pytest.raises(ContentGoneError, match="body is not there any more"):
-        put(f"directory:{tmp_path}/mail", "id", Content(b"A: b\r\n", tmp_path / "body", 10))
+        put(f"directory:{tmp_path}/mail", "id", in_file(b"A: b\r\n", tmp_path / "body", 10))
     (tmp_path / "body").write_bytes(b"short")
     with pytest.raises(ContentGoneError, match="body is not complete"):
-        put(f"directory:{tmp_path}/mail", "id", Content(b"A: b\r\n", tmp_path / "body", 10))
+        put(f"directory:{tmp_path}/mail", "id", in_file(b"A: b\r\n", tmp_path / "body", 10))
     assert list((tmp_path / "mail").iterdir()) == []
 
 

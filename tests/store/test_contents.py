@@ -196,9 +196,9 @@ def test_a_content_that_fails_half_way_leaves_nothing(store):
         with pytest.raises(OSError, match="the spool cannot be read"):
             await store.contents.keep("broken", broken())
         assert await ledger(store) == []
+        other = await store.contents.keep("other", [b"x"])
         with pytest.raises(ContentGoneError):
-            blob = (await store.contents.keep("other", [b"x"])).replace("other", "broken")
-            await read(store, blob, 1_500_000)
+            await read(store, other.replace("other", "broken"), 1_500_000)
 
     asyncio.run(story())
 

@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 
 from sendback.mail.dkim import SigningKey, sign
 from sendback.net.dns_answers import DnsFailedError
-from sendback.service.rules.content import Content
 from sendback.verdicts.dkim import check_dkim
 from sendback.verdicts.look_ups import Budget
 from tests.conftest import need
+from tests.partners.contents import in_file
 from tests.verdicts.mails import mail_to_check
 
 SIGNER = Path(__file__).parents[1] / "partners/dkim_signer.pl"
@@ -280,14 +280,14 @@ def test_each_signature_has_a_result_of_its_own():
 
 def test_the_body_is_not_read_without_a_key(tmp_path):
     signed = mail_to_check(by_us(MAIL, "absent"))
-    content = Content(signed.content.header, tmp_path / "gone", 100)
+    content = in_file(signed.content.header, tmp_path / "gone", 100)
     results, _ = check(replace(signed, content=content))
     assert results == ["permerror"]
 
 
 def test_a_body_that_is_not_there(tmp_path):
     signed = mail_to_check(by_us(MAIL))
-    content = Content(signed.content.header, tmp_path / "gone", 100)
+    content = in_file(signed.content.header, tmp_path / "gone", 100)
     results, notes = check(replace(signed, content=content))
     assert results == ["temperror"]
     assert "gone is not there any more" in notes[0]
@@ -298,7 +298,7 @@ def test_a_body_in_a_file(tmp_path):
     signed = mail_to_check(by_us(large))
     file = tmp_path / "body"
     file.write_bytes(signed.content.body)
-    content = Content(signed.content.header, file, signed.content.body_size)
+    content = in_file(signed.content.header, file, signed.content.body_size)
     assert check(replace(signed, content=content))[0] == ["pass"]
 
 

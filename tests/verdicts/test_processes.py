@@ -17,6 +17,7 @@ from sendback.mail.envelope import Client, ReversePath
 from sendback.receipt.verdicts import UNKNOWN
 from sendback.service.rules.content import Content, MailToCheck
 from sendback.verdicts.processes import COMMAND, VerdictProcesses
+from tests.partners.contents import in_file
 from tests.partners.dns_server import DnsServer
 from tests.partners.waiting import wait_for
 from tests.verdicts.mails import RECEIVED_AT
@@ -202,7 +203,7 @@ def test_a_body_in_a_file_is_read_by_the_process(run, tmp_path):
     async def story(processes):
         file = tmp_path / "body"
         file.write_bytes(b"\r\n" + b"x" * 3_000_000)
-        content = Content(SIGNED + UNSIGNED, file, 3_000_002)
+        content = in_file(SIGNED + UNSIGNED, file, 3_000_002)
         large = replace(mail(), content=content)
         assert of(await processes.authenticate(large)) == ("pass", ["fail"], "pass")
         file.unlink()

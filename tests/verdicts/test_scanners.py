@@ -12,10 +12,11 @@ import pytest
 from sendback.mail.address import parse_address
 from sendback.mail.envelope import Client, ReversePath
 from sendback.receipt.verdicts import UNKNOWN, Verdict, Verdicts
-from sendback.service.rules.content import CHUNK_OCTETS, Content
+from sendback.service.rules.content import CHUNK_OCTETS
 from sendback.verdicts.checks import MailChecks
 from sendback.verdicts.scanners import Clamd, Rspamd
 from tests.conftest import need
+from tests.partners.contents import in_file
 from tests.partners.postfix import free_port
 from tests.partners.waiting import wait_for
 from tests.verdicts.mails import mail_to_check
@@ -164,7 +165,7 @@ def large(tmp_path):
     body = b"\r\n" + b"x" * 20_000_000
     (tmp_path / "body").write_bytes(body)
     small = mail(b"")
-    return replace(small, content=Content(HEADER, tmp_path / "body", len(body)))
+    return replace(small, content=in_file(HEADER, tmp_path / "body", len(body)))
 
 
 HEADER = b"From: ann@sender.example\r\nSubject: x\r\n"
@@ -284,7 +285,7 @@ def test_content_that_is_gone(scanner, tmp_path, caplog):
 
     async def work(port):
         address = f"127.0.0.1:{port}" if scanner is Clamd else f"http://127.0.0.1:{port}"
-        gone = replace(mail(b"x"), content=Content(HEADER, tmp_path / "gone", 10))
+        gone = replace(mail(b"x"), content=in_file(HEADER, tmp_path / "gone", 10))
         return await scanner(address).scan(gone)
 
     assert against(serve, work) is Verdict.PROCESSING_FAILED
