@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import bindparam, delete, insert, select, update
+from sqlalchemy import bindparam, delete, insert, select, text, update
 from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
 
 from sendback.store.access.accounts import AddAccount
@@ -153,8 +153,10 @@ def test_a_new_connection_is_used_after_a_disconnect(tmp_path):
 def test_a_change_of_a_watched_table_is_refused(table):
     """The driver reports nothing to the recorder of changes."""
     for statement in (insert(table), update(table), delete(table)):
-        with pytest.raises(ValueError, match=f"changes of {table.name}"):
+        with pytest.raises(ValueError, match=f" {table.name}"):
             HotStatement(statement)
+    with pytest.raises(ValueError, match=table.name):
+        HotStatement(text(f"DELETE FROM {table.name} WHERE account_id = :account"))
 
 
 def test_an_unwatched_change_of_a_watched_table_is_not_refused(engine):
@@ -172,3 +174,9 @@ def test_an_unwatched_change_of_a_watched_table_is_not_refused(engine):
 
 def test_a_table_of_mail_is_not_watched():
     HotStatement(insert(processing))
+
+
+def test_a_text(connection):
+    ADD.run_all(connection, [call("a", "1")])
+    find = HotStatement(text("SELECT message_id FROM remembered_calls WHERE invocation_id = :name"))
+    assert [row.message_id for row in find.rows(connection, {"name": "a"})] == ["1"]

@@ -75,9 +75,12 @@ _NUMBER = select(generations.c.number)
 _KNOWN = "sendback_generation"
 
 
-def is_watched(table: str) -> bool:
-    """Return whether a change of the table's rows must move the generation."""
-    return table.lower() not in _UNWATCHED
+def changes_watched(sql: str, options: Mapping[str, Any]) -> bool:
+    """Return whether the statement may change rows of a watched table."""
+    written = _WRITES.match(sql)
+    if written is None or written[1].lower() in _UNWATCHED:
+        return False
+    return not options.keys() >= UNWATCHED.keys()
 
 
 class ChangeRecorder:
@@ -108,10 +111,7 @@ class ChangeRecorder:
         # With RETURNING, the number of rows is not known yet.
         if cursor.rowcount == 0 and cursor.description is None:
             return
-        written = _WRITES.match(statement)
-        if written is None or not is_watched(written[1]):
-            return
-        if not context.execution_options.keys() >= UNWATCHED.keys():
+        if changes_watched(statement, context.execution_options):
             self._has_changed = True
 
     def _committing(self, connection: Connection) -> None:

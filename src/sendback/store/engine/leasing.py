@@ -31,6 +31,7 @@ from sqlalchemy import Column, Connection, Table, bindparam, case, literal_colum
 
 from sendback.clock import to_milliseconds
 from sendback.store.engine.column_types import without_nul
+from sendback.store.engine.hot import HotStatement
 
 log = logging.getLogger(__name__)
 
@@ -103,25 +104,25 @@ class LeaseQueue:
             "lease_owner": None,
             "tries": less,
         }
-        self.take_some = self.taking(
+        self._take_some = self.taking(
             select(key)
             .where(self.is_trusted, is_due)
             .order_by(columns.due_at)
             .limit(bindparam("most"))
         )
         self._take_one = self.taking(select(key).where(key == bindparam("one")))
-        self._suspects = (
+        self._suspects = HotStatement(
             select(key)
             .where(self.is_suspect, is_due, columns.tries < MOST_TRIES)
             .order_by(columns.due_at)
             .limit(1)
         )
-        self._dead = (
+        self._dead = HotStatement(
             select(key)
             .where(self.is_suspect, is_due, columns.tries >= MOST_TRIES)
             .limit(_SET_ASIDE_AT_ONCE)
         )
-        self._any_suspect = select(key).where(self.is_suspect, is_due).limit(1)
+        self._any_suspect = HotStatement(select(key).where(self.is_suspect, is_due).limit(1))
         held = (columns.lease_owner == bindparam("owner"), self.is_queued)
         keys = key.in_(bindparam("keys", expanding=True))
         # `tries` already includes this lease.
@@ -152,10 +153,10 @@ class LeaseQueue:
             .values({"state": HELD, "lease_owner": None, self._reason: bindparam("why")})
         )
 
-    def taking(self, chosen: Any) -> Any:
+    def taking(self, chosen: Any) -> HotStatement:
         """Return the UPDATE that leases the chosen rows and returns them; see `claim_values`."""
         keys = chosen.with_for_update(skip_locked=True).scalar_subquery()
-        return (
+        return HotStatement(
             update(self.table).where(self.key.in_(keys)).values(self._taken).returning(self.table)
         )
 
@@ -172,28 +173,27 @@ class LeaseQueue:
     def take(self, connection: Connection, term: Term, limit: int) -> Sequence[Any]:
         """Lease up to `limit` due rows without suspects, the longest due first."""
         values = {**self.claim_values(term), "most": limit}
-        return connection.execute(self.take_some, values).all()
+        return self._take_some.rows(connection, values)
 
     def has_suspects(self, connection: Connection, now: datetime) -> bool:
         """Return whether a suspect is due, or a row that has to be set aside."""
         values = {"now": to_milliseconds(now)}
-        return connection.execute(self._any_suspect, values).first() is not None
+        return bool(self._any_suspect.rows(connection, values))
 
     def find_suspect(self, connection: Connection, now: datetime) -> str | None:
         """Return the key of the suspect that has been due longest, or None."""
         values = {"now": to_milliseconds(now)}
-        found: str | None = connection.execute(self._suspects, values).scalar()
-        return found
+        return next((str(row[0]) for row in self._suspects.rows(connection, values)), None)
 
     def take_one(self, connection: Connection, term: Term, key: str) -> Any:
         """Lease that row and return it, or None when another transaction has locked it."""
         values = {**self.claim_values(term), "one": key}
-        return connection.execute(self._take_one, values).first()
+        return next(iter(self._take_one.rows(connection, values)), None)
 
     def find_dead(self, connection: Connection, now: datetime) -> list[str]:
         """Return the keys of due rows to be set aside: up to `_SET_ASIDE_AT_ONCE`."""
         values = {"now": to_milliseconds(now)}
-        return list(connection.execute(self._dead, values).scalars())
+        return [str(row[0]) for row in self._dead.rows(connection, values)]
 
     def renew(self, connection: Connection, term: Term, keys: Collection[str]) -> None:
         """Extend the owner's leases of `keys` to the term's end, each with its extra delay."""

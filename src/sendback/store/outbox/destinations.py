@@ -35,6 +35,7 @@ from sqlalchemy import (
 )
 
 from sendback.clock import from_optional_milliseconds, to_milliseconds
+from sendback.store.engine.hot import HotStatement
 from sendback.store.engine.leasing import MOST_TRIES
 from sendback.store.engine.locking import end_of_group, has_row_locks, lock_free, put_row
 from sendback.store.engine.sweeping import MAX_ROWS, SweepStep, Swept, behind_key
@@ -70,7 +71,7 @@ _earliest = (
     .where(outbox.c.domain == bindparam("of_domain"), IS_TRUSTED)
     .scalar_subquery()
 )
-_TOUCH = (
+_TOUCH = HotStatement(
     update(destinations)
     .where(_columns.domain == bindparam("of_domain"))
     .values(
@@ -82,15 +83,18 @@ _TOUCH = (
     )
 )
 # The row is locked also where it is left as it is, which most mail does.
-_ADD = text(
-    "INSERT INTO destinations (domain, due_at, failures, paused) VALUES (:of_domain, :due, 0, 0) "
-    "ON CONFLICT (domain) DO UPDATE SET due_at = CASE "
-    "WHEN destinations.blocked_until > excluded.due_at THEN destinations.blocked_until "
-    "ELSE excluded.due_at END "
-    "WHERE (destinations.due_at IS NULL AND excluded.due_at IS NOT NULL) "
-    "OR destinations.due_at > CASE "
-    "WHEN destinations.blocked_until > excluded.due_at THEN destinations.blocked_until "
-    "ELSE excluded.due_at END"
+_ADD = HotStatement(
+    text(
+        "INSERT INTO destinations (domain, due_at, failures, paused) "
+        "VALUES (:of_domain, :due, 0, 0) "
+        "ON CONFLICT (domain) DO UPDATE SET due_at = CASE "
+        "WHEN destinations.blocked_until > excluded.due_at THEN destinations.blocked_until "
+        "ELSE excluded.due_at END "
+        "WHERE (destinations.due_at IS NULL AND excluded.due_at IS NOT NULL) "
+        "OR destinations.due_at > CASE "
+        "WHEN destinations.blocked_until > excluded.due_at THEN destinations.blocked_until "
+        "ELSE excluded.due_at END"
+    )
 )
 _BLOCK = (
     update(destinations)
@@ -176,7 +180,7 @@ class DestinationChanges:
         self.changes = []
         if self.touched:
             rows = [{"of_domain": name, "floor": at} for name, at in sorted(self.touched.items())]
-            connection.execute(_TOUCH, rows)
+            _TOUCH.run_all(connection, rows)
             self.touched = {}
 
     def _lock(self, connection: Connection) -> None:
@@ -186,7 +190,7 @@ class DestinationChanges:
             names |= self.touched.keys()
         if names:
             rows = [{"of_domain": name, "due": self.queued.get(name)} for name in sorted(names)]
-            connection.execute(_ADD, rows)
+            _ADD.run_all(connection, rows)
         self.queued = {}
 
 
@@ -198,6 +202,24 @@ class Due:
     failures: int
 
 
+def _due(which: Any) -> HotStatement:
+    return HotStatement(
+        select(_columns.domain, _columns.failures)
+        .where(
+            _columns.paused == 0,
+            _columns.due_at <= bindparam("now"),
+            which,
+            _columns.domain.not_in(bindparam("full", expanding=True)),
+        )
+        .order_by(_columns.due_at)
+        .limit(bindparam("most"))
+    )
+
+
+_DUE = _due(_columns.failures == 0)
+_DUE_PROBES = _due(_columns.failures > 0)
+
+
 def find_due(
     connection: Connection, now: datetime, limit: int, probes: int, full: Collection[str]
 ) -> list[Due]:
@@ -206,22 +228,16 @@ def find_due(
     Those that have been due longest come first in each group. Without locks: a busy domain would
     be skipped while mail is queued for it.
     """
+    values = {"now": to_milliseconds(now), "full": list(full)}
     found: list[Due] = []
-    for which, most in ((_columns.failures == 0, limit), (_columns.failures > 0, probes)):
-        query = (
-            select(_columns.domain, _columns.failures)
-            .where(_columns.paused == 0, _columns.due_at <= to_milliseconds(now), which)
-            .order_by(_columns.due_at)
-            .limit(most)
-        )
-        if full:
-            query = query.where(_columns.domain.not_in(full))
+    for query, most in ((_DUE, limit), (_DUE_PROBES, probes)):
         if most > 0:
-            found += [Due(row.domain, row.failures) for row in connection.execute(query)]
+            rows = query.rows(connection, {**values, "most": most})
+            found += [Due(row.domain, row.failures) for row in rows]
     return found
 
 
-_SUSPECT = (
+_SUSPECT = HotStatement(
     select(outbox.c.message_id, _columns.domain, _columns.failures)
     .join(destinations, _columns.domain == outbox.c.domain)
     .where(
@@ -241,8 +257,9 @@ def find_suspect(connection: Connection, now: datetime) -> tuple[str, Due] | Non
 
     A suspect whose destination is paused or blocked waits like other messages.
     """
-    row = connection.execute(_SUSPECT, {"now": to_milliseconds(now)}).first()
-    return (row.message_id, Due(row.domain, row.failures)) if row else None
+    for row in _SUSPECT.rows(connection, {"now": to_milliseconds(now)}):
+        return row.message_id, Due(row.domain, row.failures)
+    return None
 
 
 def touch(connection: Connection, domains: Collection[str]) -> None:

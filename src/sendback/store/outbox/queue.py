@@ -13,6 +13,7 @@ from sqlalchemy import Connection, bindparam, case, delete, func, insert, select
 from sendback.clock import from_milliseconds, to_milliseconds
 from sendback.store.engine.column_types import without_nul
 from sendback.store.engine.errors import LeaseLostError, RefusedError
+from sendback.store.engine.hot import HotStatement
 from sendback.store.engine.leasing import DIED, Claim, Term, read_rows
 from sendback.store.engine.locking import Place, end_of_group, lock_free
 from sendback.store.engine.sweeping import Budget, SweepStep, Swept, behind, in_order
@@ -44,7 +45,17 @@ from sendback.store.outbox.rows import (
 _FINISHED = frozenset(
     state.value for state in OutboxState if state not in {OutboxState.QUEUED, OutboxState.HELD}
 )
-_MARK = (
+_ADD = HotStatement(insert(outbox))
+_ADD_CONTENTS = HotStatement(insert(outbox_contents))
+_ADD_ATTEMPTS = HotStatement(insert(attempts))
+# On PostgreSQL the rows stay locked until their results are recorded.
+_TOKENS = HotStatement(
+    select(outbox.c.message_id, outbox.c.lease_token)
+    .where(outbox.c.message_id.in_(bindparam("messages", expanding=True)), IS_QUEUED)
+    .order_by(outbox.c.message_id)
+    .with_for_update()
+)
+_MARK = HotStatement(
     update(outbox)
     .where(outbox.c.message_id == bindparam("message"))
     .values(
@@ -85,9 +96,8 @@ def add_to_outbox(connection: Connection, messages: Sequence[OutboxMessage]) -> 
     """Queue new messages, due at once if they have no due date."""
     if not messages:
         return
-    rows = [to_row(message) for message in messages]
-    connection.execute(insert(outbox), rows)
-    connection.execute(insert(outbox_contents), [to_content_row(message) for message in messages])
+    _ADD.run_all(connection, [to_row(message) for message in messages])
+    _ADD_CONTENTS.run_all(connection, [to_content_row(message) for message in messages])
     add_destinations(
         connection, [(message.domain, message.due_at or message.created_at) for message in messages]
     )
@@ -131,7 +141,7 @@ class TakeLeases:
 
     def _take(self, connection: Connection, domain: str, most: int) -> list[str]:
         values = {**QUEUE.claim_values(self.term), "of_domain": domain, "most": most}
-        return [row.message_id for row in connection.execute(_TAKE, values)]
+        return [row.message_id for row in _TAKE.rows(connection, values)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,8 +261,8 @@ class RecordAttempt(BatchUnit[None]):
         held = _still_held(connection, [unit.lease for unit in units])
         written = [unit for unit, is_held in zip(units, held, strict=True) if is_held]
         if written:
-            connection.execute(_MARK, [unit._mark() for unit in written])  # noqa: SLF001
-            connection.execute(insert(attempts), [unit._row() for unit in written])  # noqa: SLF001
+            _MARK.run_all(connection, [unit._mark() for unit in written])  # noqa: SLF001
+            _ADD_ATTEMPTS.run_all(connection, [unit._row() for unit in written])  # noqa: SLF001
         _update_destinations(connection, written)
         return [
             None if is_held else LeaseLostError(unit.lease.message.message_id)
@@ -386,13 +396,8 @@ def _domains_of(connection: Connection, message_ids: Collection[str]) -> set[str
 
 def _still_held(connection: Connection, leases: Sequence[Lease]) -> list[bool]:
     """Return whether each lease is still the row's last one, and the row is still queued."""
-    query = (
-        select(outbox.c.message_id, outbox.c.lease_token)
-        .where(outbox.c.message_id.in_([lease.message.message_id for lease in leases]), IS_QUEUED)
-        .order_by(outbox.c.message_id)
-        .with_for_update()
-    )
-    tokens = {row.message_id: row.lease_token for row in connection.execute(query)}
+    values = {"messages": [lease.message.message_id for lease in leases]}
+    tokens = {row.message_id: row.lease_token for row in _TOKENS.rows(connection, values)}
     return [tokens.get(lease.message.message_id) == lease.token for lease in leases]
 
 

@@ -6,10 +6,11 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, bindparam, select
 
 from sendback.clock import from_milliseconds, to_milliseconds
 from sendback.mail.address import Address, parse_address
+from sendback.store.engine.hot import HotStatement
 from sendback.store.engine.leasing import LeaseQueue
 from sendback.store.engine.tables import outbox, outbox_contents
 
@@ -104,6 +105,7 @@ IS_TRUSTED = QUEUE.is_trusted
 WHOLE = select(outbox, outbox_contents.c.content, outbox_contents.c.fallback).join(
     outbox_contents, outbox_contents.c.message_id == outbox.c.message_id
 )
+_FIND_WHOLE = HotStatement(WHOLE.where(outbox.c.message_id.in_(bindparam("ids", expanding=True))))
 
 
 def to_row(message: OutboxMessage) -> dict[str, object]:
@@ -136,8 +138,8 @@ def to_content_row(message: OutboxMessage) -> dict[str, object]:
 
 def find_whole(connection: Connection, message_ids: Collection[str]) -> dict[str, Any]:
     """Return rows with their contents, by message ID."""
-    query = WHOLE.where(outbox.c.message_id.in_(message_ids))
-    return {row.message_id: row for row in connection.execute(query)}
+    rows = _FIND_WHOLE.rows(connection, {"ids": list(message_ids)})
+    return {row.message_id: row for row in rows}
 
 
 def from_row(row: Any) -> OutboxMessage:
