@@ -109,6 +109,8 @@ def _address(path: str, status: str) -> Address:
 
 
 def _apply(arguments: T, parameters: str, table: dict[str, Callable[[T, str], T]]) -> T:
+    if not parameters:
+        return arguments
     seen = set()
     for parameter in filter(None, parameters.split(" ")):
         name, equals, value = parameter.partition("=")

@@ -48,7 +48,12 @@ class Command:
 
 def _helo(session: SessionState[Any], argument: str) -> Reply:
     _greet(session, argument)
-    return make_reply(250, "", session.hostname)
+    return _helo_reply(session.hostname)
+
+
+@lru_cache(maxsize=16)
+def _helo_reply(hostname: str) -> Reply:
+    return make_reply(250, "", hostname)
 
 
 def _ehlo(session: SessionState[Any], argument: str) -> Reply:

@@ -39,7 +39,8 @@ class SmtpFaults:
 
     def may_inject(self, point: Point) -> bool:
         """Return whether `decide` has to be called at this point."""
-        return point in self._faults.points
+        points = self._faults.points
+        return bool(points) and point in points  # hashing a member of an Enum costs a call
 
     async def decide_client(self, decisions: Decisions, client_ip: str) -> Reply | Drop | None:
         """Return what replaces the greeting, a refusal of the client or a fault; or None."""

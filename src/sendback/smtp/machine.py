@@ -131,6 +131,8 @@ class SmtpMachine(Generic[Note]):
 
     def take_output(self) -> bytes:
         """Return the octets to send to the client now."""
+        if not self._output:
+            return b""
         output = b"".join(self._output)
         self._output.clear()
         self._output_octets = 0
@@ -232,7 +234,7 @@ class SmtpMachine(Generic[Note]):
         state = self._state
         self._note_refusal(reply, self._undecided)
         self._resume(state, reply)
-        if state in {_State.MESSAGE_DECISION, _State.COMMAND_DECISION}:
+        if state is _State.MESSAGE_DECISION or state is _State.COMMAND_DECISION:
             self._end_transaction()
 
     def tls_started(self, version: str) -> None:

@@ -99,7 +99,8 @@ class Receiving:
         accounts = {receiver.account_id: receiver for group in receivers for receiver in group}
         messages = []
         for account in sorted(accounts):
-            own = _for_account(envelope, receivers, account)
+            # With one account, all recipients are its own: others were refused.
+            own = envelope if len(accounts) == 1 else _for_account(envelope, receivers, account)
             whole_header = trace_fields(own, message_id, self._hostname, now) + header
             messages.append(
                 ReceivedMessage(
