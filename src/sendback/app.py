@@ -2,8 +2,6 @@
 
 import asyncio
 import contextlib
-import os
-import socket
 import ssl
 from datetime import timedelta
 from functools import cached_property
@@ -13,8 +11,9 @@ from sendback.clock import AdjustableClock, SystemClock
 from sendback.config.settings import SettingError, Settings
 from sendback.config.types import Listen
 from sendback.crypto.sealing import Sealing
-from sendback.ids import IdMaker, RandomIds
+from sendback.ids import IdMaker, RandomIds, process_name
 from sendback.store.engine.store import Store
+from sendback.store.engine.wakeups import Subject
 
 if TYPE_CHECKING:
     from sendback.actions.backends import ActionBackends
@@ -88,9 +87,15 @@ class App:
         self.clock = clock or SystemClock(settings.clock_offset)
         self.ids = ids or RandomIds()
         self.http = http or settings.http_listen
-        self.store = Store(settings.database_url, settings.data_dir, settings.content_address)
+        self._owner = process_name()  # of leases
+        self.store = Store(
+            settings.database_url,
+            settings.data_dir,
+            settings.content_address,
+            process=self._owner,
+            listen_url=settings.listen_database,
+        )
         self._advanced = timedelta(0)  # how far the clock was moved
-        self._owner = f"{socket.gethostname()[:32]}:{os.getpid()}:{os.urandom(4).hex()}"
         # Rows that ended their worker are processed one at a time, in all queues together.
         self._suspects = asyncio.Lock()
 
@@ -109,13 +114,11 @@ class App:
         return EventBus()
 
     @cached_property
-    def event_exchange(self) -> "EventExchange | None":
-        """What exchanges events with other workers, if there may be any."""
+    def event_exchange(self) -> "EventExchange":
+        """What exchanges events with other processes: workers, nodes, commands."""
         from sendback.service.events.exchange import EventExchange
 
-        if self.settings.workers == 1 and not self.settings.share_data_dir:
-            return None
-        return EventExchange(self.events, self.settings.data_dir)
+        return EventExchange(self.events, self.store.channel)
 
     @cached_property
     def rounds(self) -> "Rounds":
@@ -224,7 +227,6 @@ class App:
             self.clock,
             self.verification,
             DkimKeyMaker(self.sealing, ed25519=self.settings.dkim_ed25519),
-            self._wake_delivery,
             self.settings.region,
             self.events,
         )
@@ -290,7 +292,6 @@ class App:
                 heavy=self.heavy,
                 rate=settings.send_bounce_rate,
                 honour_notify_never=settings.honour_notify_never,
-                queued=self._wake_delivery,
                 events=self.events,
             )
         )
@@ -310,10 +311,11 @@ class App:
             events=self.events,
         )
 
-    def _wake_delivery(self) -> None:
-        """Wake this process's delivery worker, if it has one: commands have none."""
-        if "delivery" in self.__dict__:
-            self.delivery.wake()
+    def serve_queues(self) -> None:
+        """Let the workers of this process be woken: by its own transactions, and by others'."""
+        self.store.channel.start()
+        self.store.wakeups.serve(Subject.DELIVERY, self.delivery)
+        self.store.wakeups.serve(Subject.PROCESSING, self.processing)
 
     @cached_property
     def outbox(self) -> "OutboxControl":

@@ -6,10 +6,21 @@ Outbound messages: `0100`, 12 hex digits of Unix milliseconds, `-`, a UUID, `-00
 """
 
 import os
+import re
+import socket
 from datetime import datetime
 from typing import Protocol
 
 from sendback.clock import to_milliseconds
+
+
+def process_name() -> str:
+    """Return a name for this process that no other one has, on any machine or at any time.
+
+    The host name, the process ID and random digits: `mx1:4711:9f86d081`.
+    """
+    host = re.sub(r"[^\w.-]", "_", socket.gethostname(), flags=re.ASCII)[:32]
+    return f"{host}:{os.getpid()}:{os.urandom(4).hex()}"
 
 
 class IdMaker(Protocol):

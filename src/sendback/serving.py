@@ -148,8 +148,8 @@ class _Parts:
         """Start all parts. Raise the exception of a part that could not start."""
         app = self._app
         loop = asyncio.get_running_loop()
-        if app.event_exchange is not None:
-            app.event_exchange.start()
+        app.serve_queues()
+        app.event_exchange.start()
         self._smtp = await loop.create_server(app.smtp, sock=sockets.smtp, backlog=BACKLOG)
         self._serving_http = asyncio.create_task(self._http.serve(sockets=[sockets.http]))
         self._queues = (
@@ -195,8 +195,7 @@ class _Parts:
         await _end_by(deadline - _HTTP_SECONDS, *self._queues)
         await app.mail_checks.close()
         app.events.close()
-        if app.event_exchange is not None:
-            app.event_exchange.close()
+        app.event_exchange.close()
         # Functions in progress may call the API, so HTTP stops after them.
         await app.action_backends.close()
         self._http.exit()

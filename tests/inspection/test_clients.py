@@ -75,12 +75,12 @@ def test_with_several_workers_events_come_from_all_and_the_clock_stands(tmp_path
             tail.kill()
             tail.wait()
             tail.stdout.close()
-        sockets = list((server.data_dir / "events").iterdir())
+        sockets = list((server.data_dir / "sockets").iterdir())
         assert len(sockets) == 3
         for path, body in (("/_sendback/clock", {"advance": "1h"}), ("/_sendback/reset", {})):
             answer = api.call("POST", path, body)
             assert (answer.status, answer.error) == (409, "SeveralWorkers")
-    assert list((tmp_path / "data/events").iterdir()) == []
+    assert list((tmp_path / "data/sockets").iterdir()) == []
 
 
 def test_the_server_stops_at_once_though_streams_are_open(tmp_path):

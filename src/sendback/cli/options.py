@@ -133,10 +133,13 @@ class StoreOptions:
 
         async def main() -> T:
             app = App(settings)
+            app.event_exchange.send_all()
             try:
                 if self.account is not None:
                     await _check_account(app, settings.account_id)
-                return await work(app, settings)
+                result = await work(app, settings)
+                await app.store.channel.drain()
+                return result
             finally:
                 app.close()
 

@@ -94,6 +94,12 @@ class Settings:
     database: str = _setting(
         "", readers.database, "Database URL; empty is SQLite in the data directory.", is_url=True
     )
+    listen_database: str = _setting(
+        "",
+        readers.database,
+        "Database URL past a connection pooler, for LISTEN (PostgreSQL); empty is the same URL.",
+        is_url=True,
+    )
     content_store: ContentAddress = _setting(
         "",
         readers.content_store,

@@ -305,6 +305,11 @@ class DeliveryWorker:
         self.clock_moved = self._worker.clock_moved
         self.suspended = self._worker.suspended
 
+    @property
+    def capacity(self) -> int:
+        """The free capacity for leases."""
+        return self._worker.capacity
+
     async def run(self) -> None:
         """Work until `stop` is called, then finish the deliveries in progress."""
         try:

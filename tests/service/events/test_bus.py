@@ -13,6 +13,7 @@ import pytest
 from sendback.service.events.bus import KEPT, EventBus
 from sendback.service.events.exchange import EventExchange
 from sendback.service.events.model import MAX_OCTETS, Event, EventKind, event_from_dict
+from sendback.store.engine.datagrams import Datagrams
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -141,10 +142,11 @@ def test_what_is_no_event_is_refused(value):
 async def two_workers(folder: Path):
     """Two workers of one process; the second follows the first."""
     first, second = EventBus(), EventBus()
-    exchanges = [EventExchange(bus, folder) for bus in (first, second)]
-    for exchange in exchanges:
-        exchange.start()
-    return first, second, exchanges
+    channels = [Datagrams(folder, name) for name in ("first", "second")]
+    for bus, channel in zip((first, second), channels, strict=True):
+        channel.start()
+        EventExchange(bus, channel).start()
+    return first, second, channels
 
 
 async def until(subscription, number: int) -> list[int]:
@@ -157,56 +159,61 @@ async def until(subscription, number: int) -> list[int]:
 
 def test_a_subscriber_of_one_worker_gets_the_events_of_the_others(tmp_path):
     async def main():
-        first, second, exchanges = await two_workers(tmp_path)
+        first, second, channels = await two_workers(tmp_path)
         first.publish(an_event(1))
         with second.subscribe(after=0) as subscription:
             assert await until(subscription, 1) == [1]
             for number in range(2, 800):
                 first.publish(an_event(number))
             assert await until(subscription, 799) == list(range(2, 800))
-        for exchange in exchanges:
-            exchange.close()
+        for channel in channels:
+            channel.close()
 
     asyncio.run(main())
-    assert list((tmp_path / "events").iterdir()) == []
+    assert list((tmp_path / "sockets").iterdir()) == []
 
 
 def test_without_subscribers_nothing_is_sent(tmp_path):
     async def main():
-        first, second, exchanges = await two_workers(tmp_path)
+        first, second, channels = await two_workers(tmp_path)
         first.publish(an_event(1))
         await asyncio.sleep(0.05)
         assert second.kept() == ()
-        for exchange in exchanges:
-            exchange.close()
+        for channel in channels:
+            channel.close()
 
     asyncio.run(main())
 
 
 def test_datagrams_from_others_are_ignored_and_sockets_of_dead_workers_deleted(tmp_path):
-    (tmp_path / "events").mkdir()
+    (tmp_path / "sockets").mkdir()
     dead = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-    dead.bind(str(tmp_path / "events/1-dead.sock"))
+    dead.bind(str(tmp_path / "sockets/dead.sock"))
     dead.close()
 
     async def main():
         bus = EventBus()
-        exchange = EventExchange(bus, tmp_path)
-        exchange.start()
-        (mine,) = (tmp_path / "events").iterdir()
+        channel = Datagrams(tmp_path, "mine")
+        channel.start()
+        EventExchange(bus, channel).start()
+        (mine,) = (tmp_path / "sockets").iterdir()
         assert mine.stat().st_mode & 0o077 == 0
         other = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         other.setblocking(False)
         hostile = [
             b"",
             b"\xff\xfe",
-            b"[" * 30_000,
-            b'{"listener": "../../etc/passwd"}',
-            b'{"listener": {"a": 1}}',
-            b'{"id": "1e999", "kind": "received"}',
-            b'{"id": 1e999, "kind": "received", "date": "2026-01-01", "account_id": null, '
-            b'"message_id": null}',
-            os.urandom(40_000),
+            b"other listen " + b"[" * 30_000,
+            b'../../etc/passwd listen {"after": 0, "now": 0}',
+            b'other listen {"after": {"a": 1}}',
+            b'other listen {"after": 1e999, "now": 1e999}',
+            b'other event {"id": "1e999", "kind": "received"}',
+            b'other command {"id": 1e999, "kind": "received", "date": "2026-01-01", '
+            b'"account_id": null, "message_id": null}',
+            b"other wake everything",
+            b"other \xff\xfe",
+            os.urandom(33_000),
+            os.urandom(36_000),
         ]
         for message in hostile:
             other.sendto(message, str(mine))
@@ -216,10 +223,10 @@ def test_datagrams_from_others_are_ignored_and_sockets_of_dead_workers_deleted(t
             assert numbers(subscription.take().events) == [3]
         assert len(bus.kept()) == 1
         other.close()
-        exchange.close()
+        channel.close()
 
     asyncio.run(main())
-    assert list((tmp_path / "events").iterdir()) == []
+    assert list((tmp_path / "sockets").iterdir()) == []
 
 
 def test_a_data_directory_with_a_long_path(tmp_path):
@@ -227,11 +234,11 @@ def test_a_data_directory_with_a_long_path(tmp_path):
     folder.mkdir()
 
     async def main():
-        first, second, exchanges = await two_workers(folder)
+        first, second, channels = await two_workers(folder)
         with second.subscribe(after=0) as subscription:
             first.publish(an_event(1))
             assert await until(subscription, 1) == [1]
-        for exchange in exchanges:
-            exchange.close()
+        for channel in channels:
+            channel.close()
 
     asyncio.run(main())

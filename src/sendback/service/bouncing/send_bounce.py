@@ -6,7 +6,7 @@ one transaction with all that it changes: the account's rate, and the remembered
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
@@ -45,7 +45,7 @@ class SilentError(SendbackError):
 class BouncingParts:
     """The dependencies and settings of `Bouncing`.
 
-    `rate` is in calls per second and account, 0 for no limit; `queued` wakes delivery.
+    `rate` is in calls per second and account, 0 for no limit.
     """
 
     store: Store
@@ -55,7 +55,6 @@ class BouncingParts:
     heavy: HeavyWork
     rate: float
     honour_notify_never: bool
-    queued: Callable[[], None]
     events: EventBus
 
 
@@ -70,7 +69,6 @@ class Bouncing:
         self._heavy = parts.heavy
         self._interval = timedelta(seconds=1 / parts.rate) if parts.rate else None
         self._honour_notify_never = parts.honour_notify_never
-        self._queued = parts.queued
         self._events = parts.events
 
     async def send_bounce(
@@ -102,7 +100,6 @@ class Bouncing:
         bounce_id = await self._queue(bounce, call)
         if bounce_id == bounce.message_id:
             self._events.publish(reports.bounce(bounce, "api"))
-            self._queued()
             _log_unusual(message, bounce_id)
         return bounce_id
 
@@ -133,10 +130,6 @@ class Bouncing:
             return self._composer.compose(request, message, pairs, returned, now)
 
         return await self._heavy.run(compose, heavy=len(wanted) > _HEAVY_LIST)
-
-    def wake_delivery(self) -> None:
-        """Wake delivery for a bounce that another transaction has queued."""
-        self._queued()
 
     def _to_find(
         self, access: Access, request: BounceRequest, call: CallKey | None

@@ -3,6 +3,11 @@
 Publishing never blocks, never raises, and costs a few microseconds when nobody listens. Each
 subscriber has a queue with a bound: one that does not read loses its oldest events, and is told how
 many. Everything here may be called from any thread.
+
+IDs are microseconds in steps of `_STEP`; the remainder is a random number of the process, so that
+no two processes give the same ID. They are in the order of the events of all processes, whatever
+their clocks say: a bus that hears of a later clock than its own (`observe`) adds the difference to
+its own from then on. Else a subscriber on a node with a fast clock would miss the events of others.
 """
 
 import asyncio
@@ -22,9 +27,9 @@ log = logging.getLogger(__name__)
 
 KEPT = 1000
 _QUEUED = 1000
-# IDs are microseconds in steps of so many; the remainder is the process, so that no two workers
-# give the same ID.
-_STEP = 64
+# The largest ID that fits 63 bits is of the year 2116.
+_STEP = 2048
+_LONGEST_AHEAD = 24 * 3600 * 1_000_000 * _STEP
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +64,9 @@ class Subscription:
     """
 
     def __init__(self, bus: "EventBus", wanted: EventFilter, after: int) -> None:
+        self.after = after
         self._bus = bus
         self._wanted = wanted
-        self._after = after
         self._events: deque[Event] = deque()
         self._lost = 0
         self._is_closed = False
@@ -116,7 +121,7 @@ class Subscription:
 
     def offer(self, event: Event) -> None:
         """Add an event if it is wanted; the bus calls this."""
-        if event.id <= self._after or not self._wanted.accepts(event):
+        if event.id <= self.after or not self._wanted.accepts(event):
             return
         with self._changed:
             self._events.append(event)
@@ -144,12 +149,13 @@ class EventBus:
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._last = 0
-        self._process = os.getpid() % _STEP
+        self._process = int.from_bytes(os.urandom(2)) % _STEP
+        self._ahead = 0  # how far the clocks of others are ahead of this one, in IDs
         self._is_closed = False
         self._kept: deque[Event] = deque(maxlen=KEPT)
         self._subscriptions: tuple[Subscription, ...] = ()
         self._forward: Callable[[Event], None] | None = None
-        self._on_listening: Callable[[], None] | None = None
+        self._on_listening: Callable[[int], None] | None = None
 
     @property
     def has_subscribers(self) -> bool:
@@ -158,7 +164,7 @@ class EventBus:
     def publish(self, event: Event) -> None:
         """Give the event an ID, keep it, and queue it for the subscribers."""
         with self._lock:
-            self._last = number = max(self._last + _STEP, self._now())
+            self._last = number = self.now()
             numbered = event.with_id(number)
             self._keep(numbered)
             self._offer(numbered)
@@ -167,15 +173,39 @@ class EventBus:
 
     def accept(self, event: Event) -> None:
         """Take an event that another process has published."""
+        self.observe(event.id)
         with self._lock:
+            if len(self._kept) == KEPT and event.id < self._kept[0].id:
+                return  # it cannot be known whether it came before
             if all(kept.id != event.id for kept in reversed(self._kept)):  # else it came twice
                 self._keep(event)
                 self._offer(event)
 
-    def kept(self, after: int = 0) -> tuple[Event, ...]:
-        """Return the events that are kept, behind the one with this ID."""
+    def observe(self, number: int) -> None:
+        """Learn the ID that an event of another process would have now.
+
+        One that is more than a day ahead is ignored.
+        """
         with self._lock:
-            return tuple(event for event in self._kept if event.id > after)
+            ahead = number - self._clock()
+            if ahead < _LONGEST_AHEAD:
+                self._ahead = max(self._ahead, ahead)
+
+    def followed_after(self) -> int | None:
+        """Return the ID behind which the first of the subscriptions began; None: there are none."""
+        return min((item.after for item in self._subscriptions), default=None)
+
+    def kept(self, after: int = 0, *, own: bool = False) -> tuple[Event, ...]:
+        """Return the events that are kept, behind the one with this ID.
+
+        With `own`, only those that were published here.
+        """
+        with self._lock:
+            return tuple(
+                event
+                for event in self._kept
+                if event.id > after and not (own and event.id % _STEP != self._process)
+            )
 
     def forget(self) -> None:
         """Forget the events that are kept: the server was emptied."""
@@ -196,7 +226,7 @@ class EventBus:
         wanted = EventFilter(frozenset(kinds), account_id)
         with self._lock:
             if after is None:
-                after = self._last = max(self._last, self._now())
+                after = self._last = self.now()
             subscription = Subscription(self, wanted, after)
             for event in self._kept:
                 subscription.offer(event)
@@ -204,7 +234,7 @@ class EventBus:
         if self._is_closed:
             subscription.close()
         if self._on_listening is not None:
-            self._on_listening()
+            self._on_listening(after)
         return subscription
 
     def remove(self, subscription: Subscription) -> None:
@@ -212,8 +242,13 @@ class EventBus:
         with self._lock:
             self._subscriptions = tuple(s for s in self._subscriptions if s is not subscription)
 
-    def connect(self, forward: Callable[[Event], None], on_listening: Callable[[], None]) -> None:
-        """Let `forward` take each event that is published here, and `on_listening` subscribers."""
+    def connect(
+        self, forward: Callable[[Event], None], on_listening: Callable[[int], None]
+    ) -> None:
+        """Let `forward` take each event that is published here.
+
+        `on_listening` is called for each subscription, with the ID behind which it begins.
+        """
         self._forward, self._on_listening = forward, on_listening
 
     def close(self) -> None:
@@ -222,10 +257,14 @@ class EventBus:
         for subscription in self._subscriptions:
             subscription.close()
 
-    def _now(self) -> int:
+    def now(self) -> int:
         """Return the ID of an event that happens now; greater than that of an earlier one."""
-        microseconds = time.time_ns() // 1000
-        return microseconds - microseconds % _STEP + self._process
+        last = self._last - self._last % _STEP + _STEP
+        now = self._clock() + self._ahead
+        return max(last, now - now % _STEP) + self._process
+
+    def _clock(self) -> int:
+        return time.time_ns() // 1000 * _STEP
 
     def _keep(self, event: Event) -> None:
         """Keep an event, in the order of the IDs."""

@@ -13,6 +13,9 @@ from typing import Any
 
 MAX_TEXT = 500  # characters
 MAX_ITEMS = 50
+# Of an event that would be too long for a message to other processes.
+_SHORT_TEXT = 80
+_FEW_ITEMS = 10
 # Of the JSON of an event. What has more members than any event of ours is not made by us.
 MAX_OCTETS = 32 * 1024
 
@@ -45,7 +48,7 @@ class Event:
     fields: Mapping[str, Any] = field(default_factory=dict)
     id: int = 0
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self, most_text: int = MAX_TEXT, most_items: int = MAX_ITEMS) -> dict[str, Any]:
         """Return the event as the API shows it."""
         return {
             "id": str(self.id),
@@ -53,14 +56,20 @@ class Event:
             "date": self.date.isoformat(),
             "account_id": self.account_id,
             "message_id": self.message_id,
-            **{name: _bounded(value) for name, value in self.fields.items()},
+            **{name: _bounded(value, most_text, most_items) for name, value in self.fields.items()},
         }
 
-    def to_json(self) -> str:
-        """Return the event as one line of JSON, of at most `MAX_OCTETS` octets of ASCII."""
+    def to_json(self, most: int = MAX_OCTETS) -> str:
+        """Return the event as one line of JSON, of at most `most` octets of ASCII.
+
+        If it would be longer, its texts and lists are cut to a shorter length, or left out.
+        """
         text = json.dumps(self.to_dict(), separators=(",", ":"))
-        if len(text) <= MAX_OCTETS:
+        if len(text) <= most:
             return text
+        short = json.dumps({**self.to_dict(_SHORT_TEXT, _FEW_ITEMS), "is_cut": True})
+        if len(short) <= most:
+            return short
         return json.dumps({**self.without_fields().to_dict(), "is_cut": True})
 
     def with_id(self, number: int) -> "Event":
@@ -90,11 +99,11 @@ def event_from_dict(value: Any) -> Event:
         raise ValueError(f"not an event: {error!r}") from None
 
 
-def _bounded(value: Any) -> Any:
+def _bounded(value: Any, most_text: int, most_items: int) -> Any:
     if isinstance(value, str):
-        return value if len(value) <= MAX_TEXT else f"{value[: MAX_TEXT - 1]}…"
+        return value if len(value) <= most_text else f"{value[: most_text - 1]}…"
     if isinstance(value, (list, tuple)):
-        return [_bounded(item) for item in value[:MAX_ITEMS]]
+        return [_bounded(item, most_text, most_items) for item in value[:most_items]]
     if isinstance(value, datetime):
         return value.isoformat()
     return value

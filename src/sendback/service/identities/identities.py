@@ -69,16 +69,13 @@ class Identities:
         clock: Clock,
         verification: Verification,
         dkim: DkimKeyMaker,
-        queued: Callable[[], None],
         region: str,
         events: EventBus,
     ) -> None:
-        """`queued` wakes delivery."""
         self._store = store
         self._clock = clock
         self._verification = verification
         self._dkim = dkim
-        self._queued = queued
         self._region = region
         self._events = events
 
@@ -94,9 +91,7 @@ class Identities:
             lambda found: self._verification.mail(found, address),
             limits=self._verification.limits,
         )
-        asked, mail = await self._write(unit)
-        if mail is not None:
-            self._queued()
+        asked, _ = await self._write(unit)
         self._report(asked, "requested")
         return asked
 
@@ -118,7 +113,6 @@ class Identities:
         asked, mail = await self._write(unit)
         if mail is None:
             raise RuntimeError("a mail that is always sent was not")
-        self._queued()
         self._report(asked, "requested")
         return mail
 
@@ -209,10 +203,6 @@ class Identities:
         found = await self._store.read(FindIdentities(account_id, tuple(set(names.values()))))
         by_name = {identity.identity: identity for identity in found}
         return {text: by_name[name] for text, name in names.items() if name in by_name}
-
-    def wake_delivery(self) -> None:
-        """Wake delivery for mail that another transaction has queued."""
-        self._queued()
 
     def request(self, account_id: str, text: str) -> Unit[Identity]:
         """Return the unit of work that requests a verification of either kind. Raise `SesError`.

@@ -103,7 +103,6 @@ class SetupService:
         )
         written = await self._write(unit)
         if not dry_run:
-            self._identities.wake_delivery()
             self._report(account_id, written)
         requests = (f"identity {i.identity} is {i.status.value}" for i in written.requested)
         return Applied(

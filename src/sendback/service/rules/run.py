@@ -381,8 +381,6 @@ class MessageRun:
                 log.warning("the record of %s waits: %s", self._message.message_id, error)
                 await asyncio.sleep(_SETTLE_SECONDS)
         self._report(record)
-        if record.bounces:
-            self._parts.bouncing.wake_delivery()
 
     def _report(self, record: RecordProgress) -> None:
         events = self._parts.events

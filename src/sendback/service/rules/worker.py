@@ -108,6 +108,11 @@ class ProcessingWorker:
         self.clock_moved = self._worker.clock_moved
         self.suspended = self._worker.suspended
 
+    @property
+    def capacity(self) -> int:
+        """The free capacity for leases."""
+        return self._worker.capacity
+
     def reserve(self) -> tuple[str, datetime] | None:
         """See `receiving.Handover`."""
         if not self._worker.reserve():

@@ -9,8 +9,9 @@ key was last used, has the execution options `UNWATCHED`.
 Within a process, `Changes.count` moves after the commit and before the caller of the transaction
 gets its result. It also moves when the transaction failed: its commit may have succeeded. Changes
 of other processes are noticed by `Changes.refresh`, which reads the generation when the last read
-began more than `FRESH_SECONDS` ago. A cached value may be used only while `is_fresh` is true, so a
-store that cannot be read makes the caches unusable, not old.
+began more than `FRESH_SECONDS` ago, or before the last `expire`: a transaction that increments the
+generation wakes all other processes (`wakeups`). A cached value may be used only while `is_fresh`
+is true, so a store that cannot be read makes the caches unusable, not old.
 
 A read that was running while `count` moved may have the state before the change: it may be
 returned, because its caller called before the change was complete, and must not be cached.
@@ -30,6 +31,7 @@ from sendback.store.engine.dialects import data_version
 from sendback.store.engine.errors import RefusedError
 from sendback.store.engine.tables import generations
 from sendback.store.engine.transactions import BatchUnit
+from sendback.store.engine.wakeups import Subject, wake
 
 # Two processes may disagree for a second; half of it is for a read that takes long.
 FRESH_SECONDS = 0.5
@@ -117,6 +119,7 @@ class ChangeRecorder:
     def _committing(self, connection: Connection) -> None:
         if self._has_changed:
             connection.execute(_INCREMENT, {"first": int.from_bytes(os.urandom(6))})
+            wake(connection, Subject.CHANGES)
 
 
 class ReadGeneration(BatchUnit[int]):
@@ -160,6 +163,7 @@ class Changes:
         self._count = 0
         self._generation: int | None = None
         self._read_at = float("-inf")
+        self._expired_at = float("-inf")
 
     @property
     def count(self) -> int:
@@ -169,7 +173,12 @@ class Changes:
     @property
     def is_fresh(self) -> bool:
         """Whether `count` has noticed all changes up to `FRESH_SECONDS` ago, here and elsewhere."""
-        return self._timer() - self._read_at < FRESH_SECONDS
+        is_recent = self._timer() - self._read_at < FRESH_SECONDS
+        return is_recent and self._read_at > self._expired_at
+
+    def expire(self) -> None:
+        """Let the next `refresh` read the generation: another process has changed it."""
+        self._expired_at = self._timer()
 
     async def refresh(self) -> None:
         """Notice the changes of other processes, unless `is_fresh`.

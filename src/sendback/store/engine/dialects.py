@@ -74,6 +74,11 @@ def is_lock_timeout(error: BaseException, url: URL) -> bool:
     return result
 
 
+def is_sqlite(url: str) -> bool:
+    """Return whether the database is SQLite, which only the processes of one machine share."""
+    return make_url(url).get_backend_name() == "sqlite"
+
+
 def _module(url: URL) -> ModuleType:
     if url.get_backend_name() == "sqlite":
         return sqlite

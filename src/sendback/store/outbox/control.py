@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Select, func, select, update
 from sendback.clock import from_milliseconds, to_milliseconds
 from sendback.store.engine.prefixes import FindKeys
 from sendback.store.engine.tables import attempts, outbox
+from sendback.store.engine.wakeups import Subject, wake
 from sendback.store.outbox.destinations import touch, unblock
 from sendback.store.outbox.rows import WHOLE, Attempt, OutboxMessage, OutboxState, Outcome, from_row
 
@@ -175,6 +176,7 @@ class ChangeState:
         domains = {row.domain for row in rows}
         if self.state is OutboxState.QUEUED:
             unblock(connection, domains)
+            wake(connection, Subject.DELIVERY)
         touch(connection, domains)
         return len(rows)
 

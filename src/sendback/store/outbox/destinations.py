@@ -40,6 +40,7 @@ from sendback.store.engine.leasing import MOST_TRIES
 from sendback.store.engine.locking import end_of_group, has_row_locks, lock_free, put_row
 from sendback.store.engine.sweeping import MAX_ROWS, SweepStep, Swept, behind_key
 from sendback.store.engine.tables import destinations, outbox
+from sendback.store.engine.wakeups import Subject, wake
 from sendback.store.outbox.rows import IS_QUEUED, IS_TRUSTED, QUEUE
 
 
@@ -329,6 +330,8 @@ class PauseDestination:
             connection.execute(update(destinations).where(where).values(values))
         if is_known or self.paused:
             touch(connection, [self.domain])
+        if is_known and not self.paused:
+            wake(connection, Subject.DELIVERY)
         return is_known
 
 

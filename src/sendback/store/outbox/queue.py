@@ -19,6 +19,7 @@ from sendback.store.engine.locking import Place, end_of_group, lock_free
 from sendback.store.engine.sweeping import Budget, SweepStep, Swept, behind, in_order
 from sendback.store.engine.tables import attempts, outbox, outbox_contents
 from sendback.store.engine.transactions import BatchUnit
+from sendback.store.engine.wakeups import Subject, wake
 from sendback.store.outbox.destinations import (
     Block,
     DestinationChanges,
@@ -101,6 +102,7 @@ def add_to_outbox(connection: Connection, messages: Sequence[OutboxMessage]) -> 
     add_destinations(
         connection, [(message.domain, message.due_at or message.created_at) for message in messages]
     )
+    wake(connection, Subject.DELIVERY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +235,7 @@ class Requeue(BatchUnit[None]):
         ]
         if rows:
             connection.execute(_REQUEUE, rows)
+            wake(connection, Subject.DELIVERY)
         touch(connection, {unit.lease.message.domain for unit in units})
         return [None] * len(units)
 

@@ -31,6 +31,7 @@ from sendback.store.engine.locking import Place, lock_free
 from sendback.store.engine.sweeping import Budget, SweepStep, Swept, behind, in_order
 from sendback.store.engine.tables import processing, steps
 from sendback.store.engine.transactions import BatchUnit
+from sendback.store.engine.wakeups import Subject, wake
 from sendback.store.outbox.queue import add_to_outbox
 from sendback.store.outbox.rows import OutboxMessage
 
@@ -201,6 +202,7 @@ class ReleaseProcessing:
 
     def __call__(self, connection: Connection, /) -> None:
         QUEUE.release(connection, self.owner, self.keys, self.now)
+        wake(connection, Subject.PROCESSING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -350,6 +352,8 @@ def add_processing(connection: Connection, rows: Sequence[tuple[Processing, str 
     """Queue processing, in the transaction that stores the messages; with an owner, leased."""
     if rows:
         _ADD.run_all(connection, [_to_row(*row) for row in rows])
+    if any(owner is None for _, owner in rows):
+        wake(connection, Subject.PROCESSING)
 
 
 def key_of(message_id: Any, account_id: Any) -> Any:

@@ -14,6 +14,7 @@ from sqlalchemy import Connection, select, update
 from sendback.clock import to_milliseconds
 from sendback.receipt.plan import StepOutcome
 from sendback.store.engine.tables import processing, steps
+from sendback.store.engine.wakeups import Subject, wake
 from sendback.store.rules.processing import ProcessingState, processing_id
 
 _CHUNK = 1000
@@ -64,6 +65,7 @@ class RetryProcessing:
         again = {"due_at": now, "first_at": now, "broken": 0}
         where = (steps.c.processing_id.in_(keys), waits)
         connection.execute(update(steps).where(*where).values(again))
+        wake(connection, Subject.PROCESSING)
         return len(keys)
 
 
