@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from sendback.service.access.keys import Keys
     from sendback.service.bouncing.composing import HumanPart
     from sendback.service.bouncing.send_bounce import Bouncing
+    from sendback.service.database_clock import DatabaseClock
     from sendback.service.events.bus import EventBus
     from sendback.service.events.exchange import EventExchange
     from sendback.service.faults.faults import Faults
@@ -135,6 +136,12 @@ class App:
         from sendback.service.readiness import Readiness
 
         return Readiness(self.store, self.clock)
+
+    @cached_property
+    def database_clock(self) -> "DatabaseClock":
+        from sendback.service.database_clock import DatabaseClock
+
+        return DatabaseClock(self.store, self.clock)
 
     @cached_property
     def housekeeping(self) -> "Housekeeping":

@@ -23,14 +23,35 @@ class AdjustableClock(Clock, Protocol):
     def reset(self) -> None: ...
 
 
-class SystemClock:
-    """The machine's clock, shifted by `offset` (the setting `clock_offset`) and by `advance`."""
+def _machine() -> datetime:
+    return datetime.now(UTC)
 
-    def __init__(self, offset: timedelta = timedelta(0)) -> None:
+
+class SystemClock:
+    """The machine's clock, shifted by `offset` (the setting `clock_offset`) and by `advance`.
+
+    Where several nodes share a database, it is corrected by the database's clock (`correct`).
+    """
+
+    def __init__(
+        self, offset: timedelta = timedelta(0), machine: Callable[[], datetime] = _machine
+    ) -> None:
+        """`machine` returns the time of the machine; tests replace it by a wrong one."""
+        self.machine = machine
+        self.correction = timedelta(0)
         self._offset = self._first_offset = offset
 
     def now(self) -> datetime:
-        return datetime.now(UTC) + self._offset
+        return self.machine() + self.correction + self._offset
+
+    def correct(self, by: timedelta, within: timedelta) -> None:
+        """Add `by` to the machine's time, a measurement that may be wrong by `within`.
+
+        A correction that agrees with it is kept: the clock should not jump by what the
+        measurements differ.
+        """
+        if abs(by - self.correction) > within:
+            self.correction = by
 
     def advance(self, by: timedelta) -> None:
         self._offset += by

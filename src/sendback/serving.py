@@ -159,6 +159,7 @@ class _Parts:
         self._background = (
             asyncio.create_task(app.housekeeping.run()),
             asyncio.create_task(app.identity_checks.run()),
+            asyncio.create_task(app.database_clock.run()),
         )
         while not self._http.started and not self._serving_http.done():
             await asyncio.sleep(0.002)
@@ -486,6 +487,7 @@ class _Process:
 
 
 async def _prepare_app(app: App) -> None:
+    await app.database_clock.measure()
     await app.check_secret()
     await app.store.write(AddAccount(app.settings.account_id, app.clock.now()))
     await app.faults.warn()

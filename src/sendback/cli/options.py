@@ -135,6 +135,7 @@ class StoreOptions:
             app = App(settings)
             app.event_exchange.send_all()
             try:
+                await app.database_clock.measure()
                 if self.account is not None:
                     await _check_account(app, settings.account_id)
                 result = await work(app, settings)

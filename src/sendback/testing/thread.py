@@ -87,6 +87,7 @@ class ServerThread:
     async def _main(self) -> None:
         app = self._create()
         try:
+            await app.database_clock.measure()
             await app.check_secret()
             await app.store.write(AddAccount(app.settings.account_id, app.clock.now()))
             await serve(app, self._sockets, lambda: self._started.set_result(app), self._stop)
