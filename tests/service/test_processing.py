@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import padding
 from sendback.actions.sns_message import signed_text
 from sendback.dsn.parse import parse
 from sendback.store.access.installation import AcquireLock
-from sendback.store.engine.sweeping import SweepStep
+from sendback.store.engine.sweeping import SweepAlone
 from sendback.store.rules.processing import FindProcessing
 from sendback.store.rules.processing_control import RetryProcessing
 from sendback.store.rules.rule_sets import LoadRules
@@ -492,7 +492,7 @@ def test_a_rule_driven_bounce_is_one_transaction_more(ruled):
     write = server.app.store.write
 
     async def counted(unit):
-        if not isinstance(unit, SweepStep | AcquireLock):  # housekeeping begins with the server
+        if not isinstance(unit, SweepAlone | AcquireLock):  # housekeeping begins with the server
             writes.append(type(unit).__name__)
         return await write(unit)
 

@@ -27,7 +27,18 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
-from sqlalchemy import Column, Connection, Table, bindparam, case, literal_column, select, update
+from sqlalchemy import (
+    Column,
+    Connection,
+    Table,
+    bindparam,
+    case,
+    literal_column,
+    select,
+    update,
+)
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import FunctionElement
 
 from sendback.clock import to_milliseconds
 from sendback.store.engine.column_types import without_nul
@@ -73,6 +84,27 @@ class Claim:
     key: str
     token: int
     tries: int = 1
+
+
+class _IsOneOf(FunctionElement[bool]):
+    """The condition that a column has one of the values of a query, which is run once.
+
+    PostgreSQL may run the query of `IN` again for each row, and each run would lock other rows.
+    """
+
+    inherit_cache = True
+
+
+@compiles(_IsOneOf)
+def _compile_in(element: Any, compiler: Any, **options: Any) -> str:
+    column, query = (compiler.process(clause, **options) for clause in element.clauses)
+    return f"{column} IN {query}"
+
+
+@compiles(_IsOneOf, "postgresql")
+def _compile_any(element: Any, compiler: Any, **options: Any) -> str:
+    column, query = (compiler.process(clause, **options) for clause in element.clauses)
+    return f"{column} = ANY (ARRAY {query})"
 
 
 class LeaseQueue:
@@ -157,7 +189,10 @@ class LeaseQueue:
         """Return the UPDATE that leases the chosen rows and returns them; see `claim_values`."""
         keys = chosen.with_for_update(skip_locked=True).scalar_subquery()
         return HotStatement(
-            update(self.table).where(self.key.in_(keys)).values(self._taken).returning(self.table)
+            update(self.table)
+            .where(_IsOneOf(self.key, keys))
+            .values(self._taken)
+            .returning(self.table)
         )
 
     @staticmethod
