@@ -1,10 +1,13 @@
 """Address lists as people write them, and as nobody should."""
 
+from dataclasses import astuple
+
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sendback.mail.address_lists import read_address_list
+from sendback.mail.address_lists import first_unclosed, read_address_list
+from tests.mail import single_steps
 
 
 def read(text):
@@ -85,3 +88,23 @@ ADDRESSES = st.from_regex(r"[a-z]{1,8}(\.[a-z]{1,4})?@[a-z]{1,6}\.example", full
 @given(st.lists(st.tuples(NAMES, ADDRESSES), min_size=1, max_size=8))
 def test_what_is_written_by_the_book_is_read_back(entries):
     assert read(", ".join(f'"{name}" <{address}>' for name, address in entries)) == entries
+
+
+PIECES = [
+    "(", ")", "<", ">", "@", ",", ";", ":", '"', "\\", "[", "]", ".", " ", "\t", "\xa0", "a", "b.c",
+    "a@b", "x <a@b>", "<a@b>", '"q r"', "(c)", "((", "@@", '""', "group:", ", ", "  ", "a b c d e",
+]  # fmt: skip
+
+
+@settings(max_examples=3000, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(PIECES), st.integers(1, 5)).map(lambda pair: pair[0] * pair[1]),
+        max_size=14,
+    ).map("".join)
+)
+def test_what_is_repeated_is_read_as_in_single_steps(text):
+    assert [astuple(entry) for entry in read_address_list(text)] == [
+        astuple(entry) for entry in single_steps.read_address_list(text)
+    ]
+    assert first_unclosed(text) == single_steps.first_unclosed(text)

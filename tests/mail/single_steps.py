@@ -1,0 +1,347 @@
+"""The reader of address lists as it was written first, one step for each character or word.
+
+`sendback.mail.address_lists` reads what is repeated in one step, and must return the same.
+"""
+
+import re
+from dataclasses import dataclass, field, replace
+
+_ESCAPED = re.compile(r"\\(.)", re.DOTALL)
+# A run of characters without a special meaning.
+_PLAIN = re.compile(r'[^\s"(<>,;:\[\\@]+')
+# An address as a display name, as some senders write it.
+_NAMED_ADDRESS = re.compile(r'[^\s"()<>,;:\[\]\\@]+@[^\s"()<>,;:\[\]\\@]+')
+
+
+@dataclass(frozen=True, slots=True)
+class ListedAddress:
+    """One entry: the unquoted display name and the address as written; either may be empty.
+
+    The address has no comments and no blanks around its `@`. It is not validated: use
+    `mail.address.parse_address`. `rest` is text that other readers may take for a part of the
+    address, or for another one: what follows an address without angle brackets, or a malformed
+    display name with an `@`.
+    """
+
+    name: str
+    address: str
+    rest: str = ""
+
+
+def read_address_list(text: str) -> list[ListedAddress]:
+    """Return the entries of an unfolded address field, in order; [] when there is none."""
+    return _Reader(text).read()
+
+
+def first_unclosed(text: str) -> int | None:
+    """Return the position of the first quote or parenthesis that is never closed; None for none.
+
+    Readers that are less lenient take all that follows it for a part of it.
+    """
+    reader = _Reader(text)
+    reader.read()
+    return reader.first_unclosed
+
+
+@dataclass(slots=True)
+class _Word:
+    """A run without blanks, as written (`raw`) and without quotes (`plain`).
+
+    `has_at`: it has an unquoted `@`.
+    """
+
+    raw: list[str] = field(default_factory=list)
+    plain: list[str] = field(default_factory=list)
+    has_at: bool = False
+
+    def add(self, raw: str, plain: str) -> None:
+        self.raw.append(raw)
+        self.plain.append(plain)
+
+    def belongs_to(self, before: "_Word") -> bool:
+        """Whether the blanks or comments between the two words are insignificant.
+
+        They are around the `@` of an address and the dots of its domain (RFC 5322 §4.4).
+        """
+        if before.raw[-1] == "@" or self.raw[0] == "@":
+            return True
+        return before.has_at and (before.raw[-1].endswith(".") or self.raw[0].startswith("."))
+
+    def join(self, other: "_Word") -> None:
+        self.raw += other.raw
+        self.plain += other.plain
+        self.has_at = self.has_at or other.has_at
+
+
+@dataclass(slots=True)
+class _Words:
+    """The words of a phrase or of an angle bracket."""
+
+    words: list[_Word] = field(default_factory=list)
+    has_at: bool = False
+    is_open: bool = False  # the next piece continues the last word
+
+    def add(self, raw: str, plain: str) -> None:
+        if not self.is_open:
+            self.words.append(_Word())
+            self.is_open = True
+        self.words[-1].add(raw, plain)
+
+    def add_at(self) -> None:
+        self.add("@", "@")
+        self.words[-1].has_at = self.has_at = True
+
+    @property
+    def begins_with_at(self) -> bool:
+        return bool(self.words) and self.words[0].raw[0] == "@"
+
+    @property
+    def ends_with_at(self) -> bool:
+        return bool(self.words) and self.words[-1].raw[-1] == "@"
+
+    def joined(self) -> list[_Word]:
+        found: list[_Word] = []
+        for word in self.words:
+            if found and word.belongs_to(found[-1]):
+                found[-1].join(word)
+            else:
+                found.append(word)
+        return found
+
+
+class _Reader:
+    """Reads one text. `_read_…` methods take a position and return the next one."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._found: list[ListedAddress] = []
+        # If a closing character is missing, later searches for it would fail too.
+        self._quotes_close = True
+        self._brackets_close = True
+        self._comment_ends: dict[int, int] | None = None
+        self.first_unclosed: int | None = None
+        self._begin()
+
+    def _begin(self) -> None:
+        self._phrase = _Words()
+        self._angle: _Words | None = None
+        self._behind = _Words()  # the angle bracket
+        self._is_malformed = False
+        self._in_angle = False
+        self._comment = ""
+
+    def read(self) -> list[ListedAddress]:
+        text, position = self._text, 0
+        while position < len(text):
+            match = _PLAIN.match(text, position)
+            if match:
+                self._current.add(match[0], match[0])
+                position = match.end()
+            else:
+                position = self._read_special(position)
+        self._end_entry()
+        return self._found
+
+    @property
+    def _current(self) -> _Words:
+        if self._angle is None:
+            return self._phrase
+        return self._angle if self._in_angle else self._behind
+
+    def _read_special(self, position: int) -> int:
+        character = self._text[position]
+        if character.isspace():
+            self._current.is_open = False
+            return position + 1
+        reader = _SPECIALS.get(character)
+        return self._read_ordinary(position) if reader is None else reader(self, position)
+
+    def _read_ordinary(self, position: int) -> int:
+        """Read a special character that is not where it has a meaning."""
+        self._is_malformed = True
+        self._current.add(self._text[position], self._text[position])
+        return position + 1
+
+    def _read_unclosed(self, position: int) -> int:
+        if self.first_unclosed is None:
+            self.first_unclosed = position
+        return self._read_ordinary(position)
+
+    def _read_at(self, position: int) -> int:
+        self._current.add_at()
+        return position + 1
+
+    def _read_escape(self, position: int) -> int:
+        self._is_malformed = True
+        raw = self._text[position : position + 2]
+        self._current.add(raw, raw[1:])
+        return position + 2
+
+    def _read_quoted(self, position: int) -> int:
+        end = self._closing_quote(position) if self._quotes_close else -1
+        if end < 0:
+            self._quotes_close = False
+            return self._read_unclosed(position)
+        raw = self._text[position : end + 1]
+        self._current.add(raw, _ESCAPED.sub(r"\1", raw[1:-1]))
+        return end + 1
+
+    def _closing_quote(self, position: int) -> int:
+        text, at = self._text, position + 1
+        while True:
+            quote = text.find('"', at)
+            if quote < 0:
+                return -1
+            backslashes = _backslashes_before(text, quote, at)
+            if backslashes % 2 == 0:
+                return quote
+            at = quote + 1
+
+    def _read_comment(self, position: int) -> int:
+        if self._comment_ends is None:
+            self._comment_ends = _comment_ends(self._text, position)
+        end = self._comment_ends.get(position)
+        if end is None:
+            return self._read_unclosed(position)
+        self._current.is_open = False
+        self._comment = self._comment or _ESCAPED.sub(r"\1", self._text[position + 1 : end])
+        return end + 1
+
+    def _read_literal(self, position: int) -> int:
+        """Read an address literal as one piece, colons included (RFC 5321 §4.1.3)."""
+        is_literal = self._current.ends_with_at
+        end = self._text.find("]", position) if is_literal and self._brackets_close else -1
+        if end < 0:
+            self._brackets_close = self._brackets_close and not is_literal
+            return self._read_ordinary(position)
+        raw = self._text[position : end + 1]
+        self._current.add(raw, raw)
+        return end + 1
+
+    def _read_opening(self, position: int) -> int:
+        """Begin an angle bracket; if this entry already has an address, begin a new entry."""
+        if self._angle is not None and self._angle.has_at:
+            self._end_entry()
+        self._is_malformed = self._is_malformed or self._angle is not None
+        self._angle, self._in_angle = _Words(), True
+        return position + 1
+
+    def _read_closing(self, position: int) -> int:
+        """End the angle bracket; without one, ignore the character."""
+        self._is_malformed = self._is_malformed or not self._in_angle
+        self._in_angle = False
+        return position + 1
+
+    def _read_comma(self, position: int) -> int:
+        if self._in_angle and self._is_route():
+            return self._read_ordinary(position)
+        self._end_entry()
+        return position + 1
+
+    def _read_semicolon(self, position: int) -> int:
+        """End a group or an address; in a display name the character is ordinary."""
+        if self._phrase.words and self._angle is None and not self._phrase.has_at:
+            return self._read_ordinary(position)
+        self._end_entry()
+        return position + 1
+
+    def _read_colon(self, position: int) -> int:
+        if self._in_angle and self._angle is not None:
+            if self._is_route():
+                self._angle = _Words()
+                return position + 1
+            return self._read_ordinary(position)
+        if self._angle is None and not self._phrase.has_at:
+            self._begin()  # the phrase was the name of a group
+            return position + 1
+        return self._read_ordinary(position)
+
+    def _is_route(self) -> bool:
+        """Whether the angle bracket begins with a source route (RFC 5321 appendix C)."""
+        return self._angle is not None and self._angle.begins_with_at
+
+    def _end_entry(self) -> None:
+        angle, behind, comment = self._angle, self._behind, self._comment.strip()
+        is_malformed = self._is_malformed
+        phrase = _Words(self._phrase.words + behind.words).joined()
+        if angle is not None and angle.has_at and behind.has_at:
+            phrase = self._phrase.joined()
+        self._begin()
+        if angle is not None and (angle.has_at or not _has_at(phrase)):
+            address = " ".join("".join(word.raw) for word in angle.joined())
+            name = _text(phrase)
+            is_malformed = is_malformed or not all(map(_is_named_address, phrase))
+            self._add(name or comment, address, name if is_malformed and _has_at(phrase) else "")
+            if behind.has_at:
+                self._add_bare(behind.joined(), "")
+        elif _has_at(phrase):
+            self._add_bare(phrase, comment)
+        else:
+            self._add("", _text(phrase))
+
+    def _add_bare(self, phrase: list[_Word], comment: str) -> None:
+        name: list[_Word] = []
+        last = max(number for number, word in enumerate(phrase) if word.has_at)
+        phrase, rest = phrase[: last + 1], phrase[last + 1 :]
+        for word in phrase:
+            if word.has_at:
+                self._add(_text(name) or comment, "".join(word.raw))
+                name, comment = [], ""
+            else:
+                name.append(word)
+        self._found[-1] = replace(self._found[-1], rest=_text(rest))
+
+    def _add(self, name: str, address: str, rest: str = "") -> None:
+        if name or address:
+            self._found.append(ListedAddress(name, address, rest))
+
+
+_SPECIALS = {
+    "@": _Reader._read_at,
+    "\\": _Reader._read_escape,
+    '"': _Reader._read_quoted,
+    "(": _Reader._read_comment,
+    "[": _Reader._read_literal,
+    "<": _Reader._read_opening,
+    ">": _Reader._read_closing,
+    ",": _Reader._read_comma,
+    ";": _Reader._read_semicolon,
+    ":": _Reader._read_colon,
+}
+
+
+def _is_named_address(word: _Word) -> bool:
+    return not word.has_at or _NAMED_ADDRESS.fullmatch("".join(word.raw)) is not None
+
+
+def _has_at(words: list[_Word]) -> bool:
+    return any(word.has_at for word in words)
+
+
+def _text(words: list[_Word]) -> str:
+    return " ".join("".join(word.plain) for word in words).strip()
+
+
+def _backslashes_before(text: str, position: int, start: int) -> int:
+    """Return how many backslashes directly precede `position`, from `start` on."""
+    first = position
+    while first > start and text[first - 1] == "\\":
+        first -= 1
+    return position - first
+
+
+def _comment_ends(text: str, start: int) -> dict[int, int]:
+    """Return the end of each comment that begins at or after `start` (nested, RFC 5322 §3.2.2)."""
+    ends: dict[int, int] = {}
+    opened: list[int] = []
+    position = start
+    while position < len(text):
+        character = text[position]
+        if character == "\\":
+            position += 1
+        elif character == "(":
+            opened.append(position)
+        elif character == ")" and opened:
+            ends[opened.pop()] = position
+        position += 1
+    return ends
