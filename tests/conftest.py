@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from sendback.clock import ManualClock
+from tests.partners.object_server import CREDENTIALS, ObjectServer
 from tests.partners.postgresql import dropping_databases, is_chosen
 from tests.partners.server import Server
 
@@ -41,6 +42,21 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def _databases() -> Iterator[None]:
     with dropping_databases():
         yield
+
+
+@pytest.fixture(scope="session")
+def object_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectServer]:
+    """moto's S3 with a bucket for contents."""
+    server = ObjectServer(tmp_path_factory.mktemp("objects")).start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The usual variables of AWS, which content stores read."""
+    for name, value in CREDENTIALS.items():
+        monkeypatch.setenv(name, value)
 
 
 @pytest.fixture

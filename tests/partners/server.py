@@ -92,6 +92,16 @@ class Server(Sendback):
         )
         return str(answer["MessageId"])
 
+    def content(self, message_id: str) -> bytes:
+        """A received message as it is stored."""
+
+        async def read() -> bytes:
+            shown = await self.app.messages.find(self.settings.account_id, message_id)
+            assert shown.content is not None, message_id
+            return await shown.content.whole()
+
+        return self.run(read())
+
     def attempts(self, message_id: str) -> list[Attempt]:
         """What was tried to deliver a bounce, in order."""
         unit = FindOutboxMessage(self.settings.account_id, message_id)

@@ -8,6 +8,7 @@ from datetime import timedelta
 
 import pytest
 
+from sendback.store.messages.messages import FindBody
 from tests.partners.awkward import Awkward
 from tests.partners.dns_server import DnsServer
 from tests.partners.webhook import Webhook
@@ -162,16 +163,16 @@ def lose_bodies(server):
 
     async def lose(name, pieces):
         blob = await keep(name, pieces)
-        (server.settings.data_dir / "blobs" / name).unlink()
+        await contents.remove([blob])
         return blob
 
     contents.keep = lose
 
 
 def remove_body(server, message_id):
-    blobs = server.settings.data_dir / "blobs"
-    assert (blobs / message_id).exists()
-    (blobs / message_id).unlink()
+    store = server.app.store
+    body = server.run(store.read(FindBody(server.settings.account_id, message_id)))
+    server.run(store.contents.remove([body.blob]))
 
 
 def test_a_body_that_is_gone_fails_for_good_and_the_rest_goes_on(ruled, tmp_path):

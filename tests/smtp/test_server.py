@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 
+from sendback.store.engine.content.model import ContentGoneError
 from sendback.store.messages.messages import FindBody, FindMessage
 from tests.partners.clients import MAIL
 from tests.partners.postgresql import write_lock
@@ -28,10 +29,7 @@ def line(server):
 def content_of(server, message_id):
     message = server.run(server.app.store.read(FindMessage(ACCOUNT, message_id)))
     body = server.run(server.app.store.read(FindBody(ACCOUNT, message_id)))
-    octets = body.inline
-    if body.blob:
-        octets = (server.settings.data_dir / "blobs" / body.blob).read_bytes()
-    return message, body, message.header + octets
+    return message, body, server.content(message_id)
 
 
 def test_what_was_received_is_kept_octet_for_octet_under_its_trace(receiver):
@@ -53,6 +51,12 @@ def test_a_large_message_goes_to_the_blob_store(receiver):
     assert message.header.endswith(b"Message-ID: <lunch@sender.example>\r\n")
 
 
+async def read_blob(store, blob):
+    stored = await store.contents.body(blob, 1)
+    with stored.open() as file:
+        return file.read()
+
+
 def test_large_content_is_removed_when_it_expires(receiver, clock):
     from datetime import timedelta
 
@@ -60,7 +64,8 @@ def test_large_content_is_removed_when_it_expires(receiver, clock):
     _, body, _ = content_of(server, server.send_mail(content=MAIL + (b"y" * 998 + b"\r\n") * 300))
     clock.advance(timedelta(hours=25))
     server.run(server.app.housekeeping.sweep())
-    assert not (server.settings.data_dir / "blobs" / body.blob).exists()
+    with pytest.raises(ContentGoneError):
+        server.run(read_blob(server.app.store, body.blob))
 
 
 def test_a_header_section_that_no_bounce_could_return_is_refused(receiver):

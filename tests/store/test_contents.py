@@ -28,7 +28,7 @@ from sendback.store.engine.integrity import check_store
 from sendback.store.engine.store import Store
 from sendback.store.messages.messages import AddMessages, Body, FindBody, ReceivedMessage
 from tests.conftest import NOW
-from tests.store.content_stores import KINDS, place
+from tests.partners.content_stores import KINDS, place
 
 ACCOUNT = "000000000000"
 HEADER = b"Subject: x\r\n"

@@ -1,7 +1,5 @@
 """The content stores that the contract is tested on: one fixture, all of them."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +9,6 @@ from sendback.config.readers import content_store
 from sendback.config.types import ContentAddress
 from sendback.store.engine.store import Store, prepare_schema
 from tests.conftest import need
-from tests.partners.object_server import ObjectServer
 from tests.partners.postgresql import binaries, shared_server
 
 KINDS = ("directory", "database on SQLite", "database on PostgreSQL", "s3")
@@ -28,15 +25,6 @@ class Place:
 
     def open(self) -> Store:
         return Store(self.url, self.folder, self.address)
-
-
-@contextmanager
-def objects(folder: Path) -> Iterator[ObjectServer]:
-    server = ObjectServer(folder).start()
-    try:
-        yield server
-    finally:
-        server.stop()
 
 
 def place(kind: str, folder: Path, server: Any, port: int | None = None) -> Place:
