@@ -53,13 +53,13 @@ def main() -> None:
 def _measure(server: Sendback, bucket: Path) -> None:
     if server.process is None:
         raise RuntimeError("not started")
-    process, idle = server.process.pid, _megabytes(server.process.pid)
+    process, idle = server.process.pid, megabytes(server.process.pid)
     started, peaks = time.perf_counter(), [0.0, 0.0]
-    senders = [threading.Thread(target=_send, args=(server.smtp_port,)) for _ in range(MAILS)]
+    senders = [threading.Thread(target=send, args=(server.smtp_port,)) for _ in range(MAILS)]
     for sender in senders:
         sender.start()
     while _stored(bucket) < MAILS:
-        own, others = _megabytes(process), sum(map(_megabytes, _children(process)))
+        own, others = megabytes(process), sum(map(megabytes, children(process)))
         peaks = [max(peaks[0], own), max(peaks[1], others)]
         time.sleep(0.02)
     seconds = time.perf_counter() - started
@@ -72,7 +72,8 @@ def _measure(server: Sendback, bucket: Path) -> None:
     print(f"  {'until the last is stored':42} {seconds:10,.1f} s")
 
 
-def _send(port: int) -> None:
+def send(port: int) -> None:
+    """Send one mail, piece by piece."""
     with socket.create_connection(("127.0.0.1", port), 120) as peer:
         replies = peer.makefile("rb")
         replies.readline()
@@ -95,12 +96,14 @@ def _stored(bucket: Path) -> int:
     return sum(not path.name.startswith(".") for path in bucket.glob("*"))
 
 
-def _children(process: int) -> list[int]:
+def children(process: int) -> list[int]:
+    """Return the child processes."""
     text = Path(f"/proc/{process}/task/{process}/children").read_text()
     return [int(pid) for pid in text.split()]
 
 
-def _megabytes(process: int) -> float:
+def megabytes(process: int) -> float:
+    """Return the resident memory."""
     try:
         status = Path(f"/proc/{process}/status").read_text()
     except FileNotFoundError:

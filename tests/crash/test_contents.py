@@ -12,13 +12,13 @@ from sqlalchemy import text
 from sendback.clock import SystemClock
 from sendback.config.readers import content_store
 from sendback.config.types import ContentAddress
-from sendback.store.engine.store import Store, transact
+from sendback.store.engine.store import transact
 from tests.conftest import need
 from tests.partners.clients import MAIL, send_mail, ses
 from tests.partners.content_stores import Place
 from tests.partners.object_server import CREDENTIALS, FaultyProxy
-from tests.partners.postgresql import binaries, shared_server
-from tests.partners.sendback import Sendback
+from tests.partners.postgresql import binaries, query, shared_server
+from tests.partners.sendback import Sendback, run_cli
 from tests.partners.waiting import wait_for
 from tests.store.test_contents import age_claims, ledger, sweep
 
@@ -201,12 +201,7 @@ def test_chunks_whose_row_never_came(tmp_path, postgresql):
     assert after == []
     assert transact(postgresql, octets, writes=False) == 0
     with server:
-        listed = transact(
-            postgresql,
-            lambda c: c.execute(text("SELECT message_id FROM messages")).all(),
-            writes=False,
-        )
-        assert listed == []
+        assert query(postgresql, "SELECT message_id FROM messages") == []
         send_mail(server.smtp_port, content=LARGE)
 
 
@@ -234,10 +229,10 @@ def test_what_one_node_receives_another_processes_bounces_and_shows(
     for node in (first, second):
         node.folder.mkdir()
     bucket = tmp_path / "bucket"
-    bucket.write_text("in the way")  # the action fails until the first node is gone
     (tmp_path / "setup.toml").write_text(SETUP.format(folder=bucket))
     with first:
-        first.run("rules", "apply", str(tmp_path / "setup.toml"), "--database", postgresql)
+        command(environment, first, "rules", "apply", str(tmp_path / "setup.toml"))
+        bucket.write_text("in the way")  # the action fails until the first node is gone
         time.sleep(1.1)
         message_id = send_mail(first.smtp_port, content=LARGE)
         first.kill()
@@ -248,18 +243,20 @@ def test_what_one_node_receives_another_processes_bounces_and_shows(
         answer = ses(second.endpoint).send_bounce(
             OriginalMessageId=message_id,
             BounceSender="mailer-daemon@example.com",
-            BouncedRecipientInfoList=[
-                {"Recipient": "bob@example.com", "BounceType": "DoesNotExist"}
-            ],
+            BouncedRecipientInfoList=[{"Recipient": "bob@example.com", "BounceType": "Undefined"}],
         )
         assert answer["MessageId"]
-        shown = second.run("messages", "show", "--raw", message_id, "--database", postgresql)
-        assert shown.stdout.endswith(LARGE.decode().replace("\r\n", "\n")) or (
-            LARGE.decode() in shown.stdout
-        )
-        checked = second.run("db", "check", "--database", postgresql)
-        assert "every message body exists" in checked.stdout
-    assert not list((first.data_dir).glob("blobs/*"))
-    # The body is in no node's directory: a store opened elsewhere has it.
-    store = Store(postgresql, tmp_path / "third")
-    store.close()
+        shown = command(environment, second, "messages", "show", "--raw", message_id)
+        assert shown.endswith(LARGE.decode().replace("\r\n", "\n"))
+        checked = command(environment, second, "db", "check")
+        assert "every message body exists" in checked
+    assert not list(tmp_path.glob("*/data/blobs/*"))
+
+
+def command(environment, node, *arguments):
+    """What a command prints that has the settings of the nodes."""
+    done = run_cli(
+        *arguments, "--data-dir", str(node.data_dir), check=False, environment=environment
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
