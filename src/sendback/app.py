@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from sendback.service.identities.signing import Signing
     from sendback.service.identities.verification import Verification
     from sendback.service.identities.verification_templates import VerificationTemplates
+    from sendback.service.nodes import NodeRecord
     from sendback.service.outbox.control import OutboxControl
     from sendback.service.outbox.statistics import SendingStatistics
     from sendback.service.readiness import Readiness
@@ -148,6 +149,12 @@ class App:
         from sendback.service.housekeeping import Housekeeping
 
         return Housekeeping(self.store, self.clock, self.settings.history, owner=self._owner)
+
+    @cached_property
+    def node(self) -> "NodeRecord":
+        from sendback.service.nodes import NodeRecord
+
+        return NodeRecord(self.store, self._owner)
 
     @cached_property
     def faults(self) -> "Faults":

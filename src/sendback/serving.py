@@ -30,6 +30,7 @@ import sendback.delivery.outbound
 import sendback.service.housekeeping
 import sendback.service.identities.dns_checks
 import sendback.service.identities.signing
+import sendback.service.nodes
 import sendback.service.readiness
 import sendback.service.receiving.receiving
 import sendback.service.rules.worker
@@ -148,6 +149,7 @@ class _Parts:
         """Start all parts. Raise the exception of a part that could not start."""
         app = self._app
         loop = asyncio.get_running_loop()
+        await app.node.record()
         app.serve_queues()
         app.event_exchange.start()
         self._smtp = await loop.create_server(app.smtp, sock=sockets.smtp, backlog=BACKLOG)
@@ -160,6 +162,7 @@ class _Parts:
             asyncio.create_task(app.housekeeping.run()),
             asyncio.create_task(app.identity_checks.run()),
             asyncio.create_task(app.database_clock.run()),
+            asyncio.create_task(app.node.run()),
         )
         while not self._http.started and not self._serving_http.done():
             await asyncio.sleep(0.002)
@@ -201,6 +204,7 @@ class _Parts:
         await app.action_backends.close()
         self._http.exit()
         await _end_by(deadline, self._serving_http, *self._background)
+        await app.node.forget()
         for task in (self._serving_http, *self._queues, *self._background):
             if task.done() and not task.cancelled() and (error := task.exception()) is not None:
                 raise error

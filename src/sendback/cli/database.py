@@ -1,13 +1,14 @@
 """`sendback db`: migrate and check the database."""
 
 import os
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import typer
 
 from sendback.cli.failures import CommandFailedError
-from sendback.cli.options import ConfigFile, Database, DataDir, load_settings
-from sendback.cli.output import printable, say
+from sendback.cli.options import ConfigFile, Database, DataDir, Json, load_settings
+from sendback.cli.output import print_fields, print_json, print_rows, printable, say
 
 app = typer.Typer(help="Migrate and check the database.", no_args_is_help=True)
 
@@ -70,6 +71,59 @@ def upgrade(
         typer.echo(
             "Run `sendback db upgrade --contract` once no server of an older version is left."
         )
+
+
+UPGRADE_NEEDED = 3
+CONTRACTION_PENDING = 4
+
+
+@app.command("status")
+def status(
+    data_dir: DataDir = None,
+    database: Database = None,
+    config: ConfigFile = None,
+    as_json: Json = False,
+) -> None:
+    """Show the schema, what an upgrade would do, the servers on the database, and its size.
+
+    Exit code 0: nothing is to be done. 3: `sendback db upgrade` is needed (or `db create`, if the
+    database is empty) before this version serves. 4: only `db upgrade --contract` is left. 1: this
+    version cannot use the database, or it is not available. Numbers of rows are estimates.
+    """
+    settings = load_settings(config, data_dir=data_dir, database=database).settings
+    file = settings.database_file
+    if file is not None and not file.is_file():
+        raise CommandFailedError(f"there is no database {file}: name its directory with --data-dir")
+    from sendback.redaction import shown_url
+    from sendback.store.engine.schema import Kind
+    from sendback.store.engine.status import read_status
+
+    found = read_status(settings.database_url)
+    fields = {"database": shown_url(settings.database_url), **found.fields()}
+    if as_json:
+        print_json(fields)
+    else:
+        _print_status(fields)
+    kinds = {migration.kind for migration in found.pending}
+    if kinds - {Kind.CONTRACT}:
+        raise typer.Exit(UPGRADE_NEEDED)
+    if kinds:
+        raise typer.Exit(CONTRACTION_PENDING)
+
+
+def _print_status(fields: Mapping[str, Any]) -> None:
+    lists = {"pending", "nodes", "tables"}
+    print_fields(
+        {name: value for name, value in fields.items() if name not in lists}, as_json=False
+    )
+    for name, columns in (
+        ("pending", ("migration", "kind", "title")),
+        ("nodes", ("name", "version", "schema", "started_at", "seen_at")),
+        ("tables", ("table", "rows", "octets")),
+    ):
+        if fields[name]:
+            say("")
+            print_rows(fields[name], columns, as_json=False)
 
 
 @app.command("check")

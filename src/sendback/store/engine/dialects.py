@@ -4,7 +4,7 @@ All other SQL is SQLAlchemy Core that both support. SQLAlchemy omits `with_for_u
 SQLite, which has one writer at a time.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import ModuleType
 
@@ -45,6 +45,28 @@ def integrity_problems(connection: Connection, limit: int) -> list[str]:
     """Return the problems that the database's own checks report, up to `limit` for each check."""
     problems: list[str] = _module(connection.engine.url).integrity_problems(connection, limit)
     return problems
+
+
+def database_time(connection: Connection) -> int:
+    """Return the time of the database's clock, in Unix milliseconds."""
+    time: int = _module(connection.engine.url).database_time(connection)
+    return time
+
+
+def table_sizes(
+    connection: Connection, tables: Sequence[str]
+) -> Sequence[tuple[str, int, int | None]]:
+    """Return each table with its number of rows, about, and its octets. None: unknown."""
+    sizes: Sequence[tuple[str, int, int | None]] = _module(connection.engine.url).table_sizes(
+        connection, tables
+    )
+    return sizes
+
+
+def database_octets(connection: Connection) -> int:
+    """Return the octets of the whole database."""
+    octets: int = _module(connection.engine.url).database_octets(connection)
+    return octets
 
 
 def lock_schema(connection: Connection) -> None:

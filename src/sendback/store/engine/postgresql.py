@@ -1,6 +1,6 @@
 """What is specific to PostgreSQL: connections, error codes, checks."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from time import sleep
 from typing import Any
@@ -67,6 +67,40 @@ _MIGRATION_SETTINGS = {
     "client_connection_check_interval": "2s",
 }
 _LOCK_TIMEOUTS = frozenset({"55P03", "40P01"})  # lock_not_available, deadlock_detected
+
+
+def database_time(connection: Connection) -> int:
+    """Return the time of the server's clock, in Unix milliseconds."""
+    query = text("SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)")
+    return int(connection.execute(query).scalar_one())
+
+
+def table_sizes(
+    connection: Connection, tables: Sequence[str]
+) -> Sequence[tuple[str, int, int | None]]:
+    """Return each table with the rows of the statistics, and its octets with those of its indexes.
+
+    A table that was never analyzed has no such number; its rows are counted, up to 10,000.
+    """
+    sizes = []
+    for name in tables:
+        query = text(
+            "SELECT reltuples, pg_total_relation_size(oid) FROM pg_class "
+            "WHERE oid = to_regclass(:name)"
+        )
+        row = connection.execute(query, {"name": name}).one()
+        rows = int(row[0])
+        if rows <= 0:
+            counted = f"SELECT count(*) FROM (SELECT 1 FROM {name} LIMIT 10000) AS found"  # noqa: S608
+            rows = int(connection.execute(text(counted)).scalar_one())
+        sizes.append((name, rows, int(row[1])))
+    return sizes
+
+
+def database_octets(connection: Connection) -> int:
+    """Return the octets of the database."""
+    query = text("SELECT pg_database_size(current_database())")
+    return int(connection.execute(query).scalar_one())
 
 
 def lock_schema(connection: Connection) -> None:

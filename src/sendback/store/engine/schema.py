@@ -24,7 +24,7 @@ from time import monotonic, sleep
 from alembic.migration import MigrationContext
 from alembic.operations import Operations
 from alembic.script import ScriptDirectory
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
 from sendback.store.engine.dialects import (
@@ -36,6 +36,7 @@ from sendback.store.engine.dialects import (
 )
 from sendback.store.engine.errors import StoreUnavailableError
 from sendback.store.engine.migrating import REPORT
+from sendback.store.engine.nodes import GONE_AFTER, serving_nodes
 from sendback.store.engine.tables import metadata
 from sendback.store.engine.versions import (
     LAST_WITH_STOPPED_SERVERS,
@@ -205,6 +206,7 @@ class _Upgrade:
                 return  # on SQLite another process was faster
             context = MigrationContext.configure(connection, opts=options)
             for step in steps:
+                _check_nodes(connection, step)
                 started = monotonic()
                 self._report(f"{step.revision} ({step.kind}) {step.title}")
                 with Operations.context(context):
@@ -216,6 +218,20 @@ class _Upgrade:
                 set_schema(connection, schema.version, schema.oldest if records_oldest else None)
                 self._report(f"{step.revision} took {monotonic() - started:.1f} s")
             connection.commit()
+
+
+def _check_nodes(connection: Connection, step: Migration) -> None:
+    """Raise `SchemaError` if a node serves whose code needs what this migration removes."""
+    if step.kind != Kind.CONTRACT or step.oldest_code is None:
+        return
+    older = [node for node in serving_nodes(connection) if node.schema < step.oldest_code]
+    if older:
+        names = ", ".join(f"{node.name} ({node.version})" for node in older)
+        raise SchemaError(
+            f"migration {step.revision} removes what older servers use, and these serve: {names}: "
+            f"stop them, then run this again. One that was killed counts for "
+            f"{GONE_AFTER.total_seconds():.0f} s"
+        )
 
 
 def _after(step: Migration, schema: Schema | None) -> Schema:

@@ -1,11 +1,11 @@
 """What is specific to SQLite: connections, error codes, checks."""
 
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
-from time import monotonic, sleep
+from time import monotonic, sleep, time_ns
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event
@@ -92,6 +92,27 @@ def integrity_problems(connection: Connection, limit: int) -> list[str]:
     for table, row_id, parent, _ in _rows(connection, "PRAGMA foreign_key_check", limit):
         problems.append(f"row {row_id} of {table} names a row of {parent} that is not there")
     return problems
+
+
+def database_time(connection: Connection) -> int:  # noqa: ARG001 - it has this machine's
+    """Return the time of this machine's clock, in Unix milliseconds."""
+    return time_ns() // 1_000_000
+
+
+def table_sizes(
+    connection: Connection, tables: Sequence[str]
+) -> Sequence[tuple[str, int, int | None]]:
+    """Return each table with its number of rows; SQLite cannot tell octets without reading them."""
+    return [
+        (name, connection.exec_driver_sql(f"SELECT count(*) FROM {name}").scalar_one(), None)  # noqa: S608
+        for name in tables
+    ]
+
+
+def database_octets(connection: Connection) -> int:
+    """Return the octets of the file."""
+    pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
+    return int(pages * connection.exec_driver_sql("PRAGMA page_size").scalar_one())
 
 
 def lock_schema(connection: Connection) -> None:

@@ -69,6 +69,18 @@ def read_schema(connection: Connection) -> Schema | None:
     return schema
 
 
+def current_schema(connection: Connection) -> Schema | None:
+    """Return the schema of a database that was usable, without looking for its tables.
+
+    None: it has lost its version, as while a copy replaces it.
+    """
+    version = connection.execute(_SELECT_VERSION).scalar()
+    if version is None or not re.fullmatch(r"[0-9]{4}", version):
+        return None
+    query = select(installation.c.value).where(installation.c.name == _OLDEST)
+    return Schema(version, connection.execute(query).scalar() or version)
+
+
 def usable_schema(connection: Connection) -> Schema | None:
     """Return the schema of the database, or None for an empty database.
 
