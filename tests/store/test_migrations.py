@@ -29,6 +29,7 @@ from sendback.store.engine.versions import (
     set_schema,
 )
 from tests.conftest import need
+from tests.partners.next_version import add_migration
 from tests.partners.postgresql import binaries, shared_server
 
 CREATE_INDEX = re.compile(
@@ -42,26 +43,18 @@ CHANGE_ROWS = re.compile(r'(?:UPDATE|DELETE FROM) "?(\w+)', re.IGNORECASE)
 def empty(request, tmp_path):
     """The URL of an empty database."""
     if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'x'}"
+        yield f"sqlite:///{tmp_path / 'x'}"
+        return
     need("PostgreSQL", available=binaries() is not None)
-    return shared_server().create_empty()
+    url = shared_server().create_empty()
+    yield url
+    shared_server().drop(url)
 
 
 @pytest.fixture
 def folder(tmp_path):
     """A copy of the migrations, to which a test adds."""
     return shutil.copytree(MIGRATIONS, tmp_path / "migrations")
-
-
-def add(folder, revision, body, *, kind="expand", more=""):
-    before = all_migrations(folder)[-1].revision
-    indented = body.replace("\n", "\n    ")
-    (folder / "versions" / f"{revision}_example.py").write_text(
-        f'"""An example."""\n\nimport sqlalchemy as sa\nfrom alembic import op\n'
-        f"from sendback.store.engine.migrating import build_index, in_steps\n\n"
-        f"revision = {revision!r}\ndown_revision = {before!r}\nkind = {kind!r}\n{more}\n\n"
-        f"def upgrade():\n    {indented}\n"
-    )
 
 
 # --- what a migration did ----------------------------------------------------------------------
@@ -224,7 +217,7 @@ ONLY_POSTGRESQL = {"op.create_index('new_i', 'accounts', ['name'])": "use build_
 @pytest.mark.parametrize("body", KEPT.values(), ids=KEPT.keys())
 def test_an_expanding_migration_may_add(empty, folder, body):
     prepare_schema(empty)
-    add(folder, "9001", body)
+    add_migration(folder, "9001", body)
     assert problems_of(empty, all_migrations(folder)[-1], folder) == []
     prepare_schema(empty)  # this code is of an older schema now, and uses the database
 
@@ -234,7 +227,7 @@ def test_an_expanding_migration_may_not(empty, folder, body, words):
     if body in ONLY_POSTGRESQL and empty.startswith("sqlite"):
         pytest.skip("SQLite has one writer at a time anyway")
     prepare_schema(empty)
-    add(folder, "9001", body)
+    add_migration(folder, "9001", body)
     found = problems_of(empty, all_migrations(folder)[-1], folder)
     assert any(words in problem for problem in found), found
 
@@ -242,19 +235,19 @@ def test_an_expanding_migration_may_not(empty, folder, body, words):
 @pytest.mark.parametrize("body", LOST)
 def test_a_migration_may_not_remove_a_table_that_this_code_uses(empty, folder, body):
     prepare_schema(empty)
-    add(folder, "9001", body)
+    add_migration(folder, "9001", body)
     with pytest.raises(SchemaError, match="has no table faults"):
         problems_of(empty, all_migrations(folder)[-1], folder)
 
 
 def test_a_migration_needs_a_kind(folder):
-    add(folder, "9001", "pass", kind="")
+    add_migration(folder, "9001", "pass", kind="")
     with pytest.raises(SchemaError, match=r"9001 needs `kind`"):
         all_migrations(folder)
 
 
 def test_a_contracting_migration_needs_the_oldest_code(folder):
-    add(folder, "9001", "pass", kind="contract")
+    add_migration(folder, "9001", "pass", kind="contract")
     with pytest.raises(SchemaError, match=r"needs `oldest_code` too"):
         all_migrations(folder)
 
@@ -264,8 +257,10 @@ def test_a_contracting_migration_needs_the_oldest_code(folder):
 
 def test_contracting_migrations_are_run_on_request_only(empty, folder):
     prepare_schema(empty)
-    add(folder, "9001", NEW_TABLE)
-    add(folder, "9002", "op.drop_table('new')", kind="contract", more="oldest_code = '9001'")
+    add_migration(folder, "9001", NEW_TABLE)
+    add_migration(
+        folder, "9002", "op.drop_table('new')", kind="contract", more="oldest_code = '9001'"
+    )
     assert upgrade_schema(empty, folder=folder) == (SCHEMA_VERSION, "9001")
     assert upgrade_schema(empty, folder=folder) == ("9001", "9001")
     prepare_schema(empty)
@@ -278,8 +273,8 @@ def test_contracting_migrations_are_run_on_request_only(empty, folder):
 
 def test_a_contraction_comes_before_the_expansion_of_the_next_release(empty, folder):
     prepare_schema(empty)
-    add(folder, "9001", "pass", kind="contract", more=f"oldest_code = {SCHEMA_VERSION!r}")
-    add(folder, "9002", NEW_TABLE)
+    add_migration(folder, "9001", "pass", kind="contract", more=f"oldest_code = {SCHEMA_VERSION!r}")
+    add_migration(folder, "9002", NEW_TABLE)
     with pytest.raises(SchemaError, match=r"9001 of the version before.* --contract"):
         upgrade_schema(empty, folder=folder)
     assert upgrade_schema(empty, contract=True, folder=folder) == (SCHEMA_VERSION, "9002")

@@ -12,7 +12,13 @@ from sqlalchemy import Connection, text
 
 # The key of the context's options with the function that reports progress.
 REPORT = "sendback_report"
-_LOCK_FREE_SETTINGS = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")
+# It waits for the end of older transactions, without making others wait. Without its client, which
+# was killed, it ends.
+_SETTINGS = {
+    "statement_timeout": "0",
+    "lock_timeout": "0",
+    "client_connection_check_interval": "2s",
+}
 
 
 def build_index(name: str, table: str, columns: Sequence[str], where: str | None = None) -> None:
@@ -37,9 +43,8 @@ def build_index(name: str, table: str, columns: Sequence[str], where: str | None
 def _build_concurrently(
     connection: Connection, name: str, table: str, columns: Sequence[str], condition: object
 ) -> None:
-    # It waits for the end of older transactions, without making others wait.
-    for setting in _LOCK_FREE_SETTINGS:
-        connection.execute(text(f"SET {setting} = 0"))
+    for setting, value in _SETTINGS.items():
+        connection.execute(text(f"SET {setting} = '{value}'"))
     # A build that was interrupted leaves an index that is updated and never used.
     left = connection.execute(_INVALID, {"name": name}).scalar()
     if left is not None:
@@ -52,7 +57,7 @@ def _build_concurrently(
         postgresql_concurrently=True,
         if_not_exists=True,
     )
-    for setting in _LOCK_FREE_SETTINGS:
+    for setting in _SETTINGS:
         connection.execute(text(f"RESET {setting}"))
 
 
