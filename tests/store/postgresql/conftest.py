@@ -1,10 +1,12 @@
 """Two nodes on one PostgreSQL: their transactions overlap as a test says."""
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
+import psycopg
 import pytest
 from sqlalchemy import Connection, text
 
@@ -69,6 +71,7 @@ class Race:
     def __init__(self, url: str) -> None:
         self.url = url
         self.nodes = Node(url), Node(url)
+        self._watching = psycopg.connect(url, autocommit=True)
 
     def __call__(self, first: Unit, second: Unit) -> tuple[Any, Any]:
         """Begin `second` while the transaction of `first` is open; then commit both.
@@ -95,6 +98,36 @@ class Race:
         two.commit()
         return is_blocked
 
+    def tangle(self, row: str, first: Unit, second: Unit) -> tuple[Any, Any]:
+        """Begin both while `row`, a SELECT FOR UPDATE, is locked elsewhere; return as above.
+
+        Both are in the middle of taking their locks when that lock is released: they deadlock if
+        the order of their locks differs.
+        """
+        one, two = self.nodes
+        other = Node(self.url)
+        other.begin(lambda connection: connection.exec_driver_sql(row).all()).result(20)
+        waiting = []
+        for node, unit in ((one, first), (two, second)):
+            waiting.append(node.begin(unit))
+            self._wait_for(waiting[-1], node.pid)
+        other.rollback()
+        other.close()
+        found = []
+        # One of them may wait for the other's commit.
+        for node, future in sorted(
+            zip(self.nodes, waiting, strict=True), key=lambda pair: not self._is_done(pair[1])
+        ):
+            found.append((node is two, _outcome(future)))
+            _end(node, found[-1][1])
+        (_, result), (_, other_result) = sorted(found, key=lambda pair: pair[0])
+        return result, other_result
+
+    def _is_done(self, future: "Future[Any]") -> bool:
+        with contextlib.suppress(TimeoutError):
+            future.exception(2)
+        return future.done()
+
     def run(self, unit: Unit) -> Any:
         return self.nodes[0].run(unit)
 
@@ -103,13 +136,19 @@ class Race:
 
     def _wait_for(self, future: "Future[Any]", pid: int) -> bool:
         """Wait until the work has ended or waits for a lock; whether it waits."""
-        state = f"SELECT wait_event_type FROM pg_stat_activity WHERE pid = {pid}"
+        state = "SELECT wait_event_type FROM pg_stat_activity WHERE pid = %s"
         deadline = time.monotonic() + 20
         while not future.done() and time.monotonic() < deadline:
-            if self.query(state)[0][0] == "Lock" and not future.done():
+            row = self._watching.execute(state, (pid,)).fetchone()
+            if row == ("Lock",) and not future.done():
                 return True
-            time.sleep(0.01)
+            time.sleep(0.002)
         return False
+
+    def close(self) -> None:
+        self._watching.close()
+        for node in self.nodes:
+            node.close()
 
 
 def _outcome(future: "Future[Any]") -> Any:
@@ -140,5 +179,4 @@ def url() -> str:
 def race(url: str) -> Iterator[Race]:
     found = Race(url)
     yield found
-    for node in found.nodes:
-        node.close()
+    found.close()

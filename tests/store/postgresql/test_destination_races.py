@@ -176,6 +176,19 @@ def test_a_block_beside_a_recovery_of_another_domain_and_new_mail(race):
     assert due_date(race, "a.example") == to_milliseconds(NOW)
 
 
+def test_groups_that_come_to_two_domains_from_different_sides_do_not_deadlock(race):
+    for domain in ("a.example", "b.example"):
+        race.run(add(f"first-{domain}", domain=domain, now=NOW + HOUR))
+
+    def group(number, *domains):
+        return lambda c: [add(f"{number}{domain}", domain=domain)(c) for domain in domains] and None
+
+    row = "SELECT 1 FROM destinations WHERE domain = 'a.example' FOR UPDATE"
+    groups = group(1, "a.example", "b.example"), group(2, "b.example", "a.example")
+    assert race.tangle(row, *groups) == (None, None)
+    assert len(race.run(take("w"))) == 4
+
+
 def cancel(*names):
     return ChangeState(names, (OutboxState.QUEUED,), OutboxState.CANCELLED, NOW)
 
