@@ -35,8 +35,8 @@ _COLLECTED = "sendback_end_of_group"
 class Place(IntEnum):
     """The place of a type of units in the order in which a group takes its locks."""
 
-    RECEIVING = 1  # versions of rule sets
-    CALLS = 2  # calls of SendBounce, then accounts
+    CALLS = 1  # calls of SendBounce, then accounts
+    RECEIVING = 2  # versions of rule sets
     PROCESSING = 3
     OUTBOX = 4
     TAKING = 5  # rows of the outbox that nobody has locked
