@@ -143,30 +143,30 @@ class PostgreSQL:
         if programs is None:
             raise RuntimeError("PostgreSQL is not installed")
         self._programs = programs
-        self._folder = folder
+        self.folder = folder
         self._settings = {**_SETTINGS, **settings}
 
     @property
     def _data(self) -> Path:
-        return self._folder / "data"
+        return self.folder / "data"
 
     def start(self) -> "PostgreSQL":
         """Make the cluster if it is new, and start the server."""
         if not self._data.exists():
-            self._folder.mkdir(parents=True, exist_ok=True)
+            self.folder.mkdir(parents=True, exist_ok=True)
             if os.geteuid() == 0:  # it refuses to run as root
-                shutil.chown(self._folder, "postgres", "postgres")
+                shutil.chown(self.folder, "postgres", "postgres")
             self._run("initdb", "-D", str(self._data), "-U", "sendback", "-A", "trust", "-N",
                       "--encoding=UTF8", "--locale=C.UTF-8")  # fmt: skip
         options = " ".join(
             f"-c {name}={value or chr(39) * 2}"
             for name, value in {
                 **self._settings,
-                "unix_socket_directories": str(self._folder),
+                "unix_socket_directories": str(self.folder),
             }.items()
         )
         self._run("pg_ctl", "start", "-w", "-D", str(self._data), "-o", options,
-                  "-l", str(self._folder / "log"))  # fmt: skip
+                  "-l", str(self.folder / "log"))  # fmt: skip
         return self
 
     def stop(self, mode: str = "fast") -> None:
@@ -175,7 +175,7 @@ class PostgreSQL:
 
     def url(self, database: str) -> str:
         port = self._settings.get("port", "5432")
-        folder = quote(str(self._folder), safe="/")
+        folder = quote(str(self.folder), safe="/")
         return f"postgresql://sendback@/{database}?host={folder}&port={port}"
 
     def create(self) -> str:
@@ -201,9 +201,10 @@ class PostgreSQL:
         name = urlsplit(url).path.removeprefix("/")
         self.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
-    def execute(self, statement: str) -> None:
+    def execute(self, *statements: str) -> None:
         with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
-            connection.execute(statement)  # type: ignore[arg-type]
+            for statement in statements:
+                connection.execute(statement)  # type: ignore[call-overload]
 
     def _run(self, program: str, *arguments: str) -> None:
         command = [str(self._programs / program), *arguments]

@@ -9,7 +9,7 @@ from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
 from sendback.store.access.accounts import AddAccount
 from sendback.store.engine.changes import UNWATCHED
 from sendback.store.engine.column_types import InvalidTextError
-from sendback.store.engine.dialects import open_engine, reason_unavailable
+from sendback.store.engine.dialects import failure_of, open_engine
 from sendback.store.engine.hot import HotStatement
 from sendback.store.engine.store import prepare_schema
 from sendback.store.engine.tables import accounts, metadata, processing, remembered_calls
@@ -123,7 +123,7 @@ def test_a_missing_table_is_no_unavailable_database(engine):
         with pytest.raises((OperationalError, ProgrammingError)) as caught:
             statement.rows(connection, {})
         transaction.rollback()
-    assert reason_unavailable(caught.value, engine.url) is None
+    assert failure_of(caught.value, engine) is None
 
 
 def test_a_text_with_nul_is_refused(connection):

@@ -7,29 +7,54 @@ SQLite, which has one writer at a time.
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import ModuleType
+from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, make_url
+from sqlalchemy import URL, Connection, Engine
+from sqlalchemy.exc import DBAPIError
 
 from sendback.store.engine import sqlite
+from sendback.store.engine.errors import Failure
 
 
 def open_engine(url: str, *, writes: bool) -> Engine:
     """Return an engine whose transactions write, or only read.
 
-    Raises `StoreUnavailableError`.
+    Raises `DatabaseUrlError`, `StoreUnavailableError`.
     """
-    parsed = make_url(url)
-    engine: Engine = _module(parsed).open_engine(parsed, writes=writes)
+    engine: Engine = _module(url).open_engine(url, writes=writes)
     return engine
 
 
-def reason_unavailable(error: BaseException, url: URL) -> str | None:
-    """Return why the database is unavailable and what to do, or None for any other error.
+def failure_of(error: BaseException, engine: Engine) -> Failure | None:
+    """Return what an error means for the transaction, or None: it is the unit's own.
 
-    `error` is what SQLAlchemy raised.
+    `error` is what SQLAlchemy raised, or what connecting raised.
     """
-    reason: str | None = _module(url).reason_unavailable(error, url)
-    return reason
+    failure: Failure | None = _module(engine).failure_of(error, engine.url)
+    return failure
+
+
+def described(error: DBAPIError, engine: Engine) -> str:
+    """Return the text of an error for which only the operator can do something, with advice."""
+    description: str = _module(engine).described(error, engine.url)
+    return description
+
+
+def reconnect_seconds(engine: Engine) -> tuple[float, float]:
+    """Return how long to wait after a failed connection, at first and at most."""
+    seconds: tuple[float, float] = _module(engine).RECONNECT_SECONDS
+    return seconds
+
+
+def hang_seconds(engine: Engine) -> float | None:
+    """Return after how long a transaction without an end hangs. None: it cannot hang."""
+    seconds: float | None = _module(engine).HANG_SECONDS
+    return seconds
+
+
+def interrupt(engine: Engine, driver: Any) -> None:
+    """Let the statement fail that another thread runs on this connection of the driver."""
+    _module(engine).interrupt(driver)
 
 
 def data_version(connection: Connection) -> int | None:
@@ -37,19 +62,19 @@ def data_version(connection: Connection) -> int | None:
 
     Only numbers of the same connection can be compared. None: the database has no such number.
     """
-    version: int | None = _module(connection.engine.url).data_version(connection)
+    version: int | None = _module(connection.engine).data_version(connection)
     return version
 
 
 def integrity_problems(connection: Connection, limit: int) -> list[str]:
     """Return the problems that the database's own checks report, up to `limit` for each check."""
-    problems: list[str] = _module(connection.engine.url).integrity_problems(connection, limit)
+    problems: list[str] = _module(connection.engine).integrity_problems(connection, limit)
     return problems
 
 
 def database_time(connection: Connection) -> int:
     """Return the time of the database's clock, in Unix milliseconds."""
-    time: int = _module(connection.engine.url).database_time(connection)
+    time: int = _module(connection.engine).database_time(connection)
     return time
 
 
@@ -57,7 +82,7 @@ def table_sizes(
     connection: Connection, tables: Sequence[str]
 ) -> Sequence[tuple[str, int, int | None]]:
     """Return each table with its number of rows, about, and its octets. None: unknown."""
-    sizes: Sequence[tuple[str, int, int | None]] = _module(connection.engine.url).table_sizes(
+    sizes: Sequence[tuple[str, int, int | None]] = _module(connection.engine).table_sizes(
         connection, tables
     )
     return sizes
@@ -65,13 +90,13 @@ def table_sizes(
 
 def database_octets(connection: Connection) -> int:
     """Return the octets of the whole database."""
-    octets: int = _module(connection.engine.url).database_octets(connection)
+    octets: int = _module(connection.engine).database_octets(connection)
     return octets
 
 
 def lock_schema(connection: Connection) -> None:
     """Keep other processes from changing the schema until the transaction ends; wait for them."""
-    _module(connection.engine.url).lock_schema(connection)
+    _module(connection.engine).lock_schema(connection)
 
 
 @contextmanager
@@ -81,28 +106,35 @@ def schema_lock(url: str, waiting: Callable[[], None]) -> Iterator[None]:
     Wait for it as long as another process has it; `waiting` is called once then. SQLite has no such
     lock: there each transaction that writes is alone.
     """
-    with _module(make_url(url)).schema_lock(url, waiting):
+    with _module(url).schema_lock(url, waiting):
         yield
 
 
 def prepare_for_migration(engine: Engine) -> None:
     """Let transactions of this engine take long, and wait for locks only for a moment."""
-    _module(engine.url).prepare_for_migration(engine)
+    _module(engine).prepare_for_migration(engine)
+
+
+def tune(connection: Connection) -> None:
+    """Give the tables what only this database has. To be repeated after each change of them."""
+    _module(connection.engine).tune(connection)
 
 
 def is_lock_timeout(error: BaseException, url: URL) -> bool:
     """Return whether a statement failed because another transaction had a lock for too long."""
-    result: bool = _module(url).is_lock_timeout(error)
+    result: bool = _module(url.drivername).is_lock_timeout(error)
     return result
 
 
 def is_sqlite(url: str) -> bool:
     """Return whether the database is SQLite, which only the processes of one machine share."""
-    return make_url(url).get_backend_name() == "sqlite"
+    return url.startswith("sqlite")
 
 
-def _module(url: URL) -> ModuleType:
-    if url.get_backend_name() == "sqlite":
+def _module(database: Engine | str) -> ModuleType:
+    """Return the module of an engine's database, or of a URL's."""
+    name = database if isinstance(database, str) else database.dialect.name
+    if name.startswith("sqlite"):
         return sqlite
     # Importing the driver takes 100 ms.
     from sendback.store.engine import postgresql  # noqa: PLC0415

@@ -3,7 +3,14 @@
 A unit of work that refuses its request raises a `RefusedError` and changes nothing.
 """
 
-from sendback.errors import SendbackError
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from sendback.errors import InvalidInputError, SendbackError
+
+
+class DatabaseUrlError(InvalidInputError):
+    """The URL of the database cannot be used: a typo, or its driver is not installed."""
 
 
 class StoreUnavailableError(SendbackError):
@@ -12,6 +19,33 @@ class StoreUnavailableError(SendbackError):
     The unit of work had no effect. The next unit is tried on a fresh connection, so the store
     recovers without a restart once the cause is gone.
     """
+
+
+class CommitUnknownError(StoreUnavailableError):
+    """The connection was lost during COMMIT: the unit may have had its effect.
+
+    It is never run again by the store. How each caller is safe: docs/architecture.md, "Lost
+    connections".
+    """
+
+
+class FailureKind(Enum):
+    """What an error of the database means for the transaction that met it."""
+
+    CONFLICT = auto()  # with another transaction: run each unit again
+    LOST = auto()  # the connection: nothing was committed before COMMIT, a new connection may work
+    UNAVAILABLE = auto()  # the database cannot be used at the moment
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """The kind of an error, and why the store is unavailable, with what to do about it.
+
+    `reason` is None for a conflict that, when it persists, is the unit's own error.
+    """
+
+    kind: FailureKind
+    reason: str | None
 
 
 class RefusedError(SendbackError):

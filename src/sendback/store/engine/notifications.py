@@ -125,6 +125,12 @@ class _ListeningThread:
         self._closing.close()
 
     def _run(self) -> None:
+        try:
+            self._listen_until_closed()
+        finally:
+            self._engine.dispose()
+
+    def _listen_until_closed(self) -> None:
         delay = _FIRST_RETRY_SECONDS
         with self._closed, selectors.DefaultSelector() as selector:
             selector.register(self._closed, selectors.EVENT_READ)
@@ -136,7 +142,7 @@ class _ListeningThread:
                         delay = _FIRST_RETRY_SECONDS
                         self._follow(_driver(connection), selector)
                     return
-                except (DBAPIError, OSError, _driver_error()) as error:
+                except (DBAPIError, OSError, StoreUnavailableError, _driver_error()) as error:
                     log.info("not_listening reason=%r retry_seconds=%.1f", str(error)[:200], delay)
                 if selector.select(delay * random.uniform(0.5, 1)):  # noqa: S311 - no secret
                     return

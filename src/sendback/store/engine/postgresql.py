@@ -1,48 +1,186 @@
-"""What is specific to PostgreSQL: connections, error codes, checks."""
+"""What is specific to PostgreSQL: connections, tables, checks. Its errors: `postgresql_errors.py`.
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+Theory of operation. The parameters of a connection are those of the URL, as libpq reads it, then
+those below, then the `PG…` variables and `~/.pgpass`. Transactions are begun by this module, not by
+the driver. A direct connection gets its settings once, when it is made. Behind a pooler, such as
+PgBouncer in transaction mode, the next transaction may have another session: there the settings are
+sent with each BEGIN (`SET LOCAL`), and no statement is prepared. A pooler is recognized by the
+process ID that it reports, which is not the one of the session.
+"""
+
+import os
+import re
+import socket
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
 from time import sleep
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy import URL, Connection, Engine, create_engine, event, exists, func, select, text
+from sqlalchemy.exc import DBAPIError
 
+from sendback.store.engine.errors import DatabaseUrlError, StoreUnavailableError
+from sendback.store.engine.postgresql_errors import described, failure_of
+from sendback.store.engine.tables import metadata
+
+try:
+    import psycopg
+    from psycopg.conninfo import conninfo_to_dict
+except ImportError as missing:
+    raise DatabaseUrlError(
+        "a database at postgresql:// needs the driver psycopg: install it with "
+        "pip install 'sendback[postgresql]'"
+    ) from missing
+
+__all__ = ["described", "failure_of"]  # of the interface that `dialects` calls
+
+# After a failed connection the next attempts wait so long, at first and at most.
+RECONNECT_SECONDS = (0.1, 1.0)
+# A transaction whose server has sent nothing for so long is ended: a proxy in between may keep a
+# connection whose server is gone. More than `statement_timeout`.
+HANG_SECONDS: float | None = 45.0
+
+OLDEST_SERVER = 150_000
 _DRIVER = "postgresql+psycopg"
-_SETTINGS = {
-    "statement_timeout": "30s",
-    "lock_timeout": "10s",
-    "idle_in_transaction_session_timeout": "60s",
+_CONNECTION = {
+    "connect_timeout": "5",
+    "application_name": "sendback",
+    # A server that is gone without a word is noticed after 25 s.
+    "keepalives_idle": "10",
+    "keepalives_interval": "5",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "25000",
+}
+_SESSION = {
+    "statement_timeout": "'30s'",
+    "lock_timeout": "'5s'",
+    "idle_in_transaction_session_timeout": "'60s'",
+}
+# With `off`, a crash of the server would lose mail that was accepted.
+_DURABLE = {"synchronous_commit": "on"}
+_BEGIN = {
+    True: "BEGIN ISOLATION LEVEL READ COMMITTED",
+    False: "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
 }
 
 
-def open_engine(url: URL, *, writes: bool) -> Engine:
-    """Return an engine whose transactions write, or only read."""
+def open_engine(url: str, *, writes: bool) -> Engine:
+    """Return an engine whose transactions write, or only read. It has one connection.
+
+    Its `url` has no password. Raises `DatabaseUrlError`; connecting raises `StoreUnavailableError`
+    for a server that cannot be used.
+    """
+    parameters = connection_parameters(url)
     engine = create_engine(
-        url.set(drivername=_DRIVER),
-        isolation_level="READ COMMITTED" if writes else "REPEATABLE READ",
+        _shown(parameters),
+        creator=lambda: psycopg.connect(autocommit=True, **parameters),
         pool_size=1,
         max_overflow=0,
-        connect_args={"connect_timeout": 5, "application_name": "sendback"},
+        use_native_hstore=False,
     )
+    begin = _BEGIN[writes]
 
     @event.listens_for(engine, "connect")
-    def configure(connection: Any, _: Any) -> None:
-        for name, value in _SETTINGS.items():
-            connection.execute(f"SET {name} = '{value}'")
-        connection.commit()
-        connection.read_only = not writes
+    def configure(connection: Any, record: Any) -> None:
+        try:
+            record.info["begin"] = _begin_of(connection, begin)
+        except psycopg.Error as error:
+            connection.close()
+            raise _translated("SET", error, connection) from error
+        except StoreUnavailableError:
+            connection.close()
+            raise
+
+    @event.listens_for(engine, "begin")
+    def start(connection: Connection) -> None:
+        if connection.get_execution_options().get("isolation_level") == "AUTOCOMMIT":
+            return  # a statement that must not run in a transaction
+        driver: Any = connection.connection.dbapi_connection
+        try:
+            driver.autocommit = True  # SQLAlchemy clears it after `AUTOCOMMIT`
+            driver.execute(connection.info["begin"], prepare=False)
+        except psycopg.Error as error:
+            raise _translated("BEGIN", error, driver) from error
 
     return engine
 
 
-def reason_unavailable(error: BaseException, url: URL) -> str | None:
-    """Return why the database is unavailable, or None for any other error."""
-    if not isinstance(error, DBAPIError):
-        return None
-    if error.connection_invalidated or isinstance(error, OperationalError | InterfaceError):
-        return f"the database {url.database} at {url.host}: {error.orig}"
-    return None
+def connection_parameters(url: str) -> dict[str, Any]:
+    """Return libpq's parameters for a URL: what it names, and the defaults of this program.
+
+    Raises `DatabaseUrlError`, whose text has nothing that may be a password.
+    """
+    try:
+        given = conninfo_to_dict(url)
+    except psycopg.ProgrammingError as error:
+        unknown = re.search(r'invalid URI query parameter: "(\w{1,64})"', str(error))
+        if unknown:
+            raise DatabaseUrlError(
+                f"the URL of the database has the parameter {unknown[1]}, which PostgreSQL's libpq "
+                "does not know: see https://www.postgresql.org/docs/current/libpq-connect.html"
+            ) from None
+        raise DatabaseUrlError(_UNREADABLE) from None
+    if not re.fullmatch(r"[0-9,]*", str(given.get("port", ""))):
+        raise DatabaseUrlError(_UNREADABLE)
+    return {**_CONNECTION, **given}
+
+
+_UNREADABLE = (
+    "the URL of the database cannot be read: write postgresql://USER@HOST:PORT/DATABASE, and in a "
+    "password @ as %40, : as %3A, / as %2F, # as %23 and % as %25"
+)
+
+
+def _shown(parameters: Mapping[str, Any]) -> URL:
+    """Return the URL for errors and logs: host, port and database."""
+    port, host = str(parameters.get("port", "")), parameters.get("host")
+    number = int(port) if port.isdigit() else None
+    name = parameters.get("dbname") or os.environ.get("PGDATABASE") or parameters.get("user")
+    return URL.create(_DRIVER, host=host, port=number, database=name)
+
+
+def _begin_of(connection: Any, begin: str) -> str:
+    """Check the server and configure the session; return what begins a transaction."""
+    version = connection.info.server_version
+    if version < OLDEST_SERVER:
+        raise StoreUnavailableError(
+            f"the database is PostgreSQL {version // 10_000}, and Sendback needs version "
+            f"{OLDEST_SERVER // 10_000} or newer"
+        )
+    asked = "SELECT pg_backend_pid(), current_setting('synchronous_commit'), "
+    asked += "current_setting('server_encoding')"
+    process, commit, encoding = connection.execute(asked).fetchone()
+    if encoding != "UTF8":
+        raise StoreUnavailableError(
+            f"the database has the encoding {encoding}, and Sendback needs UTF8: create it with "
+            "ENCODING 'UTF8' TEMPLATE template0"
+        )
+    settings = _SESSION | (_DURABLE if commit == "off" else {})
+    if process == connection.info.backend_pid:
+        connection.execute(_settings(settings))
+        return begin
+    connection.prepare_threshold = None
+    return f"{begin}; {_settings(settings, 'LOCAL ')}"
+
+
+def _settings(values: Mapping[str, str], scope: str = "") -> str:
+    return "; ".join(f"SET {scope}{name} = {value}" for name, value in values.items())
+
+
+def _translated(statement: str, error: Exception, driver: Any) -> BaseException:
+    """Return the error as SQLAlchemy would have raised it."""
+    return DBAPIError.instance(
+        statement, None, error, psycopg.Error, connection_invalidated=driver.closed
+    )
+
+
+def interrupt(driver: Any) -> None:
+    """End a connection that another thread waits for: its statement fails at once."""
+    with (
+        suppress(OSError, psycopg.Error),
+        closing(socket.socket(fileno=os.dup(driver.fileno()))) as found,
+    ):
+        found.shutdown(socket.SHUT_RDWR)
 
 
 def data_version(connection: Connection) -> int | None:  # noqa: ARG001 - there is none
@@ -50,9 +188,93 @@ def data_version(connection: Connection) -> int | None:  # noqa: ARG001 - there 
     return None
 
 
-def integrity_problems(connection: Connection, limit: int) -> list[str]:  # noqa: ARG001
-    """Return nothing: PostgreSQL checks its pages when it reads them."""
-    return []
+def tune(connection: Connection) -> None:
+    """Give all columns and tables what SQLAlchemy's types do not say; change only what differs.
+
+    - Texts are compared by their octets (`C`), as Python and SQLite compare them: rows are locked
+      in that order, and an ICU locale has another.
+    - Octets are not compressed: that costs more CPU than it saves, and most mail is small.
+    - Tables whose rows are updated for each mail have space beside them, and are cleaned early.
+    """
+    changes: dict[str, list[str]] = {}
+    for row in connection.execute(_UNTUNED_COLUMNS):
+        values = f'TYPE {row.type} COLLATE "C"' if row.is_text else "SET STORAGE EXTERNAL"
+        changes.setdefault(row.name, []).append(f'ALTER COLUMN "{row.column}" {values}')
+    for name in connection.execute(_UNTUNED_TABLES, {"names": sorted(_BUSY_TABLES)}).scalars():
+        changes.setdefault(name, []).append(f"SET ({_BUSY})")
+    for name in sorted(changes):
+        connection.exec_driver_sql(f'ALTER TABLE "{name}" {", ".join(changes[name])}')
+
+
+_UNTUNED_COLUMNS = text(
+    "SELECT c.relname AS name, a.attname AS column, l.oid IS NOT NULL AS is_text, "
+    "format_type(a.atttypid, a.atttypmod) AS type "
+    "FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid "
+    "LEFT JOIN pg_collation l ON l.oid = a.attcollation "
+    "WHERE c.relnamespace = current_schema::regnamespace AND c.relkind = 'r' "
+    "AND a.attnum > 0 AND NOT a.attisdropped "
+    "AND (l.collname <> 'C' OR (a.atttypid = 'bytea'::regtype AND a.attstorage <> 'e')) "
+    "ORDER BY c.relname, a.attnum"
+)
+_UNTUNED_TABLES = text(
+    "SELECT relname FROM pg_class WHERE relnamespace = current_schema::regnamespace "
+    "AND relkind = 'r' AND reloptions IS NULL AND relname = ANY(:names) ORDER BY relname"
+)
+_BUSY_TABLES = {"accounts", "destinations", "generations", "outbox", "processing", "steps"}
+_BUSY = (
+    "fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_analyze_scale_factor = 0.05"
+)
+
+
+def integrity_problems(connection: Connection, limit: int) -> list[str]:
+    """Return what is broken: indexes, foreign keys, and what amcheck finds where it is installed.
+
+    PostgreSQL checks its pages by itself when they are read, if it has checksums.
+    """
+    connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
+    problems = [
+        f"the index {name} is not usable: run REINDEX INDEX {name}"
+        for name in connection.execute(_INVALID_INDEXES).scalars()
+    ]
+    for table in metadata.sorted_tables:
+        for key in table.foreign_keys:
+            parent = key.column
+            orphans = select(func.count()).where(
+                key.parent.is_not(None), ~exists().where(parent == key.parent)
+            )
+            count = connection.execute(orphans).scalar_one()
+            if count:
+                name = f"{table.name} name a row of {parent.table.name} that is not there"
+                problems.append(f"{count} rows of {name}")
+    problems += _amcheck(connection)
+    return problems[:limit]
+
+
+_INVALID_INDEXES = text(
+    "SELECT i.indexrelid::regclass::text FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid "
+    "WHERE c.relnamespace = current_schema::regnamespace AND NOT i.indisvalid ORDER BY 1"
+)
+_INDEXES = text(
+    "SELECT i.indexrelid::int8 AS id, i.indexrelid::regclass::text AS name FROM pg_index i "
+    "JOIN pg_class c ON c.oid = i.indrelid JOIN pg_class x ON x.oid = i.indexrelid "
+    "JOIN pg_am m ON m.oid = x.relam "
+    "WHERE c.relnamespace = current_schema::regnamespace AND m.amname = 'btree' AND i.indisvalid "
+    "AND EXISTS (SELECT 1 FROM pg_extension WHERE extname = 'amcheck') ORDER BY 2"
+)
+
+
+def _amcheck(connection: Connection) -> Iterable[str]:
+    for row in connection.execute(_INDEXES).all():
+        try:
+            with connection.begin_nested():
+                connection.exec_driver_sql(f"SELECT bt_index_check({row.id}::oid::regclass)")
+        except DBAPIError as error:
+            if getattr(error.orig, "sqlstate", None) == _NOT_PERMITTED:
+                return
+            yield f"the index {row.name}: {error.orig}"
+
+
+_NOT_PERMITTED = "42501"
 
 
 # The key of the advisory lock of the schema: any number that other programs do not use.
@@ -115,7 +337,7 @@ def schema_lock(url: str, waiting: Callable[[], None]) -> Iterator[None]:
     Wait for it as long as another process has it; `waiting` is called once then. The lock ends with
     its transaction, so that it works behind PgBouncer too.
     """
-    engine = open_engine(make_url(url), writes=True)
+    engine = open_engine(url, writes=True)
     query = text("SELECT pg_try_advisory_xact_lock(:key)")
     try:
         with engine.connect() as connection:

@@ -28,11 +28,12 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
 from sendback.store.engine.dialects import (
+    described,
     is_lock_timeout,
     open_engine,
     prepare_for_migration,
-    reason_unavailable,
     schema_lock,
+    tune,
 )
 from sendback.store.engine.errors import StoreUnavailableError
 from sendback.store.engine.migrating import REPORT
@@ -133,10 +134,7 @@ class _Upgrade:
             with schema_lock(self._url, self._waiting):
                 return self._run(engine)
         except DBAPIError as error:
-            reason = reason_unavailable(error, engine.url)
-            raise StoreUnavailableError(
-                reason or f"the database {engine.url.database}: {error.orig}"
-            ) from error
+            raise StoreUnavailableError(described(error, engine)) from error
         finally:
             engine.dispose()
 
@@ -217,6 +215,7 @@ class _Upgrade:
                 records_oldest = step.revision >= LAST_WITH_STOPPED_SERVERS
                 set_schema(connection, schema.version, schema.oldest if records_oldest else None)
                 self._report(f"{step.revision} took {monotonic() - started:.1f} s")
+            tune(connection)
             connection.commit()
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from time import monotonic, sleep, time_ns
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import DatabaseError, DBAPIError, InterfaceError, OperationalError
 
-from sendback.store.engine.errors import StoreUnavailableError
+from sendback.store.engine.errors import Failure, FailureKind, StoreUnavailableError
 
 BUSY_TIMEOUT_MILLISECONDS = 5000
 _LOCK_POLL_SECONDS = 0.0005
@@ -39,11 +39,17 @@ _ADVICE = {
 _PRIMARY_CODE = 0xFF  # the other bits of an extended result code give details
 
 
-def open_engine(url: URL, *, writes: bool) -> Engine:
+# Opening a file costs nothing, and a statement cannot wait for another machine.
+RECONNECT_SECONDS = (0.0, 0.0)
+HANG_SECONDS: float | None = None
+
+
+def open_engine(text: str, *, writes: bool) -> Engine:
     """Return an engine whose transactions write, or only read.
 
     Creates the directory of the database. Raises `StoreUnavailableError`.
     """
+    url = make_url(text)
     if url.database and url.database != ":memory:":
         folder = Path(url.database).parent
         try:
@@ -56,10 +62,32 @@ def open_engine(url: URL, *, writes: bool) -> Engine:
     return engine
 
 
-def reason_unavailable(error: BaseException, url: URL) -> str | None:
+def failure_of(error: BaseException, url: URL) -> Failure | None:
+    """Return what an error means for the transaction, or None: it is the unit's own.
+
+    `error` is what SQLAlchemy raised.
+    """
+    reason = _reason_unavailable(error, url)
+    return None if reason is None else Failure(FailureKind.UNAVAILABLE, reason)
+
+
+def described(error: DBAPIError, url: URL) -> str:
+    """Return the text of an error for which only the operator can do something, with advice."""
+    return _reason_unavailable(error, url) or f"the database {url.database}: {error.orig}"
+
+
+def interrupt(driver: Any) -> None:
+    """Do nothing: a transaction cannot hang."""
+
+
+def tune(connection: Connection) -> None:
+    """Do nothing: the tables have all that they need."""
+
+
+def _reason_unavailable(error: BaseException, url: URL) -> str | None:
     """Return why the database is unavailable and what to do, or None for any other error.
 
-    The text has the path of the database. `error` is what SQLAlchemy raised.
+    The text has the path of the database.
     """
     if not isinstance(error, DBAPIError):
         return None

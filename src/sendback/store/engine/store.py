@@ -14,10 +14,10 @@ from sendback.store.engine.channels import Channel
 from sendback.store.engine.content.contents import Contents
 from sendback.store.engine.datagrams import Datagrams
 from sendback.store.engine.dialects import (
+    described,
     is_sqlite,
     lock_schema,
     open_engine,
-    reason_unavailable,
 )
 from sendback.store.engine.errors import StoreUnavailableError
 from sendback.store.engine.locking import has_row_locks
@@ -48,7 +48,9 @@ class Store:
         """
         self.contents = Contents(content or ContentAddress("directory"), url, data_dir, self)
         writing = open_engine(url, writes=True)
-        self._reader = TransactionThread(open_engine(url, writes=False), "store-reader")
+        self._reader = TransactionThread(
+            open_engine(url, writes=False), "store-reader", writes=False
+        )
         self.changes = Changes(ChangeRecorder(writing), self._reader.run)
         name = process or process_name()
         self.channel = _open_channel(url, listen_url, data_dir, name, self.write)
@@ -120,8 +122,7 @@ def transact(url: str, unit: Unit[T], *, writes: bool) -> T:
         with engine.begin() as connection:
             return unit(connection)
     except DBAPIError as error:
-        reason = reason_unavailable(error, engine.url) or f"the database {url}: {error.orig}"
-        raise StoreUnavailableError(reason) from error
+        raise StoreUnavailableError(described(error, engine)) from error
     finally:
         engine.dispose()
 

@@ -9,8 +9,17 @@ Units of the same `BatchUnit` type in a group run together: one statement can se
 
 When a unit raises, the group's transaction is rolled back and each of its units is run again in
 a transaction of its own: a unit must therefore do nothing but use the connection. The exception is
-raised to the unit's caller. When the database itself fails, all units of the group fail with
-`StoreUnavailableError`; `dialects.reason_unavailable` tells the two cases apart.
+raised to the unit's caller. What an error of the database means, `dialects.failure_of` decides:
+
+- A conflict with another transaction: a unit alone is run again, up to five times.
+- The connection was lost: the group is run once more, on a new connection. Not if it was lost
+  during COMMIT, because then the transaction may have been committed (`CommitUnknownError`).
+- The database is unavailable: all units of the group fail with `StoreUnavailableError`. After a
+  connection that failed, units fail at once until the next attempt is due, a second at most.
+- None of these: the unit's own error.
+
+A database on a server may also be silent. `_Watch` ends a transaction that hangs, and so does
+`close`, by ending its connection.
 
 The thread ends only by `close`: whatever is raised in it, every caller gets a result.
 """
@@ -18,17 +27,30 @@ The thread ends only by `close`: whatever is raised in it, every caller gets a r
 import asyncio
 import logging
 import queue
+import random
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from enum import Enum, auto
 from time import monotonic, sleep
 from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar, cast
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, event
 
-from sendback.store.engine.dialects import reason_unavailable
-from sendback.store.engine.errors import RefusedError, StoreUnavailableError
+from sendback.store.engine.dialects import (
+    failure_of,
+    hang_seconds,
+    interrupt,
+    reconnect_seconds,
+)
+from sendback.store.engine.errors import (
+    CommitUnknownError,
+    Failure,
+    FailureKind,
+    RefusedError,
+    StoreUnavailableError,
+)
 from sendback.store.engine.locking import Place, group, place_of, transactions_of
 
 log = logging.getLogger(__name__)
@@ -38,6 +60,11 @@ log = logging.getLogger(__name__)
 MAX_GROUP = 128
 _GATHER_SECONDS = 0.0007
 _BUSY_SECONDS = 0.005
+# A unit alone that meets a conflict is run again so often, while no more time has gone by.
+_MOST_RUNS = 6
+_CONFLICT_SECONDS = 5.0
+_CONFLICT_PAUSE_SECONDS = 0.02  # twice as long each time, with jitter
+_CLOSE_SECONDS = 10.0
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -90,23 +117,32 @@ class TransactionThread:
         name: str,
         ended: Callable[[], None] = lambda: None,
         *,
+        writes: bool = True,
         locks_rows: bool = False,
     ) -> None:
         """`ended` is called after each transaction, whatever its result, before the callers.
 
-        With `locks_rows`, groups take their locks in order: see `locking`.
+        `writes`: whether what COMMIT did is of importance, when its result is unknown. With
+        `locks_rows`, groups take their locks in order: see `locking`.
         """
         self._engine = engine
         self._locks_rows = locks_rows
         self._ended = ended
         self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._connection: Connection | None = None
+        self._driver: Any = None  # its connection of the driver, for `interrupt`
+        self._busy_since: float | None = None
+        self._is_committing = False
+        if writes:
+            event.listen(engine, "commit", self._commit_begins)
+        self._reconnecting = _Backoff(*reconnect_seconds(engine))
         self._last_group = 0.0
         self._last_size = 0
         self._submitting = threading.Lock()
         self._is_closed = False
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
         self._thread.start()
+        self._watch = _Watch(self, hang_seconds(engine), name)
 
     async def run(self, unit: Unit[T]) -> T:
         """Run the unit and return its result once it is committed.
@@ -123,13 +159,26 @@ class TransactionThread:
         return cast("T", await job.future)
 
     def close(self) -> None:
-        """Run what was submitted, then end the thread. May be called again, from any thread."""
+        """Run what was submitted, then end the thread. May be called again, from any thread.
+
+        A database that does not reply is waited for only some seconds.
+        """
         with self._submitting:
             if not self._is_closed:
                 self._is_closed = True
                 self._queue.put(self._STOP)
-        self._thread.join()
+        self._thread.join(_CLOSE_SECONDS)
+        while self._thread.is_alive():
+            self.interrupt(0)
+            self._thread.join(1)
+        self._watch.stop()
         self._engine.dispose()
+
+    def interrupt(self, seconds: float) -> None:
+        """End the connection of a transaction that began longer ago than this."""
+        since, driver = self._busy_since, self._driver
+        if since is not None and driver is not None and monotonic() - since > seconds:
+            interrupt(self._engine, driver)
 
     def _work(self) -> None:
         stopping = False
@@ -168,26 +217,52 @@ class TransactionThread:
         return [jobs]
 
     def _run_group(self, jobs: list[_Job]) -> None:
-        if not jobs:
-            return
+        started, runs = monotonic(), 0
+        while jobs:
+            runs += 1
+            error = self._attempt(jobs)
+            if error is None:
+                return
+            failure = failure_of(error, self._engine)
+            step = _next_step(failure, runs, monotonic() - started, alone=len(jobs) == 1)
+            if failure is not None and failure.kind is not FailureKind.CONFLICT:
+                self._disconnect()
+                if self._is_committing:
+                    step = _Step.LEAVE
+            self._mend_connection()
+            if step is not _Step.REPEAT:
+                self._end(step, jobs, error, failure.reason if failure else None)
+                return
+            if failure is not None and failure.kind is FailureKind.CONFLICT:
+                sleep(_CONFLICT_PAUSE_SECONDS * 2**runs * random.random())  # noqa: S311 - jitter
+
+    def _end(
+        self, step: "_Step", jobs: list[_Job], error: BaseException, reason: str | None
+    ) -> None:
+        if step is _Step.PART:
+            for job in jobs:
+                self._run_group([job])
+        elif step is _Step.FAIL:
+            _fail(jobs, error)
+        else:
+            is_unknown = step is _Step.LEAVE
+            log.warning("the store is unavailable%s: %s", ", in COMMIT" * is_unknown, reason)
+            for job in jobs:
+                job.error = (CommitUnknownError if is_unknown else StoreUnavailableError)(reason)
+
+    def _attempt(self, jobs: list[_Job]) -> BaseException | None:
+        """Run the jobs in a transaction; return what was raised."""
+        self._is_committing = False
         try:
             self._transact(jobs)
         except BaseException as error:  # noqa: BLE001 - raised to the unit's caller
-            reason = reason_unavailable(error, self._engine.url)
-            if reason is not None:
-                log.warning("the store is unavailable: %s", reason)
-                for job in jobs:
-                    job.error = StoreUnavailableError(reason)
-                self._disconnect()
-                return
-            self._mend_connection()
-            if len(jobs) == 1:
-                _fail(jobs, error)
-                return
-            for job in jobs:
-                self._run_group([job])
+            return error
+        finally:
+            self._busy_since = None
+        return None
 
     def _transact(self, jobs: list[_Job]) -> None:
+        self._busy_since = monotonic()
         connection = self._connect()
         try:
             with connection.begin(), group(connection):
@@ -196,9 +271,21 @@ class TransactionThread:
         finally:
             self._ended()
 
+    def _commit_begins(self, _: Connection) -> None:
+        self._is_committing = True
+
     def _connect(self) -> Connection:
         if self._connection is None:
-            self._connection = self._engine.connect()
+            self._reconnecting.check()
+            try:
+                self._connection = self._engine.connect()
+            except BaseException as error:
+                failure = failure_of(error, self._engine)
+                if failure is not None:
+                    self._reconnecting.failed(failure)
+                raise
+            self._reconnecting.succeeded()
+            self._driver = self._connection.connection.dbapi_connection
         return self._connection
 
     def _mend_connection(self) -> None:
@@ -209,9 +296,77 @@ class TransactionThread:
 
     def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
+        self._driver = None
         if connection is not None:
             connection.invalidate()
             connection.close()
+
+
+class _Backoff:
+    """When to connect again after a connection that failed."""
+
+    def __init__(self, first: float, most: float) -> None:
+        self._first = first
+        self._most = most
+        self._seconds = first
+        self._next = float("-inf")
+        self._reason: str | None = None
+
+    def check(self) -> None:
+        """Raise `StoreUnavailableError` if it is too early."""
+        if monotonic() < self._next:
+            raise StoreUnavailableError(self._reason)
+
+    def failed(self, failure: Failure) -> None:
+        self._reason = failure.reason
+        self._next = monotonic() + self._seconds
+        self._seconds = min(2 * self._seconds, self._most)
+
+    def succeeded(self) -> None:
+        self._seconds = self._first
+
+
+class _Watch:
+    """A thread that interrupts transactions that hang; none for a database that cannot hang."""
+
+    def __init__(self, watched: TransactionThread, seconds: float | None, name: str) -> None:
+        self._watched = watched
+        self._stopped = threading.Event()
+        if seconds is not None:
+            threading.Thread(
+                target=self._run, args=(seconds,), name=f"{name}-watch", daemon=True
+            ).start()
+
+    def stop(self) -> None:
+        self._stopped.set()
+
+    def _run(self, seconds: float) -> None:
+        while not self._stopped.wait(seconds / 9):
+            self._watched.interrupt(seconds)
+
+
+class _Step(Enum):
+    """What follows on a transaction that has failed."""
+
+    REPEAT = auto()
+    PART = auto()  # run each unit in a transaction of its own
+    FAIL = auto()  # raise the error to the caller
+    REFUSE = auto()  # raise `StoreUnavailableError`
+    LEAVE = auto()  # raise `CommitUnknownError`
+
+
+def _next_step(failure: Failure | None, runs: int, seconds: float, *, alone: bool) -> _Step:
+    """Return what to do after so many runs, since the first of which so much time has passed."""
+    kind = None if failure is None else failure.kind
+    if kind is FailureKind.LOST and runs == 1:
+        return _Step.REPEAT
+    if kind in {FailureKind.LOST, FailureKind.UNAVAILABLE}:
+        return _Step.REFUSE
+    if not alone:
+        return _Step.PART
+    if kind is FailureKind.CONFLICT and runs < _MOST_RUNS and seconds < _CONFLICT_SECONDS:
+        return _Step.REPEAT
+    return _Step.REFUSE if failure is not None and failure.reason is not None else _Step.FAIL
 
 
 def _by_type(jobs: Sequence[_Job]) -> list[Callable[[Connection], None]]:

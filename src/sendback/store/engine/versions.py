@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, delete, insert, inspect, select, text
 
 from sendback.errors import SendbackError
+from sendback.store.engine.dialects import tune
 from sendback.store.engine.tables import (
     OLDEST_SCHEMA,
     REQUIRED_SCHEMA,
@@ -120,6 +121,7 @@ def create_tables(connection: Connection) -> None:
     metadata.create_all(connection)
     create_version_table(connection)
     set_schema(connection, SCHEMA_VERSION, OLDEST_SCHEMA)
+    tune(connection)
 
 
 def create_version_table(connection: Connection) -> None:

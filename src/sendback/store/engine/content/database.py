@@ -21,7 +21,8 @@ from sendback.store.engine.content.model import (
     ContentUnavailableError,
     in_blocks,
 )
-from sendback.store.engine.dialects import open_engine, reason_unavailable
+from sendback.store.engine.dialects import failure_of, open_engine
+from sendback.store.engine.errors import StoreUnavailableError
 from sendback.store.engine.tables import content_chunks
 
 CHUNK_OCTETS = 512 * 1024
@@ -121,11 +122,11 @@ def _transact(engine: Engine, unit: Callable[[Connection], T]) -> T:
     try:
         with engine.begin() as connection:
             return unit(connection)
-    except errors.DBAPIError as error:
-        reason = reason_unavailable(error, engine.url)
-        if reason is None:
+    except (errors.DBAPIError, StoreUnavailableError) as error:
+        failure = failure_of(error, engine)
+        if failure is None or failure.reason is None:
             raise
-        raise ContentUnavailableError(reason) from error
+        raise ContentUnavailableError(failure.reason) from error
     except errors.TimeoutError as error:  # every connection of the pool is in use
         raise ContentUnavailableError(f"the database {engine.url.database}: {error}") from error
 

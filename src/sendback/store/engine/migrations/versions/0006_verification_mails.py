@@ -13,4 +13,5 @@ def upgrade() -> None:
         "outbox",
         ["created_at", "account_id", "domain"],
         sqlite_where=sa.text("original_message_id = ''"),
+        postgresql_where=sa.text("original_message_id = ''"),
     )
