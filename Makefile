@@ -56,6 +56,7 @@ fuzz: setup
 	HYPOTHESIS_PROFILE=fuzz $(BIN)/pytest -m fuzz --timeout 3600
 
 bench: setup
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --group bench
 	$(BIN)/python -m bench.run
 
 # Newer versions of everything, within pyproject.toml's bounds.

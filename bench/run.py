@@ -4,10 +4,13 @@ import shutil
 import sys
 
 from bench import (
+    bounce_by_rule,
     dead_domains,
     delivery,
     dkim_signing,
     dsn,
+    growth,
+    plots,
     queue,
     receive,
     request_attacks,
@@ -33,12 +36,15 @@ if __name__ == "__main__":
         signatures,
         receive,
         send_bounce,
+        bounce_by_rule,
         delivery,
         dead_domains,
         queue,
         sweep,
         whole_way,
+        growth,
         request_attacks,
+        plots,
     ):
         print()
         module.main()

@@ -7,35 +7,72 @@ is a bounce of its own.
 import re
 import subprocess
 import tempfile
+import time
 from pathlib import Path
+from statistics import median
 
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from tests.partners.clients import send_mail
 
-from bench.common import bounce_form, row, sendback
+from bench.common import bounce_form
+from bench.results import record
+from bench.servers import Measured, Servers
 
 SECONDS = 8
 CONNECTIONS = 20
+ROUNDS = 3
 
 
 def main() -> None:
     print(f"SendBounce, wrk, {CONNECTIONS} connections, capture mode")
-    calls: list[float] = []
-    latencies: list[float] = []
-    with sendback() as server, tempfile.TemporaryDirectory() as folder:
-        ids = [send_mail(server.smtp_port) for _ in range(50)]
-        script = Path(folder) / "requests.lua"
-        script.write_text(_script([_signed(server.endpoint, message_id) for message_id in ids]))
-        for _ in range(3):
-            output = _wrk(server.endpoint, script)
-            if "Non-2xx" in output:
-                raise SystemExit(output)
-            calls.append(float(re.search(r"Requests/sec:\s+([\d.]+)", output)[1]))  # type: ignore[index]
-            latencies.append(_milliseconds(re.search(r"99%\s+([\d.]+)(\w+)", output)))
-    row("calls", calls, "calls/s")
-    row("99th percentile", latencies, "ms")
+    with Servers() as servers, tempfile.TemporaryDirectory() as folder:
+        measured = [servers.sqlite(), servers.postgresql()]
+        scripts = [
+            _script_for(server, Path(folder) / f"{n}.lua") for n, server in enumerate(measured)
+        ]
+        latencies: dict[str, list[float]] = {server.name: [] for server in measured}
+        for _ in range(ROUNDS):
+            for server, script in zip(measured, scripts, strict=True):
+                latencies[server.name].append(_measure(server, script))
+    figures = {
+        server.name: [
+            median(server.rates["calls"]),
+            median(server.costs["calls"]),
+            median(latencies[server.name]),
+        ]
+        for server in measured
+    }
+    for name, (rate, cost, latency) in figures.items():
+        print(
+            f"    {name:34} {rate:7,.0f} calls/s  {cost:7,.0f} us CPU a call  p99 {latency:4.0f} ms"
+        )
+    record("send_bounce", figures)
+
+
+def _script_for(server: Measured, script: Path) -> Path:
+    endpoint = _endpoint(server)
+    ids = [send_mail(server.port) for _ in range(50)]
+    script.write_text(_script([_signed(endpoint, message_id) for message_id in ids]))
+    return script
+
+
+def _endpoint(server: Measured) -> str:
+    return server.sendback.endpoint if server.sendback else ""
+
+
+def _measure(server: Measured, script: Path) -> float:
+    """Record one run; return its 99th percentile in ms."""
+    before, started = server.cpu(), time.perf_counter()
+    output = _wrk(_endpoint(server), script)
+    seconds, cpu = time.perf_counter() - started, server.cpu() - before
+    if "Non-2xx" in output:
+        raise SystemExit(output)
+    calls = int(re.search(r"(\d+) requests in", output)[1])  # type: ignore[index]
+    server.rates.setdefault("calls", []).append(calls / seconds)
+    server.costs.setdefault("calls", []).append(cpu / calls * 1e6)
+    return _milliseconds(re.search(r"99%\s+([\d.]+)(\w+)", output))
 
 
 def _signed(endpoint: str, message_id: str) -> tuple[str, dict[str, str]]:

@@ -8,9 +8,10 @@ characters that are not interchangeable are escaped, and a limited part of each 
 import base64
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 from sendback.mail.address_lists import ListedAddress, read_address_list
@@ -106,7 +107,8 @@ def _content(content: bytes, action: Action) -> str:
     return content.decode("utf-8", "replace")
 
 
-def _mail(mail: MailView) -> dict[str, Any]:
+@lru_cache(maxsize=8)  # the actions of a message have it in common; reading it may take long
+def _mail(mail: MailView) -> Mapping[str, Any]:
     headers, truncated = _headers(mail.header)
     return {
         "timestamp": _timestamp(mail.received_at),
