@@ -11,6 +11,7 @@ from sendback.receipt.model import Rule, StopAction
 from sendback.receipt.shapes import rules_to_json
 from sendback.store.bouncing.bounces import QueueBounce
 from sendback.store.bouncing.calls import CallKey
+from sendback.store.engine.content.ledger import ClaimContent
 from sendback.store.engine.errors import LeaseLostError, RateLimitedError
 from sendback.store.engine.leasing import Term
 from sendback.store.engine.locking import lock_account
@@ -119,6 +120,17 @@ def receive(name, version="v1", now=NOW):
     message = ReceivedMessage(name, ACCOUNT, now, now + timedelta(days=1), envelope, 1, b"h")
     entry = Processing(processing_id(name, ACCOUNT), name, ACCOUNT, "set", version, now, now)
     return AddMessages((message,), Body(b"x"), ((entry, None),), {version: RULES})
+
+
+def test_the_body_of_two_accounts_is_unused_when_both_are_deleted(race):
+    unit = receive("r1")
+    (one,) = unit.messages
+    race.run(ClaimContent("blob", None))
+    copies = (one, replace(one, account_id=OTHER))
+    race.run(AddMessages(copies, Body(None, "blob")))
+    race(DeleteMessages(ACCOUNT), DeleteMessages(OTHER))
+    assert race.query("SELECT count(*) FROM messages") == [(0,)]
+    assert race.query("SELECT blob, state FROM loose_contents") == [("blob", "unused")]
 
 
 def take(owner, now=NOW):

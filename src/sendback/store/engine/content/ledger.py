@@ -7,10 +7,12 @@ written, and `unused` once nothing may refer to the content any more.
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from sqlalchemy import Connection, delete, insert, select, text, update
 
 from sendback.config.types import ContentAddress
+from sendback.store.engine.locking import Place
 from sendback.store.engine.tables import content_stores, loose_contents
 
 WRITING = "writing"
@@ -33,6 +35,8 @@ class ClaimContent:
 
     `address` is that of an object store, which other nodes will look up.
     """
+
+    place: ClassVar = Place.RECEIVING
 
     blob: str
     address: ContentAddress | None
