@@ -23,7 +23,7 @@ from sendback.receipt.model import Rules
 from sendback.store.engine.content.ledger import confirm_claims, in_ledger, mark_unused
 from sendback.store.engine.errors import ClaimLostError, RefusedError
 from sendback.store.engine.hot import HotStatement
-from sendback.store.engine.locking import Place, has_row_locks, lock_name, lock_rows
+from sendback.store.engine.locking import Place, has_row_locks, lock_rows
 from sendback.store.engine.prefixes import FindKeys
 from sendback.store.engine.sweeping import Budget, SweepStep, Swept, behind, in_order
 from sendback.store.engine.tables import HAS_CONTENT, SET_ASIDE, messages, processing
@@ -303,9 +303,6 @@ def unused_blobs(connection: Connection, names: Collection[str]) -> tuple[str, .
     """Return those of the names that no row has any more, and record them as unused."""
     if not names:
         return ()
-    # After the rows were changed: of two transactions that drop the copies of two accounts, the
-    # second one finds that the first one's is gone.
-    lock_name(connection, "contents")
     unused = set(names) - _in_messages(connection, names)
     mark_unused(connection, unused)
     return tuple(sorted(unused))

@@ -13,6 +13,7 @@ from sendback.receipt.filters import IpFilter
 from sendback.receipt.model import BounceAction, Rules
 from sendback.store.access.accounts import AddAccount
 from sendback.store.engine.errors import LimitReachedError, RefusedError
+from sendback.store.engine.locking import lock_account
 from sendback.store.engine.transactions import Unit
 from sendback.store.faults.rules import put_faults
 from sendback.store.identities.identities import Identity, find_identities, find_verified
@@ -105,6 +106,7 @@ class WriteSetup:
 
     def __call__(self, connection: Connection, /) -> Written:
         AddAccount(self.account_id, self.now)(connection)
+        lock_account(connection, self.account_id)
         was_active = active_name(connection, self.account_id)
         requested = self._request(connection)
         changes = self._change(connection)
