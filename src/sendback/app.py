@@ -357,9 +357,13 @@ class App:
     @cached_property
     def action_backends(self) -> "ActionBackends":
         from sendback.actions.backends import ActionBackends
+        from sendback.actions.signing_key import SigningKey
 
+        settings = self.settings
+        earlier_file = settings.data_dir / "sns.pem"
+        key = SigningKey(self.store, self.sealing, settings.hostname, earlier_file)
         return ActionBackends(
-            self.settings, self.clock, self._public_url, self.function_environment
+            settings, self.clock, self._public_url, self.function_environment, key
         )
 
     @cached_property
@@ -683,13 +687,21 @@ async def check_secret(store: Store, sealing: Sealing) -> None:
     Raise `SecretError`, `StoreUnavailableError`.
     """
     from sendback.crypto.sealing import SecretError
-    from sendback.store.access.installation import GetOrSet
+    from sendback.store.access.installation import FindValue, GetOrSet
 
+    advice = (
+        "all nodes of an installation have the same one: copy secret.key from the data directory "
+        f"of another node to {sealing.file}, or give all nodes the same SENDBACK_SECRET"
+    )
+    if sealing.is_missing and await store.read(FindValue("secret")) is not None:
+        raise SecretError(
+            f"the keys in this database are sealed with a secret that is not here; {advice}"
+        )
     fingerprint = sealing.fingerprint
     if await store.write(GetOrSet("secret", fingerprint)) != fingerprint:
         raise SecretError(
             "the keys in this database are sealed with another secret than "
-            f"{sealing.origin}: put the right one in its place"
+            f"{sealing.origin}: put the right one in its place; {advice}"
         )
 
 

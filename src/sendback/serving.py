@@ -495,6 +495,8 @@ async def _prepare_app(app: App) -> None:
     await app.check_secret()
     await app.store.write(AddAccount(app.settings.account_id, app.clock.now()))
     await app.faults.warn()
+    if app.settings.database_file is None:
+        await app.targets.warn_of_files()
 
 
 async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:

@@ -69,7 +69,7 @@ def test_a_crash_in_the_middle_leaves_nothing_that_is_in_the_way(tmp_path, name)
     if name == "secret.key":
         Sealing(file).seal(b"x", "y")
     else:
-        make_certificate(file, "mx.example.com", rsa=False)
+        make_certificate(file, "mx.example.com")
     assert names(tmp_path) == [name]
     assert mode(file) == 0o600
 

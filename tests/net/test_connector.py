@@ -71,7 +71,7 @@ def test_a_certificate_is_checked():
 
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "tls.pem"
-        make_certificate(file, "localhost", rsa=False)
+        make_certificate(file, "localhost")
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(file)
         server = HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)

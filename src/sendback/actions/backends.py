@@ -7,6 +7,7 @@ from sendback.actions.functions import FunctionCallers
 from sendback.actions.local_functions import LocalFunctions
 from sendback.actions.mailboxes import MailboxServers
 from sendback.actions.objects import ObjectStores
+from sendback.actions.signing_key import SigningKey
 from sendback.actions.sns_message import SnsSigner
 from sendback.actions.topics import TopicPublishers
 from sendback.clock import Clock
@@ -24,12 +25,12 @@ class ActionBackends:
         clock: Clock,
         public_url: str,
         for_functions: Callable[[str], Awaitable[Mapping[str, str]]],
+        signing_key: SigningKey,
     ) -> None:
         self._connector = Connector(allow_private=settings.allows_private_targets)
         self._local = LocalFunctions(for_functions, settings.function_environment)
         self.signer = SnsSigner(
-            settings.data_dir / "sns.pem",
-            settings.hostname,
+            signing_key,
             public_url,
             settings.sns_signature_version,
         )

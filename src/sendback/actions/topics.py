@@ -1,6 +1,5 @@
 """Topics: notifications posted to a webhook in SNS's format, or published by SNS's API."""
 
-import asyncio
 from datetime import timedelta
 
 from sendback.actions.aws import AwsClients, is_aws, region_of
@@ -26,7 +25,6 @@ class TopicPublishers:
         self._connector = connector
         self._signer = signer
         self._clock = clock
-        self._preparing = asyncio.Lock()
 
     async def check(self, target: str, topic_arn: str) -> None:
         """Check the topic, but send nothing to a webhook: it may be down now and up later."""
@@ -48,7 +46,7 @@ class TopicPublishers:
     async def _post(self, url: str, topic_arn: str, subject: str, message: str) -> str:
         if not is_url(url):
             raise UnknownTargetError(f"{shown_wrong(url)} is no topic", final=True)
-        await self._prepare_signer()
+        await self._signer.prepare()
         value = self._signer.message(topic_arn, subject, message, self._clock.now())
         headers = {
             "Content-Type": "text/plain; charset=UTF-8",
@@ -64,13 +62,6 @@ class TopicPublishers:
             raise ActionFailedError(str(error), final=error.final, waits=_WAITS) from error
         _check_status(url, answer.status)
         return f"{shown_url(url)} answered {answer.status}"
-
-    async def _prepare_signer(self) -> None:
-        if self._signer.is_prepared:
-            return
-        async with self._preparing:
-            if not self._signer.is_prepared:
-                await asyncio.to_thread(self._signer.prepare)
 
 
 def is_url(target: str) -> bool:

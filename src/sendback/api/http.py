@@ -64,7 +64,7 @@ class QueryApi:
 def http_app(
     dispatcher: Dispatcher,
     is_ready: Callable[[], Awaitable[bool]],
-    certificate: Callable[[str], bytes | None],
+    certificate: Callable[[str], Awaitable[bytes | None]],
     pages: VerificationPages,
     *,
     objects: ASGIApp | None = None,
@@ -84,7 +84,7 @@ def http_app(
         return PlainTextResponse("ready\n" if ready else "not ready\n", 200 if ready else 503)
 
     async def sns_certificate(request: Request) -> Response:
-        found = certificate(request.scope["path"])
+        found = await certificate(request.scope["path"])
         if found is None:
             return PlainTextResponse("There is no such certificate.\n", 404)
         return Response(found, media_type="application/x-pem-file")
@@ -105,7 +105,7 @@ def http_app(
             Route("/readyz", readyz),
             Route(VERIFY_PATH, page(pages.show), methods=["GET"]),
             Route(VERIFY_PATH, page(pages.use), methods=["POST"]),
-            Route("/SimpleNotificationService-{fingerprint}.pem", sns_certificate),
+            Route("/SimpleNotificationService-{fingerprint}.pem", page(sns_certificate)),
             *inspection,
         ]
     )

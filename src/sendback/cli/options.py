@@ -150,15 +150,18 @@ class StoreOptions:
 def check_store_exists(settings: Settings) -> None:
     """Raise `CommandFailedError` if there is no data directory, or no database in it.
 
-    Only `serve` and `db create` make them: a command in the wrong directory must not.
+    Only `serve` and `db create` make them: a command in the wrong directory must not. With a
+    database on a server there need be no directory: the command may run on a machine without node.
     """
+    file = settings.database_file
+    if file is None:
+        return
     advice = "start `sendback serve`, or name another with --data-dir"
     if settings.data_dir.is_file():
         raise CommandFailedError(f"{settings.data_dir} is a file, not a data directory: {advice}")
     if not settings.data_dir.is_dir():
         raise CommandFailedError(f"there is no data directory {settings.data_dir}: {advice}")
-    file = settings.database_file
-    if file is not None and not file.exists():
+    if not file.exists():
         raise CommandFailedError(f"there is no database in {file.parent}: {advice}")
 
 

@@ -1,4 +1,4 @@
-"""Self-signed certificates, stored in the data directory."""
+"""Self-signed certificates."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -8,11 +8,16 @@ from sendback.crypto.private_files import create_private
 _VALID_FOR = timedelta(days=3650)
 
 
-def make_certificate(file: Path, hostname: str, *, rsa: bool) -> None:
-    """Write a key (RSA-2048 or P-256) and its self-signed certificate into one private PEM file.
+def make_certificate(file: Path, hostname: str) -> None:
+    """Write a key (P-256) and its self-signed certificate into one private PEM file.
 
     An existing file is not changed. Raise `OSError`.
     """
+    create_private(file, new_certificate(hostname, rsa=False))
+
+
+def new_certificate(hostname: str, *, rsa: bool) -> bytes:
+    """Return a new key (RSA-2048 or P-256) and its self-signed certificate, as PEM."""
     from cryptography import x509  # noqa: PLC0415 - only on first use
     from cryptography.hazmat.primitives import hashes, serialization  # noqa: PLC0415
     from cryptography.hazmat.primitives.asymmetric import ec  # noqa: PLC0415
@@ -36,9 +41,9 @@ def make_certificate(file: Path, hostname: str, *, rsa: bool) -> None:
         .add_extension(x509.SubjectAlternativeName([x509.DNSName(hostname)]), critical=False)
         .sign(key, hashes.SHA256())
     )
-    pem = key.private_bytes(
+    private = key.private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.PKCS8,
         serialization.NoEncryption(),
-    ) + certificate.public_bytes(serialization.Encoding.PEM)
-    create_private(file, pem)
+    )
+    return private + certificate.public_bytes(serialization.Encoding.PEM)

@@ -15,7 +15,7 @@ _LEFTOVER_SECONDS = 60.0
 _FOR_OTHERS = stat.S_IRWXG | stat.S_IRWXO
 # In the data directory.
 _OWN_FILES = ("secret.key", "tls.pem", "sns.pem", "server.lock")
-_OWN_DIRECTORIES = ("blobs", "spool")
+_OWN_DIRECTORIES = ("blobs", "spool", "sockets")
 
 
 def create_private(file: Path, content: bytes) -> None:

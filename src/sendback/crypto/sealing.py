@@ -63,6 +63,16 @@ class Sealing:
         return self.derive("fingerprint").hex()[:32]
 
     @property
+    def is_missing(self) -> bool:
+        """Whether there is no secret yet: it would be made on first use."""
+        return not self._given and not self._file.exists()
+
+    @property
+    def file(self) -> Path:
+        """The file of the secret, unless it is given."""
+        return self._file
+
+    @property
     def origin(self) -> str:
         """Description of the secret's source, for error messages."""
         return "the one in the setting secret" if self._given else f"the one in {self._file}"

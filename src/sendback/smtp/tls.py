@@ -31,7 +31,7 @@ def server_context(
         certificate = data_dir / "tls.pem"
         key = None
         if not certificate.exists():
-            make_certificate(certificate, hostname, rsa=False)
+            make_certificate(certificate, hostname)
     context.load_cert_chain(certificate, key)
     return context
 

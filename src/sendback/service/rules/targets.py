@@ -4,6 +4,7 @@ Each account has a mapping (`sendback rules apply`); the settings define the def
 is not mapped: an endpoint, AWS, or nothing.
 """
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -27,12 +28,15 @@ from sendback.service.rules.ports import (
     UnknownTargetError,
 )
 from sendback.store.engine.store import Store
-from sendback.store.rules.targets import FindTarget
+from sendback.store.rules.targets import FindTarget, FindTargetsWith
 
 BUCKET, TOPIC, FUNCTION, MAILBOX = "bucket", "topic", "function", "mailbox"
 KINDS = (BUCKET, TOPIC, FUNCTION, MAILBOX)
 DIRECTORY = "directory:"
 _LOCAL = (DIRECTORY, "python:", "node:")
+_MOST_WARNINGS = 100
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +96,29 @@ class Targets:
             return bool(await self.find(account_id, kind, name))
         except UnknownTargetError:
             return False
+
+    async def warn_of_files(self) -> None:
+        """Log the targets that are files of this node; check that they are here.
+
+        Other nodes of the installation use the same names: each needs the same files. Raise
+        `StoreUnavailableError`.
+        """
+        found = await self._store.read(FindTargetsWith(_LOCAL, _MOST_WARNINGS))
+        if found:
+            log.warning(
+                "targets_of_this_node count=%d first=%r: each node uses its own files: put a "
+                "shared directory there, and the same functions on all nodes",
+                len(found),
+                found[0][2],
+            )
+        for kind, name, target in found:
+            port: Objects | Functions = (
+                self._ports.objects if kind == BUCKET else self._ports.functions
+            )
+            try:
+                await port.check(target, name)
+            except ActionFailedError as error:
+                log.warning("target_missing kind=%s name=%r reason=%r", kind, name, str(error))
 
     async def check_rule(self, account_id: str, rule: Rule) -> None:
         """Check the targets of a rule, as SES does when a rule is written. Raise `SesError`."""

@@ -30,6 +30,18 @@ class GetOrSet:
 
 
 @dataclass(frozen=True, slots=True)
+class FindValue:
+    """Return the stored value of that name, or None."""
+
+    name: str
+
+    def __call__(self, connection: Connection, /) -> str | None:
+        query = select(installation.c.value).where(installation.c.name == self.name)
+        found: str | None = connection.execute(query).scalar()
+        return found
+
+
+@dataclass(frozen=True, slots=True)
 class AcquireLock:
     """Acquire the lock of that name until `until`; return False if another owner holds it.
 

@@ -1,9 +1,9 @@
 """Targets: what the buckets, topics, functions and mailboxes of rules are mapped to."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, delete, insert, or_, select
 
 from sendback.store.engine.locking import lock_account
 from sendback.store.engine.tables import targets
@@ -40,6 +40,24 @@ class ListTargets:
             .order_by(targets.c.kind, targets.c.name)
         )
         return {(row.kind, row.name): row.target for row in connection.execute(query)}
+
+
+@dataclass(frozen=True, slots=True)
+class FindTargetsWith:
+    """Return up to `limit` (kind, name, target) of all accounts whose target has such a prefix."""
+
+    prefixes: tuple[str, ...]
+    limit: int
+
+    def __call__(self, connection: Connection, /) -> Sequence[tuple[str, str, str]]:
+        begins = (targets.c.target.startswith(prefix) for prefix in self.prefixes)
+        query = (
+            select(targets.c.kind, targets.c.name, targets.c.target)
+            .where(or_(*begins))
+            .order_by(targets.c.account_id, targets.c.kind, targets.c.name)
+            .limit(self.limit)
+        )
+        return [(row.kind, row.name, row.target) for row in connection.execute(query)]
 
 
 @dataclass(frozen=True, slots=True)
