@@ -123,8 +123,8 @@ def test_mail_received_by_one_node_is_bounced_through_another_and_delivered_by_e
         ended = events_until(events, "attempt", bounce_id)
     assert int(found["id"]) < int(ended["id"])
     for node in (first, second):
-        (row,) = node.query("SELECT state FROM outbox WHERE message_id = :id", id=bounce_id)
-        assert row.state == "captured"
+        rows = node.query("SELECT state FROM outbox WHERE message_id = :id", id=bounce_id)
+        assert rows == [("captured",)]
         assert (
             ses(node.endpoint).get_send_statistics()["SendDataPoints"][0]["DeliveryAttempts"] == 1
         )
@@ -203,8 +203,9 @@ def test_sns_messages_of_both_nodes_verify_with_one_certificate(nodes, webhook, 
             f"{name}\n{message[name]}\n"
             for name in ("Message", "MessageId", "Subject", "Timestamp", "TopicArn", "Type")
         )
+        used = hashes.SHA1() if message["SignatureVersion"] == "1" else hashes.SHA256()
         certificate.public_key().verify(
-            base64.b64decode(message["Signature"]), text.encode(), padding.PKCS1v15(), hashes.SHA1()
+            base64.b64decode(message["Signature"]), text.encode(), padding.PKCS1v15(), used
         )
 
 
@@ -235,7 +236,7 @@ def test_a_node_that_is_stopped_past_its_lease_and_continued_serves_on(nodes):
     bounced.append(bounce(first, message_id))
     until(lambda: not first.query("SELECT 1 FROM outbox WHERE state = 'queued'"))
     rows = first.query("SELECT message_id, attempts FROM outbox")
-    assert {row.message_id: row.attempts for row in rows} == dict.fromkeys(bounced, 1)
+    assert dict(rows) == dict.fromkeys(bounced, 1)
 
 
 def bounce(node: Sendback, message_id: str) -> str:
