@@ -112,6 +112,18 @@ def test_a_url_that_cannot_be_used(tmp_path, value, words):
     assert words in fails_to_start(tmp_path, {"SENDBACK_CONTENT_STORE": value}, 2)
 
 
+def test_workers_open_the_object_store_after_the_fork(tmp_path, object_server):
+    """Its library would hang in a child process of one that has used it."""
+    url = object_server.url(f"workers-{time.time_ns()}")
+    environment = {**CREDENTIALS, "SENDBACK_CONTENT_STORE": url, "SENDBACK_WORKERS": "2"}
+    with Sendback(tmp_path, environment=environment) as server:
+        ses(server.endpoint).verify_domain_identity(Domain="example.com")
+        ids = [send_mail(server.smtp_port, content=LARGE) for _ in range(4)]
+        for message_id in ids:
+            shown = command(environment, server, "messages", "show", "--raw", message_id)
+            assert shown.endswith(LARGE.decode().replace("\r\n", "\n"))
+
+
 # --- kill -9 between the content and its row ----------------------------------------------------
 
 
