@@ -25,6 +25,12 @@ def open_engine(url: str, *, writes: bool) -> Engine:
     return engine
 
 
+def read_in_binary(engine: Engine) -> None:
+    """Let an engine that reads octets get them as they are; only PostgreSQL has another form."""
+    if engine.dialect.name == "postgresql":
+        _module(engine).read_in_binary(engine)
+
+
 def failure_of(error: BaseException, engine: Engine) -> Failure | None:
     """Return what an error means for the transaction, or None: it is the unit's own.
 

@@ -105,6 +105,23 @@ def open_engine(url: str, *, writes: bool) -> Engine:
     return engine
 
 
+class _BinaryCursor(psycopg.Cursor[Any]):
+    def __init__(self, connection: Any, **options: Any) -> None:
+        super().__init__(connection, **options)
+        self.format = psycopg.pq.Format.BINARY
+
+
+def read_in_binary(engine: Engine) -> None:
+    """Let the server send its results in binary: as text, octets are twice as long.
+
+    Reading a body of 40 MB took 0.69 s of processor time as text, and takes 0.30 s in binary.
+    """
+
+    @event.listens_for(engine, "connect")
+    def configure(connection: Any, _: Any) -> None:
+        connection.cursor_factory = _BinaryCursor
+
+
 def connection_parameters(url: str) -> dict[str, Any]:
     """Return libpq's parameters for a URL: what it names, and the defaults of this program.
 

@@ -21,7 +21,7 @@ from sendback.store.engine.content.model import (
     ContentUnavailableError,
     in_blocks,
 )
-from sendback.store.engine.dialects import failure_of, open_engine
+from sendback.store.engine.dialects import failure_of, open_engine, read_in_binary
 from sendback.store.engine.errors import StoreUnavailableError
 from sendback.store.engine.tables import content_chunks
 
@@ -49,7 +49,9 @@ class DatabaseContents:
 
     @cached_property
     def _reader(self) -> Engine:
-        return open_engine(self._url, writes=False)
+        engine = open_engine(self._url, writes=False)
+        read_in_binary(engine)
+        return engine
 
     def write(self, name: str, pieces: Iterable[bytes]) -> None:
         number = 0
