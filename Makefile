@@ -1,6 +1,6 @@
 # make demo    receive a mail and bounce it on this machine, with each step printed
 # make serve   run it (SERVE_FLAGS="--outbound smtp://…")
-# make test    lint and all tests; make lint alone for the quick part
+# make test    lint and all tests, on both databases; make lint alone for the quick part
 # make bench   measurements; no pass or fail
 #
 # Needs python3 (3.11 or newer) and make; everything else is installed into .venv.
@@ -10,6 +10,9 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 # Processes that run the tests at once.
 WORKERS ?= auto
+
+# What is tested on PostgreSQL too. The other folders have no store, or use it as these do.
+ON_POSTGRESQL := $(addprefix tests/,store service delivery contract crash inspection cli)
 
 # The tests start hundreds of commands: without cached bytecode each compiles what it imports.
 unexport PYTHONDONTWRITEBYTECODE
@@ -44,8 +47,11 @@ format: setup
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+# The whole suite with SQLite, then with PostgreSQL what uses the store. `pytest -m sqlite` lists what
+# the second run skips.
 test: lint partners
 	$(BIN)/pytest -n $(WORKERS)
+	TEST_DATABASE=postgresql $(BIN)/pytest -n $(WORKERS) $(ON_POSTGRESQL)
 
 # Postfix, swaks and the like, where root and apt-get allow.
 partners:

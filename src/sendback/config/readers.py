@@ -137,12 +137,16 @@ def matching(pattern: str, allowed: str) -> Callable[[str], str]:
 
 
 def database(text: str) -> str:
-    """Read a database URL, or empty."""
-    if text and not text.startswith(("sqlite:///", "postgresql://")):
+    """Read a database URL, or empty. `postgres://` is another name of `postgresql://`.
+
+    Parameters of PostgreSQL are checked when the database is opened, by its own library.
+    """
+    if text and not text.startswith(("sqlite:///", "postgresql://", "postgres://")):
         raise ValueError(
             "a URL such as sqlite:///path/to/file.db or postgresql://user@host:5432/database"
         )
-    return text
+    scheme, separator, rest = text.partition("://")
+    return f"postgresql://{rest}" if scheme == "postgres" and separator else text
 
 
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")

@@ -115,7 +115,7 @@ def _advice(state: str | None) -> str | None:
 
 def _text(error: DBAPIError, url: URL, advice: str | None = None) -> str:
     """Return one line: which database, what it reported, what to do."""
-    words = " ".join(str(error.orig).split())
+    words = " ".join(str(error.orig).split()).rstrip(".")
     if advice is None:
         advice = next(
             (advice for pattern, advice in _ADVICE.items() if re.search(pattern, words)), None

@@ -31,7 +31,7 @@ UNFINISHED = "copying "
 # Migrations up to this one were written for servers that are stopped.
 LAST_WITH_STOPPED_SERVERS = "0008"
 _OLDEST = "oldest_schema"
-_FOREIGN = "is another program's: name a file of its own with --database"
+_FOREIGN = "is another program's: name one of its own with --database"
 
 
 class SchemaError(SendbackError):

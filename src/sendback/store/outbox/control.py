@@ -47,9 +47,9 @@ class Selection:
         if self.domain:
             found.append(columns.domain == self.domain)
         if self.recipient:
-            found.append(columns.recipient.like(_like(self.recipient), escape="\\"))
+            found.append(columns.recipient.ilike(_like(self.recipient), escape="\\"))
         if self.reply:
-            found.append(columns.last_reply.contains(self.reply, autoescape=True))
+            found.append(columns.last_reply.icontains(self.reply, autoescape=True))
         if self.original_message_id:
             found.append(columns.original_message_id == self.original_message_id)
         if self.created_before:
