@@ -18,7 +18,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding
 
+from tests.conftest import need
 from tests.partners.clients import send_mail, ses
+from tests.partners.pgbouncer import PgBouncer
+from tests.partners.postgresql import shared_server
 from tests.partners.sendback import Sendback, run_cli
 from tests.partners.webhook import Webhook
 
@@ -261,3 +264,24 @@ def test_a_node_that_stops_hands_its_work_to_the_other_at_once(nodes, slow, tmp_
     ended = time.monotonic()
     until(lambda: second.query("SELECT 1 FROM processing WHERE state = 'done'"))
     assert time.monotonic() - ended < 10
+
+
+def test_behind_a_pooler_nodes_poll_and_listen_where_they_are_told_to(nodes, database, tmp_path):
+    """PgBouncer in transaction mode loses what LISTEN would get; NOTIFY passes it."""
+    need("PgBouncer", available=PgBouncer.is_installed())
+    with PgBouncer(shared_server(), tmp_path) as pooler:
+        url = pooler.url(database)
+        first = nodes(SENDBACK_DATABASE=url)
+        second = nodes(SENDBACK_DATABASE=url, SENDBACK_LISTEN_DATABASE=database)
+        until(lambda: "there is a connection pooler" in first.log, POLL_SECONDS)
+        assert "not_listening" not in second.log
+        ses(second.endpoint).verify_domain_identity(Domain="example.com")
+        until(lambda: receives(first, "bob@example.com"), POLL_SECONDS)
+        ses(first.endpoint).verify_domain_identity(Domain="other.example.com")
+        until(lambda: receives(second, "bob@other.example.com"), POLL_SECONDS)
+        bounce(first, send_mail(second.smtp_port))
+        until(lambda: first.query("SELECT 1 FROM outbox WHERE state = 'captured'"))
+        with tail(second) as events:
+            time.sleep(1.5)
+            message_id = send_mail(first.smtp_port)
+            events_until(events, "received", message_id)

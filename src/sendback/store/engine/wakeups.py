@@ -9,8 +9,8 @@ transaction. When the transaction commits, one of two things happens for each su
   after the commit.
 
 Waking all nodes for each mail would cost a query on each of them, and NOTIFY holds a lock of the
-whole database until the commit has ended: measured with 8 clients that only insert a row, 30 % of
-the commits a second are left (docs/scaling.md). So mail that a node receives and processes itself
+whole database until the commit has ended: 8 clients that insert a row made 211 commits a second
+with it, 401 with another SELECT in its place. So mail that a node receives and processes itself
 causes no message. A wake-up from another process is delayed by up to `_SPREAD_SECONDS`, at random:
 the nodes do not all query at the same moment, and a burst of messages is one query.
 
