@@ -26,6 +26,7 @@ from sendback.store.engine.content.model import (
 from sendback.store.engine.errors import ClaimLostError
 from sendback.store.engine.integrity import check_store
 from sendback.store.engine.store import Store
+from sendback.store.messages.inspection import DeleteMessages
 from sendback.store.messages.messages import AddMessages, Body, FindBody, ReceivedMessage
 from tests.conftest import NOW
 from tests.partners.content_stores import KINDS, place
@@ -344,6 +345,31 @@ def test_too_many_waiting_contents_are_refused_at_once(store):
         assert len(await asyncio.gather(*keeping)) == 64
 
     asyncio.run(story())
+
+
+def test_two_nodes_that_delete_the_last_messages_of_a_body_remove_it(tmp_path):
+    """Each deletes the row of one account; none of them may rely on the other."""
+    site = place("database on PostgreSQL", tmp_path, None)
+    accounts = (ACCOUNT, "111111111111")
+    nodes = [site.open(), site.open()]
+
+    async def story():
+        for number in range(25):
+            blob = await receive(nodes[0], f"m{number}", octets(1000), accounts)
+            deleted = await asyncio.gather(
+                *(
+                    node.write(DeleteMessages(account))
+                    for node, account in zip(nodes, accounts, strict=True)
+                )
+            )
+            assert [entry.count for entry in deleted] == [1, 1]
+            assert sorted(entry.blobs for entry in deleted) == [(), (blob,)]
+            await nodes[1].contents.remove([blob])
+        assert await ledger(nodes[0]) == []
+
+    asyncio.run(story())
+    for node in nodes:
+        node.close()
 
 
 # --- pieces and blocks -------------------------------------------------------------------------

@@ -63,8 +63,11 @@ from sendback.store.rules.processing import (
 log = logging.getLogger(__name__)
 
 _SETTLE_SECONDS = 1.0
-# The store is back within seconds or hours, and an attempt costs little.
+# The longest wait for a store that cannot be read: it is back soon, or it takes long. Waiting
+# messages must not use all of `processing_tasks` then.
 _STORE_RETRY = timedelta(seconds=5)
+_LATER_STORE_RETRY = timedelta(minutes=1)
+_SOON_ATTEMPTS = 24
 _MAX_RESULT = 500
 _MAX_ERROR = 400
 # For one step. Functions have 30 s, webhooks and services their own timeouts; a slow mailbox server
@@ -214,7 +217,8 @@ class MessageRun:
         except StoreUnavailableError as error:
             # Not a failure of the target, so it is retried without a limit.
             result = StepResult(StepOutcome.RETRY, f"the store is unavailable: {error}")
-            due_at = min(self._later(attempts), self._parts.clock.now() + _STORE_RETRY)
+            longest = _STORE_RETRY if attempts <= _SOON_ATTEMPTS else _LATER_STORE_RETRY
+            due_at = min(self._later(attempts), self._parts.clock.now() + longest)
         except Exception as error:
             log.exception("a step of %s failed", self._message.message_id)
             broken = earlier.broken + 1 if earlier else 1
