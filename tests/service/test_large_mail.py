@@ -85,7 +85,7 @@ def peak_of(work):
 
 
 def test_many_large_mails_to_a_directory(ruled, tmp_path):
-    """Together no more than one of them in memory; they are 144 MB."""
+    """Together no more than two of them in memory; they are 144 MB."""
     server = ruled(([], [STORE]), targets={"buckets": f"directory:{tmp_path}/mail"})
     ids = []
 
@@ -94,7 +94,7 @@ def test_many_large_mails_to_a_directory(ruled, tmp_path):
         for message_id in ids:
             assert outcomes(server.steps(message_id)) == [("rule0", "S3", "done")]
 
-    assert peak_of(work) < SIZE
+    assert peak_of(work) < 2 * SIZE
     for message_id in ids:
         stored = (tmp_path / "mail" / message_id).read_bytes()
         assert stored.endswith(b"\r\n\r\n" + LINE * (65536 // 72) * (SIZE // 65520))
