@@ -223,6 +223,9 @@ class LeaseWorker(Generic[L]):
         key = self._queue.key(lease)
         try:
             await self._queue.work(lease)
+        except StoreUnavailableError as error:  # no failure of this work
+            log.warning("the work on %s is given back: %s", key, error)
+            await self._report(lease, error)
         except Exception as error:
             log.exception("the work on %s failed", key)
             await self._report(lease, error)

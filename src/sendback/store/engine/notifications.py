@@ -140,7 +140,10 @@ class _ListeningThread:
                         if not self._listen(connection):
                             return
                         delay = _FIRST_RETRY_SECONDS
-                        self._follow(_driver(connection), selector)
+                        try:
+                            self._follow(_driver(connection), selector)
+                        finally:
+                            connection.invalidate()  # not for the pool: it listens, or is lost
                     return
                 except (DBAPIError, OSError, StoreUnavailableError, _driver_error()) as error:
                     log.info("not_listening reason=%r retry_seconds=%.1f", str(error)[:200], delay)

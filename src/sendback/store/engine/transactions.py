@@ -38,6 +38,7 @@ from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar, cast
 
 from sqlalchemy import Connection, Engine, event
 
+from sendback.log_limits import LogLimiter
 from sendback.store.engine.dialects import (
     failure_of,
     hang_seconds,
@@ -133,6 +134,7 @@ class TransactionThread:
         self._driver: Any = None  # its connection of the driver, for `interrupt`
         self._busy_since: float | None = None
         self._is_committing = False
+        self._limiter = LogLimiter()
         if writes:
             event.listen(engine, "commit", self._commit_begins)
         self._reconnecting = _Backoff(*reconnect_seconds(engine))
@@ -246,7 +248,11 @@ class TransactionThread:
             _fail(jobs, error)
         else:
             is_unknown = step is _Step.LEAVE
-            log.warning("the store is unavailable%s: %s", ", in COMMIT" * is_unknown, reason)
+            # While the database is away every group fails: one line a second says so.
+            more = self._limiter.check("unknown" if is_unknown else "unavailable", monotonic())
+            if more is not None:
+                when = ", in COMMIT" * is_unknown
+                log.warning("the store is unavailable%s: %s%s", when, reason, more)
             for job in jobs:
                 job.error = (CommitUnknownError if is_unknown else StoreUnavailableError)(reason)
 
