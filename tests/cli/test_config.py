@@ -9,6 +9,8 @@ from sendback.config.settings import SettingError
 from sendback.config.types import Listen, Outbound, Smarthost
 from tests.partners.sendback import run_cli
 
+pytestmark = pytest.mark.sqlite("it uses no database")
+
 
 def settings(environ=None, file=None, **flags):
     return load(flags, environ or {}, file).settings

@@ -7,6 +7,8 @@ import pytest
 from tests.partners.clients import MAIL, send_mail, ses
 from tests.partners.sendback import Sendback, run_cli
 
+pytestmark = pytest.mark.sqlite("it damages the file of the database")
+
 
 @pytest.fixture(scope="module")
 def filled(tmp_path_factory):

@@ -11,6 +11,8 @@ from tests.partners.dns_server import DnsServer
 from tests.partners.listener import Listener
 from tests.partners.sendback import run_cli
 
+pytestmark = pytest.mark.sqlite("it uses no database")
+
 HOST = "mx.here.example"
 ZONE = f"""\
 {HOST}. 300 IN A 192.0.2.1

@@ -9,6 +9,8 @@ from sendback.dsn import REASONS, check, compose, parse
 from tests.dsn.cases import CASES
 from tests.partners.sendback import run_cli
 
+pytestmark = pytest.mark.sqlite("it uses no database")
+
 
 def composed(*arguments, given=None):
     done = subprocess.run(

@@ -29,6 +29,7 @@ def test_an_identity_is_verified_as_the_server_verifies_it(server):
     assert found.stderr == ""
 
 
+@pytest.mark.sqlite("it deletes the database, for another secret")
 def test_the_file_has_no_secret_and_is_private(server):
     server.stop()
     server.environment["SENDBACK_SECRET"] = "ab" * 32

@@ -1,9 +1,12 @@
 """The layout of tables, from wide to narrow."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sendback.cli.tables import Column, Kind, cut, display_width, layout
+
+pytestmark = pytest.mark.sqlite("it uses no database")
 
 IDS = (
     "010001a2108b2ee1-568801c7-9105-4281-8248-30c2e6efa486-000000",

@@ -10,6 +10,8 @@ import pytest
 
 from tests.conftest import need
 
+pytestmark = pytest.mark.sqlite("it tests the client: others test the same calls")
+
 AWS = Path(sys.executable).with_name("aws")
 
 

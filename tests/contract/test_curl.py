@@ -7,6 +7,8 @@ import pytest
 
 from tests.conftest import need
 
+pytestmark = pytest.mark.sqlite("it tests the client: others test the same calls")
+
 
 @pytest.fixture(autouse=True)
 def installed():

@@ -10,6 +10,8 @@ import pytest
 from tests.conftest import need
 from tests.partners.faults import fail
 
+pytestmark = pytest.mark.sqlite("it tests the client: others test the same calls")
+
 FOLDER = Path(__file__).parent / "javascript"
 
 

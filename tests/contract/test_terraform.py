@@ -9,6 +9,8 @@ import pytest
 
 from tests.contract.errors import error
 
+pytestmark = pytest.mark.sqlite("it tests the client: others test the same calls")
+
 TOPIC = "arn:aws:sns:us-east-1:000000000000:feedback"
 
 

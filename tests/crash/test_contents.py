@@ -175,7 +175,7 @@ def test_objects_whose_row_never_came(tmp_path, proxy, object_server, monkeypatc
         server.kill()
     thread.join()
     assert not isinstance(results[0], str)
-    database = f"sqlite:///{server.data_dir / 'sendback.db'}"
+    database = server.database_url
     before, after = sweep_after_an_hour(Place("s3", database, server.data_dir, content_store(url)))
     assert [state for _, state in before] == ["writing"]
     assert after == []

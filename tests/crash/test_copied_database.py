@@ -14,6 +14,8 @@ from sendback.service.identities.dkim_keys import belongs_to
 from tests.partners.clients import ses
 from tests.partners.sendback import Sendback, run_cli
 
+pytestmark = pytest.mark.sqlite("it copies the file of the database")
+
 
 def forms(secret: bytes) -> list[bytes]:
     """How octets might stand in a file: as they are, in hexadecimal, in base64 at each offset."""

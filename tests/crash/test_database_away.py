@@ -17,6 +17,8 @@ from tests.partners.postgresql import binaries, private_server, query
 from tests.partners.sendback import Sendback, run_cli
 from tests.partners.waiting import wait_for
 
+pytestmark = pytest.mark.sqlite("it has a server of its own in either run")
+
 RECOVERY_SECONDS = 5
 
 

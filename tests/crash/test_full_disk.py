@@ -14,6 +14,8 @@ from tests.partners.clients import MAIL, send_mail, ses
 from tests.partners.sendback import Sendback
 from tests.partners.waiting import wait_for
 
+pytestmark = pytest.mark.sqlite("it fills the disk of SQLite's file")
+
 
 @pytest.fixture
 def small_disk(tmp_path):

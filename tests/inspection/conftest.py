@@ -4,11 +4,12 @@ import pytest
 
 from sendback.testing import Sendback
 from tests.inspection.api import Api
+from tests.partners.postgresql import database_setting
 
 
 @pytest.fixture(scope="module")
 def running():
-    with Sendback() as server:
+    with Sendback(**database_setting()) as server:
         yield server
 
 

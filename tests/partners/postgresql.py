@@ -67,6 +67,11 @@ def environment_of(folder: Path) -> dict[str, str]:
     return {"SENDBACK_DATABASE": database_url(folder)} if is_chosen() else {}
 
 
+def database_setting() -> dict[str, str]:
+    """The setting `database` of a server in the test's process: a new one, or the default."""
+    return {"database": database_url(Path("/new", uuid.uuid4().hex))} if is_chosen() else {}
+
+
 @contextmanager
 def dropping_databases() -> Iterator[None]:
     """Drop at the end what `database_url` has made in between."""

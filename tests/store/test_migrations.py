@@ -32,6 +32,8 @@ from tests.conftest import need
 from tests.partners.next_version import add_migration
 from tests.partners.postgresql import binaries, shared_server
 
+pytestmark = pytest.mark.sqlite("it runs on both databases in either run")
+
 CREATE_INDEX = re.compile(
     r'CREATE (?:UNIQUE )?INDEX (CONCURRENTLY )?(?:IF NOT EXISTS )?"?(\w+)"? ON "?(\w+)',
     re.IGNORECASE,

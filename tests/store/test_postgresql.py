@@ -33,6 +33,8 @@ from tests.partners.pgbouncer import PgBouncer
 from tests.partners.postgresql import binaries, private_server, query
 from tests.partners.proxy import Proxy
 
+pytestmark = pytest.mark.sqlite("it has a server of its own in either run")
+
 
 @pytest.fixture(scope="module")
 def server():

@@ -16,6 +16,10 @@ from sendback.store.engine.tables import SCHEMA_VERSION, metadata
 from sendback.store.engine.versions import SchemaError
 from tests.conftest import NOW
 
+pytestmark = pytest.mark.sqlite(
+    "its migrations were made for SQLite; test_postgresql.py compares schemas"
+)
+
 
 def url(tmp_path, name):
     return f"sqlite:///{tmp_path / name}"

@@ -13,6 +13,8 @@ from sendback.store.engine.dialects import open_engine
 from sendback.store.engine.errors import StoreUnavailableError
 from sendback.store.engine.transactions import BatchUnit, TransactionThread
 
+pytestmark = pytest.mark.sqlite("tests/store/test_postgresql.py has its own of these")
+
 
 @pytest.fixture
 def path(tmp_path):

@@ -21,6 +21,8 @@ from tests.partners.postgresql import binaries, query, shared_server
 from tests.partners.sendback import run_cli
 from tests.partners.waiting import wait_for
 
+pytestmark = pytest.mark.sqlite("it runs on both databases in either run")
+
 # A thousand accounts get names, ten at a time: 100 steps of 30 ms.
 IN_STEPS = """\
 names = sa.text(
