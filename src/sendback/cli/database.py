@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sendback.cli.failures import CommandFailedError
+from sendback.cli.failures import CommandFailedError, usage_error
 from sendback.cli.options import ConfigFile, Database, DataDir, Json, load_settings
 from sendback.cli.output import print_fields, print_json, print_rows, printable, say
 
@@ -124,6 +124,75 @@ def _print_status(fields: Mapping[str, Any]) -> None:
         if fields[name]:
             say("")
             print_rows(fields[name], columns, as_json=False)
+
+
+Source = Annotated[str, typer.Argument(metavar="SOURCE-URL", help="The database to copy.")]
+Target = Annotated[str, typer.Argument(metavar="TARGET-URL", help="The database to fill.")]
+Replace = Annotated[bool, typer.Option("--replace", help="Delete what the target has.")]
+WhileServing = Annotated[
+    bool,
+    typer.Option(
+        "--while-serving", help="Copy although servers use the source; later changes are missing."
+    ),
+]
+
+
+@app.command("copy")
+def copy(
+    source: Source,
+    target: Target,
+    replace: Replace = False,
+    while_serving: WhileServing = False,
+    data_dir: DataDir = None,
+    config: ConfigFile = None,
+) -> None:
+    """Copy an installation to another database: from SQLite to PostgreSQL, or back.
+
+    Copies all rows, and all mail that is in files of the data directory (--data-dir, the source's)
+    into the database, then compares both. Servers must be stopped. A copy that was interrupted is
+    begun anew by the same command; until one is complete, no server starts on the target. The
+    servers of the target need the same secret: copy secret.key, or set SENDBACK_SECRET.
+    """
+    settings = load_settings(config, data_dir=data_dir).settings
+    source, target = _database(source), _database(target)
+    from sendback.crypto.sealing import Sealing
+    from sendback.store.engine.copying import CopyOptions, copy_installation
+
+    os.umask(0o077)  # mail and keys: readable by this user only
+    if not settings.secret and not settings.secret_path.is_file():
+        raise CommandFailedError(
+            f"there is no {settings.secret_path}: name the data directory of the source with "
+            "--data-dir, or give its secret as SENDBACK_SECRET"
+        )
+    options = CopyOptions(
+        files=settings.data_dir / "blobs",
+        fingerprint=Sealing(settings.secret_path, settings.secret).fingerprint,
+        replace=replace,
+        while_serving=while_serving,
+    )
+    copied = copy_installation(source, target, options, lambda line: say(line, err=True))
+    for name in copied.missing_files:
+        say(f"Warning: the file {settings.data_dir / 'blobs' / name} is missing.", err=True)
+    if copied.replaced_nul:
+        say(f"Warning: NUL was replaced in {copied.replaced_nul} rows.", err=True)
+    seconds = max(copied.seconds, 0.001)
+    typer.echo(
+        f"Copied {copied.rows} rows, {copied.octets / 1e6:.1f} MB, in {seconds:.1f} s "
+        f"({copied.rows / seconds:.0f} rows/s, {copied.octets / 1e6 / seconds:.1f} MB/s); "
+        "counts and checksums agree."
+    )
+
+
+def _database(url: str) -> str:
+    """Return the URL of a database. Raise `BadParameter`."""
+    from sendback.config.readers import database
+
+    try:
+        if url:
+            return database(url)
+    except ValueError as error:
+        raise usage_error(f"{url!r} is not {error}") from None
+    raise usage_error("the URL of a database is missing")
 
 
 @app.command("check")

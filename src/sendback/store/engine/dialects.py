@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine
+from sqlalchemy import URL, Connection, Engine, Table
 from sqlalchemy.exc import DBAPIError
 
 from sendback.store.engine import sqlite
@@ -98,6 +98,16 @@ def database_octets(connection: Connection) -> int:
     """Return the octets of the whole database."""
     octets: int = _module(connection.engine).database_octets(connection)
     return octets
+
+
+def insert_rows(connection: Connection, table: Table, rows: Sequence[tuple[Any, ...]]) -> None:
+    """Insert many rows, whose values are in the order of the columns."""
+    _module(connection.engine).insert_rows(connection, table, rows)
+
+
+def finish_copy(connection: Connection, tables: Sequence[Table]) -> None:
+    """Let the next automatic numbers follow those in the tables, and update the statistics."""
+    _module(connection.engine).finish_copy(connection, tables)
 
 
 def lock_schema(connection: Connection) -> None:

@@ -21,7 +21,7 @@ from sendback.store.engine.versions import Schema, current_schema
 RECORDED_EVERY = timedelta(seconds=10)
 GONE_AFTER = timedelta(seconds=60)
 _FORGOTTEN_AFTER = timedelta(days=1)
-_PREFIX = "node "
+NODE_PREFIX = "node "
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ def _forget_old(connection: Connection) -> None:
 
 
 def _all(connection: Connection) -> Sequence[Node]:
-    query = select(installation.c.value).where(installation.c.name.startswith(_PREFIX))
+    query = select(installation.c.value).where(installation.c.name.startswith(NODE_PREFIX))
     found = map(json.loads, connection.execute(query).scalars())
     nodes = [
         Node(
@@ -103,7 +103,7 @@ def _all(connection: Connection) -> Sequence[Node]:
 
 
 def _key(name: str) -> str:
-    return _PREFIX + hashlib.sha256(name.encode()).hexdigest()[:24]
+    return NODE_PREFIX + hashlib.sha256(name.encode()).hexdigest()[:24]
 
 
 def _milliseconds(time: timedelta) -> int:

@@ -16,7 +16,23 @@ from contextlib import closing, contextmanager, suppress
 from time import sleep
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, exists, func, select, text
+from sqlalchemy import (
+    URL,
+    BigInteger,
+    Connection,
+    Engine,
+    Integer,
+    LargeBinary,
+    String,
+    Table,
+    Text,
+    create_engine,
+    event,
+    exists,
+    func,
+    select,
+    text,
+)
 from sqlalchemy.exc import DBAPIError
 
 from sendback.store.engine.errors import DatabaseUrlError, StoreUnavailableError
@@ -340,6 +356,49 @@ def database_octets(connection: Connection) -> int:
     """Return the octets of the database."""
     query = text("SELECT pg_database_size(current_database())")
     return int(connection.execute(query).scalar_one())
+
+
+def insert_rows(connection: Connection, table: Table, rows: Sequence[tuple[Any, ...]]) -> None:
+    """Insert many rows, whose values are in the order of the columns, by COPY."""
+    columns = ", ".join(column.name for column in table.columns)
+    types = [_TYPES[_kind(column.type)] for column in table.columns]
+    statement = f"COPY {table.name} ({columns}) FROM STDIN (FORMAT BINARY)"
+    driver: Any = connection.connection.dbapi_connection
+    try:
+        with driver.cursor() as cursor, cursor.copy(statement) as copy:
+            copy.set_types(types)
+            for row in rows:
+                copy.write_row(row)
+    except psycopg.Error as error:
+        raise _translated("COPY", error, driver) from error
+
+
+# A subclass comes before its class.
+_TYPES: dict[type, str] = {
+    BigInteger: "int8",
+    Integer: "int4",
+    LargeBinary: "bytea",
+    Text: "text",
+    String: "varchar",
+}
+
+
+def _kind(column_type: Any) -> Any:
+    kind = getattr(column_type, "impl", column_type)
+    return next(known for known in _TYPES if isinstance(kind, known))
+
+
+def finish_copy(connection: Connection, tables: Sequence[Table]) -> None:
+    """Let the next automatic numbers follow those in the tables, and update the statistics."""
+    for table in tables:
+        column = table.autoincrement_column
+        if column is not None:
+            # The third argument: whether the number was used, so that an empty table begins at 1.
+            largest = select(func.coalesce(func.max(column), 1), func.count() > 0)
+            number, is_used = connection.execute(largest.select_from(table)).one()
+            sequence = func.pg_get_serial_sequence(table.name, column.name)
+            connection.execute(select(func.setval(sequence, number, is_used)))
+    connection.exec_driver_sql("ANALYZE")
 
 
 def lock_schema(connection: Connection) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from time import monotonic, sleep, time_ns
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, insert, make_url
 from sqlalchemy.exc import DatabaseError, DBAPIError, InterfaceError, OperationalError
 
 from sendback.store.engine.errors import Failure, FailureKind, StoreUnavailableError
@@ -141,6 +141,16 @@ def database_octets(connection: Connection) -> int:
     """Return the octets of the file."""
     pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
     return int(pages * connection.exec_driver_sql("PRAGMA page_size").scalar_one())
+
+
+def insert_rows(connection: Connection, table: Table, rows: Sequence[tuple[Any, ...]]) -> None:
+    """Insert many rows, whose values are in the order of the columns."""
+    names = [column.name for column in table.columns]
+    connection.execute(insert(table), [dict(zip(names, row, strict=True)) for row in rows])
+
+
+def finish_copy(connection: Connection, tables: Sequence[Table]) -> None:
+    """Do nothing: the next automatic number is always one more than the largest."""
 
 
 def lock_schema(connection: Connection) -> None:

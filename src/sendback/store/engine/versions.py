@@ -30,12 +30,16 @@ from sendback.store.engine.tables import (
 UNFINISHED = "copying "
 # Migrations up to this one were written for servers that are stopped.
 LAST_WITH_STOPPED_SERVERS = "0008"
-_OLDEST = "oldest_schema"
+OLDEST = "oldest_schema"
 _FOREIGN = "is another program's: name one of its own with --database"
 
 
 class SchemaError(SendbackError):
     """The database has a schema that this version cannot use; the text says what to do."""
+
+
+class UnfinishedCopyError(SchemaError):
+    """The database has a part of a copy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +79,16 @@ def current_schema(connection: Connection) -> Schema | None:
 
     None: it has lost its version, as while a copy replaces it.
     """
-    version = connection.execute(_SELECT_VERSION).scalar()
+    version = version_of(connection)
     if version is None or not re.fullmatch(r"[0-9]{4}", version):
         return None
-    query = select(installation.c.value).where(installation.c.name == _OLDEST)
+    query = select(installation.c.value).where(installation.c.name == OLDEST)
     return Schema(version, connection.execute(query).scalar() or version)
+
+
+def version_of(connection: Connection) -> str | None:
+    """Return what Alembic's table has."""
+    return connection.execute(_SELECT_VERSION).scalar()
 
 
 def usable_schema(connection: Connection) -> Schema | None:
@@ -139,8 +148,8 @@ def set_schema(connection: Connection, version: str, oldest: str | None = None) 
     connection.execute(text("DELETE FROM alembic_version"))
     connection.execute(text("INSERT INTO alembic_version VALUES (:version)"), {"version": version})
     if oldest is not None:
-        connection.execute(delete(installation).where(installation.c.name == _OLDEST))
-        connection.execute(insert(installation), {"name": _OLDEST, "value": oldest})
+        connection.execute(delete(installation).where(installation.c.name == OLDEST))
+        connection.execute(insert(installation), {"name": OLDEST, "value": oldest})
 
 
 _SELECT_VERSION = text("SELECT version_num FROM alembic_version")
@@ -149,7 +158,7 @@ _SELECT_VERSION = text("SELECT version_num FROM alembic_version")
 def _known(version: str | None, connection: Connection) -> str:
     name = _name(connection)
     if version is not None and version.startswith(UNFINISHED):
-        raise SchemaError(
+        raise UnfinishedCopyError(
             f"the copy into the database {name} is not complete: run `sendback db copy` again"
         )
     if version is None or not re.fullmatch(r"[0-9]{4}", version):
@@ -164,7 +173,7 @@ def _oldest(connection: Connection, tables: set[str]) -> str | None:
     """
     if installation.name not in tables:
         return None
-    query = select(installation.c.value).where(installation.c.name == _OLDEST)
+    query = select(installation.c.value).where(installation.c.name == OLDEST)
     return connection.execute(query).scalar()
 
 
