@@ -4,12 +4,16 @@ Each test of this module that stops or changes the server has one of its own.
 """
 
 import asyncio
+import os
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from contextlib import contextmanager
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -587,6 +591,53 @@ def test_a_transaction_that_hangs_is_ended(server, url, monkeypatch):
 
     asyncio.run(main())
     assert rows(url) == [1, 2]
+
+
+@pytest.fixture
+def small_space(server):
+    """The tablespace `small`, on a disk of 12 MB; the path of a file of 6 MB on it."""
+    with tempfile.TemporaryDirectory(prefix="sendback-small-") as folder:
+        options = "size=12m,mode=0777"
+        mounted = (
+            os.geteuid() == 0
+            and not subprocess.run(
+                ["mount", "-t", "tmpfs", "-o", options, "none", folder], capture_output=True
+            ).returncode
+        )
+        need("a file system of one's own (root)", available=mounted)
+        Path(folder).chmod(0o777)
+        Path(folder, "place").mkdir()
+        shutil.chown(Path(folder, "place"), "postgres", "postgres")
+        server.execute(f"CREATE TABLESPACE small LOCATION '{folder}/place'")
+        ballast = Path(folder, "ballast")
+        ballast.write_bytes(bytes(6 * 2**20))
+        yield ballast
+        server.execute("CHECKPOINT", "DROP TABLESPACE small")
+        subprocess.run(["umount", folder], check=True)
+
+
+def test_a_full_disk_is_unavailable_and_recovers_by_itself(url, small_space):
+    query(url, "CREATE TABLE big (octets BYTEA) TABLESPACE small")
+    query(url, "ALTER TABLE big ALTER COLUMN octets SET STORAGE EXTERNAL")
+
+    def insert(connection):
+        values = {"octets": os.urandom(4 * 2**20)}
+        connection.execute(text("INSERT INTO big VALUES (:octets)"), values)
+
+    async def main():
+        with running(url) as thread:
+            await thread.run(insert)
+            with pytest.raises(StoreUnavailableError, match="its disk is full: free some space"):
+                await thread.run(insert)
+            assert await thread.run(adding(1)) == 1
+            small_space.unlink()
+            await thread.run(insert)
+
+    try:
+        asyncio.run(main())
+        assert query(url, "SELECT count(*) FROM big") == [(2,)]
+    finally:
+        query(url, "DROP TABLE big")
 
 
 def test_psycopg_is_not_imported_for_sqlite():
