@@ -1,10 +1,10 @@
-"""The check of the store: SQLite's own checks of its file, and whether each body is whole."""
+"""The check of the store: SQLite's checks of its file, rows that are lost, bodies that are."""
 
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import ColumnElement, Connection, func, literal_column, select
 
 from sendback.config.readers import content_store
 from sendback.config.types import ContentAddress
@@ -14,8 +14,15 @@ from sendback.store.engine.content.ledger import FindStoreUrl
 from sendback.store.engine.content.model import ContentStore
 from sendback.store.engine.dialects import integrity_problems
 from sendback.store.engine.errors import StoreUnavailableError
+from sendback.store.engine.leasing import QUEUED, SUSPECT_TRIES
 from sendback.store.engine.store import transact
-from sendback.store.engine.tables import messages
+from sendback.store.engine.tables import (
+    destinations,
+    messages,
+    outbox,
+    processing,
+    rule_set_versions,
+)
 from sendback.store.engine.versions import usable_schema
 
 MAX_PROBLEMS = 100
@@ -33,6 +40,7 @@ def check_store(url: str, data_dir: Path) -> list[str]:
     def check(connection: Connection) -> None:
         usable_schema(connection)
         problems.extend(integrity_problems(connection, MAX_PROBLEMS))
+        problems.extend(islice(_lost(connection), MAX_PROBLEMS))
         problems.extend(islice(_missing(connection, stores), MAX_PROBLEMS))
 
     try:
@@ -44,6 +52,36 @@ def check_store(url: str, data_dir: Path) -> list[str]:
     finally:
         stores.close()
     return problems[:MAX_PROBLEMS]
+
+
+def _lost(connection: Connection) -> Iterator[str]:
+    """Yield what no worker will find, or be able to process: there should never be any."""
+    queued: ColumnElement[str] = literal_column(f"'{QUEUED}'")
+    unvisited = (
+        select(outbox.c.domain, func.count().label("waiting"))
+        .outerjoin(destinations, destinations.c.domain == outbox.c.domain)
+        .where(
+            outbox.c.state == queued,
+            outbox.c.tries < SUSPECT_TRIES,
+            destinations.c.due_at.is_(None),
+        )
+        .group_by(outbox.c.domain)
+        .order_by(outbox.c.domain)
+    )
+    for row in connection.execute(unvisited):
+        yield (
+            f"no worker looks for the {row.waiting} messages to {row.domain}: run `sendback outbox "
+            f"pause {row.domain}`, then `sendback outbox resume {row.domain}`"
+        )
+    ruleless = (
+        select(processing.c.message_id)
+        .outerjoin(rule_set_versions, rule_set_versions.c.version == processing.c.version)
+        .where(processing.c.state == queued, rule_set_versions.c.version.is_(None))
+        .order_by(processing.c.message_id)
+        .limit(MAX_PROBLEMS)
+    )
+    for name in connection.execute(ruleless).scalars():
+        yield f"the rules by which message {name} is to be processed are gone"
 
 
 def _missing(connection: Connection, stores: "_ContentStores") -> Iterator[str]:
