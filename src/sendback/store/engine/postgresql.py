@@ -114,7 +114,7 @@ def open_engine(url: str, *, writes: bool) -> Engine:
         driver: Any = connection.connection.dbapi_connection
         try:
             driver.autocommit = True  # SQLAlchemy clears it after `AUTOCOMMIT`
-            driver.execute(connection.info["begin"], prepare=False)
+            _begin(driver, connection.info["begin"])
         except psycopg.Error as error:
             raise _translated("BEGIN", error, driver) from error
 
@@ -136,6 +136,17 @@ def read_in_binary(engine: Engine) -> None:
     @event.listens_for(engine, "connect")
     def configure(connection: Any, _: Any) -> None:
         connection.cursor_factory = _BinaryCursor
+
+
+def _begin(driver: Any, statements: bytes) -> None:
+    """Begin a transaction by libpq, because a cursor takes 40 µs more.
+
+    Whatever the error is, the connection is closed: a new one can begin a transaction.
+    """
+    result = driver.pgconn.exec_(statements)
+    if result.status != psycopg.pq.ExecStatus.COMMAND_OK:
+        driver.close()
+        raise psycopg.errors.error_from_result(result)
 
 
 def connection_parameters(url: str) -> dict[str, Any]:
@@ -172,7 +183,7 @@ def _shown(parameters: Mapping[str, Any]) -> URL:
     return URL.create(_DRIVER, host=host, port=number, database=name)
 
 
-def _begin_of(connection: Any, begin: str) -> str:
+def _begin_of(connection: Any, begin: str) -> bytes:
     """Check the server and configure the session; return what begins a transaction."""
     version = connection.info.server_version
     if version < OLDEST_SERVER:
@@ -191,9 +202,9 @@ def _begin_of(connection: Any, begin: str) -> str:
     settings = _SESSION | (_DURABLE if commit == "off" else {})
     if process == connection.info.backend_pid:
         connection.execute(_settings(settings))
-        return begin
+        return begin.encode()
     connection.prepare_threshold = None
-    return f"{begin}; {_settings(settings, 'LOCAL ')}"
+    return f"{begin}; {_settings(settings, 'LOCAL ')}".encode()
 
 
 def _settings(values: Mapping[str, str], scope: str = "") -> str:
