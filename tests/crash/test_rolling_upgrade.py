@@ -27,7 +27,15 @@ def db(cluster, *arguments, environment=None):
     )  # fmt: skip
 
 
-@pytest.mark.timeout(400)
+def restart(node, environment):
+    """Stop a node as an operator does, and start it with the next version."""
+    assert node.stop() == 0
+    node.environment.update(environment)
+    node.start()
+    time.sleep(1)
+
+
+@pytest.mark.timeout(900)
 def test_nodes_are_upgraded_one_at_a_time(tmp_path, record_property):
     need("PostgreSQL", available=binaries() is not None)
     following = NextVersion(tmp_path / "next")
@@ -40,7 +48,6 @@ def test_nodes_are_upgraded_one_at_a_time(tmp_path, record_property):
     new = following.environment
     with Cluster(tmp_path) as cluster:
         cluster.add_account("111111111111")
-        cluster.add_account("222222222222")
         with Load(cluster, senders=2) as load:
             time.sleep(1)
             upgraded = db(cluster, "upgrade", environment=new)
@@ -49,14 +56,12 @@ def test_nodes_are_upgraded_one_at_a_time(tmp_path, record_property):
             first = cluster.nodes[0]  # a node of this version may also start on the new schema
             first.stop()
             first.start()
-            for node in cluster.nodes:
-                early = db(cluster, "upgrade", "--contract", environment=new)
-                assert early.returncode == 1
-                assert "removes what older servers use" in early.stderr
-                node.stop()
-                node.environment.update(new)
-                node.start()
-                time.sleep(1)
+            for node in cluster.nodes[:-1]:
+                restart(node, new)
+            early = db(cluster, "upgrade", "--contract", environment=new)
+            assert early.returncode == 1
+            assert "removes what older servers use" in early.stderr
+            restart(cluster.nodes[-1], new)
             contracted = db(cluster, "upgrade", "--contract", environment=new)
             assert "from schema 9002 to 9003" in contracted.stdout, contracted.stderr
             time.sleep(1)
