@@ -17,7 +17,10 @@ from tests.partners.server import Server
 _SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large]
 settings.register_profile("default", max_examples=200, deadline=None, suppress_health_check=_SLOW)
 settings.register_profile("fuzz", max_examples=20_000, deadline=None, suppress_health_check=_SLOW)
-settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+# The second run of the suite looks for what differs on PostgreSQL, where each example takes longer.
+settings.register_profile("postgresql", max_examples=40, deadline=None, suppress_health_check=_SLOW)
+_PROFILE = "postgresql" if is_chosen() else "default"
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", _PROFILE))
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 

@@ -276,6 +276,8 @@ def integrity_problems(connection: Connection, limit: int) -> list[str]:
     PostgreSQL checks its pages by itself when they are read, if it has checksums.
     """
     connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
+    # The caller queries its content store between the rows.
+    connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
     problems = [
         f"the index {name} is not usable: run REINDEX INDEX {name}"
         for name in connection.execute(_INVALID_INDEXES).scalars()
@@ -414,6 +416,7 @@ def finish_copy(connection: Connection, tables: Sequence[Table]) -> None:
 
 def lock_schema(connection: Connection) -> None:
     """Keep other processes from changing the schema until the transaction ends; wait for them."""
+    connection.exec_driver_sql("SET LOCAL lock_timeout = 0")  # `statement_timeout` is the bound
     connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _SCHEMA_LOCK})
 
 
