@@ -1,5 +1,6 @@
 """`sendback db upgrade` while others use the database, by two at once, and interrupted."""
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -10,11 +11,12 @@ import time
 import psycopg
 import pytest
 
+from sendback.service.nodes import NodeRecord
 from sendback.store.engine.dialects import open_engine
 from sendback.store.engine.nodes import ForgetNode, RecordNode, serving_nodes
-from sendback.store.engine.store import prepare_schema, transact
+from sendback.store.engine.store import Store, prepare_schema, transact
 from sendback.store.engine.tables import SCHEMA_VERSION
-from sendback.store.engine.versions import read_schema
+from sendback.store.engine.versions import SchemaError, read_schema
 from tests.conftest import need
 from tests.partners.next_version import NextVersion
 from tests.partners.postgresql import binaries, query, shared_server
@@ -226,6 +228,23 @@ def test_a_node_that_was_not_seen_for_a_minute_is_gone(database):
     assert older != value
     query(database, "UPDATE installation SET value = :value WHERE name LIKE 'node %'", value=older)
     assert transact(database, serving_nodes, writes=False) == []
+
+
+def test_a_node_that_was_suspended_while_the_database_was_contracted_ends(tmp_path, database):
+    async def record():
+        store = Store(database, tmp_path / "data")
+        try:
+            node = NodeRecord(store, "a:1")
+            await node.record()
+            query(database, "UPDATE alembic_version SET version_num = '9999'")
+            await node.record()  # expanded: it may serve
+            query(database, "UPDATE installation SET value = '9999' WHERE name = 'oldest_schema'")
+            with pytest.raises(SchemaError, match=r"only code|newer version"):
+                await node.record()
+        finally:
+            store.close()
+
+    asyncio.run(record())
 
 
 def test_contracting_is_refused_while_an_older_node_serves(tmp_path, database, following):
