@@ -89,8 +89,11 @@ class Cut:
         except OSError:
             client.close()
             return
-        for source, target in ((client, server), (server, client)):
-            threading.Thread(target=self._copy, args=(source, target), daemon=True).start()
+        with client, server:
+            back = threading.Thread(target=self._copy, args=(server, client), daemon=True)
+            back.start()
+            self._copy(client, server)
+            back.join()
 
     def _copy(self, source: socket.socket, target: socket.socket) -> None:
         with suppress(OSError):
