@@ -31,6 +31,8 @@ _PLAIN = re.compile(_P)
 _MORE_WORDS = re.compile(rf"(?:\s++{_P})++")
 # An entry without comments, quotes or groups: `a@b`, or words and `<a@b>`.
 _SIMPLE = re.compile(rf"\s*+(?:({_P}@{_P})|((?:{_P}\s*+)*+)<({_P}@{_P})>)\s*+(?:,|\Z)")
+_BARE = re.compile(rf"{_P}@{_P}")
+_BARE_LIST = re.compile(rf"(?:\s*+{_P}@{_P}\s*+,)++")
 # Between entries: what is empty, and the names of groups.
 _NOTHING = re.compile(r'(?:[\s,;]++|[^"(<>,;:\[\\@]*+:)*+')
 _ESCAPES = re.compile(r"(?:\\.)++", re.DOTALL)
@@ -199,6 +201,9 @@ class _Reader:
         while True:
             start = position
             if match := _NOTHING.match(text, position):
+                position = match.end()
+            if match := _BARE_LIST.match(text, position):
+                self._found += [ListedAddress("", bare) for bare in _BARE.findall(match[0])]
                 position = match.end()
             while match := _SIMPLE.match(text, position):
                 address, name, in_angle = match.groups()

@@ -170,7 +170,7 @@ def _addresses(value: bytes) -> list[str]:
 
 
 def _mailbox(entry: ListedAddress) -> str:
-    name = decode_words(entry.name)
+    name = decode_words(entry.name) if entry.name else ""
     if not name:
         return entry.address
     if name.isascii() and _SPECIAL.search(name):
