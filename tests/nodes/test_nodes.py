@@ -25,6 +25,8 @@ from tests.partners.postgresql import shared_server
 from tests.partners.sendback import Sendback, run_cli
 from tests.partners.webhook import Webhook
 
+pytestmark = pytest.mark.timeout(400)  # each starts several servers
+
 # A poll takes a second at most, and a node on a busy machine its time.
 POLL_SECONDS = 2.0
 

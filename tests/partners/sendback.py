@@ -17,7 +17,7 @@ from sendback.store.access.accounts import AddAccount
 from sendback.store.engine.store import prepare_schema, transact
 from tests.partners.postgresql import database_url, environment_of, query
 
-_PATIENCE_SECONDS = 60.0
+_PATIENCE_SECONDS = 120.0
 
 
 @dataclass
