@@ -255,13 +255,12 @@ def bounce(node: Sendback, message_id: str) -> str:
 
 def test_a_node_that_stops_hands_its_work_to_the_other_at_once(nodes, slow, tmp_path, database):
     """The webhook does not respond; the rows are leased for two minutes, unless given back."""
-    first = nodes(SENDBACK_LEASE="120s")
+    first, second = nodes(SENDBACK_LEASE="120s"), nodes(SENDBACK_LEASE="120s")
     setup = tmp_path / "setup.toml"
     setup.write_text(rules(slow))
     command(database, "rules", "apply", str(setup))
     until(lambda: receives(first, "bob@example.com"), POLL_SECONDS)
     slow.next(20)
-    second = nodes(SENDBACK_LEASE="120s")
     assert first.stop() == 0
     ended = time.monotonic()
     until(lambda: second.query("SELECT 1 FROM processing WHERE state = 'done'"))
