@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, settings
 
 from sendback.clock import ManualClock
 from tests.partners.object_server import CREDENTIALS, ObjectServer
-from tests.partners.postgresql import dropping_databases, is_chosen
+from tests.partners.postgresql import binaries, dropping_databases, is_chosen
 from tests.partners.server import Server
 
 _SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large]
@@ -35,7 +35,9 @@ def need(partner: str, *, available: bool) -> None:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skip what is only for SQLite in a run on PostgreSQL."""
+    """Skip what is only for SQLite in a run on PostgreSQL, and all tests where that is missing."""
+    if is_chosen():
+        need("PostgreSQL", available=binaries() is not None)
     mark = item.get_closest_marker("sqlite")
     if mark is not None and is_chosen():
         pytest.skip(f"only with SQLite: {mark.args[0]}")
