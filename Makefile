@@ -11,10 +11,9 @@ STAMP := .venv/.installed
 # Processes that run the tests at once.
 WORKERS ?= auto
 
-# What is tested on PostgreSQL too. The other folders have no store, or use it as these do; what is
-# ignored is on PostgreSQL in the first run.
-ON_POSTGRESQL := $(addprefix tests/,store service delivery contract crash inspection cli) \
-	$(addprefix --ignore=tests/,store/postgresql crash/test_nodes.py crash/test_rolling_upgrade.py)
+# What is tested on PostgreSQL too: the store and all that decides on it. The other folders use it as
+# these do; what is ignored is on PostgreSQL in the first run.
+ON_POSTGRESQL := $(addprefix tests/,store service delivery) --ignore=tests/store/postgresql
 
 # The tests start hundreds of commands: without cached bytecode each compiles what it imports.
 unexport PYTHONDONTWRITEBYTECODE

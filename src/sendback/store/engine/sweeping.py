@@ -11,7 +11,7 @@ from typing import Any, Generic, Self, TypeVar
 
 from sqlalchemy import Column, Connection, Select, Table, delete, select, tuple_
 
-from sendback.store.engine.locking import try_lock_name
+from sendback.store.engine.locking import has_row_locks, try_lock_name
 
 MAX_ROWS = 500
 MAX_OCTETS = 4 * 2**20
@@ -79,17 +79,21 @@ class Budget(Generic[R]):
         return self
 
 
-def in_order(query: Select[Any], date: Column[int], after: Cursor) -> Select[Any]:
+def in_order(
+    connection: Connection, query: Select[Any], date: Column[int], key: Column[str], after: Cursor
+) -> Select[Any]:
     """Return the query for the rows of this step, in order of a date that has an index.
 
     The rows that earlier steps swept no longer match, so only rows that stay have to be skipped.
-    There is no second column to sort by: many rows may have the same date, and each step would
-    sort them again.
     """
+    # SQLite has rows of the same date in the order of its index; with a second column it would sort
+    # them again in each step, and they may be many. PostgreSQL promises no order of them.
+    by = (date, key) if has_row_locks(connection) else (date,)
+    ordered = query.order_by(*by).limit(MAX_ROWS)
     if not after:
-        return query.order_by(date).limit(MAX_ROWS)
+        return ordered
     since, stay = after
-    return query.where(date >= since).order_by(date).limit(MAX_ROWS).offset(stay)
+    return ordered.where(date >= since).offset(stay)
 
 
 def behind(

@@ -220,7 +220,9 @@ class ExpireContent(SweepStep):
         query = select(*_SWEPT, needed.label("stays")).where(
             text(f"({HAS_CONTENT})"), columns.expires_at <= to_milliseconds(self.now)
         )
-        rows = connection.execute(in_order(query, columns.expires_at, self.after)).all()
+        rows = connection.execute(
+            in_order(connection, query, columns.expires_at, columns.message_id, self.after)
+        ).all()
         budget: Budget[Any] = Budget()
         looked_at = budget.take(rows, _inline_octets).chosen
         expired = without_requeued(connection, [row for row in looked_at if not row.stays])
@@ -246,7 +248,9 @@ class ForgetMessages(SweepStep):
         query = select(
             *_SWEPT, columns.body.is_(None).label("has_no_inline_body"), needed.label("stays")
         ).where(columns.received_at < to_milliseconds(self.before))
-        rows = connection.execute(in_order(query, columns.received_at, self.after)).all()
+        rows = connection.execute(
+            in_order(connection, query, columns.received_at, columns.message_id, self.after)
+        ).all()
         budget: Budget[Any] = Budget()
         looked_at = budget.take(
             rows, lambda row: (0, 0) if row.has_no_inline_body else _inline_octets(row)

@@ -15,7 +15,7 @@ from sendback.store.engine.column_types import without_nul
 from sendback.store.engine.errors import LeaseLostError, RefusedError
 from sendback.store.engine.hot import HotStatement
 from sendback.store.engine.leasing import DIED, Claim, Term, read_rows
-from sendback.store.engine.locking import Place, end_of_group, lock_free
+from sendback.store.engine.locking import Place, end_of_group, has_row_locks, lock_free
 from sendback.store.engine.sweeping import Budget, SweepStep, Swept, behind, in_order
 from sendback.store.engine.tables import attempts, outbox, outbox_contents
 from sendback.store.engine.transactions import BatchUnit
@@ -311,14 +311,20 @@ class ForgetFinished(SweepStep):
             outbox.c.created_at < to_milliseconds(self.before)
         )
         # The rows to skip are skipped in the index, without reading their contents.
-        chosen = in_order(old_ones, outbox.c.created_at, self.after).subquery()
+        date, key = outbox.c.created_at, outbox.c.message_id
+        chosen = in_order(connection, old_ones, date, key, self.after).subquery()
         contents = outbox_contents.c
         belongings = select(func.count()).where(attempts.c.message_id == chosen.c.message_id)
         octets = func.length(contents.content) + func.coalesce(func.length(contents.fallback), 0)
         query = select(
             chosen, octets.label("octets"), belongings.scalar_subquery().label("tried")
         ).outerjoin(outbox_contents, contents.message_id == chosen.c.message_id)
-        rows = sorted(connection.execute(query), key=lambda row: int(row.created_at))
+        # The order of `in_order`, which the join need not keep.
+        has_ties = has_row_locks(connection)
+        rows = sorted(
+            connection.execute(query),
+            key=lambda row: (int(row.created_at), row.message_id if has_ties else ""),
+        )
         budget: Budget[Any] = Budget()
         looked_at = budget.take(rows, lambda row: (row.octets or 0, row.tried)).chosen
         old = [row.message_id for row in looked_at if row.state in _FINISHED]
@@ -344,8 +350,8 @@ class ExpireWaiting(SweepStep):
             IS_QUEUED, columns.expires_at < to_milliseconds(self.now)
         )
         # Without rows that are locked, as they are being leased or their results recorded.
-        locking = in_order(query, columns.expires_at, self.after).with_for_update(skip_locked=True)
-        rows = connection.execute(locking).all()
+        ordered = in_order(connection, query, columns.expires_at, columns.message_id, self.after)
+        rows = connection.execute(ordered.with_for_update(skip_locked=True)).all()
         overdue = [row.message_id for row in rows if row.lease_owner is None]
         where = columns.message_id.in_(overdue)
         values = {"state": OutboxState.EXPIRED.value}

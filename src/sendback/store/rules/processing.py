@@ -331,7 +331,9 @@ class ForgetProcessed(SweepStep):
             columns.state != literal_column(f"'{QUEUED}'"),
             columns.created_at < to_milliseconds(self.before),
         )
-        rows = connection.execute(in_order(query, columns.created_at, self.after)).all()
+        rows = connection.execute(
+            in_order(connection, query, columns.created_at, columns.processing_id, self.after)
+        ).all()
         budget: Budget[Any] = Budget()
         old = budget.take(rows, lambda row: (0, row.steps)).chosen
         # An operator may be retrying one.
