@@ -124,6 +124,7 @@ class Counting:
         return await self._store.write(counted)
 
 
+@pytest.mark.sqlite("it counts changes by a number of SQLite's driver")
 def test_no_transaction_of_a_sweep_is_large(store, clock):
     """20,000 old bounces, each with its content: 40,000 rows go, a thousand at a time."""
 
@@ -144,6 +145,7 @@ def test_no_transaction_of_a_sweep_is_large(store, clock):
     asyncio.run(story())
 
 
+@pytest.mark.sqlite("it counts changes by a number of SQLite's driver")
 def test_of_several_processes_one_sweeps(store, clock):
     async def story():
         counting = [Counting(store) for _ in range(5)]
@@ -182,6 +184,7 @@ def test_a_turn_ends_with_its_time_and_survives_a_clock_that_is_set_back(store, 
     assert acquire_lock(store, clock, "c")
 
 
+@pytest.mark.sqlite("it counts changes by a number of SQLite's driver")
 def test_a_sweep_that_fails_on_one_table_sweeps_the_others(store, clock, caplog):
     class Failing(Counting):
         async def write(self, unit):

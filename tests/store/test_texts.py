@@ -106,6 +106,8 @@ def test_a_servers_reply_is_recorded_with_its_nul_replaced(store):
 # Tables with unguarded text: what this program makes or has parsed, and the queues' tables, where
 # `without_nul` replaces NUL in the replies of servers.
 _PLAIN = {"messages", "processing", "steps", "outbox", "attempts", "destinations"}
+# Names that this program makes, and the URL of a setting.
+_PLAIN |= {"content_chunks", "content_stores", "loose_contents"}
 
 
 def test_every_other_text_column_is_guarded():
