@@ -26,7 +26,7 @@ set -e
 wait %1 2>/dev/null || true
 test "$(sendback outbox list --data-dir node3 --json | grep -c original_message_id)" = 1
 kill %2 %3
-wait %2 %3
+wait
 """
 
 
