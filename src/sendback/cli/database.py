@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -9,6 +10,7 @@ import typer
 from sendback.cli.failures import CommandFailedError, usage_error
 from sendback.cli.options import ConfigFile, Database, DataDir, Json, load_settings
 from sendback.cli.output import print_fields, print_json, print_rows, printable, say
+from sendback.config.settings import Settings
 
 app = typer.Typer(help="Migrate and check the database.", no_args_is_help=True)
 
@@ -91,9 +93,7 @@ def status(
     version cannot use the database, or it is not available. Numbers of rows are estimates.
     """
     settings = load_settings(config, data_dir=data_dir, database=database).settings
-    file = settings.database_file
-    if file is not None and not file.is_file():
-        raise CommandFailedError(f"there is no database {file}: name its directory with --data-dir")
+    _existing_file(settings)
     from sendback.redaction import shown_url
     from sendback.store.engine.schema import Kind
     from sendback.store.engine.status import read_status
@@ -202,9 +202,7 @@ def check(data_dir: DataDir = None, database: Database = None, config: ConfigFil
     Prints a line for each problem. Exit code 1 if there is one.
     """
     settings = load_settings(config, data_dir=data_dir, database=database).settings
-    file = settings.database_file
-    if file is not None and not file.is_file():
-        raise CommandFailedError(f"there is no database {file}: name its directory with --data-dir")
+    file = _existing_file(settings)
     from sendback.store.engine.integrity import check_store
 
     problems = check_store(settings.database_url, settings.data_dir)
@@ -217,3 +215,11 @@ def check(data_dir: DataDir = None, database: Database = None, config: ConfigFil
             f"copy in its place{saving}"
         )
     typer.echo(f"{file or 'The database'} is sound, and every message body exists.")
+
+
+def _existing_file(settings: Settings) -> Path | None:
+    """Return the database's file, if it has one. Raise `CommandFailedError` if it is missing."""
+    file = settings.database_file
+    if file is not None and not file.is_file():
+        raise CommandFailedError(f"there is no database {file}: name its directory with --data-dir")
+    return file

@@ -16,7 +16,7 @@ from typing import Protocol
 
 from sendback.mail.envelope import Client, ReversePath
 from sendback.store.engine.content.directory import open_file
-from sendback.store.engine.content.model import ContentGoneError
+from sendback.store.engine.content.model import ContentGoneError, SeekableFile
 
 __all__ = ["CHUNK_OCTETS", "Content", "ContentGoneError", "LocalBody", "MailToCheck", "StoredBody"]
 
@@ -130,30 +130,19 @@ class Content:
         return io.BytesIO(self.body) if isinstance(self.body, bytes) else self.body.open()
 
 
-class ContentFile(io.RawIOBase):
+class ContentFile(SeekableFile):
     """A header section and a body as one seekable file."""
 
     def __init__(self, header: bytes, body: io.BufferedIOBase) -> None:
+        super().__init__(len(header) + body.seek(0, io.SEEK_END))
         self._header = header
         self._body = body
-        self._size = len(header) + body.seek(0, io.SEEK_END)
-        self._position = 0
         body.seek(0)
 
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
-        self._position = max(0, start + offset)
-        self._body.seek(max(0, self._position - len(self._header)))
-        return self._position
-
-    def tell(self) -> int:
-        return self._position
+        position = super().seek(offset, whence)
+        self._body.seek(max(0, position - len(self._header)))
+        return position
 
     def readinto(self, buffer: "memoryview | bytearray", /) -> int:  # type: ignore[override]
         if self._position < len(self._header):

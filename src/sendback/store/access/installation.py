@@ -75,8 +75,7 @@ class CheckRead:
     """Read a row, as a check that the store can be read."""
 
     def __call__(self, connection: Connection, /) -> None:
-        query = select(installation.c.value).where(installation.c.name == _LAST_CHECK)
-        connection.execute(query).scalar()
+        FindValue(_LAST_CHECK)(connection)
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,37 +98,34 @@ class QueueBounce(BatchUnit[str]):
                 first.setdefault(unit.call, unit.outgoing.message_id)
         now = max(unit.outgoing.created_at for unit in units)
         calls = claim_calls(connection, first, now)
-        results = [
-            calls.get(unit.call, unit.outgoing.message_id)
-            if unit.call
-            else unit.outgoing.message_id
-            for unit in units
-        ]
+        results = [calls[unit.call] if unit.call else unit.outgoing.message_id for unit in units]
         new = [
             unit
             for unit, result in zip(units, results, strict=True)
             if result == unit.outgoing.message_id
         ]
-        refused = {id(unit) for unit in cls._refused(connection, new)}
-        forget_calls(connection, [unit.call for unit in new if unit.call and id(unit) in refused])
-        add_to_outbox(connection, [unit.outgoing for unit in new if id(unit) not in refused])
-        limited = {unit.call for unit in new if unit.call and id(unit) in refused}
+        refused = cls._refused(connection, new)
+        forget_calls(
+            connection, [key for key, message_id in calls.items() if message_id in refused]
+        )
+        add_to_outbox(
+            connection, [unit.outgoing for unit in new if unit.outgoing.message_id not in refused]
+        )
+        # A repetition of a refused call, in the same group, has its MessageId too.
         return [
-            RateLimitedError(unit.outgoing.account_id)
-            if id(unit) in refused or unit.call in limited
-            else result
+            RateLimitedError(unit.outgoing.account_id) if result in refused else result
             for unit, result in zip(units, results, strict=True)
         ]
 
     @classmethod
-    def _refused(cls, connection: Connection, units: Sequence[Self]) -> list[Self]:
-        """Return the units that the rate limit refuses; the accounts are locked in order."""
+    def _refused(cls, connection: Connection, units: Sequence[Self]) -> set[str]:
+        """Return the MessageIds that the rate limit refuses; the accounts are locked in order."""
         in_order = sorted(units, key=lambda unit: unit.outgoing.account_id)
-        return [
-            unit
+        return {
+            unit.outgoing.message_id
             for unit in in_order
             if unit.interval
             and not acquire_slot(
                 connection, unit.outgoing.account_id, unit.outgoing.created_at, unit.interval
             )
-        ]
+        }

@@ -4,11 +4,11 @@ from collections.abc import Collection, Mapping
 from dataclasses import astuple, dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, bindparam, delete, insert, select, text
+from sqlalchemy import Connection, bindparam, delete, insert, select
 
 from sendback.clock import to_milliseconds
 from sendback.store.engine.hot import HotStatement
-from sendback.store.engine.locking import has_row_locks
+from sendback.store.engine.locking import add_missing, has_row_locks
 from sendback.store.engine.sweeping import SweepStep, Swept, delete_some
 from sendback.store.engine.tables import remembered_calls
 
@@ -28,13 +28,6 @@ _FIND = HotStatement(
     )
 )
 _ADD_ON_SQLITE = HotStatement(insert(remembered_calls).prefix_with("OR IGNORE"))
-
-
-_ADD = text(
-    "INSERT INTO remembered_calls (access_key, invocation_id, body_hash, message_id, created_at) "
-    "VALUES (:access_key, :invocation_id, :body_hash, :message_id, :created_at) "
-    "ON CONFLICT (invocation_id, access_key, body_hash) DO NOTHING"
-)
 
 
 def find_calls(connection: Connection, keys: Collection[CallKey]) -> dict[CallKey, str]:
@@ -70,7 +63,7 @@ def claim_calls(
     ]
     if rows:
         if has_row_locks(connection):
-            connection.execute(_ADD, rows)
+            add_missing(connection, remembered_calls, rows, remembered_calls.c.message_id)
         else:
             _ADD_ON_SQLITE.run_all(connection, rows)
     return find_calls(connection, calls.keys())

@@ -111,14 +111,7 @@ def lock_account(connection: Connection, account_id: str) -> None:
 
 def lock_accounts(connection: Connection, account_ids: Collection[str]) -> None:
     """Lock accounts as `lock_account` does, in order."""
-    if has_row_locks(connection) and account_ids:
-        query = (
-            select(accounts.c.account_id)
-            .where(accounts.c.account_id.in_(account_ids))
-            .order_by(accounts.c.account_id)
-            .with_for_update(key_share=True)
-        )
-        connection.execute(query).all()
+    lock_rows(connection, accounts.c.account_id, account_ids)
 
 
 def lock_name(connection: Connection, name: str) -> None:

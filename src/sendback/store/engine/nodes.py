@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, delete, select
 
 from sendback.clock import from_milliseconds, to_milliseconds
 from sendback.store.engine.dialects import database_time
+from sendback.store.engine.locking import put_row
 from sendback.store.engine.tables import SCHEMA_VERSION, installation
 from sendback.store.engine.versions import Schema, current_schema
 
@@ -53,12 +54,10 @@ class RecordNode:
             "started_at": now if found is None else json.loads(found)["started_at"],
             "seen_at": now,
         }
-        value = json.dumps(fields)
         if found is None:
             _forget_old(connection)
-            connection.execute(insert(installation), {"name": _key(self.name), "value": value})
-        else:
-            connection.execute(update(installation).where(key).values(value=value))
+        value = {"value": json.dumps(fields)}
+        put_row(connection, installation, {"name": _key(self.name)}, value)
         return current_schema(connection)
 
 

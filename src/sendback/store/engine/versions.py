@@ -68,7 +68,9 @@ def read_schema(connection: Connection) -> Schema | None:
         return None
     versions = connection.execute(_SELECT_VERSION).scalars().all()
     version = _known(versions[0] if len(versions) == 1 else None, connection)
-    schema = Schema(version, _oldest(connection, tables) or version)
+    # Without such a row an earlier version made it: only code of the same schema may use it.
+    oldest = _recorded_oldest(connection) if installation.name in tables else None
+    schema = Schema(version, oldest or version)
     if schema.is_usable:
         _check_tables(tables, connection)
     return schema
@@ -82,8 +84,7 @@ def current_schema(connection: Connection) -> Schema | None:
     version = version_of(connection)
     if version is None or not re.fullmatch(r"[0-9]{4}", version):
         return None
-    query = select(installation.c.value).where(installation.c.name == OLDEST)
-    return Schema(version, connection.execute(query).scalar() or version)
+    return Schema(version, _recorded_oldest(connection) or version)
 
 
 def version_of(connection: Connection) -> str | None:
@@ -166,13 +167,8 @@ def _known(version: str | None, connection: Connection) -> str:
     return version
 
 
-def _oldest(connection: Connection, tables: set[str]) -> str | None:
-    """Return the oldest schema whose code may use the database.
-
-    None: a version that wrote no such row made it, and only code of the same schema may use it.
-    """
-    if installation.name not in tables:
-        return None
+def _recorded_oldest(connection: Connection) -> str | None:
+    """Return the oldest schema whose code may use the database, or None if there is no such row."""
     query = select(installation.c.value).where(installation.c.name == OLDEST)
     return connection.execute(query).scalar()
 

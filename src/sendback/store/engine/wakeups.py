@@ -146,8 +146,7 @@ class WakeupRecorder:
         if not noted:
             return
         self._wakeups.wake_here(noted)
-        others = self._wakeups.for_others(noted)
-        if others and not self._notifies:
+        if not self._notifies and (others := self._wakeups.for_others(noted)):
             self._wakeups.hint(others)
 
     def _committing(self, connection: Connection) -> None:
@@ -155,8 +154,7 @@ class WakeupRecorder:
         if not noted:
             return
         self._noted |= noted
-        others = self._wakeups.for_others(noted)
-        if others and self._notifies:
+        if self._notifies and (others := self._wakeups.for_others(noted)):
             connection.execute(_NOTIFY, {"message": self._wakeups.message(others)})
 
 

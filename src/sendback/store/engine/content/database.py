@@ -19,6 +19,7 @@ from sendback.store.engine.content.model import (
     BlockFile,
     ContentGoneError,
     ContentUnavailableError,
+    check_size,
     in_blocks,
 )
 from sendback.store.engine.dialects import failure_of, open_engine, read_in_binary
@@ -62,10 +63,7 @@ class DatabaseContents:
 
     def open(self, name: str, size: int) -> io.BufferedIOBase:
         found, largest = self._read(lambda connection: _sizes(connection, name))
-        if largest is None:
-            raise ContentGoneError(f"the content {name} is not there any more")
-        if found != size:
-            raise ContentGoneError(f"the content {name} is not complete")
+        check_size(name, None if largest is None else found, size)
         step = largest or CHUNK_OCTETS  # of all chunks but the last
 
         def read_block(offset: int) -> tuple[int, bytes]:

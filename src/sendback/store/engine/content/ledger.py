@@ -12,7 +12,7 @@ from typing import ClassVar
 from sqlalchemy import Connection, delete, insert, select, text, update
 
 from sendback.config.types import ContentAddress
-from sendback.store.engine.locking import Place
+from sendback.store.engine.locking import Place, add_missing
 from sendback.store.engine.tables import content_stores, loose_contents
 
 WRITING = "writing"
@@ -22,10 +22,6 @@ _columns = loose_contents.c
 _ADD_UNUSED = text(
     "INSERT INTO loose_contents (blob, state, since) VALUES (:blob, 'unused', :since) "
     "ON CONFLICT (blob) DO UPDATE SET state = 'unused'"
-)
-_ADD_STORE = text(
-    "INSERT INTO content_stores (store_key, url) VALUES (:store_key, :url) "
-    "ON CONFLICT (store_key) DO NOTHING"
 )
 
 
@@ -43,11 +39,10 @@ class ClaimContent:
 
     def __call__(self, connection: Connection, /) -> None:
         if self.address is not None:
-            connection.execute(
-                _ADD_STORE, {"store_key": self.address.key, "url": self.address.public_url}
-            )
-        row = {"blob": self.blob, "state": WRITING, "since": _now()}
-        connection.execute(insert(loose_contents), row)
+            row = {"store_key": self.address.key, "url": self.address.public_url}
+            add_missing(connection, content_stores, [row], content_stores.c.store_key)
+        claim = {"blob": self.blob, "state": WRITING, "since": _now()}
+        connection.execute(insert(loose_contents), claim)
 
 
 def confirm_claims(connection: Connection, blobs: Collection[str]) -> frozenset[str]:

@@ -60,18 +60,20 @@ class ContentStore(Protocol):
         """Close the connections."""
 
 
-class BlockFile(io.RawIOBase):
-    """A seekable file whose content is read in blocks; the last block is kept.
+def check_size(name: str, found: int | None, size: int) -> None:
+    """Raise `ContentGoneError` if a content is missing (None) or has another size."""
+    if found is None:
+        raise ContentGoneError(f"the content {name} is not there any more")
+    if found != size:
+        raise ContentGoneError(f"the content {name} is not complete")
 
-    `read_block` returns a block that has the octet at an offset, and the offset of its beginning.
-    """
 
-    def __init__(self, size: int, read_block: Callable[[int], tuple[int, bytes]]) -> None:
+class SeekableFile(io.RawIOBase):
+    """A file of `size` octets with a position. A subclass reads: `readinto`."""
+
+    def __init__(self, size: int) -> None:
         self._size = size
-        self._read_block = read_block
         self._position = 0
-        self._start = 0
-        self._block = b""
 
     def readable(self) -> bool:
         return True
@@ -86,6 +88,19 @@ class BlockFile(io.RawIOBase):
 
     def tell(self) -> int:
         return self._position
+
+
+class BlockFile(SeekableFile):
+    """A seekable file whose content is read in blocks; the last block is kept.
+
+    `read_block` returns a block that has the octet at an offset, and the offset of its beginning.
+    """
+
+    def __init__(self, size: int, read_block: Callable[[int], tuple[int, bytes]]) -> None:
+        super().__init__(size)
+        self._read_block = read_block
+        self._start = 0
+        self._block = b""
 
     def readinto(self, buffer: "memoryview | bytearray", /) -> int:  # type: ignore[override]
         if self._position >= self._size:

@@ -21,6 +21,7 @@ from sendback.store.engine.content.model import (
     BlockFile,
     ContentGoneError,
     ContentUnavailableError,
+    check_size,
     in_blocks,
 )
 
@@ -82,11 +83,7 @@ class ObjectContents:
             )
 
     def open(self, name: str, size: int) -> io.BufferedIOBase:
-        found = self.size(name)
-        if found is None:
-            raise ContentGoneError(f"the content {name} is not there any more")
-        if found != size:
-            raise ContentGoneError(f"the content {name} is not complete")
+        check_size(name, self.size(name), size)
 
         def read_block(offset: int) -> tuple[int, bytes]:
             end = min(offset + _READ_OCTETS, size)
