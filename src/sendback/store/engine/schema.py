@@ -200,7 +200,7 @@ class _Upgrade:
         options = {"target_metadata": metadata, REPORT: self._report}
         with engine.connect() as connection:
             schema = read_schema(connection)
-            if schema is not None and schema.version >= steps[0].revision:
+            if _was_run(steps[0], schema):
                 return  # on SQLite another process was faster
             context = MigrationContext.configure(connection, opts=options)
             for step in steps:
@@ -209,6 +209,8 @@ class _Upgrade:
                 self._report(f"{step.revision} ({step.kind}) {step.title}")
                 with Operations.context(context):
                     step.run()
+                if schema is not None and _was_run(step, read_schema(connection)):
+                    return  # by another process, while this one committed in between (SQLite)
                 if schema is None:
                     create_version_table(connection)
                 schema = _after(step, schema)
@@ -231,6 +233,10 @@ def _check_nodes(connection: Connection, step: Migration) -> None:
             f"stop them, then run this again. One that was killed counts for "
             f"{GONE_AFTER.total_seconds():.0f} s"
         )
+
+
+def _was_run(step: Migration, schema: Schema | None) -> bool:
+    return schema is not None and schema.version >= step.revision
 
 
 def _after(step: Migration, schema: Schema | None) -> Schema:
