@@ -43,8 +43,7 @@ from sendback.store.engine.dialects import (
     finish_copy,
     insert_rows,
     lock_schema,
-    open_engine,
-    prepare_for_migration,
+    patient_engine,
 )
 from sendback.store.engine.errors import StoreUnavailableError
 from sendback.store.engine.nodes import GONE_AFTER, NODE_PREFIX, serving_nodes
@@ -141,8 +140,8 @@ def copy_installation(
     started = time.monotonic()
     _check_places(source, target)
     with (
-        _engine(source, writes=False) as reading,
-        _engine(target, writes=True) as writing,
+        patient_engine(source, writes=False) as reading,
+        patient_engine(target, writes=True) as writing,
         _errors_of(reading),
         reading.connect() as connection,
     ):
@@ -402,17 +401,6 @@ def _hash(row: Row) -> tuple[int, int]:
             digest.update(b"%r;" % (value,))
             octets += 8
     return int.from_bytes(digest.digest()), octets
-
-
-@contextmanager
-def _engine(url: str, *, writes: bool) -> Iterator[Engine]:
-    """Yield an engine whose transactions may take long. Raise `StoreUnavailableError`."""
-    engine = open_engine(url, writes=writes)
-    prepare_for_migration(engine)
-    try:
-        yield engine
-    finally:
-        engine.dispose()
 
 
 @contextmanager

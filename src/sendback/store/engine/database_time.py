@@ -11,12 +11,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection
 
+from sendback.store.engine.dialects import database_time
 from sendback.store.engine.locking import has_row_locks
 
 _SAMPLES = 3
-_NOW = select(func.clock_timestamp())
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +44,6 @@ class MeasureClock:
 
     def _sample(self, connection: Connection) -> ClockDifference:
         before = self.machine()
-        database: datetime = connection.execute(_NOW).scalar_one()
+        database = database_time(connection)
         half = (self.machine() - before) / 2
         return ClockDifference(database - (before + half), half)

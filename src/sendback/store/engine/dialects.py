@@ -6,6 +6,7 @@ SQLite, which has one writer at a time.
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from types import ModuleType
 from typing import Any
 
@@ -78,9 +79,9 @@ def integrity_problems(connection: Connection, limit: int) -> list[str]:
     return problems
 
 
-def database_time(connection: Connection) -> int:
-    """Return the time of the database's clock, in Unix milliseconds."""
-    time: int = _module(connection.engine).database_time(connection)
+def database_time(connection: Connection) -> datetime:
+    """Return the time of the database's clock; SQLite has that of this machine."""
+    time: datetime = _module(connection.engine).database_time(connection)
     return time
 
 
@@ -126,9 +127,18 @@ def schema_lock(url: str, waiting: Callable[[], None]) -> Iterator[None]:
         yield
 
 
-def prepare_for_migration(engine: Engine) -> None:
-    """Let transactions of this engine take long, and wait for locks only for a moment."""
+@contextmanager
+def patient_engine(url: str, *, writes: bool) -> Iterator[Engine]:
+    """Yield an engine whose transactions may take long, and wait for locks only for a moment.
+
+    Raises `DatabaseUrlError`, `StoreUnavailableError`.
+    """
+    engine = open_engine(url, writes=writes)
     _module(engine).prepare_for_migration(engine)
+    try:
+        yield engine
+    finally:
+        engine.dispose()
 
 
 def tune(connection: Connection) -> None:

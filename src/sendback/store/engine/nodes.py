@@ -44,7 +44,7 @@ class RecordNode:
     version: str
 
     def __call__(self, connection: Connection, /) -> Schema | None:
-        now = database_time(connection)
+        now = to_milliseconds(database_time(connection))
         key = installation.c.name == _key(self.name)
         found = connection.execute(select(installation.c.value).where(key)).scalar()
         fields = {
@@ -73,15 +73,15 @@ class ForgetNode:
 
 def serving_nodes(connection: Connection) -> Sequence[Node]:
     """Return the processes that were seen in the last minute, sorted by name."""
-    newest = database_time(connection) - _milliseconds(GONE_AFTER)
-    return [node for node in _all(connection) if to_milliseconds(node.seen_at) > newest]
+    newest = database_time(connection) - GONE_AFTER
+    return [node for node in _all(connection) if node.seen_at > newest]
 
 
 def _forget_old(connection: Connection) -> None:
     """Delete the rows of processes that were killed long ago."""
-    oldest = database_time(connection) - _milliseconds(_FORGOTTEN_AFTER)
+    oldest = database_time(connection) - _FORGOTTEN_AFTER
     for node in _all(connection):
-        if to_milliseconds(node.seen_at) < oldest:
+        if node.seen_at < oldest:
             ForgetNode(node.name)(connection)
 
 
@@ -103,7 +103,3 @@ def _all(connection: Connection) -> Sequence[Node]:
 
 def _key(name: str) -> str:
     return NODE_PREFIX + hashlib.sha256(name.encode()).hexdigest()[:24]
-
-
-def _milliseconds(time: timedelta) -> int:
-    return int(time.total_seconds() * 1000)

@@ -13,6 +13,7 @@ import re
 import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
+from datetime import datetime
 from time import sleep
 from typing import Any
 
@@ -337,10 +338,13 @@ _MIGRATION_SETTINGS = {
 _LOCK_TIMEOUTS = frozenset({"55P03", "40P01"})  # lock_not_available, deadlock_detected
 
 
-def database_time(connection: Connection) -> int:
-    """Return the time of the server's clock, in Unix milliseconds."""
-    query = text("SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)")
-    return int(connection.execute(query).scalar_one())
+def database_time(connection: Connection) -> datetime:
+    """Return the time of the server's clock."""
+    time: datetime = connection.execute(_NOW).scalar_one()
+    return time
+
+
+_NOW = select(func.clock_timestamp())
 
 
 def table_sizes(

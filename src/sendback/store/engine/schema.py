@@ -30,8 +30,7 @@ from sqlalchemy.exc import DBAPIError
 from sendback.store.engine.dialects import (
     described,
     is_lock_timeout,
-    open_engine,
-    prepare_for_migration,
+    patient_engine,
     schema_lock,
     tune,
 )
@@ -128,15 +127,12 @@ class _Upgrade:
         self._contract = contract
 
     def run(self) -> tuple[str | None, str | None]:
-        engine = open_engine(self._url, writes=True)
-        prepare_for_migration(engine)
-        try:
-            with schema_lock(self._url, self._waiting):
-                return self._run(engine)
-        except DBAPIError as error:
-            raise StoreUnavailableError(described(error, engine)) from error
-        finally:
-            engine.dispose()
+        with patient_engine(self._url, writes=True) as engine:
+            try:
+                with schema_lock(self._url, self._waiting):
+                    return self._run(engine)
+            except DBAPIError as error:
+                raise StoreUnavailableError(described(error, engine)) from error
 
     def _waiting(self) -> None:
         self._report("another process upgrades this database; waiting for it to end")

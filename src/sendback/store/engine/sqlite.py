@@ -3,14 +3,16 @@
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from itertools import islice
 from pathlib import Path
-from time import monotonic, sleep, time_ns
+from time import monotonic, sleep
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, insert, make_url
 from sqlalchemy.exc import DatabaseError, DBAPIError, InterfaceError, OperationalError
 
+from sendback.clock import SystemClock
 from sendback.store.engine.errors import Failure, FailureKind, StoreUnavailableError
 
 BUSY_TIMEOUT_MILLISECONDS = 5000
@@ -122,9 +124,9 @@ def integrity_problems(connection: Connection, limit: int) -> list[str]:
     return problems
 
 
-def database_time(connection: Connection) -> int:  # noqa: ARG001 - it has this machine's
-    """Return the time of this machine's clock, in Unix milliseconds."""
-    return time_ns() // 1_000_000
+def database_time(connection: Connection) -> datetime:  # noqa: ARG001 - it has this machine's
+    """Return the time of this machine's clock."""
+    return SystemClock().now()
 
 
 def table_sizes(
