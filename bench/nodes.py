@@ -49,7 +49,7 @@ def _fail(cluster: Cluster, kills: int) -> None:
         if number == 3 * kills // 4:
             cluster.restart_database("immediate")
             print("the database is restarted after a crash", flush=True)
-    with cluster.cut.closed():
+    with cluster.cut.paused():
         time.sleep(CUT_SECONDS)
     print(f"{kills} kills; the last node was cut off", flush=True)
     time.sleep(5)

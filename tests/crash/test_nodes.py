@@ -23,7 +23,7 @@ def test_nothing_acknowledged_is_lost(tmp_path, record_property):
             for number in range(cluster.count):
                 cluster.kill(number)
             cluster.restart_database("immediate")
-            with cluster.cut.closed():
+            with cluster.cut.paused():
                 time.sleep(6)
             with cluster.suspended(0):
                 time.sleep(2 * LEASE_SECONDS)

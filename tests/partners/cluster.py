@@ -10,7 +10,6 @@ import random
 import re
 import signal
 import smtplib
-import socket
 import threading
 import time
 from collections import Counter
@@ -29,6 +28,7 @@ from tests.partners.clients import MAIL, ses
 from tests.partners.listener import Listener
 from tests.partners.postfix import free_port
 from tests.partners.postgresql import private_server
+from tests.partners.proxy import Proxy
 from tests.partners.sendback import Sendback, run_cli
 from tests.partners.webhook import Webhook
 
@@ -51,58 +51,6 @@ Name = "yes"
 Recipients = ["yes@{domain}"]
 Actions = [{{ SNSAction = {{ TopicArn = "{topic}" }} }}]
 """
-
-
-class Cut:
-    """A TCP proxy that can hold back everything, as a network that loses all packets does."""
-
-    def __init__(self, port: int) -> None:
-        self._target = ("127.0.0.1", port)
-        self._open = threading.Event()
-        self._open.set()
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._listener.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    @contextmanager
-    def closed(self) -> Iterator[None]:
-        """Hold back what both sides say meanwhile."""
-        self._open.clear()
-        try:
-            yield
-        finally:
-            self._open.set()
-
-    def close(self) -> None:
-        self._listener.close()
-
-    def _accept(self) -> None:
-        with suppress(OSError):
-            while True:
-                client, _ = self._listener.accept()
-                threading.Thread(target=self._connect, args=(client,), daemon=True).start()
-
-    def _connect(self, client: socket.socket) -> None:
-        self._open.wait()
-        try:
-            server = socket.create_connection(self._target)
-        except OSError:
-            client.close()
-            return
-        with client, server:
-            back = threading.Thread(target=self._copy, args=(server, client), daemon=True)
-            back.start()
-            self._copy(client, server)
-            back.join()
-
-    def _copy(self, source: socket.socket, target: socket.socket) -> None:
-        with suppress(OSError):
-            while octets := source.recv(65536):
-                self._open.wait()
-                target.sendall(octets)
-        for peer in (source, target):
-            with suppress(OSError):
-                peer.shutdown(socket.SHUT_RDWR)
 
 
 @dataclass
@@ -139,7 +87,7 @@ class Cluster:
         self.postgresql = self._server.__enter__()
         self.postgresql.execute("CREATE DATABASE sendback TEMPLATE template0")
         prepare_schema(self.url())
-        self.cut = Cut(self._port)
+        self.cut = Proxy(self.postgresql.folder / f".s.PGSQL.{self._port}").__enter__()
         for number in range(self.count):
             folder = self.folder / f"node{number}"
             folder.mkdir()
@@ -152,7 +100,7 @@ class Cluster:
     def __exit__(self, *_: object) -> None:
         for node in self.nodes:
             node.kill()
-        self.cut.close()
+        self.cut.__exit__()
         self._server.__exit__(None, None, None)
         self.hook.__exit__()
         self.listener.__exit__()
@@ -386,8 +334,7 @@ def _least_gap(calls: list[tuple[str, int]]) -> int:
 
 
 def _wait(condition: Callable[[], bool], seconds: float) -> None:
+    """Wait for the condition; when time is up, the ledger says what is missing."""
     deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            return
+    while not condition() and time.monotonic() < deadline:
         time.sleep(0.2)

@@ -3,6 +3,7 @@
 import contextlib
 import socket
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
 from urllib.parse import urlsplit
@@ -35,6 +36,15 @@ class Proxy:
     def resume(self) -> None:
         self._may_pass.set()
 
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Hold back what both sides say meanwhile, as a network that loses all packets does."""
+        self.pause()
+        try:
+            yield
+        finally:
+            self.resume()
+
     def __enter__(self) -> Self:
         threading.Thread(target=self._accept, daemon=True).start()
         return self
@@ -50,7 +60,12 @@ class Proxy:
             while True:
                 client, _ = self._listening.accept()
                 server = socket.socket(socket.AF_UNIX)
-                server.connect(self._target)
+                try:
+                    server.connect(self._target)
+                except OSError:  # it is stopped
+                    _end(server)
+                    _end(client)
+                    continue
                 self._open += [client, server]
                 ending = threading.Event()
                 for source, sink, is_client in ((client, server, True), (server, client, False)):
