@@ -65,7 +65,7 @@ class Datagrams(Channel):
 
     def hint(self, subject: str, text: str) -> None:
         message = self.message(subject, text).encode()
-        with suppress(OSError):  # there is no directory, so nobody receives
+        with suppress(OSError):  # there is no directory, so no process receives
             self._open()
             for name in self._others():
                 self._send(name, message)
@@ -122,7 +122,7 @@ class Datagrams(Channel):
                     yield path.stem
 
     def _send(self, name: str, message: bytes) -> bool | None:
-        """Send a datagram; return None if it has to wait, False if nobody reads the socket."""
+        """Send a datagram; return None if it has to wait, False if no process reads the socket."""
         opened = self._socket
         if opened is None:
             return False

@@ -39,7 +39,7 @@ class Place(IntEnum):
     RECEIVING = 2  # versions of rule sets
     PROCESSING = 3
     OUTBOX = 4
-    TAKING = 5  # rows of the outbox that nobody has locked
+    TAKING = 5  # rows of the outbox that are not locked
 
 
 class EndOfGroup(Protocol):
@@ -140,7 +140,7 @@ def lock_rows(connection: Connection, key: Column[Any], keys: Collection[Any]) -
 def lock_free(
     connection: Connection, key: Column[Any], keys: Sequence[Any], *where: Any
 ) -> Sequence[Any]:
-    """Lock those rows that match `where` now and that nobody has locked; return their keys.
+    """Lock those rows that match `where` now and are not locked; return their keys.
 
     For sweeps, which chose the rows in an earlier statement. On SQLite, returns `keys`.
     """

@@ -6,8 +6,8 @@ of wake-ups are in the transaction that made the work (`wakeups`). A payload has
 octets (PostgreSQL: NOTIFY).
 
 LISTEN belongs to a session, so it does nothing behind a pooler that gives each transaction another
-one (PgBouncer: pool_mode=transaction). A pooler is recognized by the process ID of the session: it
-tells clients another one than the server does. Then this process does not listen and polls, unless
+one (PgBouncer: pool_mode=transaction). A pooler is recognized by the process ID that it
+reports, which is not that of the session. Then this process does not listen and polls, unless
 the setting `listen_database` has a URL of the server itself. NOTIFY works behind a pooler.
 """
 
