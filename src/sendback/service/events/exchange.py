@@ -3,8 +3,8 @@
 Theory of operation. A process that has a subscriber announces itself to the others every few
 seconds, and at once when a subscription begins. They send it their events until its announcement is
 out of date: first those that they keep and that it can need, then each new one. So events that
-have no subscriber are not sent. A command sends its few events to all: it ends before it could hear an
-announcement.
+have no subscriber are not sent. A command sends its few events to all: it ends before it could
+receive an announcement.
 
 An announcement is `{"after": ID, "now": ID, "begins": bool}`: behind which event the subscriptions
 begin, what ID an event of this moment would have (see `bus`), and whether one has just begun.
