@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import padding
 from sendback.actions.sns_message import signed_text
 from sendback.dsn.parse import parse
 from sendback.store.access.installation import AcquireLock
+from sendback.store.engine.content.ledger import WithdrawOldClaims
 from sendback.store.engine.sweeping import SweepAlone
 from sendback.store.rules.processing import FindProcessing
 from sendback.store.rules.processing_control import RetryProcessing
@@ -490,9 +491,10 @@ def test_a_rule_driven_bounce_is_one_transaction_more(ruled):
     server = ruled(([], [HEADER, BOUNCE]))
     writes = []
     write = server.app.store.write
+    housekeeping = SweepAlone | AcquireLock | WithdrawOldClaims  # begins with the server
 
     async def counted(unit):
-        if not isinstance(unit, SweepAlone | AcquireLock):  # housekeeping begins with the server
+        if not isinstance(unit, housekeeping):
             writes.append(type(unit).__name__)
         return await write(unit)
 
