@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sendback.actions.function_environment import FunctionEnvironment
     from sendback.api.connections import ConnectionSettings, HttpLimits
     from sendback.api.dispatch import Dispatcher
+    from sendback.console.routes import Console
     from sendback.delivery.worker import DeliveryWorker
     from sendback.inspection.http import InspectionApi
     from sendback.mail.address import Mailbox
@@ -83,12 +84,14 @@ class App:
         clock: AdjustableClock | None = None,
         ids: IdMaker | None = None,
         http: Listen | None = None,
+        smtp_address: Listen | None = None,
     ) -> None:
-        """`http` is the address of the API's socket; None: the setting."""
+        """`http` is the address of the API's socket, `smtp_address` SMTP's; None: the setting."""
         self.settings = settings
         self.clock = clock or SystemClock(settings.clock_offset)
         self.ids = ids or RandomIds()
         self.http = http or settings.http_listen
+        self.smtp_address = smtp_address or settings.smtp_listen
         self._owner = process_name()  # of leases
         self.store = Store(
             settings.database_url,
@@ -601,6 +604,46 @@ class App:
         return InspectionApi(
             services, AccessRule(self.http, settings.inspection_token, by_mx=by_mx)
         )
+
+    @cached_property
+    def console(self) -> "Console":
+        """The web console, which is made when somebody opens it."""
+        from sendback.console.access import Access
+        from sendback.console.routes import Console
+        from sendback.console.services import ConsoleServices
+        from sendback.console.sessions import Sessions
+        from sendback.service.inspection import MailInspection
+
+        settings = self.settings
+        services = ConsoleServices(
+            settings=settings,
+            now=self.clock.now,
+            http=str(self.http),
+            smtp=str(self.smtp_address),
+            store=self.store,
+            ses=self.dispatcher,
+            accounts=self.accounts,
+            keys=self.keys,
+            authorization=self.authorization,
+            mail=MailInspection(self.store),
+            messages=self.messages,
+            outbox=self.outbox,
+            bouncing=self.bouncing,
+            rule_sets=self.rule_sets,
+            filters=self.filters,
+            targets=self.targets,
+            compiled=self.compiled,
+            identities=self.identities,
+            identity_attributes=self.identity_attributes,
+            identity_policies=self.identity_policies,
+            identity_checks=lambda: self.identity_checks,
+            events=self.events,
+            faults=self.faults,
+            injector=lambda: self.injector,
+            is_ready=self.readiness.is_ready,
+        )
+        access = Access(settings, self.http, self.sealing, Sessions())
+        return Console(services, access)
 
     @cached_property
     def injector(self) -> "Injector":

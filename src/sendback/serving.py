@@ -44,7 +44,6 @@ from sendback.api.pages import VerificationPages
 from sendback.app import App, check_secret, check_settings
 from sendback.aws.model import operation_model
 from sendback.config.settings import SettingError, Settings
-from sendback.config.types import Listen
 from sendback.crypto.private_files import keep_private
 from sendback.crypto.sealing import Sealing
 from sendback.data_directory import check_data_directory, lock_data_directory
@@ -94,6 +93,7 @@ class _HttpServer(uvicorn.Server):
                 VerificationPages(app.verification, app.settings.hostname),
                 objects=app.objects,
                 inspection=app.inspection.routes(),
+                console=lambda: app.console,
             ),
             loop="none",
             http=cast("type[asyncio.Protocol]", partial(HttpConnection, app.http_limits)),
@@ -278,11 +278,11 @@ def run(
     timeout = settings.worker_timeout.total_seconds()
     if settings.workers == 1:
         life = _Alone(stop, ready, Watchdog(timeout))
-        return _Process(settings, sockets, addresses.http, life).run()
+        return _Process(settings, sockets, addresses, life).run()
 
     def work(lifeline: Lifeline, stop: StopRequest) -> int:
         life = _Supervised(stop, lifeline)
-        return _Process(settings, sockets, addresses.http, life).run()
+        return _Process(settings, sockets, addresses, life).run()
 
     asyncio.run(_check_secret(settings))
     supervisor = Supervisor(work, settings.workers, stop, beat_timeout=timeout)
@@ -450,10 +450,12 @@ class _Supervised:
 class _Process:
     """One process that serves: the only one, or a worker."""
 
-    def __init__(self, settings: Settings, sockets: Sockets, http: Listen, life: _Life) -> None:
+    def __init__(
+        self, settings: Settings, sockets: Sockets, addresses: Addresses, life: _Life
+    ) -> None:
         self._settings = settings
         self._sockets = sockets
-        self._http = http
+        self._addresses = addresses
         self._life = life
 
     def run(self) -> int:
@@ -477,7 +479,8 @@ class _Process:
 
     async def _serve(self, stop: asyncio.Event) -> None:
         operation_model("SendBounce")  # loads the model before the first request
-        app = App(self._settings, http=self._http)
+        addresses = self._addresses
+        app = App(self._settings, http=addresses.http, smtp_address=addresses.smtp)
         try:
             if await _unless(stop, _prepare_app(app)):
                 # Objects that exist by now stay: the collector need not traverse them every

@@ -33,7 +33,7 @@ if [ ${#missing[@]} -gt 0 ]; then
     fi
 fi
 
-for folder in tests/contract/javascript examples/node-bouncer; do
+for folder in tests/browser tests/contract/javascript examples/node-bouncer; do
     if command -v npm >/dev/null && [ ! -d $folder/node_modules ]; then
         npm ci --silent --no-audit --no-fund --prefix $folder
     fi

@@ -10,11 +10,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from time import monotonic
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from sendback.api.authentication import Authenticator, call_key
 from sendback.api.forms import parse_form
-from sendback.api.operations import OPERATIONS
+from sendback.api.operations import OPERATIONS, Operation
 from sendback.api.responses import ApiResponse
 from sendback.api.services import Request, Services
 from sendback.aws.errors import SesError, service_unavailable, shown
@@ -26,8 +26,8 @@ from sendback.errors import SendbackError
 from sendback.faults.model import FaultEvent, FaultRule, Point
 from sendback.ids import IdMaker
 from sendback.log_limits import LogLimiter
-from sendback.service.access.authorization import Authorization
-from sendback.service.access.caller import CallOrigin
+from sendback.service.access.authorization import Access, Authorization
+from sendback.service.access.caller import Caller, CallOrigin
 from sendback.service.faults.faults import Faults
 from sendback.store.engine.errors import StoreUnavailableError
 
@@ -95,6 +95,19 @@ class Dispatcher:
             return self._failure(SesError("InternalFailure", text), request_id)
         return ApiResponse(200, body, request_id)
 
+    async def call(
+        self, caller: Caller, origin: CallOrigin, pairs: Sequence[tuple[str, str]]
+    ) -> Mapping[str, Any]:
+        """Call an operation for a caller who is known, and return its output.
+
+        `pairs` are the parameters of a request of the Query API, `Action` among them. Raise
+        `SesError`.
+        """
+        called = _Call(_action(list(pairs)), list(pairs), dict(pairs))
+        access = self._permitted(caller, origin, called)
+        given = decode(operation_model(called.action), called.pairs)
+        return await _operation(called.action)(Request(access, given, None), self._services)
+
     def refuse(self, error: SesError) -> ApiResponse:
         """Return the response to a request that cannot be read."""
         return self._failure(error, self._ids.request())
@@ -107,15 +120,9 @@ class Dispatcher:
         caller = await self._authenticator.authenticate(request, datetime.now(UTC))
         heavy, is_large = self._services.heavy, len(request.body) > _HEAVY_FORM
         call = await heavy.run(lambda: _read_call(request), heavy=is_large)
-        access = self._authorization.access(caller, origin, call.action, call.parameters)
-        self._authorization.check_call(access, call.action, call.parameters)
+        access = self._permitted(caller, origin, call)
         model = operation_model(call.action)
-        operation = OPERATIONS.get(call.action)
-        if operation is None:
-            raise SesError(
-                "InvalidAction",
-                f"The operation {call.action} is part of the SES API and not built yet.",
-            )
+        operation = _operation(call.action)
         fault = await self._fault(call.action, origin) if Point.API in self._faults.points else None
         given = await heavy.run(lambda: decode(model, call.pairs), heavy=is_large)
         answering = operation(Request(access, given, call_key(caller, request)), self._services)
@@ -124,6 +131,12 @@ class Dispatcher:
             lambda: encode_success(model, output, request_id),
             heavy=call.action in _LARGE_RESPONSES,
         )
+
+    def _permitted(self, caller: Caller, origin: CallOrigin, call: "_Call") -> Access:
+        """Return the access of a call. Raise `SesError` if policies do not allow it."""
+        access = self._authorization.access(caller, origin, call.action, call.parameters)
+        self._authorization.check_call(access, call.action, call.parameters)
+        return access
 
     async def _fault(self, action: str, origin: CallOrigin) -> FaultRule | None:
         """Return a fault that loses the response; raise one that replaces the operation."""
@@ -137,6 +150,14 @@ class Dispatcher:
         if fault.error is not None:
             raise SesError(fault.error, fault.text or f"Injected fault {fault.name}")
         return fault if fault.lost else None
+
+
+def _operation(action: str) -> Operation:
+    operation = OPERATIONS.get(action)
+    if operation is None:
+        text = f"The operation {action} is part of the SES API and not built yet."
+        raise SesError("InvalidAction", text)
+    return operation
 
 
 async def _lost(answering: Awaitable[object]) -> NoReturn:

@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import PlainTextResponse, Response
-from starlette.routing import BaseRoute, Route
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sendback.api.closed_services import is_closed, refuse_service
@@ -39,10 +39,14 @@ class QueryApi:
     SendBounce.
     """
 
-    def __init__(self, dispatcher: Dispatcher) -> None:
+    def __init__(self, dispatcher: Dispatcher, *, has_console: bool = False) -> None:
         self._dispatcher = dispatcher
+        self._has_console = has_console
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._has_console and _opens_page(scope):
+            await RedirectResponse("/console/", 303)(scope, receive, send)
+            return
         try:
             headers = header_fields(scope["headers"])
             origin = _origin(scope, headers)
@@ -69,11 +73,13 @@ def http_app(
     *,
     objects: ASGIApp | None = None,
     inspection: Sequence[BaseRoute] = (),
+    console: Callable[[], ASGIApp] | None = None,
 ) -> ASGIApp:
     """Return the ASGI application. `certificate` returns the certificate at a path, or None.
 
     `objects` serves the requests, of any path, whose signature is for S3. `inspection` are the
-    routes of the inspection API.
+    routes of the inspection API. `console` returns the console, which is made when it is first
+    used: its pages and templates take memory.
     """
 
     async def healthz(_: Request) -> Response:
@@ -100,18 +106,29 @@ def http_app(
 
     app = Starlette(
         routes=[
-            Route("/", QueryApi(dispatcher)),
+            Route("/", QueryApi(dispatcher, has_console=console is not None)),
             Route("/healthz", healthz),
             Route("/readyz", readyz),
             Route(VERIFY_PATH, page(pages.show), methods=["GET"]),
             Route(VERIFY_PATH, page(pages.use), methods=["POST"]),
             Route("/SimpleNotificationService-{fingerprint}.pem", page(sns_certificate)),
             *inspection,
+            *([] if console is None else [Mount("/console", _Lazy(console))]),
         ]
     )
     # A redirect to the path with or without the slash would lead to the host that the client names.
     app.router.redirect_slashes = False
     return _Services(app, objects)
+
+
+class _Lazy:
+    """An application that is made at its first request."""
+
+    def __init__(self, make: Callable[[], ASGIApp]) -> None:
+        self._make = make
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._make()(scope, receive, send)
 
 
 class _Services:
@@ -128,6 +145,14 @@ class _Services:
         elif self._objects is not None and is_for_objects(scope["headers"], scope["query_string"]):
             app = self._objects
         await app(scope, receive, send)
+
+
+def _opens_page(scope: Scope) -> bool:
+    """Whether a browser opens the address of the server: a GET without parameters, for HTML."""
+    if scope["method"] != "GET" or scope["query_string"]:
+        return False
+    fields = dict(scope["headers"])
+    return b"text/html" in fields.get(b"accept", b"") and b"authorization" not in fields
 
 
 async def _close(scope: Scope, receive: Receive) -> None:

@@ -157,7 +157,7 @@ class Sendback:
 
             def create() -> App:
                 clock = self._given_clock or SystemClock(settings.clock_offset)
-                app = _TestingApp(settings, clock, http=addresses.http)
+                app = _TestingApp(settings, clock, http=addresses.http, smtp_address=addresses.smtp)
                 app.recorders = self._recorders
                 return app
 

@@ -1,0 +1,5 @@
+"""To be written."""
+
+from sendback.console.call import Page
+
+PAGES: tuple[Page, ...] = ()

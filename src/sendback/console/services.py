@@ -1,0 +1,72 @@
+"""The services that the pages use."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+from sendback.config.settings import Settings
+from sendback.service.access.accounts import Accounts
+from sendback.service.access.authorization import Authorization
+from sendback.service.access.caller import Caller, CallOrigin
+from sendback.service.access.keys import Keys
+from sendback.service.bouncing.send_bounce import Bouncing
+from sendback.service.events.bus import EventBus
+from sendback.service.faults.faults import Faults
+from sendback.service.identities.attributes import IdentityAttributes
+from sendback.service.identities.dns_checks import IdentityChecks
+from sendback.service.identities.identities import Identities
+from sendback.service.identities.policies import IdentityPolicies
+from sendback.service.inspection import MailInspection
+from sendback.service.outbox.control import OutboxControl
+from sendback.service.receiving.injection import Injector
+from sendback.service.rules.compiled import CompiledRuleSets
+from sendback.service.rules.control import ProcessingControl
+from sendback.service.rules.filters import Filters
+from sendback.service.rules.rule_sets import RuleSets
+from sendback.service.rules.targets import Targets
+from sendback.store.engine.store import Store
+
+
+class SesCalls(Protocol):
+    """Calls operations of SES for a user who is known, with all checks of the API."""
+
+    async def call(
+        self, caller: Caller, origin: CallOrigin, pairs: Sequence[tuple[str, str]]
+    ) -> Mapping[str, Any]:
+        """Call the operation that `Action` names; return its output. Raise `SesError`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ConsoleServices:
+    """The services of the process; functions make those that few pages need.
+
+    `http` and `smtp` are the addresses of the server, as `host:port`.
+    """
+
+    settings: Settings
+    now: Callable[[], datetime]
+    http: str
+    smtp: str
+    store: Store
+    ses: SesCalls
+    accounts: Accounts
+    keys: Keys
+    authorization: Authorization
+    mail: MailInspection
+    messages: ProcessingControl
+    outbox: OutboxControl
+    bouncing: Bouncing
+    rule_sets: RuleSets
+    filters: Filters
+    targets: Targets
+    compiled: CompiledRuleSets
+    identities: Identities
+    identity_attributes: IdentityAttributes
+    identity_policies: IdentityPolicies
+    identity_checks: Callable[[], IdentityChecks]
+    events: EventBus
+    faults: Faults
+    injector: Callable[[], Injector]
+    is_ready: Callable[[], Awaitable[bool]]
