@@ -29,7 +29,16 @@ _dmarc.sender.example. 300 IN TXT "v=DMARC1; p=reject"
 s._domainkey.sender.example. 300 IN TXT "v=DKIM1; p=YQ=="
 """
 UNSIGNED = b"From: ann@sender.example\r\n"
+OTHERS = set()
 SIGNED = b"DKIM-Signature: v=1; a=rsa-sha256; d=sender.example; s=s; h=from; bh=YQ==; b=YQ==\r\n"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def others():
+    """Processes of the whole run, such as the PostgreSQL server of other tests."""
+    OTHERS.update(every_child())
+    yield
+    OTHERS.clear()
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +67,11 @@ def run(dns):
 
 
 def children():
-    """The IDs of this process's processes, zombies included."""
+    """The IDs of the processes that these tests have started, zombies included."""
+    return [pid for pid in every_child() if pid not in OTHERS]
+
+
+def every_child():
     found = []
     for task in Path(f"/proc/{os.getpid()}/task").iterdir():
         with contextlib.suppress(OSError):  # a thread that has just ended

@@ -153,9 +153,8 @@ def test_probes_and_results_of_two_domains_do_not_deadlock(race):
     assert len(probes) == 2
     first, second = sorted(probes, key=lambda lease: lease.message.domain)
     one, two = race.nodes
-    begun = one.begin(result(first), add("x1", domain="b.example"))
+    one.begin(result(first), add("x1", domain="b.example")).result(20)
     other = two.begin(result(second), add("x2", domain="a.example"))
-    begun.result(20)
     one.commit()
     other.result(20)
     two.commit()
