@@ -8,12 +8,13 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
-# Processes that run the tests at once.
-WORKERS ?= auto
+# Processes that run the tests at once: one more than processors, as many tests wait.
+WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 
 # What is tested on PostgreSQL too: the store and all that decides on it. The other folders use it as
-# these do; what is ignored is on PostgreSQL in the first run.
-ON_POSTGRESQL := $(addprefix tests/,store service delivery) --ignore=tests/store/postgresql
+# these do; what is ignored is on PostgreSQL in the first run, or about conversations with others.
+ON_POSTGRESQL := $(addprefix tests/,store service delivery) $(addprefix --ignore=tests/,\
+	store/postgresql $(patsubst %,delivery/test_%.py,awkward_peers dane domain_concurrency refusals))
 
 # The tests start hundreds of commands: without cached bytecode each compiles what it imports.
 unexport PYTHONDONTWRITEBYTECODE

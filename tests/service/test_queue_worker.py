@@ -113,7 +113,7 @@ def test_what_its_work_raises_is_reported_and_others_go_on(clock, error):
         running = [asyncio.create_task(first.run())]
         await until(lambda: len(rows.done) == 2 and rows.failures)
         assert rows.failures == [("bad", error)]
-        assert first.capacity == 5
+        await until(lambda: first.capacity == 5)
         await stop(running, first)
 
     asyncio.run(story())
@@ -190,5 +190,41 @@ def test_no_statement_names_more_rows_than_a_database_allows(clock):
         await stop(running, first)
         assert max(map(len, [*rows.renewed, *rows.released])) <= 1000
         assert sum(map(len, rows.released)) == 2500
+
+    asyncio.run(story())
+
+
+def test_work_that_is_cancelled_before_it_begins_frees_its_capacity(clock):
+    rows = Rows()
+
+    async def story():
+        cancelled = worker(rows, clock)
+        assert cancelled.reserve()
+        cancelled.process("begun by nobody")
+        async with cancelled.suspended():
+            pass
+        assert cancelled.capacity == 5
+        async with asyncio.timeout(1), cancelled.idle(60):
+            pass
+
+    asyncio.run(story())
+    assert rows.done == []
+    assert rows.released == [("begun by nobody",)]
+
+
+def test_a_row_that_is_due_again_before_its_work_has_ended(clock):
+    rows = Rows()
+
+    async def story():
+        rows.may_end.clear()
+        busy = worker(rows, clock)
+        for _ in range(2):
+            assert busy.reserve()
+            busy.process("twice")
+        assert busy.capacity == 3
+        rows.may_end.set()
+        async with asyncio.timeout(1), busy.idle(60):
+            assert rows.done == ["twice", "twice"]
+        assert busy.capacity == 5
 
     asyncio.run(story())

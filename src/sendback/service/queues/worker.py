@@ -86,7 +86,9 @@ class LeaseWorker(Generic[L]):
         self._suspects = suspects or asyncio.Lock()
         self._wake = asyncio.Event()
         self._wake_suspects = asyncio.Event()
-        self._held: dict[str, asyncio.Task[None]] = {}
+        # The tasks of the leases, with their keys. A key may have two for a moment: a row is due
+        # again when its result is recorded, before the task of its lease has ended.
+        self._held: dict[asyncio.Task[None], str] = {}
         self._reserved = 0
         self._taken_at = 0.0
         self._stopping = False
@@ -186,8 +188,14 @@ class LeaseWorker(Generic[L]):
 
     def _start(self, lease: L) -> asyncio.Task[None]:
         task = asyncio.create_task(self._work(lease))
-        self._held[self._queue.key(lease)] = task
+        self._held[task] = self._queue.key(lease)
+        task.add_done_callback(self._ended)
         return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """Free the capacity of a task, also of one that was cancelled before it began."""
+        del self._held[task]
+        self._wake.set()
 
     async def _take(self) -> bool:
         """Take due rows within the capacity; return whether there may be more now."""
@@ -229,9 +237,6 @@ class LeaseWorker(Generic[L]):
         except Exception as error:
             log.exception("the work on %s failed", key)
             await self._report(lease, error)
-        finally:
-            del self._held[key]
-            self._wake.set()
 
     async def _report(self, lease: L, error: Exception) -> None:
         try:
@@ -277,7 +282,7 @@ class LeaseWorker(Generic[L]):
             await self._renew_held()
 
     async def _renew_held(self) -> None:
-        for keys in _in_steps(tuple(self._held)):
+        for keys in _in_steps(tuple(self._held.values())):
             try:
                 await self._queue.renew(self.term(), keys)
             except StoreUnavailableError as error:
@@ -290,15 +295,15 @@ class LeaseWorker(Generic[L]):
         held = dict(self._held)
         if held:
             longest = min(_LONGEST_FINISH, self._lease.total_seconds())
-            await asyncio.wait(held.values(), timeout=longest)
+            await asyncio.wait(held, timeout=longest)
         await self._cancel(held)
 
-    async def _cancel(self, held: Mapping[str, asyncio.Task[None]]) -> None:
+    async def _cancel(self, held: Mapping[asyncio.Task[None], str]) -> None:
         """Cancel work that has not ended, and release the leases."""
-        for task in held.values():
+        for task in held:
             task.cancel()
-        await asyncio.gather(*held.values(), return_exceptions=True)
-        for keys in _in_steps(tuple(held)):
+        await asyncio.gather(*held, return_exceptions=True)
+        for keys in _in_steps(tuple(held.values())):
             try:
                 await self._queue.release(self.term(), keys)
             except StoreUnavailableError as error:
