@@ -70,7 +70,8 @@ class _Forms(HTMLParser):
             self._fields[self._area] += data
 
     def handle_endtag(self, tag: str) -> None:
-        if tag == "textarea":
+        if tag == "textarea":  # whose first line end is none of its text
+            self._fields[self._area] = self._fields[self._area].removeprefix("\n")
             self._area = ""
         elif tag == "select":
             self._select = ""

@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 from sendback.api.authentication import Authenticator, call_key
 from sendback.api.forms import parse_form
 from sendback.api.operations import OPERATIONS, Operation
+from sendback.api.operations.bounce import parse_request
 from sendback.api.responses import ApiResponse
 from sendback.api.services import Request, Services
 from sendback.aws.errors import SesError, service_unavailable, shown
@@ -30,6 +31,7 @@ from sendback.service.access.authorization import Access, Authorization
 from sendback.service.access.caller import Caller, CallOrigin
 from sendback.service.faults.faults import Faults
 from sendback.store.engine.errors import StoreUnavailableError
+from sendback.store.outbox.rows import OutboxMessage
 
 log = logging.getLogger(__name__)
 
@@ -103,10 +105,27 @@ class Dispatcher:
         `pairs` are the parameters of a request of the Query API, `Action` among them. Raise
         `SesError`.
         """
+        request, action = self._request(caller, origin, pairs)
+        return await _operation(action)(request, self._services)
+
+    async def preview_bounce(
+        self, caller: Caller, origin: CallOrigin, pairs: Sequence[tuple[str, str]]
+    ) -> OutboxMessage:
+        """Return the bounce that a SendBounce with these parameters would send.
+
+        Raise `SesError`.
+        """
+        request, _ = self._request(caller, origin, pairs)
+        return await self._services.bouncing.preview(request.access, parse_request(request.input))
+
+    def _request(
+        self, caller: Caller, origin: CallOrigin, pairs: Sequence[tuple[str, str]]
+    ) -> tuple[Request, str]:
+        """Return the request of a caller who is known, and its action. Raise `SesError`."""
         called = _Call(_action(list(pairs)), list(pairs), dict(pairs))
         access = self._permitted(caller, origin, called)
         given = decode(operation_model(called.action), called.pairs)
-        return await _operation(called.action)(Request(access, given, None), self._services)
+        return Request(access, given, None), called.action
 
     def refuse(self, error: SesError) -> ApiResponse:
         """Return the response to a request that cannot be read."""

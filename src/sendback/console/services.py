@@ -26,6 +26,7 @@ from sendback.service.rules.filters import Filters
 from sendback.service.rules.rule_sets import RuleSets
 from sendback.service.rules.targets import Targets
 from sendback.store.engine.store import Store
+from sendback.store.outbox.rows import OutboxMessage
 
 
 class SesCalls(Protocol):
@@ -35,6 +36,12 @@ class SesCalls(Protocol):
         self, caller: Caller, origin: CallOrigin, pairs: Sequence[tuple[str, str]]
     ) -> Mapping[str, Any]:
         """Call the operation that `Action` names; return its output. Raise `SesError`."""
+        ...
+
+    async def preview_bounce(
+        self, caller: Caller, origin: CallOrigin, pairs: Sequence[tuple[str, str]]
+    ) -> OutboxMessage:
+        """Return the bounce that SendBounce would send. Raise `SesError`."""
         ...
 
 

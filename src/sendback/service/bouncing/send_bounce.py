@@ -78,6 +78,30 @@ class Bouncing:
 
         Raises `SesError`, `StoreUnavailableError`.
         """
+        composed = await self._compose(access, request, call)
+        if isinstance(composed, str):
+            return composed
+        message, bounce = composed
+        bounce_id = await self._queue(bounce, call)
+        if bounce_id == bounce.message_id:
+            self._events.publish(reports.bounce(bounce, "api"))
+            _log_unusual(message, bounce_id)
+        return bounce_id
+
+    async def preview(self, access: Access, request: BounceRequest) -> OutboxMessage:
+        """Return the bounce that `send_bounce` would queue; nothing is changed.
+
+        Raises `SesError`, `StoreUnavailableError`.
+        """
+        composed = await self._compose(access, request, None)
+        if isinstance(composed, str):
+            raise TypeError("a preview is no repeated call")
+        return composed[1]
+
+    async def _compose(
+        self, access: Access, request: BounceRequest, call: CallKey | None
+    ) -> tuple[ReceivedMessage, OutboxMessage] | str:
+        """Return the message and its bounce; for a repeated call, the first one's MessageId."""
         is_large = len(request.recipients) > _HEAVY_LIST
         uses, unit = await self._heavy.run(
             lambda: self._to_find(access, request, call), heavy=is_large
@@ -96,12 +120,7 @@ class Bouncing:
         composed = await self._heavy.run(
             lambda: self._composer.compose(request, message, pairs, returned, now), heavy=is_large
         )
-        bounce = replace(composed, account_id=access.caller.account_id)
-        bounce_id = await self._queue(bounce, call)
-        if bounce_id == bounce.message_id:
-            self._events.publish(reports.bounce(bounce, "api"))
-            _log_unusual(message, bounce_id)
-        return bounce_id
+        return message, replace(composed, account_id=access.caller.account_id)
 
     async def by_rule(self, message: ReceivedMessage, request: BounceRequest) -> OutboxMessage:
         """Return the bounce that a rule sends, composed and not queued.

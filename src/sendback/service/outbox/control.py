@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from sendback.clock import Clock
 from sendback.service.queues.control import SHOWN_IDS, WrongStateError, change_in_steps, whole_id
@@ -13,12 +13,16 @@ from sendback.store.outbox.control import (
     ChooseOutbox,
     CountStates,
     FindOutboxMessage,
+    Found,
     ListOutbox,
+    SearchOutbox,
     Selection,
     find_outbox_ids,
 )
 from sendback.store.outbox.destinations import Destination, ListDestinations, PauseDestination
 from sendback.store.outbox.rows import Attempt, OutboxMessage, OutboxState
+
+_SCANNED = 20_000  # messages for each step of a search: some 30 ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +66,12 @@ class OutboxControl:
     async def list(self, selection: Selection, limit: int) -> Sequence[OutboxMessage]:
         """Return the newest `limit` of the selected messages, the newest first."""
         return await self._store.read(ListOutbox(selection, limit))
+
+    async def search(
+        self, selection: Selection, older_than: tuple[datetime, str] | None, limit: int
+    ) -> Found:
+        """Return some of the selected messages, the newest first; see `SearchOutbox`."""
+        return await self._store.read(SearchOutbox(selection, older_than, limit, _SCANNED))
 
     async def whole_id(self, account_id: str, text: str) -> str:
         """Return the ID that is `text` or begins with it.

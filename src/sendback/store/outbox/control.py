@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Select, func, select, update
+from sqlalchemy import Connection, Select, func, select, tuple_, update
 
 from sendback.clock import from_milliseconds, to_milliseconds
 from sendback.store.engine.prefixes import FindKeys
@@ -73,6 +73,57 @@ class ListOutbox:
             .limit(self.limit)
         )
         return [from_row(row) for row in connection.execute(query)]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The messages that a search has found, and how far it went.
+
+    `searched_to` is the creation date and ID of the last message that was looked at, if there may
+    be older ones.
+    """
+
+    messages: Sequence[OutboxMessage]
+    searched_to: tuple[datetime, str] | None
+
+
+@dataclass(frozen=True, slots=True)
+class SearchOutbox:
+    """Search an account's messages from the newest on, or behind `older_than`.
+
+    Up to `limit` are found among the next `scan`: a search for what few messages have takes no
+    longer than that, and is continued by the next one.
+    """
+
+    selection: Selection
+    older_than: tuple[datetime, str] | None
+    limit: int
+    scan: int
+
+    def __call__(self, connection: Connection, /) -> Found:
+        columns = outbox.c
+        near = select(columns.created_at, columns.message_id).where(
+            columns.account_id == self.selection.account_id
+        )
+        if self.older_than is not None:
+            date, key = to_milliseconds(self.older_than[0]), self.older_than[1]
+            near = near.where(tuple_(columns.created_at, columns.message_id) < (date, key))
+        near = near.order_by(columns.created_at.desc(), columns.message_id.desc())
+        last = connection.execute(near.offset(self.scan - 1).limit(1)).first()
+        query = WHOLE.where(*self.selection.where())
+        if self.older_than is not None:
+            query = query.where(tuple_(columns.created_at, columns.message_id) < (date, key))
+        if last is not None:
+            query = query.where(
+                tuple_(columns.created_at, columns.message_id) >= (last.created_at, last.message_id)
+            )
+        query = query.order_by(columns.created_at.desc(), columns.message_id.desc())
+        found = [from_row(row) for row in connection.execute(query.limit(self.limit))]
+        if len(found) == self.limit:
+            return Found(found, (found[-1].created_at, found[-1].message_id))
+        if last is None:
+            return Found(found, None)
+        return Found(found, (from_milliseconds(last.created_at), last.message_id))
 
 
 def find_outbox_ids(account_id: str, prefix: str, limit: int) -> FindKeys:
