@@ -30,6 +30,7 @@ def environment() -> Environment:
         "when": when,
         "size": size,
         "safe_text": safe_text,
+        "visible": visible,
         "segment": lambda text: quote(text, safe=""),
         "duration": duration,
     }
@@ -45,6 +46,13 @@ def render(template: str, context: Mapping[str, Any]) -> str:
 def safe_text(text: str | None, limit: int | None = 500) -> str:
     """Return text of a stranger with its invisible and bidirectional characters escaped."""
     return "" if text is None else printable(text, limit)
+
+
+def visible(text: str) -> str:
+    """Return lines of text of a stranger with all invisible characters but tabs escaped."""
+    return "\n".join(
+        "\t".join(printable(piece, None) for piece in line.split("\t")) for line in text.split("\n")
+    )
 
 
 def when(date: datetime | None, form: str = "time") -> Markup:

@@ -119,8 +119,8 @@ function placeRows(html) {
     }
     htmx.process(item);
     showTimes(item);
-    const open = document.querySelector(`.detail[data-shows="${CSS.escape(item.dataset.message ?? "")}"]`);
-    if (open) open.dispatchEvent(new CustomEvent("changed"));
+    const open = document.querySelector(`[data-shows="${CSS.escape(item.dataset.message ?? "")}"]`);
+    if (open) htmx.trigger(open, "changed");
   }
 }
 
@@ -148,6 +148,9 @@ document.addEventListener("dragend", () => {
 function ready(root) { showTimes(root); follow(); }
 document.addEventListener("DOMContentLoaded", () => ready(document));
 document.addEventListener("htmx:afterSettle", (event) => ready(event.target));
+document.addEventListener("htmx:afterSwap", (event) => {
+  if (event.target.id === "detail") event.target.dataset.open = "";
+});
 document.addEventListener("htmx:beforeSwap", (event) => {
   // Errors are pages too: show them.
   if (event.detail.xhr.status >= 400) { event.detail.shouldSwap = true; event.detail.isError = false; }

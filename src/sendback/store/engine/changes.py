@@ -44,8 +44,10 @@ _UNWATCHED = frozenset(
     {
         "alembic_version",
         "attempts",
+        "audit_lines",
         "content_chunks",
         "content_stores",
+        "counters",
         "destinations",
         "generations",
         "installation",

@@ -23,9 +23,9 @@ from sendback.store.engine.column_types import GuardedString, GuardedText
 metadata = MetaData()
 
 # The schema of a new database: the newest file in migrations/versions.
-SCHEMA_VERSION = "0009"
+SCHEMA_VERSION = "0010"
 # The schema that this code needs at least: the newest of these files that does not contract.
-REQUIRED_SCHEMA = "0009"
+REQUIRED_SCHEMA = "0010"
 # The oldest schema whose code can use SCHEMA_VERSION: see `versions.py`.
 OLDEST_SCHEMA = "0008"
 
@@ -265,6 +265,7 @@ outbox = Table(
     Index("outbox_by_expiry", "expires_at", **_WHILE_QUEUED),
     Index("outbox_by_account", "account_id", "created_at"),
     Index("outbox_by_age", "created_at"),
+    Index("outbox_by_original", "original_message_id"),
     # Verification mails, which belong to no received message: counted for their rate limits.
     Index(
         "outbox_verifications",
@@ -430,4 +431,30 @@ faults = Table(
     Column("created_at", BigInteger, nullable=False),
     Column("matched", BigInteger, nullable=False),  # the number of events that it matched
     Column("injected", BigInteger, nullable=False),  # how many of them it made fail
+)
+
+# How often something happened: in a minute, to an account or to none (''), and in which way.
+counters = Table(
+    "counters",
+    metadata,
+    Column("minute", BigInteger, primary_key=True),  # its beginning
+    Column("account_id", String(12), primary_key=True),
+    Column("kind", GuardedString(12), primary_key=True),
+    Column("detail", GuardedString(64), primary_key=True),
+    Column("number", BigInteger, nullable=False),
+)
+
+# Who changed what in the console.
+audit_lines = Table(
+    "audit_lines",
+    metadata,
+    Column("line_id", String(48), primary_key=True),  # begins with the time
+    Column("account_id", String(12), nullable=False),
+    Column("user_name", GuardedString(64), nullable=False),
+    Column("client", GuardedString(64), nullable=False),
+    Column("path", GuardedText, nullable=False),
+    Column("text", GuardedText, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Index("audit_lines_by_account", "account_id", "line_id"),
+    Index("audit_lines_by_age", "created_at"),
 )
