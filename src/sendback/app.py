@@ -613,6 +613,7 @@ class App:
         from sendback.console.services import ConsoleServices
         from sendback.console.sessions import Sessions
         from sendback.service.inspection import MailInspection
+        from sendback.service.rules.dry_run import DryRun
 
         settings = self.settings
         services = ConsoleServices(
@@ -640,6 +641,8 @@ class App:
             events=self.events,
             faults=self.faults,
             injector=lambda: self.injector,
+            ports=lambda: self.action_backends.ports,
+            dry_run=lambda: DryRun(self.store, self.clock, self.targets, self.mail_checks),
             is_ready=self.readiness.is_ready,
         )
         access = Access(settings, self.http, self.sealing, Sessions())

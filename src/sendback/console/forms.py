@@ -68,6 +68,11 @@ class Form:
             name = known.get(found.lower())
             if name is not None:
                 return self.with_errors({name: error.message, "": f"{error.code}"})
+        quoted = {
+            name for name, value in self.filled() if len(value) > 1 and value in error.message
+        }
+        if len(quoted) == 1:
+            return self.with_errors({quoted.pop(): error.message, "": f"{error.code}"})
         return self.with_errors({"": str(error)})
 
 

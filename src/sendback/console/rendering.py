@@ -31,6 +31,7 @@ def environment() -> Environment:
         "size": size,
         "safe_text": safe_text,
         "visible": visible,
+        "twice": lambda text: (text, text),
         "segment": lambda text: quote(text, safe=""),
         "duration": duration,
     }

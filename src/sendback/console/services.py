@@ -22,9 +22,10 @@ from sendback.service.outbox.control import OutboxControl
 from sendback.service.receiving.injection import Injector
 from sendback.service.rules.compiled import CompiledRuleSets
 from sendback.service.rules.control import ProcessingControl
+from sendback.service.rules.dry_run import DryRun
 from sendback.service.rules.filters import Filters
 from sendback.service.rules.rule_sets import RuleSets
-from sendback.service.rules.targets import Targets
+from sendback.service.rules.targets import Ports, Targets
 from sendback.store.engine.store import Store
 from sendback.store.outbox.rows import OutboxMessage
 
@@ -76,4 +77,6 @@ class ConsoleServices:
     events: EventBus
     faults: Faults
     injector: Callable[[], Injector]
+    ports: Callable[[], Ports]
+    dry_run: Callable[[], DryRun]
     is_ready: Callable[[], Awaitable[bool]]

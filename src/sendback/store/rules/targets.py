@@ -71,6 +71,25 @@ class PutTargets:
         put_targets(connection, self.account_id, self.targets, prune=False)
 
 
+@dataclass(frozen=True, slots=True)
+class DeleteTarget:
+    """Delete a target, if there is one."""
+
+    account_id: str
+    kind: str
+    name: str
+
+    def __call__(self, connection: Connection, /) -> None:
+        lock_account(connection, self.account_id)
+        connection.execute(
+            delete(targets).where(
+                targets.c.account_id == self.account_id,
+                targets.c.kind == self.kind,
+                targets.c.name == self.name,
+            )
+        )
+
+
 def put_targets(
     connection: Connection,
     account_id: str,
