@@ -102,7 +102,7 @@ def test_a_rule_is_written_as_by_the_api(server, rules):
         ({"Rule.Recipients.member.1": "@@"}, "Rule.Recipients.member.1", ""),
         (
             {f"{ACTION}.1.S3Action.BucketName": "nothing"},
-            f"{ACTION}.1.S3Action.BucketName",
+            "",
             "bucket: nothing",
         ),
         ({f"{ACTION}.1.BounceAction.Sender": "x"}, "", ""),
