@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from sendback.service.access.authorization import Authorization
     from sendback.service.access.keys import Keys
     from sendback.service.access.passwords import Passwords
+    from sendback.service.access.sessions import Sessions
     from sendback.service.bouncing.composing import HumanPart
     from sendback.service.bouncing.send_bounce import Bouncing
     from sendback.service.database_clock import DatabaseClock
@@ -206,6 +207,19 @@ class App:
         from sendback.service.access.passwords import Passwords
 
         return Passwords(self.store, self.clock)
+
+    @cached_property
+    def console_sessions(self) -> "Sessions":
+        from sendback.service.access.sessions import Sessions
+
+        return Sessions(
+            self.store,
+            self.clock,
+            self.keys,
+            self.passwords,
+            lasts=self.settings.console_session,
+            idle=self.settings.console_idle,
+        )
 
     @cached_property
     def authorization(self) -> "Authorization":
@@ -627,19 +641,10 @@ class App:
         from sendback.console.routes import Console
         from sendback.console.services import ConsoleServices
         from sendback.service.access.audit import Audit
-        from sendback.service.access.sessions import Sessions
         from sendback.service.inspection import MailInspection
         from sendback.service.rules.dry_run import DryRun
 
         settings = self.settings
-        sessions = Sessions(
-            self.store,
-            self.clock,
-            self.keys,
-            self.passwords,
-            lasts=settings.console_session,
-            idle=settings.console_idle,
-        )
         services = ConsoleServices(
             settings=settings,
             now=self.clock.now,
@@ -669,10 +674,10 @@ class App:
             dry_run=lambda: DryRun(self.store, self.clock, self.targets, self.mail_checks),
             is_ready=self.readiness.is_ready,
             passwords=self.passwords,
-            sessions=sessions,
+            sessions=self.console_sessions,
             audit=Audit(self.store, self.clock),
         )
-        access = Access(settings, self.http, self.sealing, sessions)
+        access = Access(settings, self.http, self.sealing, self.console_sessions)
         return Console(services, access)
 
     @cached_property

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from sendback.service.access.sessions import Credentials, SignInError, TooManyAttemptsError
 from tests.console.signing_in import FIRST_ACCOUNT, signed_in
 from tests.partners.console import ConsoleClient, ShownPage
 from tests.partners.server import Server
@@ -184,9 +185,7 @@ def test_attempts_are_limited_for_a_name_and_only_for_a_time(guarded, clock):
 
 
 def test_attempts_from_another_network_keep_nobody_out(guarded):
-    from sendback.service.access.sessions import Credentials, SignInError, TooManyAttemptsError
-
-    sessions = guarded.app.console._services.sessions  # noqa: SLF001 - other networks need TCP
+    sessions = guarded.app.console_sessions
     wrong = Credentials(FIRST_ACCOUNT, "root", "wrong")
 
     def tries(count: int, ip: str) -> Any:
