@@ -150,12 +150,12 @@ def test_old_counters_are_deleted(server, clock):
 
 
 def test_a_week_of_many_counters_is_read_fast(server, console):
-    """Fifty domains an hour in each of five kinds, from two processes."""
+    """Of two processes that have counted as many domains as they may, in each hour."""
     counts = {}
     now = int(server.app.clock.now().timestamp()) // 60
     for hour in range(168):
         for kind in ("received", "delivered", "captured", "deferred", "failed"):
-            for number in range(100):
+            for number in range(50):
                 counts["000000000000", now - hour * 60, kind, f"d{number}.example"] = 1
     server.run(server.app.store.write(AddCounts(counts)))
     console.get("/console/overview")
@@ -164,5 +164,4 @@ def test_a_week_of_many_counters_is_read_fast(server, console):
         began = time.perf_counter()
         console.get("/console/overview?period=week")
         times.append(time.perf_counter() - began)
-    print(sorted(times))
     assert sorted(times)[2] < 0.5  # the budget is 100 ms; the machine of the tests is busy

@@ -23,7 +23,7 @@ from sendback.store.events.counters import NO_ACCOUNT, AddCounts, CountKey
 
 log = logging.getLogger(__name__)
 
-MAX_DOMAINS = 50
+MAX_DOMAINS = 25
 OTHER = "other"
 NO_STATUS = "none"
 _EVERY_SECONDS = 2.0

@@ -90,8 +90,8 @@ class ReadCounts:
         if self.account_id is not None:
             query = query.where(table.account_id == self.account_id)
         return [
-            Count(int(row.step), row.kind, row.detail, int(row.number))
-            for row in connection.execute(query)
+            Count(int(begins), kind, detail, int(number))
+            for begins, kind, detail, number in connection.execute(query)
         ]
 
 
