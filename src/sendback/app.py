@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import ssl
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import fields
 from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -20,7 +22,9 @@ if TYPE_CHECKING:
     from sendback.actions.function_environment import FunctionEnvironment
     from sendback.api.connections import ConnectionSettings, HttpLimits
     from sendback.api.dispatch import Dispatcher
+    from sendback.config.loading import LoadedSettings
     from sendback.console.routes import Console
+    from sendback.console.services import Finding, SettingRow
     from sendback.delivery.worker import DeliveryWorker
     from sendback.inspection.http import InspectionApi
     from sendback.mail.address import Mailbox
@@ -88,8 +92,12 @@ class App:
         ids: IdMaker | None = None,
         http: Listen | None = None,
         smtp_address: Listen | None = None,
+        loaded: "LoadedSettings | None" = None,
     ) -> None:
-        """`http` is the address of the API's socket, `smtp_address` SMTP's; None: the setting."""
+        """`http` is the address of the API's socket, `smtp_address` SMTP's; None: the setting.
+
+        `loaded` has the origins of the settings, for the console.
+        """
         self.settings = settings
         self.clock = clock or SystemClock(settings.clock_offset)
         self.ids = ids or RandomIds()
@@ -103,6 +111,9 @@ class App:
             process=self._owner,
             listen_url=settings.listen_database,
         )
+        self.loaded = loaded
+        # Carries out the checks of `sendback doctor`; a server sets it for the console.
+        self.examine: Callable[[], Awaitable[Sequence[Finding]]] | None = None
         self._advanced = timedelta(0)  # how far the clock was moved
         # Rows that ended their worker are processed one at a time, in all queues together.
         self._suspects = asyncio.Lock()
@@ -676,6 +687,8 @@ class App:
             passwords=self.passwords,
             sessions=self.console_sessions,
             audit=Audit(self.store, self.clock),
+            setting_rows=lambda: _setting_rows(settings, self.loaded),
+            doctor=self.examine,
         )
         access = Access(settings, self.http, self.sealing, self.console_sessions)
         return Console(services, access)
@@ -808,6 +821,20 @@ def _check_content_store(settings: Settings) -> None:
             "store; if all nodes have the same data directory, set share_data_dir to true"
         )
         raise SettingError("content_store", "directory", "the settings", allowed)
+
+
+def _setting_rows(settings: Settings, loaded: "LoadedSettings | None") -> "list[SettingRow]":
+    from sendback.console.services import SettingRow
+
+    rows = []
+    for entry in fields(Settings):
+        text, origin = str(getattr(settings, entry.name)), "the program"
+        if entry.metadata["hidden"] or entry.metadata["is_url"]:
+            text = "(hidden)" if getattr(settings, entry.name) else ""
+        if loaded is not None:
+            text, origin = loaded.texts[entry.name], loaded.origins[entry.name]
+        rows.append(SettingRow(entry.name, text, origin, entry.metadata["about"]))
+    return rows
 
 
 def _connection_settings(settings: Settings) -> "ConnectionSettings":

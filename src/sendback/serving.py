@@ -18,7 +18,7 @@ import sys
 from collections.abc import Callable, Coroutine, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import uvicorn
 import uvloop
@@ -44,6 +44,7 @@ from sendback.api.http import http_app
 from sendback.api.pages import VerificationPages
 from sendback.app import App, check_secret, check_settings
 from sendback.aws.model import operation_model
+from sendback.config.loading import LoadedSettings
 from sendback.config.settings import SettingError, Settings
 from sendback.crypto.private_files import keep_private
 from sendback.crypto.sealing import Sealing
@@ -60,6 +61,9 @@ from sendback.store.engine.content.contents import open_store
 from sendback.store.engine.content.model import ContentUnavailableError
 from sendback.store.engine.store import Store, prepare_schema
 from sendback.watchdog import Watchdog, beat, dump_stacks_on_signal
+
+if TYPE_CHECKING:
+    from sendback.console.routes import Console
 
 log = logging.getLogger(__name__)
 
@@ -94,7 +98,7 @@ class _HttpServer(uvicorn.Server):
                 VerificationPages(app.verification, app.settings.hostname),
                 objects=app.objects,
                 inspection=app.inspection.routes(),
-                console=(lambda: app.console) if app.settings.console else None,
+                console=(lambda: _console(app)) if app.settings.console else None,
             ),
             loop="none",
             http=cast("type[asyncio.Protocol]", partial(HttpConnection, app.http_limits)),
@@ -133,6 +137,17 @@ class _HttpServer(uvicorn.Server):
         """Accept no new connections; open ones continue."""
         for server in self.servers:
             server.close()
+
+
+def _console(app: App) -> "Console":
+    """Return the console, which can carry out the checks of `sendback doctor`."""
+    from sendback.doctor.checks import Doctor  # noqa: PLC0415 - when somebody opens the console
+
+    if app.examine is None:
+        connects = not app.settings.outbound.captures
+        doctor = Doctor(app, addresses=(), probe="gmail.com", outside=connects)
+        app.examine = doctor.examine
+    return app.console
 
 
 class _Parts:
@@ -252,7 +267,7 @@ def _log_to_stderr(level: str) -> None:
 
 
 def run(
-    settings: Settings,
+    loaded: LoadedSettings,
     ready_file: Path | None,
     announce: Callable[[Addresses], None],
     stop: StopRequest,
@@ -262,6 +277,7 @@ def run(
     Raise `SettingError`, `SchemaError`, `SecretError`, `StoreUnavailableError` before serving, and
     `WorkerFailedError`.
     """
+    settings = loaded.settings
     sys.setswitchinterval(_SWITCH_SECONDS)
     os.umask(0o077)  # mail and keys: other users must not read them
     _log_to_stderr(settings.log_level)
@@ -282,11 +298,11 @@ def run(
     timeout = settings.worker_timeout.total_seconds()
     if settings.workers == 1:
         life = _Alone(stop, ready, Watchdog(timeout))
-        return _Process(settings, sockets, addresses, life).run()
+        return _Process(loaded, sockets, addresses, life).run()
 
     def work(lifeline: Lifeline, stop: StopRequest) -> int:
         life = _Supervised(stop, lifeline)
-        return _Process(settings, sockets, addresses, life).run()
+        return _Process(loaded, sockets, addresses, life).run()
 
     asyncio.run(_check_secret(settings))
     supervisor = Supervisor(work, settings.workers, stop, beat_timeout=timeout)
@@ -455,9 +471,10 @@ class _Process:
     """One process that serves: the only one, or a worker."""
 
     def __init__(
-        self, settings: Settings, sockets: Sockets, addresses: Addresses, life: _Life
+        self, loaded: LoadedSettings, sockets: Sockets, addresses: Addresses, life: _Life
     ) -> None:
-        self._settings = settings
+        self._loaded = loaded
+        self._settings = loaded.settings
         self._sockets = sockets
         self._addresses = addresses
         self._life = life
@@ -484,7 +501,12 @@ class _Process:
     async def _serve(self, stop: asyncio.Event) -> None:
         operation_model("SendBounce")  # loads the model before the first request
         addresses = self._addresses
-        app = App(self._settings, http=addresses.http, smtp_address=addresses.smtp)
+        app = App(
+            self._settings,
+            http=addresses.http,
+            smtp_address=addresses.smtp,
+            loaded=self._loaded,
+        )
         try:
             if await _unless(stop, _prepare_app(app)):
                 # Objects that exist by now stay: the collector need not traverse them every

@@ -100,7 +100,11 @@ def test_a_rule_is_written_as_by_the_api(server, rules):
     [
         ({"Rule.Name": "no name!"}, "Rule.Name", ""),
         ({"Rule.Recipients.member.1": "@@"}, "Rule.Recipients.member.1", ""),
-        ({f"{ACTION}.1.S3Action.BucketName": "nothing"}, "", "No such bucket"),
+        (
+            {f"{ACTION}.1.S3Action.BucketName": "nothing"},
+            "",
+            "bucket: nothing",
+        ),
         ({f"{ACTION}.1.BounceAction.Sender": "x"}, "", ""),
     ],
 )
@@ -217,9 +221,8 @@ def test_a_file_is_tried(server, rules):
     parts = [
         f'--x\r\nContent-Disposition: form-data; name="{n}"\r\n\r\n{v}' for n, v in fields.items()
     ]
-    parts.append(
-        '--x\r\nContent-Disposition: form-data; name="file"; filename="a.eml"\r\n\r\nSubject: é\r\n\r\nx'
-    )
+    head = '--x\r\nContent-Disposition: form-data; name="file"; filename="a.eml"'
+    parts.append(f"{head}\r\n\r\nSubject: é\r\n\r\nx")
     body = "\r\n".join([*parts, "--x--", ""])
     page = rules.raw(
         "POST",

@@ -87,7 +87,7 @@ def serve(
 
     announce = functools.partial(_announce, loaded)
     try:
-        code = run(loaded.settings, ready_file, announce, stop)
+        code = run(loaded, ready_file, announce, stop)
     finally:
         remove_running(loaded.settings.data_dir)
     raise typer.Exit(code)

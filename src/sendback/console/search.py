@@ -218,7 +218,7 @@ _CHECKS = {
 
 @dataclass(frozen=True, slots=True)
 class RowState:
-    """The word for what became of a message, and its tone."""
+    """The state of a message in a word, and its tone."""
 
     word: str
     tone: str

@@ -49,6 +49,29 @@ class SesCalls(Protocol):
         ...
 
 
+class Finding(Protocol):
+    """What a check of `sendback doctor` finds: `verdict` is good, advice, problem or skipped."""
+
+    @property
+    def check(self) -> str: ...
+    @property
+    def verdict(self) -> str: ...
+    @property
+    def found(self) -> str: ...
+    @property
+    def advice(self) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class SettingRow:
+    """A setting in effect: its text without secrets, and where it is from."""
+
+    name: str
+    text: str
+    origin: str
+    about: str
+
+
 @dataclass(frozen=True, slots=True)
 class ConsoleServices:
     """The services of the process; functions make those that few pages need.
@@ -86,3 +109,5 @@ class ConsoleServices:
     passwords: Passwords
     sessions: Sessions
     audit: Audit
+    setting_rows: Callable[[], Sequence[SettingRow]]
+    doctor: Callable[[], Awaitable[Sequence[Finding]]] | None

@@ -1,5 +1,25 @@
-"""To be written."""
+"""The checks of `sendback doctor`."""
 
-from sendback.console.call import Page
+from starlette.responses import Response
 
-PAGES: tuple[Page, ...] = ()
+from sendback.console.call import Page, PageCall
+from sendback.console.errors import PageError
+
+
+async def show(call: PageCall) -> Response:
+    """Show the page; the checks are begun by its button, as they ask other servers."""
+    return call.page("server/doctor.html", findings=None)
+
+
+async def run(call: PageCall) -> Response:
+    """Carry out the checks and show what they found."""
+    examine = call.services.doctor
+    if examine is None:
+        raise PageError(404, "There is no doctor here", "Run sendback doctor in a terminal.")
+    return call.page("server/doctor.html", findings=await examine())
+
+
+PAGES = (
+    Page("GET", "/doctor", show, for_operator=True),
+    Page("POST", "/doctor", run, for_operator=True),
+)

@@ -1,5 +1,180 @@
-"""To be written."""
+"""Identities: their state, their DNS records, DKIM keys, settings."""
 
-from sendback.console.call import Page
+from typing import Any
 
-PAGES: tuple[Page, ...] = ()
+from starlette.responses import Response
+
+from sendback.aws.errors import SesError
+from sendback.console.call import Page, PageCall, segment
+from sendback.console.errors import PageError, not_found
+from sendback.console.forms import Form
+from sendback.mail.address import identity_name
+from sendback.service.identities.dns_records import wanted_records
+from sendback.store.identities.dkim_keys import RotationError
+from sendback.store.identities.identities import IdentityKind, ListIdentities
+
+_SHOWN = 100
+_NOTIFICATIONS = ("Bounce", "Complaint", "Delivery")
+
+
+async def list_identities(call: PageCall) -> Response:
+    """Show the identities of the account, by name."""
+    return await _list(call, Form())
+
+
+async def verify(call: PageCall) -> Response:
+    """Ask for the verification of an address or a domain."""
+    name = call.form.text("Identity").strip()
+    try:
+        if "@" in name:
+            await call.ses("VerifyEmailIdentity", [("EmailAddress", name)])
+        else:
+            await call.ses("VerifyDomainIdentity", [("Domain", name)])
+            if call.form.text("dkim"):
+                await call.ses("VerifyDomainDkim", [("Domain", name)])
+    except SesError as error:
+        form = call.form.with_errors({"Identity": error.message})
+        return await _list(call, form, error.http_status)
+    where = f"/identities/{segment(identity_name(name))}"
+    return call.go(where, note=f"The verification of {name} is requested.")
+
+
+async def show_identity(call: PageCall) -> Response:
+    """Show an identity."""
+    return await _show(call, Form())
+
+
+async def change(call: PageCall) -> Response:
+    """Change an identity: its keys, its settings; or delete it."""
+    name, what = call.path["identity"], call.form.text("do")
+    where = f"/identities/{segment(name)}"
+    if what == "check":
+        await call.ses("GetIdentityVerificationAttributes", [("Identities.member.1", name)])
+        await call.services.identity_checks().check(call.account_id, name)
+        return call.go(where, note=f"The DNS records of {name} were looked up.")
+    if what == "rotate":
+        call.permit("ses:VerifyDomainDkim")
+        try:
+            await call.services.identities.rotate_dkim(call.account_id, name)
+        except RotationError as error:
+            raise PageError(409, "The keys cannot be rotated now", str(error)) from None
+        return call.go(where, note=f"The standby DKIM keys of {name} sign from now on.")
+    actions = _actions(call, name)
+    if what not in actions:
+        raise PageError(400, "There is no such change", "Use the buttons of the page.")
+    action, pairs, note = actions[what]
+    try:
+        await call.ses(action, pairs)
+    except SesError as error:
+        return await _show(call, call.form.with_ses_error(error), error.http_status)
+    return call.go("/identities" if what == "delete" else where, note=note)
+
+
+def _actions(call: PageCall, name: str) -> dict[str, tuple[str, list[tuple[str, str]], str]]:
+    """Return the call of each button: the operation, its parameters, what was done."""
+    form, of = call.form, ("Identity", name)
+    enabled = form.text("Enabled") or "false"
+    kind, topic = form.text("NotificationType"), form.text("SnsTopic")
+    mail_from = form.text("MailFromDomain")
+    return {
+        "delete": ("DeleteIdentity", [of], f"{name} is deleted: mail for it is refused now."),
+        "again": ("VerifyEmailIdentity", [("EmailAddress", name)], f"{name} gets a new mail."),
+        "dkim": ("VerifyDomainDkim", [("Domain", name)], f"{name} has DKIM keys."),
+        "sign": (
+            "SetIdentityDkimEnabled",
+            [of, ("DkimEnabled", enabled)],
+            f"Mail from {name} is {'signed' if enabled == 'true' else 'not signed'}.",
+        ),
+        "mail_from": (
+            "SetIdentityMailFromDomain",
+            [
+                of,
+                *([("MailFromDomain", mail_from)] if mail_from else []),
+                ("BehaviorOnMXFailure", form.text("BehaviorOnMXFailure") or "UseDefaultValue"),
+            ],
+            f"The MAIL FROM domain of {name} is {mail_from or 'the usual one'}.",
+        ),
+        "forward": (
+            "SetIdentityFeedbackForwardingEnabled",
+            [of, ("ForwardingEnabled", enabled)],
+            f"Feedback for {name} is {'forwarded' if enabled == 'true' else 'not forwarded'}.",
+        ),
+        "topic": (
+            "SetIdentityNotificationTopic",
+            [of, ("NotificationType", kind), *([("SnsTopic", topic)] if topic else [])],
+            f"{kind} notifications of {name} go to {topic or 'no topic'}.",
+        ),
+        "headers": (
+            "SetIdentityHeadersInNotificationsEnabled",
+            [of, ("NotificationType", kind), ("Enabled", enabled)],
+            f"{kind} notifications of {name} are changed.",
+        ),
+    }
+
+
+async def _list(call: PageCall, form: Form, status: int = 200) -> Response:
+    call.permit("ses:ListIdentities")
+    after = call.text("after")
+    unit = ListIdentities(call.account_id, None, after, _SHOWN + 1)
+    found = await call.services.store.read(unit)
+    return call.page(
+        "identities/list.html",
+        status,
+        identities=found[:_SHOWN],
+        more=found[_SHOWN - 1].identity if len(found) > _SHOWN else "",
+        form=form,
+        at_once=call.services.settings.verifies_at_once,
+    )
+
+
+async def _show(call: PageCall, form: Form, status: int = 200) -> Response:
+    name = identity_name(call.path["identity"])
+    found = await call.services.identities.find(call.account_id, [name])
+    if name not in found:
+        raise not_found("identity")
+    identity = found[name]
+    one = [("Identities.member.1", name)]
+    dkim = (await call.ses("GetIdentityDkimAttributes", one))["DkimAttributes"].get(name, {})
+    mail_from = (await call.ses("GetIdentityMailFromDomainAttributes", one))[
+        "MailFromDomainAttributes"
+    ].get(name, {})
+    notifications = (await call.ses("GetIdentityNotificationAttributes", one))[
+        "NotificationAttributes"
+    ].get(name, {})
+    services = call.services
+    return call.page(
+        "identities/identity.html",
+        status,
+        identity=identity,
+        is_domain=identity.kind is IdentityKind.DOMAIN,
+        records=await wanted_records(
+            services.store, call.account_id, name, services.settings.hostname
+        ),
+        keys=await services.identities.dkim_keys(call.account_id, (name,)),
+        checks=await services.identity_checks().known(call.account_id, name),
+        dkim=dkim,
+        mail_from=mail_from,
+        notifications=_topics(notifications),
+        forwarding=notifications.get("ForwardingEnabled", False),
+        policies=await services.identity_policies.find(call.account_id, name),
+        form=form,
+    )
+
+
+def _topics(found: Any) -> list[dict[str, Any]]:
+    return [
+        {
+            "kind": kind,
+            "topic": found.get(f"{kind}Topic", ""),
+            "headers": found.get(f"HeadersIn{kind}NotificationsEnabled", False),
+        }
+        for kind in _NOTIFICATIONS
+    ]
+
+
+PAGES = (
+    Page("GET", "/identities", list_identities),
+    Page("POST", "/identities", verify),
+    Page("GET", "/identities/{identity}", show_identity),
+    Page("POST", "/identities/{identity}", change),
+)

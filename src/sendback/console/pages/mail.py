@@ -57,7 +57,7 @@ async def list_mail(call: PageCall) -> Response:
     call.permit(_PERMISSION)
     context = await _list(call)
     if call.target == "more":
-        return call.page("mail/rows.html", **context)
+        return call.page("mail/rows.html", shown=None, **context)
     return call.page("mail/list.html", shown=None, **context)
 
 

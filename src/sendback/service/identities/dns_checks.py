@@ -133,6 +133,10 @@ class IdentityChecks:
         checks = await self._store.read(FindChecks(account_id, (name,)))
         return await asyncio.gather(*(self._check_now(check, now) for check in checks))
 
+    async def known(self, account_id: str, text: str) -> Sequence[IdentityCheck]:
+        """Return the checks of an identity with their last results."""
+        return await self._store.read(FindChecks(account_id, (identity_name(text),)))
+
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
