@@ -33,10 +33,13 @@ if TYPE_CHECKING:
     from sendback.service.access.accounts import Accounts
     from sendback.service.access.authorization import Authorization
     from sendback.service.access.keys import Keys
+    from sendback.service.access.passwords import Passwords
+    from sendback.service.access.sessions import Sessions
     from sendback.service.bouncing.composing import HumanPart
     from sendback.service.bouncing.send_bounce import Bouncing
     from sendback.service.database_clock import DatabaseClock
     from sendback.service.events.bus import EventBus
+    from sendback.service.events.counters import Counters
     from sendback.service.events.exchange import EventExchange
     from sendback.service.faults.faults import Faults
     from sendback.service.heavy import HeavyWork
@@ -137,6 +140,13 @@ class App:
         return EventExchange(self.events, self.store.channel)
 
     @cached_property
+    def counters(self) -> "Counters":
+        """What counts the events of this process."""
+        from sendback.service.events.counters import Counters
+
+        return Counters(self.store)
+
+    @cached_property
     def rounds(self) -> "Rounds":
         from sendback.service.rules.rounds import Rounds
 
@@ -201,6 +211,25 @@ class App:
             self.clock,
             self.sealing,
             settings.account_id if settings.development_key else None,
+        )
+
+    @cached_property
+    def passwords(self) -> "Passwords":
+        from sendback.service.access.passwords import Passwords
+
+        return Passwords(self.store, self.clock)
+
+    @cached_property
+    def console_sessions(self) -> "Sessions":
+        from sendback.service.access.sessions import Sessions
+
+        return Sessions(
+            self.store,
+            self.clock,
+            self.keys,
+            self.passwords,
+            lasts=self.settings.console_session,
+            idle=self.settings.console_idle,
         )
 
     @cached_property
@@ -622,7 +651,7 @@ class App:
         from sendback.console.access import Access
         from sendback.console.routes import Console
         from sendback.console.services import ConsoleServices
-        from sendback.console.sessions import Sessions
+        from sendback.service.access.audit import Audit
         from sendback.service.inspection import MailInspection
         from sendback.service.rules.dry_run import DryRun
 
@@ -655,10 +684,13 @@ class App:
             ports=lambda: self.action_backends.ports,
             dry_run=lambda: DryRun(self.store, self.clock, self.targets, self.mail_checks),
             is_ready=self.readiness.is_ready,
+            passwords=self.passwords,
+            sessions=self.console_sessions,
+            audit=Audit(self.store, self.clock),
             setting_rows=lambda: _setting_rows(settings, self.loaded),
             doctor=self.examine,
         )
-        access = Access(settings, self.http, self.sealing, Sessions())
+        access = Access(settings, self.http, self.sealing, self.console_sessions)
         return Console(services, access)
 
     @cached_property
@@ -725,6 +757,7 @@ class App:
             await self.store.write(ClearTables(account))
             await self.store.contents.clear()
             self.events.forget()
+            self.counters.forget()
             if "action_backends" in self.__dict__:
                 await self.action_backends.restart_functions()
 

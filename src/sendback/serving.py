@@ -27,6 +27,7 @@ import uvloop
 # they are in memory once.
 import sendback.actions.backends
 import sendback.delivery.outbound
+import sendback.service.events.counters
 import sendback.service.housekeeping
 import sendback.service.identities.dns_checks
 import sendback.service.identities.signing
@@ -97,7 +98,7 @@ class _HttpServer(uvicorn.Server):
                 VerificationPages(app.verification, app.settings.hostname),
                 objects=app.objects,
                 inspection=app.inspection.routes(),
-                console=lambda: _console(app),
+                console=(lambda: _console(app)) if app.settings.console else None,
             ),
             loop="none",
             http=cast("type[asyncio.Protocol]", partial(HttpConnection, app.http_limits)),
@@ -167,6 +168,7 @@ class _Parts:
         await app.node.record()
         app.serve_queues()
         app.event_exchange.start()
+        app.events.count_with(app.counters.count)
         self._smtp = await loop.create_server(app.smtp, sock=sockets.smtp, backlog=BACKLOG)
         self._serving_http = asyncio.create_task(self._http.serve(sockets=[sockets.http]))
         self._queues = (
@@ -178,6 +180,7 @@ class _Parts:
             asyncio.create_task(app.identity_checks.run()),
             asyncio.create_task(app.database_clock.run()),
             asyncio.create_task(app.node.run()),
+            asyncio.create_task(app.counters.run()),
         )
         while not self._http.started and not self._serving_http.done():
             await asyncio.sleep(0.002)
@@ -219,6 +222,7 @@ class _Parts:
         await app.action_backends.close()
         self._http.exit()
         await _end_by(deadline, self._serving_http, *self._background)
+        await app.counters.close()
         await app.node.forget()
         for task in (self._serving_http, *self._queues, *self._background):
             if task.done() and not task.cancelled() and (error := task.exception()) is not None:

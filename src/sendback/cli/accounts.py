@@ -116,3 +116,41 @@ def delete_user(name: Name, *, options: StoreOptions) -> None:
     if not options.run(work):
         raise CommandFailedError(f"the account has no user {name}: see `sendback users list`")
     say(f"User {name} is deleted, with its keys and policies.")
+
+
+@users.command("password")
+@on_store
+def set_password(
+    name: Name,
+    stdin: Annotated[
+        bool, typer.Option("--stdin", help="Read the password from standard input.")
+    ] = False,
+    remove: Annotated[bool, typer.Option("--remove", help="Delete the password.")] = False,
+    *,
+    options: StoreOptions,
+) -> None:
+    """Set the console password of a user, or of root. Its sessions that began with one end."""
+    if remove and stdin:
+        raise usage_error("--remove takes no password: give it without --stdin")
+    password = "" if remove else _read_password(name, stdin=stdin)
+
+    async def work(app: "App", settings: "Settings") -> bool:
+        if remove:
+            return await app.passwords.delete(settings.account_id, name)
+        if options.account is None:  # `serve` and `keys create` add it too
+            await app.accounts.ensure(settings.account_id)
+        await app.passwords.set(settings.account_id, name, password)
+        return True
+
+    if not options.run(work):
+        raise CommandFailedError(f"the user {name} has no console password")
+    say(f"The console password of {name} is {'deleted' if remove else 'set'}.")
+
+
+def _read_password(name: str, *, stdin: bool) -> str:
+    """Return the password, from a line of standard input or typed twice without echo."""
+    if stdin:
+        return typer.get_text_stream("stdin").readline().rstrip("\r\n")
+    prompt = f"Console password of {name}"
+    text: str = typer.prompt(prompt, hide_input=True, confirmation_prompt=True)
+    return text

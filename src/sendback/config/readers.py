@@ -272,6 +272,15 @@ def variable_names(text: str) -> tuple[str, ...]:
     return names
 
 
+def host_names(text: str) -> tuple[str, ...]:
+    """Read host names or IP addresses, without ports, with commas between them, or empty."""
+    names = tuple(part.strip().lower() for part in text.split(",") if part.strip())
+    for name in names:
+        if not re.fullmatch(r"[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?|[0-9a-f:]*:[0-9a-f:.]*", name):
+            raise ValueError("host names without ports, with commas between them, or empty")
+    return names
+
+
 def path(text: str) -> Path:
     """Read a path."""
     if not text:

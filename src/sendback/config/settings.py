@@ -154,6 +154,23 @@ class Settings:
         "Token of the inspection API; empty: the API needs none on loopback, and is off elsewhere.",
         hidden=True,
     )
+    console: bool = _setting(
+        "true", readers.flag, "Whether the web console is served at /console/."
+    )
+    console_hosts: tuple[str, ...] = _setting(
+        "",
+        readers.host_names,
+        "Further host names by which browsers may open the console, separated by commas; it is "
+        "always open by the host of http_listen, by hostname and by the host of public_url.",
+    )
+    console_session: timedelta = _setting(
+        "7d", readers.positive_duration, "Time after which users sign in to the console again."
+    )
+    console_idle: timedelta = _setting(
+        "12h",
+        readers.positive_duration,
+        "Time without a request after which users sign in to the console again.",
+    )
     development_key: bool = _setting(
         "true", readers.flag, "Whether the key pair test/test is accepted. Only on loopback."
     )

@@ -40,7 +40,11 @@ class Page:
 
 @dataclass(frozen=True)
 class PageCall:
-    """A request that is permitted: `path` has the variable segments, `form` the body of a POST."""
+    """A request that is permitted: `path` has the variable segments, `form` the body of a POST.
+
+    `notes` are what `go` was given: what was changed. `sessions` may get one that the browser is
+    given with the response, instead of its own.
+    """
 
     request: Request
     path: Mapping[str, str]
@@ -49,6 +53,8 @@ class PageCall:
     token: str
     form: Form = field(default_factory=Form)
     common: Mapping[str, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    sessions: list[str] = field(default_factory=list)
 
     @property
     def account_id(self) -> str:
@@ -68,7 +74,10 @@ class PageCall:
         return {name: value[:_MAX_VALUE].replace("\0", "") for name, value in pairs}
 
     def text(self, name: str, default: str = "") -> str:
-        """Return a parameter of the URL."""
+        """Return a parameter of the URL; a link of another site has no note of what was changed."""
+        site = self.request.headers.get("sec-fetch-site", "same-origin")
+        if name == _NOTE and site != "same-origin":
+            return default
         return self.parameters.get(name, default).strip()
 
     @property
@@ -128,6 +137,7 @@ class PageCall:
         """Return a redirect to a page of the console after a change; the page shows the note."""
         if note:
             parameters[_NOTE] = note
+            self.notes.append(note)
         where = f"/console{path}" + (f"?{urlencode(parameters)}" if parameters else "")
         if self.is_partial:
             location = json.dumps({"path": where, "target": "body"})

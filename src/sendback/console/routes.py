@@ -4,6 +4,7 @@ import logging
 import re
 from collections.abc import Sequence
 from time import monotonic
+from urllib.parse import urlencode
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
@@ -11,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 
 from sendback.aws.errors import SesError
 from sendback.console import static_files
-from sendback.console.access import COOKIE, Access, session_of
+from sendback.console.access import PREFIX, Access, nobody, session_of
 from sendback.console.call import Page, PageCall
 from sendback.console.errors import PageError, not_found
 from sendback.console.forms import Form, read_form
@@ -36,12 +37,12 @@ from sendback.console.pages import (
 )
 from sendback.console.rendering import render
 from sendback.console.services import ConsoleServices
+from sendback.console.viewer import Viewer
 from sendback.log_limits import LogLimiter
 from sendback.store.engine.errors import NotFoundError, StoreUnavailableError
 
 log = logging.getLogger(__name__)
 
-PREFIX = "/console"
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
     "form-action 'self'; frame-src 'self'; base-uri 'none'; frame-ancestors 'none'"
@@ -54,6 +55,8 @@ _HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
+
+_TLS_ONLY = "max-age=31536000"
 
 PAGES: tuple[Page, ...] = (
     *accounts.PAGES,
@@ -98,6 +101,8 @@ class Console:
             return
         for name, value in _HEADERS.items():
             response.headers.setdefault(name, value)
+        if self._access.has_public_tls(request):
+            response.headers["Strict-Transport-Security"] = _TLS_ONLY
         await response(scope, receive, send)
 
     async def _answer(self, request: Request) -> Response:
@@ -133,7 +138,9 @@ class Console:
         page, variables = self._find(request.method, path)
         viewer = await self._access.viewer(request)
         if viewer is None:
-            return RedirectResponse(f"{PREFIX}/login", 303)
+            if not page.for_all:
+                return _to_login(request)
+            viewer = nobody(request)
         if page.for_operator and not viewer.is_operator:
             raise PageError(403, "Only the operator may see this", "Sign in as the operator.")
         form = Form()
@@ -147,12 +154,22 @@ class Console:
             viewer,
             self._access.token(viewer.session),
             form,
-            self._common(path),
+            self._common(path, viewer),
         )
         response = await page.handler(call)
-        if session_of(request) != viewer.session:
-            self._set_session(response, request, viewer.session)
+        await self._record(call, path)
+        session = call.sessions[-1] if call.sessions else viewer.session
+        if session_of(request) != session:
+            self._access.set_session(response, request, session)
         return response
+
+    async def _record(self, call: PageCall, path: str) -> None:
+        """Keep a line of what was changed."""
+        if call.request.method != "POST":
+            return
+        for note in call.notes:
+            viewer = call.viewer
+            await self._services.audit.record(viewer.caller, viewer.origin.source_ip, path, note)
 
     def _find(self, method: str, path: str) -> tuple[Page, dict[str, str]]:
         matches = [(found, page) for regex, page in self._table if (found := regex.fullmatch(path))]
@@ -164,12 +181,12 @@ class Console:
                 return page, found.groupdict()
         raise PageError(405, "This cannot be done here", "Follow a link of the pages.")
 
-    def _common(self, path: str) -> dict[str, object]:
+    def _common(self, path: str, viewer: Viewer) -> dict[str, object]:
         """Return what the frame of every page shows."""
         services = self._services
         return {
             "path": path,
-            "areas": navigation(path),
+            "areas": navigation(path) if viewer.account_id else (),
             "http": services.http,
             "smtp": services.smtp,
             "captures": services.settings.outbound.captures,
@@ -190,13 +207,16 @@ class Console:
         headers = {"Retry-After": "1"} if error.status == 503 else None  # noqa: PLR2004
         return HTMLResponse(render(template, context), error.status, headers)
 
-    @staticmethod
-    def _set_session(response: Response, request: Request, session: str) -> None:
-        response.set_cookie(
-            COOKIE,
-            session,
-            path=PREFIX,
-            httponly=True,
-            samesite="strict",
-            secure=request.url.scheme == "https",
-        )
+
+def _to_login(request: Request) -> Response:
+    """Return a redirect to the login, which leads back to the page that was asked for."""
+    parameters = {"next": request.url.path}
+    if request.method in {"GET", "HEAD"}:
+        if request.url.query:
+            parameters["next"] += f"?{request.url.query}"
+    else:
+        parameters = {"ended": "1"}
+    where = f"{PREFIX}/login?{urlencode(parameters)}"
+    if request.headers.get("hx-request") == "true":
+        return Response(status_code=200, headers={"HX-Redirect": where})
+    return RedirectResponse(where, 303)

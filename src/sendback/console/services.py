@@ -7,9 +7,12 @@ from typing import Any, Protocol
 
 from sendback.config.settings import Settings
 from sendback.service.access.accounts import Accounts
+from sendback.service.access.audit import Audit
 from sendback.service.access.authorization import Authorization
 from sendback.service.access.caller import Caller, CallOrigin
 from sendback.service.access.keys import Keys
+from sendback.service.access.passwords import Passwords
+from sendback.service.access.sessions import Sessions
 from sendback.service.bouncing.send_bounce import Bouncing
 from sendback.service.events.bus import EventBus
 from sendback.service.faults.faults import Faults
@@ -103,5 +106,8 @@ class ConsoleServices:
     ports: Callable[[], Ports]
     dry_run: Callable[[], DryRun]
     is_ready: Callable[[], Awaitable[bool]]
+    passwords: Passwords
+    sessions: Sessions
+    audit: Audit
     setting_rows: Callable[[], Sequence[SettingRow]]
     doctor: Callable[[], Awaitable[Sequence[Finding]]] | None

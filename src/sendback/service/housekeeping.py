@@ -19,13 +19,16 @@ from itertools import islice
 from sendback.clock import Clock
 from sendback.service.queues.retry import random_share
 from sendback.service.queues.worker import wait_or_poll
+from sendback.store.access.audit import ForgetAuditLines
 from sendback.store.access.installation import AcquireLock
 from sendback.store.access.keys import ForgetExpiredKeys
+from sendback.store.access.sessions import ForgetSessions
 from sendback.store.bouncing.calls import ForgetCalls
 from sendback.store.engine.content.directory import content_name
 from sendback.store.engine.errors import StoreUnavailableError
 from sendback.store.engine.store import Store
 from sendback.store.engine.sweeping import MAX_ROWS, SweepAlone, SweepStep
+from sendback.store.events.counters import HOUR, MINUTE, ForgetCounters
 from sendback.store.identities.dkim_keys import ForgetRetiredKeys
 from sendback.store.messages.messages import BlobsInUse, ExpireContent, ForgetMessages
 from sendback.store.outbox.destinations import ForgetDestinations
@@ -41,6 +44,8 @@ _EVERY = timedelta(minutes=5)
 _LOCK = timedelta(minutes=10)
 _CALLS_KEPT = timedelta(hours=24)
 _VERSIONS_KEPT = timedelta(hours=24)  # much longer than an SMTP session may last
+# What the page Overview shows: an hour in minutes, a week in hours.
+_MINUTES_KEPT, _HOURS_KEPT = timedelta(hours=3), timedelta(days=8)
 _ORPHAN_AGE_SECONDS = 3600
 # After each step the writer is free for at least this multiple of the time of the step.
 _PAUSES = 2
@@ -161,6 +166,10 @@ def sweep_steps(now: datetime, forget_before: datetime) -> tuple[SweepStep, ...]
         ForgetCalls(before=now - _CALLS_KEPT),
         ForgetExpiredKeys(before=forget_before),
         ForgetRetiredKeys(before=forget_before),
+        ForgetSessions(before=now),
+        ForgetAuditLines(before=forget_before),
+        ForgetCounters(width=MINUTE, before=now - _MINUTES_KEPT),
+        ForgetCounters(width=HOUR, before=now - _HOURS_KEPT),
     )
 
 

@@ -155,6 +155,11 @@ document.addEventListener("htmx:beforeSwap", (event) => {
   // Errors are pages too: show them.
   if (event.detail.xhr.status >= 400) { event.detail.shouldSwap = true; event.detail.isError = false; }
 });
+document.addEventListener("htmx:beforeRequest", (event) => {
+  // Nobody reads a page that is hidden, and a table that is open stays open.
+  const part = event.target.closest("[data-refreshes]");
+  if (part && (document.hidden || part.querySelector("details[open]"))) event.preventDefault();
+});
 document.addEventListener("htmx:configRequest", (event) => {
   event.detail.headers["X-CSRF-Token"] = document.querySelector("meta[name=csrf]")?.content ?? "";
 });

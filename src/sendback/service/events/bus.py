@@ -155,6 +155,7 @@ class EventBus:
         self._kept: deque[Event] = deque(maxlen=KEPT)
         self._subscriptions: tuple[Subscription, ...] = ()
         self._forward: Callable[[Event], None] | None = None
+        self._count: Callable[[Event], None] | None = None
         self._on_listening: Callable[[int], None] | None = None
 
     @property
@@ -168,8 +169,14 @@ class EventBus:
             numbered = event.with_id(number)
             self._keep(numbered)
             self._offer(numbered)
+        if self._count is not None:
+            self._guard(self._count, numbered)
         if self._forward is not None:
             self._guard(self._forward, numbered)
+
+    def count_with(self, count: Callable[[Event], None]) -> None:
+        """Let `count` take each event that is published here, in the thread that publishes."""
+        self._count = count
 
     def accept(self, event: Event) -> None:
         """Take an event that another process has published."""

@@ -1,5 +1,6 @@
 """The events of the server's work, made from what the work recorded."""
 
+import re
 from collections.abc import Sequence
 from datetime import datetime
 
@@ -9,6 +10,9 @@ from sendback.store.identities.identities import Identity
 from sendback.store.messages.messages import ReceivedMessage
 from sendback.store.outbox.rows import Attempt, OutboxMessage, OutboxState
 from sendback.store.rules.processing import StepRecord
+
+_STATUS = re.compile(rb"\r\nStatus: (\d\.\d{1,3}\.\d{1,3})")
+_SEARCHED = 64 * 1024  # octets: the explanation comes first, and is shorter
 
 
 def received(message: ReceivedMessage) -> Event:
@@ -82,8 +86,15 @@ def bounce(message: OutboxMessage, by: str) -> Event:
             "sender": message.sender,
             "recipient": str(message.recipient),
             "by": by,
+            "status": status_of(message.content),
         },
     )
+
+
+def status_of(report: bytes) -> str | None:
+    """Return the status that a report has for its recipient. RFC 3464 §2.3.4."""
+    found = _STATUS.search(report, 0, _SEARCHED)
+    return found[1].decode("ascii") if found else None
 
 
 def attempt(message: OutboxMessage, made: Attempt, state: OutboxState, due_at: datetime) -> Event:

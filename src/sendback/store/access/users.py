@@ -9,7 +9,13 @@ from sqlalchemy import Connection, delete, select
 from sendback.clock import from_milliseconds, to_milliseconds
 from sendback.store.engine.errors import NotFoundError
 from sendback.store.engine.locking import add_missing, lock_account, put_row
-from sendback.store.engine.tables import access_keys, user_policies, users
+from sendback.store.engine.tables import (
+    access_keys,
+    console_passwords,
+    console_sessions,
+    user_policies,
+    users,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,14 +78,17 @@ class ListUsers:
 
 @dataclass(frozen=True, slots=True)
 class DeleteUser:
-    """Delete the user, its keys and its policies. Return whether the user existed."""
+    """Delete the user and all that it has: keys, policies, its password, its sessions.
+
+    Return whether the user existed.
+    """
 
     account_id: str
     name: str
 
     def __call__(self, connection: Connection, /) -> bool:
         lock_account(connection, self.account_id)  # nothing is added to the user meanwhile
-        for table in (access_keys, user_policies):
+        for table in (access_keys, user_policies, console_passwords, console_sessions):
             where = (table.c.account_id == self.account_id, table.c.user_name == self.name)
             connection.execute(delete(table).where(*where))
         where = (users.c.account_id == self.account_id, users.c.user_name == self.name)

@@ -45,6 +45,8 @@ _UNWATCHED = frozenset(
         "alembic_version",
         "attempts",
         "audit_lines",
+        "console_passwords",
+        "console_sessions",
         "content_chunks",
         "content_stores",
         "counters",

@@ -32,6 +32,7 @@ OLDEST_SCHEMA = "0008"
 # Conditions of partial indexes. SQLite uses the index only for a query with the identical text.
 HAS_CONTENT = "body IS NOT NULL OR blob IS NOT NULL"
 SUSPECT = "state = 'queued' AND tries >= 2"
+HELD = "state = 'held'"
 SET_ASIDE = "state IN ('held', 'dropped')"
 
 
@@ -266,6 +267,7 @@ outbox = Table(
     Index("outbox_by_account", "account_id", "created_at"),
     Index("outbox_by_age", "created_at"),
     Index("outbox_by_original", "original_message_id"),
+    Index("outbox_held", "account_id", **_where(HELD)),
     # Verification mails, which belong to no received message: counted for their rate limits.
     Index(
         "outbox_verifications",
@@ -433,22 +435,25 @@ faults = Table(
     Column("injected", BigInteger, nullable=False),  # how many of them it made fail
 )
 
-# How often something happened: in a minute, to an account or to none (''), and in which way.
+# How often something happened in a period of `width` seconds, to an account or to none ('').
+# Of each event there are two rows, one for its minute and one for its hour.
 counters = Table(
     "counters",
     metadata,
-    Column("minute", BigInteger, primary_key=True),  # its beginning
     Column("account_id", String(12), primary_key=True),
+    Column("width", Integer, primary_key=True, autoincrement=False),
+    Column("begins_at", BigInteger, primary_key=True, autoincrement=False),
     Column("kind", GuardedString(12), primary_key=True),
-    Column("detail", GuardedString(64), primary_key=True),
+    Column("detail", GuardedString(255), primary_key=True),
     Column("number", BigInteger, nullable=False),
+    Index("counters_by_age", "width", "begins_at"),
 )
 
 # Who changed what in the console.
 audit_lines = Table(
     "audit_lines",
     metadata,
-    Column("line_id", String(48), primary_key=True),  # begins with the time
+    Column("line_id", GuardedString(48), primary_key=True),  # begins with the time
     Column("account_id", String(12), nullable=False),
     Column("user_name", GuardedString(64), nullable=False),
     Column("client", GuardedString(64), nullable=False),
@@ -457,4 +462,28 @@ audit_lines = Table(
     Column("created_at", BigInteger, nullable=False),
     Index("audit_lines_by_account", "account_id", "line_id"),
     Index("audit_lines_by_age", "created_at"),
+)
+
+console_passwords = Table(
+    "console_passwords",
+    metadata,
+    Column("account_id", ForeignKey("accounts.account_id"), primary_key=True),
+    Column("user_name", GuardedString(64), primary_key=True),
+    Column("hash", GuardedText, nullable=False),  # argon2id
+    Column("changed_at", BigInteger, nullable=False),
+)
+
+# Who has signed in to the console: of each session's cookie only the hash is stored.
+console_sessions = Table(
+    "console_sessions",
+    metadata,
+    Column("session_hash", GuardedString(64), primary_key=True),
+    Column("account_id", ForeignKey("accounts.account_id"), nullable=False),
+    Column("user_name", GuardedString(64), nullable=False),
+    Column("access_key", GuardedString(128), nullable=False),  # empty: signed in by password
+    Column("created_at", BigInteger, nullable=False),
+    Column("used_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
+    Index("console_sessions_by_user", "account_id", "user_name"),
+    Index("console_sessions_by_expiry", "expires_at"),
 )
