@@ -96,6 +96,8 @@ def _show_console(endpoint: str, client: Any, host: str, port: int) -> None:
     }
     client.create_receipt_rule_set(RuleSetName="demo")
     client.create_receipt_rule(RuleSetName="demo", Rule=rule)
+    rest = {"Name": "rest", "Enabled": True, "Actions": []}
+    client.create_receipt_rule(RuleSetName="demo", Rule=rest, After="gone")
     client.set_active_receipt_rule_set(RuleSetName="demo")
     for sender, recipient, subject in _MORE_MAILS:
         _send_mail(host, port, sender, recipient, subject)
