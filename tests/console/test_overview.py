@@ -18,7 +18,8 @@ OTHER = "111122223333"
 
 def figures(page) -> dict[str, int]:
     """The big numbers by their names."""
-    found = re.findall(r"<dt[^>]*>(?:<a[^>]*>)?([^<]+)(?:</a>)?</dt><dd class=\"big\">([\d,]+)", page.html)
+    shown = r"<dt[^>]*>(?:<a[^>]*>)?([^<]+)(?:</a>)?</dt><dd class=\"big\">([\d,]+)"
+    found = re.findall(shown, page.html)
     return {name: int(number.replace(",", "")) for name, number in found}
 
 
