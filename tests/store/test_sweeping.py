@@ -11,13 +11,18 @@ from sqlalchemy import delete, event, func, insert, select
 
 from sendback.clock import to_milliseconds
 from sendback.service import housekeeping
+from sendback.store.access.audit import ForgetAuditLines
 from sendback.store.access.keys import ForgetExpiredKeys
+from sendback.store.access.sessions import ForgetSessions
 from sendback.store.bouncing.calls import CallKey, ForgetCalls, claim_calls
 from sendback.store.engine import sweeping
 from sendback.store.engine.sweeping import MAX_BELONGINGS, MAX_OCTETS, MAX_ROWS
 from sendback.store.engine.tables import (
     access_keys,
     attempts,
+    audit_lines,
+    console_sessions,
+    counters,
     destinations,
     dkim_keys,
     messages,
@@ -30,6 +35,7 @@ from sendback.store.engine.tables import (
     rule_sets,
     steps,
 )
+from sendback.store.events.counters import MINUTE, ForgetCounters
 from sendback.store.identities.dkim_keys import ForgetRetiredKeys
 from sendback.store.messages.messages import ExpireContent, ForgetMessages
 from sendback.store.outbox.destinations import ForgetDestinations
@@ -198,6 +204,39 @@ def fill_dkim(connection):
     connection.execute(insert(dkim_keys), rows)
 
 
+def fill_sessions(connection):
+    rows = [
+        {
+            "session_hash": f"h{n}", "account_id": ACCOUNT, "user_name": "root", "access_key": "k",
+            "created_at": 0, "used_at": 0, "expires_at": milliseconds(n),
+        }
+        for n in range(_SIZE[0])
+    ]  # fmt: skip
+    connection.execute(insert(console_sessions), rows)
+
+
+def fill_audit(connection):
+    rows = [
+        {
+            "line_id": f"l{n}", "account_id": ACCOUNT, "user_name": "root", "client": "c",
+            "path": "/", "text": "x", "created_at": milliseconds(n),
+        }
+        for n in range(_SIZE[0])
+    ]  # fmt: skip
+    connection.execute(insert(audit_lines), rows)
+
+
+def fill_counters(connection):
+    rows = [
+        {
+            "account_id": ACCOUNT, "width": MINUTE, "begins_at": milliseconds(n), "kind": "k",
+            "detail": "d", "number": 1,
+        }
+        for n in range(_SIZE[0])
+    ]  # fmt: skip
+    connection.execute(insert(counters), rows)
+
+
 # (the function that fills the table, the first step, the table, rows deleted with each, rows kept)
 SWEEPS = {
     "content": (fill_messages, ExpireContent(now=NOW, held_since=BEFORE), messages, 0, MANY),
@@ -211,6 +250,9 @@ SWEEPS = {
     "calls": (fill_calls, ForgetCalls(before=BEFORE), remembered_calls, 0, 0),
     "keys": (fill_keys, ForgetExpiredKeys(before=BEFORE), access_keys, 0, 0),
     "dkim": (fill_dkim, ForgetRetiredKeys(before=BEFORE), dkim_keys, 0, 0),
+    "sessions": (fill_sessions, ForgetSessions(before=BEFORE), console_sessions, 0, 0),
+    "audit": (fill_audit, ForgetAuditLines(before=BEFORE), audit_lines, 0, 0),
+    "counters": (fill_counters, ForgetCounters(width=MINUTE, before=BEFORE), counters, 0, 0),
 }
 
 
@@ -293,6 +335,8 @@ DATES = {
     "calls": ["created_at"],
     "keys": ["expires_at"],
     "dkim": ["retired_at"],
+    "sessions": ["expires_at"],
+    "audit": ["created_at"],
 }
 
 
