@@ -43,6 +43,7 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python tools/man_page.py --check
 	$(BIN)/python tools/plain_words.py src docs examples README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md
 
 format: setup

@@ -13,7 +13,7 @@ from pathlib import Path
 from tests.partners.dns_server import DnsServer
 from tests.partners.postfix import Postfix
 from tests.partners.queue import fill
-from tests.partners.sendback import Sendback, run_cli
+from tests.partners.sendback import Sendback, create_store, run_cli
 
 from bench.common import count, folder, row, sink, smtp_source
 
@@ -67,6 +67,7 @@ def _sendback(
     with tempfile.TemporaryDirectory(prefix="sendback-bench-", dir=folder()) as name:
         place = Path(name)
         if sender:
+            create_store(place / "data")
             command = ("identities", "verify", "example.com", "--dkim")
             run_cli(*command, "--data-dir", str(place / "data"), environment=environment)
         fill(place / "data", ["ann@sender.example"] * MESSAGES, sender)

@@ -48,7 +48,7 @@ def main() -> None:
         for server in (servers.sqlite(), servers.postgresql()):
             stored, found = 0, figures.setdefault(server.name, {})
             for size in SIZES:
-                _fill(server, stored, size)
+                fill(server, stored, size)
                 stored = size
                 found[str(size)] = _measure(server, size)
                 print(f"    {server.name:24} {size:>9,} stored  {_text(found[str(size)])}")
@@ -59,7 +59,7 @@ def _text(found: dict[str, float]) -> str:
     return "  ".join(f"{name} {value:,.1f}" for name, value in found.items())
 
 
-def _fill(server: Measured, stored: int, size: int) -> None:
+def fill(server: Measured, stored: int, size: int) -> None:
     engine = create_engine(_url(server).replace("postgresql:", "postgresql+psycopg:"))
     ids = RandomIds()
     for start in range(stored, size, _CHUNK):

@@ -50,6 +50,7 @@ SEND = ("bounce", "x", "--sender", "a@b.example", "--recipient", "b@example.com"
 CASES = [
     (2, "No such command", ("frobnicate",)),
     (2, "No such option", ("messages", "list", f"--{ESCAPE}")),
+    (2, "'shell'", ("completion", f"ba{ESCAPE}sh")),
     *[
         case
         for name, words in [

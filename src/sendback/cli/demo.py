@@ -14,7 +14,9 @@ from collections.abc import Iterator
 from email.message import EmailMessage
 from email.policy import SMTP as SMTP_POLICY
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from sendback.cli.failures import CommandFailedError
 from sendback.cli.output import say
@@ -25,9 +27,22 @@ if TYPE_CHECKING:
 SENDER = "ann@sender.example"
 RECIPIENT = "bob@example.com"
 _TIMEOUT_SECONDS = 30.0
+_MORE_MAILS = (
+    ("no-reply@newsletter.example", "list@example.com", "Your weekly digest"),
+    ("billing@shop.example", RECIPIENT, "Invoice 2207 for November"),
+    (SENDER, "gone@example.com", "Are you still there?"),
+)
 
 
-def demo() -> None:
+def demo(
+    console: Annotated[
+        bool,
+        typer.Option(
+            "--console",
+            help="Then receive some mails more, and serve the web console until Ctrl-C.",
+        ),
+    ] = False,
+) -> None:
     """Receive a mail by SMTP, call SendBounce with boto3, deliver the bounce by SMTP.
 
     Everything runs on free ports of this machine, with a temporary data directory.
@@ -57,6 +72,39 @@ def demo() -> None:
             to = ", ".join(recipients)
             _say(f"The bounce arrived by SMTP, from <{sender.strip('<>')}> to {to}.")
             _print_dsn(parse(content))
+            if console:
+                _show_console(endpoint, client, smtp["host"], smtp["port"])
+        say("The demo is complete. Next: sendback serve")
+
+
+def _show_console(endpoint: str, client: Any, host: str, port: int) -> None:
+    """Receive mails for the console, and wait for Ctrl-C."""
+    rule = {
+        "Name": "gone",
+        "Enabled": True,
+        "Recipients": ["gone@example.com"],
+        "Actions": [
+            {
+                "BounceAction": {
+                    "SmtpReplyCode": "550",
+                    "StatusCode": "5.1.1",
+                    "Message": "Mailbox does not exist",
+                    "Sender": "mailer-daemon@example.com",
+                }
+            }
+        ],
+    }
+    client.create_receipt_rule_set(RuleSetName="demo")
+    client.create_receipt_rule(RuleSetName="demo", Rule=rule)
+    rest = {"Name": "rest", "Enabled": True, "Actions": []}
+    client.create_receipt_rule(RuleSetName="demo", Rule=rest, After="gone")
+    client.set_active_receipt_rule_set(RuleSetName="demo")
+    for sender, recipient, subject in _MORE_MAILS:
+        _send_mail(host, port, sender, recipient, subject)
+    _say(f"Open {endpoint}/console/ in a browser: choose a mail, then “Bounce…”. Ctrl-C ends it.")
+    with contextlib.suppress(KeyboardInterrupt):
+        while True:
+            time.sleep(1)
 
 
 class _Inbox:
@@ -138,16 +186,22 @@ def _client(endpoint: str) -> Any:
     )
 
 
-def _send_mail(host: str, port: int) -> str:
+def _send_mail(
+    host: str,
+    port: int,
+    sender: str = SENDER,
+    recipient: str = RECIPIENT,
+    subject: str = "Lunch on Friday?",
+) -> str:
     """Send a mail; return its message ID, which is in the reply to the content."""
     mail = EmailMessage()
-    mail["From"], mail["To"], mail["Subject"] = f"Ann <{SENDER}>", RECIPIENT, "Lunch on Friday?"
+    mail["From"], mail["To"], mail["Subject"] = f"Ann <{sender}>", recipient, subject
     mail["Message-ID"] = "<lunch@sender.example>"
     mail.set_content("Dear Bob, are you free?\n")
     with smtplib.SMTP(host, port, local_hostname="mx.sender.example") as smtp:
         smtp.ehlo()
-        smtp.mail(SENDER)
-        smtp.rcpt(RECIPIENT)
+        smtp.mail(sender)
+        smtp.rcpt(recipient)
         code, reply = smtp.data(mail.as_bytes(policy=SMTP_POLICY))
     if code != 250:  # noqa: PLR2004 - RFC 5321 §4.2.3
         raise CommandFailedError(f"the mail was refused: {code} {reply.decode()}")
@@ -171,4 +225,3 @@ def _print_dsn(dsn: "ParsedDsn") -> None:
             say(f"  {name}: {value}")
     say("\nHuman-readable text:\n")
     say("".join(f"  {line}\n" for line in dsn.explanation.splitlines()))
-    say("The demo is complete. Next: sendback serve")

@@ -17,6 +17,7 @@ from sendback import __version__
 from sendback.cli import (
     accounts,
     bounce,
+    completion,
     config,
     database,
     demo,
@@ -55,6 +56,7 @@ app.command("bounce")(bounce.bounce)
 app.command("inject")(inject.inject)
 app.command("tail")(tail.tail)
 app.command("doctor")(doctor.doctor)
+app.command("completion")(completion.completion)
 app.add_typer(messages.app, name="messages")
 app.add_typer(outbox.app, name="outbox")
 app.add_typer(rules.app, name="rules")
@@ -125,6 +127,8 @@ def _prepare_streams() -> None:
 def _run() -> int:
     """Run the command; return the exit code."""
     try:
+        if completion.VARIABLE in os.environ:
+            completion.prepare()
         result = app(standalone_mode=False)
     except SystemExit as error:
         return error.code if isinstance(error.code, int) else _FAILED

@@ -112,6 +112,7 @@ def _announce(loaded: LoadedSettings, addresses: "Addresses") -> None:
 
   SES API     {endpoint}   region {settings.region}, account {settings.account_id}
   SMTP        {addresses.smtp}
+  console     {endpoint}/console/
   bounces     {delivery}
   data        {settings.data_dir.absolute()}
   access key  {key}
