@@ -12,6 +12,9 @@ import pytest
 from sqlalchemy import func, select
 
 from sendback.config.readers import content_store
+from sendback.service.access.audit import Audit
+from sendback.service.access.caller import Caller
+from sendback.service.access.sessions import Credentials
 from sendback.store.access.users import NamedPolicy, PutUserPolicy
 from sendback.store.engine.content.ledger import ClaimContent
 from sendback.store.engine.copying import CopyError, CopyOptions, copy_installation
@@ -99,6 +102,11 @@ def populate(server):
     issued = server.issue(ACCOUNT, "ann")
     store = server.app.store
     server.run(store.write(PutUserPolicy(ACCOUNT, "ann", NamedPolicy("p", OWN_POLICY))))
+    server.run(server.app.passwords.set(ACCOUNT, "ann", "correct horse battery"))
+    given = Credentials(ACCOUNT, "ann", "correct horse battery")
+    server.run(server.app.console_sessions.sign_in(given, "127.0.0.1"))
+    audit = Audit(store, server.app.clock)
+    server.run(audit.record(Caller(ACCOUNT, "ann", ""), "127.0.0.1", "/domains", "Paused."))
     sts = CachedStsPolicy("x.example", "1", "version: STSv1", NOW, NOW + timedelta(days=1))
     server.run(store.write(PutStsPolicy(sts)))
     address = content_store("s3://bucket/prefix?endpoint=https://s3.example")
