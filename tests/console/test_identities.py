@@ -24,6 +24,23 @@ def test_identities_are_verified_and_deleted(server, console):
     assert console.get(f"{path}/ann%40x.example").status == 404
 
 
+def test_identities_are_found_by_their_beginning_and_paged(server, console):
+    for number in range(101):
+        server.ses.verify_email_identity(EmailAddress=f"u{number:03}@x.example")
+    server.ses.verify_domain_dkim(Domain="example.com")
+    server.ses.set_identity_mail_from_domain(Identity="example.com", MailFromDomain="b.example.com")
+    first = console.get("/console/identities?prefix=example")
+    for text in ("Success", "b.example.com", "does not sign"):
+        assert text in first.text
+    assert "u000" not in first.text
+    assert "No identity begins with 50%_" in console.get("/console/identities?prefix=50%25_").text
+    page = console.get("/console/identities?prefix=U")
+    assert "u099@" in page.text
+    assert "u100@" not in page.text
+    more = page.html.partition('class="more"><a href="')[2].partition('"')[0]
+    assert "u100@x.example" in console.get(more.replace("&amp;", "&")).text
+
+
 def test_the_records_and_keys_of_a_domain(server, console):
     page = console.get(DOMAIN)
     assert "_amazonses.example.com" in page.text
