@@ -8,6 +8,7 @@ from starlette.responses import Response
 
 from sendback.aws.errors import SesError
 from sendback.console.call import Page, PageCall, segment
+from sendback.console.call_texts import call_texts
 from sendback.console.errors import PageError, not_found
 from sendback.console.forms import Form
 from sendback.mail.address import identity_name
@@ -146,6 +147,9 @@ async def _list(call: PageCall, form: Form, status: int = 200) -> Response:
         prefix=prefix,
         form=form,
         at_once=services.settings.verifies_at_once,
+        snippets=call_texts(
+            call, "VerifyDomainIdentity", [("Domain", form.text("Identity") or "example.com")]
+        ),
     )
 
 
@@ -201,6 +205,17 @@ async def _show(call: PageCall, form: Form, status: int = 200) -> Response:
         forwarding=notifications.get("ForwardingEnabled", False),
         policies=await services.identity_policies.find(call.account_id, name),
         form=form,
+        snippets=call_texts(
+            call,
+            "SetIdentityMailFromDomain",
+            [
+                ("Identity", name),
+                (
+                    "MailFromDomain",
+                    form.text("MailFromDomain") or "bounce." + name.rpartition("@")[2],
+                ),
+            ],
+        ),
     )
 
 

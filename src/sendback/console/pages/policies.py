@@ -5,6 +5,7 @@ from starlette.responses import Response
 from sendback.aws.arn import IdentityArn
 from sendback.aws.errors import SesError
 from sendback.console.call import Page, PageCall, segment
+from sendback.console.call_texts import call_texts
 from sendback.console.errors import not_found
 from sendback.console.forms import Form
 from sendback.mail.address import identity_name
@@ -83,12 +84,19 @@ async def _page(
         raise not_found("identity")
     call.permit("ses:GetIdentityPolicies")
     arn = IdentityArn(call.services.settings.region, call.account_id, name)
+    example = _EXAMPLE.format(arn=arn)
+    written = [
+        ("Identity", name),
+        ("PolicyName", form.text("PolicyName") or "LetThemBounce"),
+        ("Policy", form.text("Policy").replace("\r\n", "\n") or example),
+    ]
     return call.page(
         "identities/policies.html",
         status,
         name=name,
         policies=await call.services.identity_policies.find(call.account_id, name),
-        example=_EXAMPLE.format(arn=arn),
+        example=example,
+        snippets=call_texts(call, "PutIdentityPolicy", written),
         form=form,
         simulation=simulation,
     )
