@@ -196,6 +196,7 @@ async def _show(call: PageCall, form: Form, status: int = 200) -> Response:
         identity=identity,
         is_domain=identity.kind is IdentityKind.DOMAIN,
         name=name,
+        at_once=services.settings.verifies_at_once,
         **_shown_records(await _records(call, name)),
         keys=await services.identities.dkim_keys(call.account_id, (name,)),
         checks=await services.identity_checks().known(call.account_id, name),
