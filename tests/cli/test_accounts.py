@@ -1,11 +1,16 @@
 """`sendback accounts`, `users`, `keys`, `policies`, `identities`, on a running server."""
 
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 
 from tests.partners.clients import send_mail, ses
+from tests.partners.console import ConsoleClient
 from tests.partners.dns_server import DnsServer
+from tests.partners.postgresql import environment_of
 from tests.partners.sendback import Sendback, run_cli
 
 OWNER, OTHER = "000000000000", "111111111111"
@@ -303,3 +308,45 @@ def test_the_secret_is_never_printed():
     assert done.returncode == 2
     assert "my secret" not in done.stderr
     assert "64 hexadecimal digits" in done.stderr
+
+
+def signs_in(server, password, user="ann"):
+    client = ConsoleClient(server.endpoint)
+    client.get("/console/login")
+    fields = {"by": "password", "account": "", "user": user, "password": password}
+    return client.post("/console/login", fields).path == "/console/mail"
+
+
+def test_a_console_password(tmp_path):
+    with Sendback(tmp_path, environment={"SENDBACK_DEVELOPMENT_KEY": "false"}) as server:
+        server.run("users", "create", "ann")
+        for user in ("ann", "root"):
+            done = given(server, "a long password\n", "users", "password", user, "--stdin")
+            assert done.stdout == f"The console password of {user} is set.\n"
+            assert signs_in(server, "a long password", user)
+        assert not signs_in(server, "another password")
+        server.run("users", "password", "ann", "--remove")
+        assert not signs_in(server, "a long password")
+        done = server.run("users", "password", "ann", "--remove", check=False)
+        assert (done.returncode, done.stderr) == (
+            1,
+            "sendback: the user ann has no console password\n",
+        )
+        done = given(server, "short\n", "users", "password", "ann", "--stdin")
+        assert (done.returncode, done.stderr) == (
+            1,
+            "sendback: a console password has 12 to 200 characters\n",
+        )
+        done = given(server, "a long password\n", "users", "password", "bob", "--stdin")
+        assert (done.returncode, done.stderr) == (1, f"sendback: account {OWNER} has no user bob\n")
+        done = server.run("users", "password", "ann", "--remove", "--stdin", check=False)
+        assert done.returncode == 2
+
+
+def given(server, text, *arguments):
+    """A command with a text on its standard input."""
+    command = [sys.executable, "-m", "sendback", *arguments, "--data-dir", str(server.data_dir)]
+    environment = {**os.environ, **environment_of(server.data_dir)}
+    return subprocess.run(
+        command, input=text, capture_output=True, text=True, timeout=60, env=environment
+    )

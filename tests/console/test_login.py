@@ -207,6 +207,10 @@ def test_a_network_has_a_limit_for_all_names(guarded):
     assert statuses[50:] == [429, 429]
 
 
+def test_attempts_that_succeed_do_not_count(guarded):
+    assert [by_password(browser(guarded)).status for _ in range(12)] == [200] * 12
+
+
 def test_attempts_at_the_same_moment_do_not_slip_through(guarded):
     client = browser(guarded)
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-WIDTH, HEIGHT = 420, 150
+WIDTH, HEIGHT = 320, 150
 _LEFT, _RIGHT, _TOP, _BOTTOM = 34, 6, 8, 22
 _GAP = 0.2  # of the width of a bar
 _SCALE = (2, 4, 6, 8, 10)

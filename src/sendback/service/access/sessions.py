@@ -113,11 +113,15 @@ class Sessions:
     async def sign_in(self, given: Credentials, client_ip: str) -> str:
         """Return a new session. Raise `SignInError`, `StoreUnavailableError`."""
         await self.count_attempt(given, client_ip)
-        if not given.access_key:
-            return await self.begin_by_password(given.account_id, given.user, given.password)
-        account_id, user = await self._user_of_key(given)
-        session = await self._begin(account_id, user, given.access_key, "")
-        self._keys.used(given.access_key)
+        if given.access_key:
+            account_id, user = await self._user_of_key(given)
+            session = await self._begin(account_id, user, given.access_key, "")
+            self._keys.used(given.access_key)
+        else:
+            session = await self.begin_by_password(given.account_id, given.user, given.password)
+        # Many may sign in from one network: only attempts that fail count.
+        now = self._clock.now()
+        await self._store.write(CountTogether(_ATTEMPT, _details(given, client_ip), now, now, -1))
         return session
 
     async def begin_by_password(self, account_id: str, user: str, password: str) -> str:
@@ -157,12 +161,11 @@ class Sessions:
 
     async def count_attempt(self, given: Credentials, client_ip: str) -> None:
         """Count an attempt. Raise `TooManyAttemptsError`."""
-        now, name, network = self._clock.now(), given.name, client_network(client_ip)
-        details = (_short(f"{network}\n{name}"), _short(network))
-        counted = CountTogether(_ATTEMPT, details, now, now - ATTEMPTS_IN)
+        now = self._clock.now()
+        counted = CountTogether(_ATTEMPT, _details(given, client_ip), now, now - ATTEMPTS_IN)
         of_name, of_network = await self._store.write(counted)
         if of_name > MAX_ATTEMPTS or of_network > MAX_NETWORK_ATTEMPTS:
-            log.warning("login_limited network=%s", network)
+            log.warning("login_limited network=%s", client_network(client_ip))
             minutes = int(ATTEMPTS_IN.total_seconds() // 60)
             raise TooManyAttemptsError(
                 f"There were too many attempts from your network. Try again in {minutes} minutes."
@@ -179,6 +182,12 @@ class Sessions:
 def _hash(session: str) -> str:
     """Return the stored form of a session: with 256 random bits, a plain hash is enough."""
     return hashlib.sha256(session.encode("utf-8", "replace")).hexdigest()
+
+
+def _details(given: Credentials, client_ip: str) -> tuple[str, str]:
+    """Return the names of the counters of an attempt: of the name, and of the network."""
+    network = client_network(client_ip)
+    return _short(f"{network}\n{given.name}"), _short(network)
 
 
 def _short(text: str) -> str:

@@ -29,14 +29,15 @@ CountKey = tuple[str, int, str, str]
 
 @dataclass(frozen=True, slots=True)
 class AddCounts:
-    """Add numbers to the counters."""
+    """Add numbers to the counters of these widths."""
 
     counts: Mapping[CountKey, int]
+    widths: Sequence[int] = WIDTHS
 
     def __call__(self, connection: Connection, /) -> None:
         sums: dict[tuple[str, int, int, str, str], int] = {}
         for (account_id, minute, kind, detail), number in self.counts.items():
-            for width in WIDTHS:
+            for width in self.widths:
                 begins_at = minute * MINUTE // width * width * 1000
                 key = (account_id, width, begins_at, kind, detail)
                 sums[key] = sums.get(key, 0) + number
@@ -97,16 +98,18 @@ class ReadCounts:
 
 @dataclass(frozen=True, slots=True)
 class CountTogether:
-    """Add one to counters of no account, and return their sums since `since`, in this order."""
+    """Add `by` to counters of no account, and return their sums since `since`, in this order."""
 
     kind: str
     details: Sequence[str]
     now: datetime
     since: datetime
+    by: int = 1
 
     def __call__(self, connection: Connection, /) -> Sequence[int]:
         minute = to_milliseconds(self.now) // 1000 // MINUTE
-        AddCounts({(NO_ACCOUNT, minute, self.kind, name): 1 for name in self.details})(connection)
+        counts = {(NO_ACCOUNT, minute, self.kind, name): self.by for name in self.details}
+        AddCounts(counts, (MINUTE,))(connection)
         table = counters.c
         query = (
             select(table.detail, func.sum(table.number))
