@@ -79,7 +79,11 @@ def test_policies_and_the_simulator(server, console):
     assert "Permitted: " in console.post(path, asked).text
     refused = console.post(path, {**asked, "account": "222222222222"})
     assert "Refused: no statement allows it" in refused.text
-    assert console.post(path, {**asked, "sender": "@"}).status == 400
+    for field, value in (("sender", "@"), ("at", "tomorrow")):
+        wrong = console.post(path, {**asked, field: value})
+        assert wrong.status == 400
+        invalid = wrong.html.partition(f'name="{field}"')[2].partition(">")[0]
+        assert 'aria-invalid="true"' in invalid
     assert "is deleted" in console.post(path, {"do": "delete", "PolicyName": "them"}).text
     assert console.get("/console/identities/nobody.example/policies").status == 404
 

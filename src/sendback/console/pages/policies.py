@@ -2,6 +2,7 @@
 
 from starlette.responses import Response
 
+from sendback.authz.conditions import moment
 from sendback.aws.arn import IdentityArn
 from sendback.aws.errors import SesError
 from sendback.console.call import Page, PageCall, segment
@@ -72,7 +73,8 @@ async def _simulate(call: PageCall) -> Response:
             services.store, services.authorization, services.settings.region, question
         )
     except QuestionError as error:
-        return await _page(call, form.with_errors({"sender": str(error)}), status=400)
+        field = "at" if question.at and moment(question.at) is None else "sender"
+        return await _page(call, form.with_errors({field: str(error)}), status=400)
     return await _page(call, form, simulation=found)
 
 
