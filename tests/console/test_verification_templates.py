@@ -2,6 +2,8 @@
 
 import pytest
 
+from tests.console.signing_in import signed_in
+
 WHERE = "/console/verification-templates"
 FIELDS = {
     "TemplateName": "welcome",
@@ -72,3 +74,24 @@ def test_a_hostile_template_is_text(server, console):
     page = console.post(WHERE, {**FIELDS, "TemplateContent": hostile, "TemplateSubject": hostile})
     assert "<script>x" not in page.html
     assert "<script>x" not in console.get(WHERE).html
+
+
+def test_templates_and_records_of_another_account(running):
+    server = running(development_key=False)
+    own = server.ses_of("000000000000", "root")
+    own.verify_domain_identity(Domain="example.com")
+    own.create_custom_verification_email_template(**FIELDS)
+    assert signed_in(server).get(f"{WHERE}/welcome").status == 200
+    other = signed_in(server, "111122223333")
+    assert "No templates yet" in other.get(WHERE).text
+    for path in (
+        f"{WHERE}/welcome",
+        "/console/identities/example.com",
+        "/console/identities/example.com/records",
+        "/console/identities/example.com/policies",
+        "/console/accounts/000000000000/sending",
+    ):
+        assert other.get(path).status == 404
+    sent = other.post(f"{WHERE}/welcome", {"do": "send", "EmailAddress": "a@b.example"})
+    assert sent.status == 404
+    assert server.outbox() == []
