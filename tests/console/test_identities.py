@@ -2,6 +2,7 @@
 
 import json
 
+import boto3
 import pytest
 
 DOMAIN = "/console/identities/example.com"
@@ -22,6 +23,23 @@ def test_identities_are_verified_and_deleted(server, console):
     deleted = console.post(f"{path}/ann%40x.example", {"do": "delete"})
     assert "is deleted" in deleted.text
     assert console.get(f"{path}/ann%40x.example").status == 404
+
+
+def test_identities_are_found_by_their_beginning_and_paged(server, console):
+    for number in range(101):
+        server.ses.verify_email_identity(EmailAddress=f"u{number:03}@x.example")
+    server.ses.verify_domain_dkim(Domain="example.com")
+    server.ses.set_identity_mail_from_domain(Identity="example.com", MailFromDomain="b.example.com")
+    first = console.get("/console/identities?prefix=example")
+    for text in ("Success", "b.example.com", "does not sign"):
+        assert text in first.text
+    assert "u000" not in first.text
+    assert "No identity begins with 50%_" in console.get("/console/identities?prefix=50%25_").text
+    page = console.get("/console/identities?prefix=U")
+    assert "u099@" in page.text
+    assert "u100@" not in page.text
+    more = page.html.partition('class="more"><a href="')[2].partition('"')[0]
+    assert "u100@x.example" in console.get(more.replace("&amp;", "&")).text
 
 
 def test_the_records_and_keys_of_a_domain(server, console):
@@ -61,7 +79,11 @@ def test_policies_and_the_simulator(server, console):
     assert "Permitted: " in console.post(path, asked).text
     refused = console.post(path, {**asked, "account": "222222222222"})
     assert "Refused: no statement allows it" in refused.text
-    assert console.post(path, {**asked, "sender": "@"}).status == 400
+    for field, value in (("sender", "@"), ("at", "tomorrow")):
+        wrong = console.post(path, {**asked, field: value})
+        assert wrong.status == 400
+        invalid = wrong.html.partition(f'name="{field}"')[2].partition(">")[0]
+        assert 'aria-invalid="true"' in invalid
     assert "is deleted" in console.post(path, {"do": "delete", "PolicyName": "them"}).text
     assert console.get("/console/identities/nobody.example/policies").status == 404
 
@@ -96,6 +118,61 @@ def test_accounts_users_and_keys(server, console):
     assert console.post(OWN, {"do": "delete_key", "key": key}).status == 404
     assert console.post(OWN, {"do": "explode"}).status == 400
     assert console.get("/console/accounts/999999999999").status == 404
+
+
+@pytest.mark.parametrize(
+    ("fields", "text"),
+    [
+        ({"do": "create_key", "user": "root"}, "of root is created."),
+        ({"do": "create_temporary", "user": "root", "lasts": "1"}, "of root is created, for 1"),
+    ],
+)
+def test_a_new_key_leaves_a_line_without_its_secret(server, console, fields, text):
+    console.get(OWN)
+    page = console.post(OWN, fields)
+    assert page.path == OWN
+    line = console.get("/console/audit")
+    assert text in line.text
+    for name in ("secret", "token"):
+        shown = page.html.partition(f'id="new-{name}">')[2].partition("<")[0]
+        assert not shown or shown not in line.html + console.get(OWN).html
+
+
+def test_temporary_credentials(server, console):
+    console.get(OWN)
+    page = console.post(OWN, {"do": "create_temporary", "user": "root", "lasts": "12"})
+    key, secret, token = (
+        page.html.partition(f'id="new-{name}">')[2].partition("<")[0]
+        for name in ("key", "secret", "token")
+    )
+    client = boto3.client(
+        "ses",
+        endpoint_url=server.endpoint,
+        region_name="us-east-1",
+        aws_access_key_id=key,
+        aws_secret_access_key=secret,
+        aws_session_token=token,
+    )
+    assert client.list_identities()["Identities"] == ["example.com"]
+    wrong = {"do": "create_temporary", "user": "root", "lasts": "1000"}
+    assert console.post(OWN, wrong).status == 400
+    nobody = {"do": "create_temporary", "user": "nobody", "lasts": "1"}
+    assert console.post(OWN, nobody).status == 400
+
+
+def test_what_was_sent(server, console):
+    assert "Nothing was sent" in console.get(f"{OWN}/sending").text
+    message_id = server.send_mail()
+    recipients = [{"Recipient": "bob@example.com", "BounceType": "ContentRejected"}]
+    sender = "mailer-daemon@example.com"
+    server.ses.send_bounce(
+        OriginalMessageId=message_id, BounceSender=sender, BouncedRecipientInfoList=recipients
+    )
+    page = console.get(f"{OWN}/sending")
+    assert "SentLast24Hours 1" in page.text
+    assert "Nothing was sent" not in page.text
+    console.post("/console/accounts", {"account_id": OTHER, "name": "Other"})
+    assert console.get(f"/console/accounts/{OTHER}/sending").status == 404
 
 
 @pytest.mark.parametrize("path", ["/console/identities", "/console/accounts", "/console/settings"])

@@ -34,6 +34,7 @@ from sendback.console.pages import (
     settings,
     targets,
     try_mail,
+    verification_templates,
 )
 from sendback.console.rendering import render
 from sendback.console.services import ConsoleServices
@@ -75,6 +76,7 @@ PAGES: tuple[Page, ...] = (
     *settings.PAGES,
     *targets.PAGES,
     *try_mail.PAGES,
+    *verification_templates.PAGES,
 )
 
 

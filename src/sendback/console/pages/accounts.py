@@ -1,5 +1,9 @@
 """Accounts, their users, keys and policies."""
 
+from collections.abc import Mapping, Sequence
+from datetime import UTC, date, timedelta
+from typing import Any
+
 from starlette.responses import Response
 
 from sendback.aws.arn import ROOT_USER
@@ -11,6 +15,7 @@ from sendback.service.access.keys import IssuedKey
 
 _PERMISSION = "sendback:ManageUsers"
 _MAX_ACCOUNTS = 1000
+_LASTS = {str(hours): timedelta(hours=hours) for hours in (1, 12, 36)}
 
 
 async def show_own(call: PageCall) -> Response:
@@ -57,7 +62,20 @@ async def _create_user(call: PageCall, account_id: str) -> Response:
 
 async def _create_key(call: PageCall, account_id: str) -> Response:
     user = call.form.text("user") or ROOT_USER
-    return await _account(call, Form(), issued=await call.services.keys.create(account_id, user))
+    issued = await call.services.keys.create(account_id, user)
+    call.notes.append(f"Key {issued.key.access_key} of {user} is created.")
+    return await _account(call, Form(), issued=issued)
+
+
+async def _create_temporary(call: PageCall, account_id: str) -> Response:
+    user, lasts = call.form.text("user") or ROOT_USER, call.form.text("lasts")
+    if lasts not in _LASTS:
+        raise PageError(400, "There is no such duration", "Choose one of the list.")
+    issued = await call.services.keys.create_temporary(account_id, user, _LASTS[lasts])
+    call.notes.append(
+        f"Temporary key {issued.key.access_key} of {user} is created, for {lasts} hours."
+    )
+    return await _account(call, Form(), issued=issued)
 
 
 async def _put_policy(call: PageCall, account_id: str) -> Response:
@@ -96,6 +114,7 @@ async def _set_enabled(call: PageCall, account_id: str) -> Response:
 _CHANGES = {
     "create_user": _create_user,
     "create_key": _create_key,
+    "create_temporary": _create_temporary,
     "put_policy": _put_policy,
     "delete_user": _delete_user,
     "delete_key": _delete_key,
@@ -103,6 +122,35 @@ _CHANGES = {
     "enable_key": _set_enabled,
     "disable_key": _set_enabled,
 }
+
+
+async def show_sending(call: PageCall) -> Response:
+    """Show the quota of the viewer's account, and what it sent on each of the last days.
+
+    It reads all bounces of two weeks, as the API does: so it is a page of its own.
+    """
+    account_id = _allowed(call)
+    if account_id != call.account_id:
+        raise not_found("account")
+    quota = await call.ses("GetSendQuota", [])
+    points = (await call.ses("GetSendStatistics", []))["SendDataPoints"]
+    return call.page(
+        "accounts/sending.html",
+        quota=quota,
+        days=_by_day(points),
+        where=f"/accounts/{segment(account_id)}",
+    )
+
+
+def _by_day(points: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the sums of each day (UTC), the last one first."""
+    days: dict[date, dict[str, Any]] = {}
+    for point in points:
+        day = point["Timestamp"].astimezone(UTC).date()
+        sums = days.setdefault(day, {"day": day.isoformat(), "attempts": 0, "bounces": 0})
+        sums["attempts"] += point["DeliveryAttempts"]
+        sums["bounces"] += point["Bounces"]
+    return [days[day] for day in sorted(days, reverse=True)]
 
 
 def _done(call: PageCall, what: str, *, was_there: bool) -> Response:
@@ -159,4 +207,5 @@ PAGES = (
     Page("POST", "/accounts", create_account, for_operator=True),
     Page("GET", "/accounts/{account}", show_account),
     Page("POST", "/accounts/{account}", change_account),
+    Page("GET", "/accounts/{account}/sending", show_sending),
 )

@@ -1,14 +1,19 @@
 """Identities: their state, their DNS records, DKIM keys, settings."""
 
+from collections.abc import Sequence
+from itertools import zip_longest
 from typing import Any
 
 from starlette.responses import Response
 
 from sendback.aws.errors import SesError
 from sendback.console.call import Page, PageCall, segment
+from sendback.console.call_texts import call_texts
 from sendback.console.errors import PageError, not_found
 from sendback.console.forms import Form
 from sendback.mail.address import identity_name
+from sendback.service.identities.dkim_keys import DnsRecord
+from sendback.service.identities.dns_answers import RecordAnswer, zone_text
 from sendback.service.identities.dns_records import wanted_records
 from sendback.store.identities.dkim_keys import RotationError
 from sendback.store.identities.identities import IdentityKind, ListIdentities
@@ -42,6 +47,18 @@ async def verify(call: PageCall) -> Response:
 async def show_identity(call: PageCall) -> Response:
     """Show an identity."""
     return await _show(call, Form())
+
+
+async def show_records(call: PageCall) -> Response:
+    """Show the DNS records of an identity, and what DNS answers for them now.
+
+    The page of the identity loads this as a part, so that it need not wait for DNS itself.
+    """
+    name = await _own(call)
+    records = await _records(call, name)
+    answers = await call.services.identity_checks().look_up(records)
+    template = "identities/records.html" if call.is_partial else "identities/answers.html"
+    return call.page(template, name=name, **_shown_records(records, answers))
 
 
 async def change(call: PageCall) -> Response:
@@ -114,17 +131,48 @@ def _actions(call: PageCall, name: str) -> dict[str, tuple[str, list[tuple[str, 
 
 async def _list(call: PageCall, form: Form, status: int = 200) -> Response:
     call.permit("ses:ListIdentities")
-    after = call.text("after")
-    unit = ListIdentities(call.account_id, None, after, _SHOWN + 1)
-    found = await call.services.store.read(unit)
+    services, prefix = call.services, call.text("prefix").lower()
+    unit = ListIdentities(call.account_id, None, call.text("after"), _SHOWN + 1, prefix=prefix)
+    found = await services.store.read(unit)
+    shown = found[:_SHOWN]
+    names = [identity.identity for identity in shown]
+    attributes = services.identity_attributes
     return call.page(
         "identities/list.html",
         status,
-        identities=found[:_SHOWN],
-        more=found[_SHOWN - 1].identity if len(found) > _SHOWN else "",
+        identities=shown,
+        dkim=await attributes.dkim(call.account_id, names),
+        mail_from=await attributes.mail_from(call.account_id, names),
+        more=shown[-1].identity if len(found) > _SHOWN else "",
+        prefix=prefix,
         form=form,
-        at_once=call.services.settings.verifies_at_once,
+        at_once=services.settings.verifies_at_once,
+        snippets=call_texts(
+            call, "VerifyDomainIdentity", [("Domain", form.text("Identity") or "example.com")]
+        ),
     )
+
+
+async def _own(call: PageCall) -> str:
+    """Return the name of the identity that the page is about. Raise `PageError`, `SesError`."""
+    name = identity_name(call.path["identity"])
+    if name not in await call.services.identities.find(call.account_id, [name]):
+        raise not_found("identity")
+    await call.ses("GetIdentityVerificationAttributes", [("Identities.member.1", name)])
+    return name
+
+
+async def _records(call: PageCall, name: str) -> Sequence[DnsRecord]:
+    services = call.services
+    return await wanted_records(services.store, call.account_id, name, services.settings.hostname)
+
+
+def _shown_records(
+    records: Sequence[DnsRecord], answers: Sequence[RecordAnswer] = ()
+) -> dict[str, Any]:
+    """Return what the table of records needs; without answers they are still to be looked up."""
+    rows = list(zip_longest(records, answers))
+    return {"records": rows, "zone": zone_text(records), "is_looked_up": bool(answers)}
 
 
 async def _show(call: PageCall, form: Form, status: int = 200) -> Response:
@@ -147,9 +195,9 @@ async def _show(call: PageCall, form: Form, status: int = 200) -> Response:
         status,
         identity=identity,
         is_domain=identity.kind is IdentityKind.DOMAIN,
-        records=await wanted_records(
-            services.store, call.account_id, name, services.settings.hostname
-        ),
+        name=name,
+        at_once=services.settings.verifies_at_once,
+        **_shown_records(await _records(call, name)),
         keys=await services.identities.dkim_keys(call.account_id, (name,)),
         checks=await services.identity_checks().known(call.account_id, name),
         dkim=dkim,
@@ -158,6 +206,17 @@ async def _show(call: PageCall, form: Form, status: int = 200) -> Response:
         forwarding=notifications.get("ForwardingEnabled", False),
         policies=await services.identity_policies.find(call.account_id, name),
         form=form,
+        snippets=call_texts(
+            call,
+            "SetIdentityMailFromDomain",
+            [
+                ("Identity", name),
+                (
+                    "MailFromDomain",
+                    form.text("MailFromDomain") or "bounce." + name.rpartition("@")[2],
+                ),
+            ],
+        ),
     )
 
 
@@ -177,4 +236,5 @@ PAGES = (
     Page("POST", "/identities", verify),
     Page("GET", "/identities/{identity}", show_identity),
     Page("POST", "/identities/{identity}", change),
+    Page("GET", "/identities/{identity}/records", show_records),
 )

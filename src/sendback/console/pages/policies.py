@@ -2,9 +2,11 @@
 
 from starlette.responses import Response
 
+from sendback.authz.conditions import moment
 from sendback.aws.arn import IdentityArn
 from sendback.aws.errors import SesError
 from sendback.console.call import Page, PageCall, segment
+from sendback.console.call_texts import call_texts
 from sendback.console.errors import not_found
 from sendback.console.forms import Form
 from sendback.mail.address import identity_name
@@ -71,7 +73,8 @@ async def _simulate(call: PageCall) -> Response:
             services.store, services.authorization, services.settings.region, question
         )
     except QuestionError as error:
-        return await _page(call, form.with_errors({"sender": str(error)}), status=400)
+        field = "at" if question.at and moment(question.at) is None else "sender"
+        return await _page(call, form.with_errors({field: str(error)}), status=400)
     return await _page(call, form, simulation=found)
 
 
@@ -83,12 +86,19 @@ async def _page(
         raise not_found("identity")
     call.permit("ses:GetIdentityPolicies")
     arn = IdentityArn(call.services.settings.region, call.account_id, name)
+    example = _EXAMPLE.format(arn=arn)
+    written = [
+        ("Identity", name),
+        ("PolicyName", form.text("PolicyName") or "LetThemBounce"),
+        ("Policy", form.text("Policy").replace("\r\n", "\n") or example),
+    ]
     return call.page(
         "identities/policies.html",
         status,
         name=name,
         policies=await call.services.identity_policies.find(call.account_id, name),
-        example=_EXAMPLE.format(arn=arn),
+        example=example,
+        snippets=call_texts(call, "PutIdentityPolicy", written),
         form=form,
         simulation=simulation,
     )

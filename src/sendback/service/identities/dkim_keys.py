@@ -50,6 +50,11 @@ def is_published(texts: Sequence[bytes], key: DkimKey) -> bool:
     return any(_tags(text).get(b"p") == key.public_key.encode() for text in texts)
 
 
+def has_same_key(text: bytes, wanted: bytes) -> bool:
+    """Return whether two TXT records have the same public key (RFC 6376 §3.6.1)."""
+    return _tags(text).get(b"p") == _tags(wanted).get(b"p")
+
+
 def tokens(keys: Sequence[DkimKey]) -> list[str]:
     """Return the selectors of the active and standby keys, at most three: active and RSA first."""
     used = [key for key in keys if key.state is not DkimKeyState.RETIRED]

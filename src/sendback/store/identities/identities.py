@@ -139,13 +139,17 @@ class DeleteIdentity:
 
 @dataclass(frozen=True, slots=True)
 class ListIdentities:
-    """Return up to `limit` identities after the name `after`, in order; of one kind or both."""
+    """Return up to `limit` identities after the name `after`, in order; of one kind or both.
+
+    Those whose names begin with `prefix`.
+    """
 
     account_id: str
     kind: IdentityKind | None
     after: str
     limit: int
     verified_only: bool = False
+    prefix: str = ""
 
     def __call__(self, connection: Connection, /) -> Sequence[Identity]:
         query = (
@@ -156,6 +160,8 @@ class ListIdentities:
         )
         if self.kind:
             query = query.where(identities.c.kind == self.kind.value)
+        if self.prefix:
+            query = query.where(identities.c.identity.startswith(self.prefix, autoescape=True))
         if self.verified_only:
             query = query.where(identities.c.status == VerificationStatus.SUCCESS.value)
         return [_from_row(row) for row in connection.execute(query)]
