@@ -49,6 +49,7 @@ async def change(call: PageCall) -> Response:
 
 async def preview(call: PageCall) -> Response:
     """Show what the form would send, for htmx."""
+    await _message(call)
     form = Form(tuple(_edited(call)))
     dsn, form, texts = await _preview(call, form)
     return call.page("bounce/preview.html", dsn=dsn, form=form, snippets=texts)
