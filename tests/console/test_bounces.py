@@ -26,6 +26,34 @@ def test_a_message_is_bounced_as_the_form_is_filled(server, console):
     assert "5.6.1" in sent.text
 
 
+def test_the_sender_is_an_address_that_is_verified(running):
+    server = running(send_bounce_rate="0")
+    server.verify("bob@example.com")
+    browser = ConsoleClient(server.endpoint)
+    path, page = bounce_form(browser, server.send_mail())
+    assert page.form(path)["BounceSender"] == "bob@example.com"
+    assert "is queued" in browser.post(path, {**page.form(path), "do": "send"}).text
+
+
+def test_a_preview_is_of_a_message_that_there_is(server, console):
+    message_id = server.send_mail(content=b"Subject: private\r\n\r\n")
+    _, page = bounce_form(console, message_id)
+    fields = page.form(f"/console/mail/{message_id}/bounce")
+    del fields["csrf"]
+    other = console.post("/console/mail/0100nothing/bounce/preview", fields)
+    assert (other.status, "private" in other.html) == (404, False)
+
+
+def test_the_report_is_shown_without_bidirectional_characters(server, console):
+    message_id = server.send_mail(content="Subject: a\u202eb\r\n\r\n".encode())
+    path, page = bounce_form(console, message_id)
+    assert "\u202e" not in page.html
+    fields = page.form(path) | {"Explanation": "c\u202ed", "do": "preview"}
+    preview = console.post(f"{path}/preview", fields)
+    assert "For people" in preview.text
+    assert "\u202e" not in preview.html
+
+
 def test_a_preview_changes_nothing(server, console):
     path, page = bounce_form(console, server.send_mail())
     fields = page.form(path) | {f"{LIST}.1.BounceType": "ExceededQuota", "do": "preview"}

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+# The AWS CLI reads the file or page that a text of its command line names.
+_LOADED = re.compile("(file|fileb|https?)://")
+
 
 @dataclass(frozen=True, slots=True)
 class Snippets:
@@ -32,17 +35,39 @@ def snippets(action: str, given: Mapping[str, Any], endpoint: str, region: str) 
 
 def _cli(action: str, given: Mapping[str, Any], endpoint: str, region: str) -> str:
     lines = [f"aws ses {_kebab(action)}"]
-    lines += [f"  --{_kebab(name)}{_argument(value)}" for name, value in given.items()]
+    if any(isinstance(value, str) and _LOADED.match(value) for value in given.values()):
+        lines += [f"  --cli-input-json {_quoted(_json(given))}"]
+    else:
+        lines += [f"  {_option(_kebab(name), value)}" for name, value in given.items()]
     lines += [f"  --endpoint-url {shlex.quote(endpoint)} --region {shlex.quote(region)}"]
     return " \\\n".join(lines)
 
 
-def _argument(value: Any) -> str:
+def _option(name: str, value: Any) -> str:
     if isinstance(value, bool):
-        return f" {str(value).lower()}"
+        return f"--{name}" if value else f"--no-{name}"
     if isinstance(value, str):
-        return f"={shlex.quote(value)}" if value.startswith("-") else f" {shlex.quote(value)}"
-    return f" {shlex.quote(json.dumps(_plain(value)))}"
+        return (
+            f"--{name}={_quoted(value)}" if value.startswith("-") else f"--{name} {_quoted(value)}"
+        )
+    return f"--{name} {_quoted(_json(value))}"
+
+
+def _json(value: Any) -> str:
+    return json.dumps(_plain(value))
+
+
+def _quoted(text: str) -> str:
+    """Return a word of bash; a character that cannot be seen is written as its number."""
+    if text.replace("\n", "").replace("\t", "").isprintable():
+        return shlex.quote(text)
+    return "$'" + "".join(_in_ansi_quotes(char) for char in text) + "'"
+
+
+def _in_ansi_quotes(char: str) -> str:
+    if char in "\\'":
+        return f"\\{char}"
+    return char if char.isprintable() else f"\\U{ord(char):08x}"
 
 
 def _boto3(action: str, given: Mapping[str, Any], endpoint: str, region: str) -> str:

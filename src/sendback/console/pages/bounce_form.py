@@ -14,20 +14,22 @@ from sendback.console.forms import Form
 from sendback.console.shown_dsn import ShownDsn, shown_dsn
 from sendback.console.snippets import Snippets, snippets
 from sendback.dsn.reasons import REASONS
-from sendback.mail.address import Address
+from sendback.mail.address import Address, parse_address
+from sendback.mail.covering import covering_names
 from sendback.service.rules.control import ShownMessage
 
 _LIST = "BouncedRecipientInfoList.member"
 _ACTIONS = ("failed", "delayed", "delivered", "relayed", "expanded")
 _REPORTING_MTA = "MessageDsn.ReportingMta"
 _MAX_SHOWN = 100  # recipients in a form
+_MAX_SENDERS = 10  # recipients that may become BounceSender
 _MEMBER = re.compile(rf"{re.escape(_LIST)}\.(\d{{1,4}})\.(.+)")
 
 
 async def show(call: PageCall) -> Response:
     """Show the form, filled so that it can be sent at once."""
     shown = await _message(call)
-    return await _page(call, shown, Form(tuple(_defaults(shown))))
+    return await _page(call, shown, Form(tuple(await _defaults(call, shown))))
 
 
 async def change(call: PageCall) -> Response:
@@ -96,19 +98,34 @@ async def _preview(call: PageCall, form: Form) -> tuple[ShownDsn | None, Form, S
     return await asyncio.to_thread(shown_dsn, bounce.content), form, texts
 
 
-def _defaults(shown: ShownMessage) -> list[tuple[str, str]]:
+async def _defaults(call: PageCall, shown: ShownMessage) -> list[tuple[str, str]]:
     message = shown.message
     recipients = [entry.address for entry in message.envelope.recipients[:_MAX_SHOWN]]
-    found = [("OriginalMessageId", message.message_id), ("BounceSender", _sender(recipients))]
+    sender = await _sender(call, recipients)
+    found = [("OriginalMessageId", message.message_id), ("BounceSender", sender)]
     for number, address in enumerate(recipients, 1):
         found.append((f"{_LIST}.{number}.Recipient", str(address)))
         found.append((f"{_LIST}.{number}.BounceType", "ContentRejected"))
     return found
 
 
-def _sender(recipients: Sequence[Address]) -> str:
-    domain = recipients[0].domain if recipients else "localhost"
-    return f"mailer-daemon@{domain}"
+async def _sender(call: PageCall, recipients: Sequence[Address]) -> str:
+    """Return an address that may send the bounce.
+
+    It is mailer-daemon at the first recipient's domain where that is verified, or a parent of it;
+    else the first recipient with a verified identity of its own.
+    """
+    if not recipients:
+        return "mailer-daemon@localhost"
+    usual = f"mailer-daemon@{recipients[0].domain}"
+    senders = [parse_address(usual), *recipients[:_MAX_SENDERS]]
+    names = {name for sender in senders for name in covering_names(sender)}
+    found = await call.services.identities.find(call.account_id, sorted(names))
+    verified = {name for name, identity in found.items() if identity.is_verified}
+    for sender in senders:
+        if not verified.isdisjoint(covering_names(sender)):
+            return str(sender)
+    return usual
 
 
 def _pairs(form: Form) -> list[tuple[str, str]]:
