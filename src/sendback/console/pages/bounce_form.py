@@ -160,7 +160,8 @@ def _edited(call: PageCall) -> list[tuple[str, str]]:
     """Return the fields after the button: a recipient or a field added or taken away."""
     form = call.form
     what, _, where = form.text("do").partition(" ")
-    pairs = [(name, value) for name, value in form.pairs if name not in {"do", "csrf"}]
+    pairs = [pair for pair in form.pairs if pair[0] not in {"do", "csrf", "OriginalMessageId"}]
+    pairs.append(("OriginalMessageId", call.path["id"]))
     if what == "drop":
         pairs = [pair for pair in pairs if not pair[0].startswith(f"{where}.")]
     if what == "add":

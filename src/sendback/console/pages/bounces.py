@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from time import monotonic
 from typing import Any
 
 from starlette.responses import Response
@@ -21,6 +22,7 @@ from sendback.store.outbox.control import Selection
 from sendback.store.outbox.rows import OutboxState
 
 _SHOWN = 50
+_LONGEST_SECONDS = 5.0
 _DATE_DIGITS = 14
 _CHANGES = {
     "retry": (RETRY, "queued again"),
@@ -111,13 +113,31 @@ async def change_many(call: PageCall) -> Response:
         selection = Selection(call.account_id, message_ids=chosen)
     else:
         return call.go("/bounces", note="No bounce is checked: nothing was changed.", **shown)
-    count = await _apply(call, change, selection)
+    try:
+        count, more = await _apply(call, change, selection), ""
+    except _EnoughError as enough:
+        count, more = enough.count, " More of them match: do it again to go on."
     number = "One bounce was" if count == 1 else f"{count} bounces were"
-    return call.go("/bounces", note=f"{number} {done}.", **shown)
+    return call.go("/bounces", note=f"{number} {done}.{more}", **shown)
+
+
+class _EnoughError(Exception):
+    """A request has lasted long enough; so many bounces were changed."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.count = count
 
 
 async def _apply(call: PageCall, change: Change, selection: Selection) -> int:
-    return await call.services.outbox.change(change, selection, lambda _: None)
+    """Change the selected bounces. Raise `_EnoughError` after some seconds."""
+    ends = monotonic() + _LONGEST_SECONDS
+
+    def check(count: int) -> None:
+        if monotonic() > ends:
+            raise _EnoughError(count)
+
+    return await call.services.outbox.change(change, selection, check)
 
 
 def _change(call: PageCall) -> tuple[Change, str]:

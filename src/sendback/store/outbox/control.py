@@ -109,7 +109,9 @@ class SearchOutbox:
             date, key = to_milliseconds(self.older_than[0]), self.older_than[1]
             near = near.where(tuple_(columns.created_at, columns.message_id) < (date, key))
         near = near.order_by(columns.created_at.desc(), columns.message_id.desc())
-        last = connection.execute(near.offset(self.scan - 1).limit(1)).first()
+        last = None
+        if not self.selection.original_message_id:  # of which few have the same: an index has them
+            last = connection.execute(near.offset(self.scan - 1).limit(1)).first()
         query = WHOLE.where(*self.selection.where())
         if self.older_than is not None:
             query = query.where(tuple_(columns.created_at, columns.message_id) < (date, key))
