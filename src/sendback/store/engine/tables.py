@@ -33,6 +33,7 @@ OLDEST_SCHEMA = "0008"
 HAS_CONTENT = "body IS NOT NULL OR blob IS NOT NULL"
 SUSPECT = "state = 'queued' AND tries >= 2"
 HELD = "state = 'held'"
+ANSWERS = "original_message_id <> ''"
 SET_ASIDE = "state IN ('held', 'dropped')"
 
 
@@ -266,7 +267,8 @@ outbox = Table(
     Index("outbox_by_expiry", "expires_at", **_WHILE_QUEUED),
     Index("outbox_by_account", "account_id", "created_at"),
     Index("outbox_by_age", "created_at"),
-    Index("outbox_by_original", "original_message_id"),
+    # Partial, so that verification mails are counted by their own index.
+    Index("outbox_by_original", "original_message_id", **_where(ANSWERS)),
     Index("outbox_held", "account_id", **_where(HELD)),
     # Verification mails, which belong to no received message: counted for their rate limits.
     Index(

@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Text, and_, cast, func, or_, select
+from sqlalchemy import Connection, Text, cast, func, or_, select, text
 
 from sendback.receipt.plan import StepOutcome
-from sendback.store.engine.tables import messages, outbox, processing, steps
+from sendback.store.engine.tables import ANSWERS, messages, outbox, processing, steps
 from sendback.store.messages.messages import (
     IS_PROCESSING,
     WITHOUT_BODY,
@@ -113,6 +113,7 @@ class SearchMessages:
             found.append(processing.c.verdicts.is_not(None))
         if wanted.bounced:
             bounce = select(outbox.c.message_id).where(
+                text(ANSWERS),
                 outbox.c.original_message_id == messages.c.message_id,
                 outbox.c.account_id == messages.c.account_id,
             )
@@ -210,7 +211,11 @@ def _bounces(
 ) -> Mapping[str, tuple[OutboxState, ...]]:
     query = (
         select(outbox.c.original_message_id, outbox.c.state)
-        .where(and_(outbox.c.original_message_id.in_(ids), outbox.c.account_id == account_id))
+        .where(
+            text(ANSWERS),
+            outbox.c.original_message_id.in_(ids),
+            outbox.c.account_id == account_id,
+        )
         .limit(len(ids) * 10)
     )
     found: dict[str, tuple[OutboxState, ...]] = {}

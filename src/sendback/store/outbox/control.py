@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Select, func, select, tuple_, update
+from sqlalchemy import Connection, Select, func, select, text, tuple_, update
 
 from sendback.clock import from_milliseconds, to_milliseconds
 from sendback.store.engine.prefixes import FindKeys
-from sendback.store.engine.tables import attempts, outbox
+from sendback.store.engine.tables import ANSWERS, attempts, outbox
 from sendback.store.engine.wakeups import Subject, wake
 from sendback.store.outbox.destinations import touch, unblock
 from sendback.store.outbox.rows import WHOLE, Attempt, OutboxMessage, OutboxState, Outcome, from_row
@@ -51,7 +51,7 @@ class Selection:
         if self.reply:
             found.append(columns.last_reply.icontains(self.reply, autoescape=True))
         if self.original_message_id:
-            found.append(columns.original_message_id == self.original_message_id)
+            found += [text(ANSWERS), columns.original_message_id == self.original_message_id]
         if self.created_before:
             found.append(columns.created_at < to_milliseconds(self.created_before))
         if self.states:

@@ -72,5 +72,6 @@ def upgrade() -> None:
     op.create_index(
         "console_sessions_by_expiry", "console_sessions", ["expires_at"], if_not_exists=True
     )
-    build_index("outbox_by_original", "outbox", ["original_message_id"])
+    answers = "original_message_id <> ''"
+    build_index("outbox_by_original", "outbox", ["original_message_id"], answers)
     build_index("outbox_held", "outbox", ["account_id"], "state = 'held'")
