@@ -11,7 +11,8 @@ from sqlalchemy import ColumnElement, Connection, select
 class FindKeys:
     """Return the first `limit` values of a text column that begin with a prefix, in order.
 
-    `where` selects the rows.
+    If the prefix is a value itself, it is the only one: an index finds it, while a search by prefix
+    reads all rows that `where` selects.
     """
 
     column: ColumnElement[Any]
@@ -20,6 +21,10 @@ class FindKeys:
     limit: int
 
     def __call__(self, connection: Connection, /) -> Sequence[str]:
+        whole = select(self.column).where(self.where, self.column == self.prefix).limit(1)
+        found = connection.execute(whole).scalar()
+        if found is not None:
+            return [found]
         query = (
             select(self.column)
             .where(self.where, self.column.startswith(self.prefix, autoescape=True))
